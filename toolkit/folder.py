@@ -1,0 +1,186 @@
+"""Folders that are whole or absent: atomic writing, content hashes, manifests. Knows nothing of what the files mean."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toolkit import __version__
+from toolkit.errors import InputError
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
+
+    A process killed at any moment leaves the old folder, the new folder or none, never a half-written one. An existing
+    `target` is replaced only when it is empty or was itself written by this toolkit.
+
+    Raises:
+        InputError: `target` is a file, or a folder that this toolkit did not write, or can not be written.
+    """
+    target = target.absolute()
+    check_replaceable(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        fresh = target.parent / f".{target.name}.{os.getpid()}.partial"
+        fresh.mkdir()
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        yield fresh
+        _replace(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raise InputError unless `target` is absent, empty, or holds a manifest of this toolkit."""
+    if target.is_dir():
+        if any(target.iterdir()) and not (target / MANIFEST).is_file():
+            raise InputError(
+                f"{target} is not empty and was not written by pkt.", "Choose another output folder, or empty it first."
+            )
+    elif target.exists():
+        raise InputError(f"{target} is a file, not a folder.", "Choose another output folder.")
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for a place that can not be written: read-only, full, or a parent that is a file."""
+    reason = error.strerror or str(error)
+    return InputError(f"{path} can not be written: {reason}.", "Choose a folder that you may write to, with free space.")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left beside `target`; restore the old folder if a swap was cut in the middle."""
+    for left in target.parent.glob(f".{target.name}.*.replaced"):
+        if target.exists():
+            shutil.rmtree(left)
+        else:
+            left.rename(target)
+    for left in target.parent.glob(f".{target.name}.*.partial"):
+        if not _alive(int(left.name.split(".")[-2])):
+            shutil.rmtree(left)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _replace(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = target.parent / f".{target.name}.{os.getpid()}.replaced"
+    target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Relative POSIX path to SHA-256 of every file below `folder`, except its manifest, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def content_hash(folder: Path) -> str:
+    """One SHA-256 for all that a folder holds, its manifest left out: the same content has the same hash anywhere."""
+    return json_hash(file_hashes(folder))
+
+
+def json_hash(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON; NaN and infinities are refused, since the Hub and most readers refuse them too."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.", "Name a folder that pkt wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.", "Make the folder again.") from error
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; empty when the file does not exist."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
+    """Write `manifest.json`: what made this folder, and the hash of every file beside it. Call it last.
+
+    Args:
+        folder: The finished folder.
+        kind: `dataset` or `adapter`.
+        facts: What the step knows: recipe, seed, inputs, counts, times.
+    """
+    manifest = {
+        "kind": kind,
+        "toolkit": __version__,
+        **facts,
+        "libraries": library_versions(),
+        "python": platform.python_version(),
+        "files": file_hashes(folder),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder of the given kind.
+
+    Raises:
+        InputError: No such folder, no manifest in it, or it is of another kind.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.", f"Name a {kind} folder that pkt wrote.")
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise InputError(f"{folder} is not a {kind} folder.", f"Name a {kind} folder that pkt wrote.")
+    return manifest
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that decide a result, read without importing them."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
