@@ -1,0 +1,80 @@
+"""Foreign text made safe inside Markdown: it reads as it is, and can not become syntax, HTML, a link or an image.
+
+Knows nothing of what the text is about.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+# Letters by category that nevertheless show nothing: Hangul fillers, and the joiner of combining marks.
+_BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")
+_HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co"})
+_BACKSLASHED = re.compile(r"([\\`*_\[\]~])")
+# As entities, since other readers than CommonMark look for these: table cells, HTML, formulas, mentions.
+_ENTITIES = {ord(char): f"&#{ord(char)};" for char in "|<>&$@"}
+# `http://`, `www.` and `:name:` become links and emoji on the Hub.
+_LINKING = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
+# Only at the start of a line: headings, their underlines, rules, lists.
+_LEADING = re.compile(r"^([-+=#])|^(\d+)([.)])")
+_LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """One line of what a reader sees: white space as single spaces, invisible and bidirectional controls left out.
+
+    Args:
+        limit: Longest result in characters; what is cut off leaves an ellipsis.
+    """
+    line = " ".join(_visible(" ".join(text.split())).split())
+    if limit is not None and len(line) > limit:
+        return line[: limit - 1].rstrip() + "…"
+    return line
+
+
+def md_text(text: str, limit: int | None = None) -> str:
+    """`plain(text)` as inline Markdown that renders to exactly those characters."""
+    escaped = _BACKSLASHED.sub(r"\\\1", plain(text, limit).translate(_ENTITIES).replace("&#", "\0"))
+    escaped = _LINKING.sub(lambda found: f"\0{ord(found[0])};", escaped)
+    return _LEADING.sub(_backslash_leading, escaped).replace("\0", "&#")
+
+
+def md_cell(text: str, limit: int | None = None) -> str:
+    """`md_text` for one cell of a table; an empty text shows as a dash."""
+    return md_text(text, limit) or "–"
+
+
+def fence(text: str, language: str = "") -> str:
+    """`text` as a fenced block that nothing in it can close. Lines stay lines, invisible controls are left out."""
+    lines = _LINE_ENDS.sub("\n", text).split("\n")
+    body = "\n".join("\t".join(map(_visible, line.split("\t"))) for line in lines)
+    longest = max((len(run) for run in re.findall("`+", body)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{language}\n{body}\n{ticks}"
+
+
+def python_literal(text: str) -> str:
+    """`text` as a Python string literal on one line, everything invisible in it written as an escape."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else _escape(char) for char in quoted)
+
+
+def _visible(line: str) -> str:
+    return "".join(map(_visible_char, line))
+
+
+def _visible_char(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Cs":
+        return "\ufffd"
+    return "" if category in _HIDDEN or char in _BLANK else char
+
+
+def _backslash_leading(found: re.Match[str]) -> str:
+    return f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}"
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

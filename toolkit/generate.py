@@ -1,0 +1,51 @@
+"""Names for a description. Knows nothing of datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toolkit.chat import Messages, end_of_turn_ids, prompt_ids
+from toolkit.recipe import DecodingSettings
+
+
+def greedy_name(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings) -> str:
+    """The most likely name, token by token: the same on every run."""
+    return _generate(model, tokenizer, messages, settings, do_sample=False)[0]
+
+
+def sample_names(
+    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int
+) -> list[str]:
+    """`count` names drawn with the given temperature, top-k and top-p; the same seed draws the same names."""
+    import torch
+
+    torch.manual_seed(seed)
+    return _generate(
+        model,
+        tokenizer,
+        messages,
+        settings,
+        do_sample=True,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        num_return_sequences=count,
+    )
+
+
+def _generate(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, **how: Any) -> list[str]:
+    import torch
+
+    prompt = torch.tensor([prompt_ids(tokenizer, messages)], device=model.device)
+    stop = end_of_turn_ids(tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
+    with torch.inference_mode():
+        sequences = model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_id=stop,
+            pad_token_id=pad,
+            **how,
+        )
+    return [tokenizer.decode(row[prompt.shape[1] :], skip_special_tokens=True).strip() for row in sequences]

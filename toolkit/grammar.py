@@ -1,0 +1,172 @@
+"""How a mask is put into a sentence so that its grammar stays right. Knows nothing of which names there are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What stands in for the creature's own name and for another creature's."""
+
+    own: str
+    other: str
+
+
+Placed = tuple[str, str, int]
+"""Text kept before the mask, the mask as written, and the place in the text after what it replaces."""
+
+_SENTENCE_START = re.compile(r"(?:^|[.!?…][\"'”’)\]]*\s+)[\"'“‘(\[]*$")
+_ARTICLE = re.compile(r"(?:^|(?<=[\s(\[\"'“‘—–-]))(a|an|the|this)\s$", re.IGNORECASE)
+# After these the noun alone is right: `two Pokémon`, never `two this Pokémon`.
+_NOUN_ONLY = re.compile(
+    r"\b(?:these|those|two|three|four|five|six|seven|eight|nine|ten|hundreds? of|dozens? of|many|several|some|all|each|"
+    r"every|any|no|one|other|another|its|their|his|her|your|our|my|own|both|fellow|male|female|elderly|various|numerous|single|"
+    r"countless|wild|nearby|alolan|galarian|hisuian|paldean|red|blue|green|yellow|black|white|pink|purple|brown|gr[ae]y)"
+    r"\s$",
+    re.IGNORECASE,
+)
+_ADJECTIVE = re.compile(
+    r"\b(?:a|an|the|another|its|their|two|three|some|many|every|each|no)\s(?:[\w’'-]+\s)?"
+    r"(?!(?:even|morn|be|noth|anyth|someth|everyth|ceil|light|dur|build|feel|mean|open|find|end)ing\s)"
+    r"(?:(?=\w*[aeiou]\w*ing\s)\w{3,}ing|[\w-]{2,}(?:ed|ous|ful|less|ic|ive|ary|ish|able|ible)|[\w-]+-lived|(?:full-)?grown|new|"
+    r"young|old|small|large|big|huge|tiny|little|larger|smaller|weaker|adult|baby|lonely|frozen|whole|host|former|famous|"
+    r"evil|strange|strong|weak|angry|friendly|common|rare|shiny)\s$",
+    re.IGNORECASE,
+)
+_PLURAL_VERB = re.compile(
+    r"\s(?:also\s|often\s|always\s|usually\s|normally\s|generally\s|apparently\s|rarely\s|never\s|both\s)?"
+    r"(?:are|aren[’']t|were(?!\sto\b)|weren[’']t|have|haven[’']t|don[’']t|live|gather|compete|tend)\b"
+)
+_NOT_SUBJECT = re.compile(
+    r"\b(?:of|in|on|at|by|for|from|to|with|like|than|and|or|as|into|between|against|does|did|do|can|could|will|would|"
+    r"should|must|may|might|make|makes|let|lets|help|helps|that of)\s$",
+    re.IGNORECASE,
+)
+_DETERMINERS = ("this ", "another ", "the ", "a ", "an ")
+_PLURALS = {"this ": "these ", "another ": "other ", "a ": "", "an ": ""}
+
+
+def mask_english(text: str, place: int, start: int, end: int, mask: str, plural: bool) -> Placed:
+    """Put an English mask for `text[start:end]`; the text up to `place` is already dealt with.
+
+    Articles before the mask are swallowed, sentence starts get a capital letter, and where a determiner of the text
+    already does that work only the mask's noun is written.
+    """
+    before = text[max(place, start - 80) : start]
+    ending, rest = _possessive(text, start, end)
+    if before.endswith("-") or _NOUN_ONLY.search(before) or _ADJECTIVE.search(before):
+        return text[place:start], _noun(mask) + ending, rest
+    article = _ARTICLE.search(before)
+    if article and text[end : end + 1] == "-" and text[end + 1 : end + 2].isalpha():
+        return text[place : start - len(article[0])], _with_article(article[1], _noun(mask)), rest
+    if article:
+        return text[place : start - len(article[0])], _capital(mask, article[1][0].isupper()) + ending, rest
+    if plural or (_PLURAL_VERB.match(text, end) and not _NOT_SUBJECT.search(before)):
+        mask = _plural(mask)
+    first = bool(_SENTENCE_START.search(text[max(0, start - 80) : start]))
+    return text[place:start], _capital(mask, first) + ending, rest
+
+
+def tidy_english(text: str, masks: Masks) -> str:
+    """Fold `another Pokémon and another Pokémon` into `other Pokémon`."""
+    other = masks.other
+    if not other.startswith("another "):
+        return text
+    pair = re.compile(
+        rf"\b([Aa])nother {re.escape(_noun(other))}(?:,? and|,) another {re.escape(_noun(other))}(?![\w’'-])"
+    )
+    return pair.sub(lambda found: ("Other " if found[1] == "A" else "other ") + _noun(other), text)
+
+
+def _noun(mask: str) -> str:
+    return next((mask.removeprefix(word) for word in _DETERMINERS if mask.startswith(word)), mask)
+
+
+def _plural(mask: str) -> str:
+    return next((many + mask.removeprefix(one) for one, many in _PLURALS.items() if mask.startswith(one)), mask)
+
+
+def _capital(mask: str, wanted: bool) -> str:
+    return mask[:1].upper() + mask[1:] if wanted else mask
+
+
+def _with_article(article: str, noun: str) -> str:
+    if article.lower() in ("a", "an"):
+        article = article[0] + ("n" if noun[:1].lower() in "aeiou" else "")
+    return f"{article} {noun}"
+
+
+def _possessive(text: str, start: int, end: int) -> tuple[str, int]:
+    """What to add for a bare apostrophe after a name that ends in s (`Tauros’ horns`), and where the text goes on."""
+    mark = text[end : end + 1]
+    quoted = text[max(0, start - 1) : start] in ("'", "‘")
+    if mark and mark in "'’" and not quoted and text[end - 1] in "sS" and not text[end + 1 : end + 2].isalnum():
+        return f"{mark}s", end + 1
+    return "", end
+
+
+PARTICLES = re.compile(
+    "(?:들|끼리)?"
+    "(?:에게서|에게|에서|에|께서|께|한테서|한테|으로부터|로부터|부터|까지|으로서|로서|으로써|로써|으로|로|과|와|이랑|랑|하고|처럼|만큼|보다|같이"
+    "|마다|조차|마저|밖에|뿐|대로|이나|나|이라는|라는|이라고|라고|이라도|라도|이라면|라면|이란|란|이든|든|이야|야|이여|여|이며|며|이고|고"
+    "|이지만|지만|이다|다|이었다|였다|입니다|이에요|예요|인|일|임|의)?"
+    "(?:은|는|이|가|을|를|도|만|의|까지|부터|조차|이나|나|라도|이다|다|였다)?"
+)
+"""What may follow a Korean noun within the same word."""
+
+# Each pair: the form after a consonant, the form after a vowel.
+_FORMS = (
+    *(
+        ("으로", "로"),
+        ("이랑", "랑"),
+        ("이나", "나"),
+        ("이라", "라"),
+        ("이란", "란"),
+        ("이든", "든"),
+        ("이야", "야"),
+        ("이여", "여"),
+    ),
+    *(
+        ("이며", "며"),
+        ("이고", "고"),
+        ("이지만", "지만"),
+        ("이었", "였"),
+        ("이다", "다"),
+        ("은", "는"),
+        ("을", "를"),
+        ("과", "와"),
+        ("이", "가"),
+    ),
+)
+_TO_CONSONANT = {vowel: consonant for consonant, vowel in _FORMS}
+_TO_VOWEL = dict(_FORMS)
+_EITHER = re.compile("|".join(sorted(_TO_VOWEL | _TO_CONSONANT, key=len, reverse=True)))
+_AFTER_CONSONANT = re.compile("|".join(sorted(_TO_VOWEL, key=len, reverse=True)))
+_AFTER_VOWEL = re.compile("|".join(sorted(_TO_CONSONANT, key=len, reverse=True)))
+
+
+def mask_korean(text: str, place: int, start: int, end: int, mask: str, plural: bool) -> Placed:
+    """Put a Korean mask for `text[start:end]`; the particle after it gets the form that the mask's last sound asks."""
+    was, now = _final(text[start:end]), _final(mask)
+    forms = _EITHER if was is None else _AFTER_CONSONANT if was else _AFTER_VOWEL
+    particle = forms.match(text, end)
+    if now is None or particle is None:
+        return text[place:start], mask, end
+    # After ㄹ it is 로, as after a vowel.
+    wants_vowel = not now or (now == "ㄹ" and particle[0] in ("으로", "로"))
+    had_vowel = particle[0] in _TO_CONSONANT
+    if wants_vowel == had_vowel:
+        return text[place:start], mask, end
+    form = (_TO_VOWEL if wants_vowel else _TO_CONSONANT)[particle[0]]
+    return text[place:start], mask + form, particle.end()
+
+
+def _final(word: str) -> str | None:
+    """How the last syllable ends: `ㄹ`, other consonants as `ㄴ`, empty for a vowel; None when it is no syllable."""
+    last = word[-1]
+    if not "\uac00" <= last <= "\ud7a3":
+        return None if last.isalnum() and last.isascii() else ""
+    final = (ord(last) - 0xAC00) % 28
+    return "ㄹ" if final == 8 else "ㄴ" if final else ""

@@ -1,0 +1,262 @@
+"""Base, 4-bit, precision, adapter: the only place that loads weights. Knows nothing of data."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit import tiny
+from toolkit.endpoint import hub_errors
+from toolkit.errors import InputError
+from toolkit.recipe import LoraSettings
+
+WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", "README.md"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedBase:
+    """A base model whose files are on this machine.
+
+    Attributes:
+        id: Hub id, which is what an adapter names as its base.
+        revision: Commit on the Hub; None when it is not known.
+        path: Where its files are.
+    """
+
+    id: str
+    revision: str | None
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How numbers are held: `base` is `nf4` or `none` (not quantised), `compute` a torch dtype's name."""
+
+    base: str
+    compute: str
+
+
+def locate_base(base: str, revision: str | None = None) -> LocatedBase:
+    """Find a base by Hub id, downloading it when it is not cached; the tiny base comes with the toolkit.
+
+    Raises:
+        InputError: A folder's path, which nobody else could load the adapter with, or not an id.
+        HubError, EnvironmentLacks: Unknown, unreachable or gated.
+    """
+    if base == tiny.BASE_ID:
+        return LocatedBase(base, revision, tiny.base_folder())
+    if Path(base).is_dir():
+        raise InputError(
+            f"The base {base} is a folder.",
+            "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
+        )
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(f"The base {base}"):
+        snapshot = Path(snapshot_download(base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER))
+    return LocatedBase(base, snapshot.name, snapshot)
+
+
+def base_license(base: LocatedBase) -> str:
+    """Licence id from the base's card, or `other` when it states none."""
+    from huggingface_hub import metadata_load
+
+    card = base.path / "README.md"
+    metadata = metadata_load(card) if card.is_file() else None
+    return str((metadata or {}).get("license", "other"))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder of a base or an adapter.
+
+    Raises:
+        InputError: There is none, or it can not be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no tokenizer that can be read.", "Choose another base.") from error
+
+
+def chosen_precision(quantization: str) -> Precision:
+    """bf16 where the GPU has it natively, fp16 on older GPUs, fp32 on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Precision(quantization, "float32")
+    return Precision(quantization, "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16")
+
+
+def load_base(base: LocatedBase, precision: Precision) -> Any:
+    """The base's weights on this machine's device, quantised when the precision says so.
+
+    Raises:
+        InputError: The files are no causal language model, or are damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    compute = getattr(torch, precision.compute)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.path,
+            dtype=compute,
+            attn_implementation="sdpa",
+            quantization_config=_nf4(compute) if precision.base == "nf4" else None,
+            device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base.") from error
+    _keep_cpu_arithmetic(model)
+    return model
+
+
+def _nf4(compute: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+
+
+def _keep_cpu_arithmetic(model: Any) -> None:
+    """On CPUs with avx512_bf16 a Linear4bit in eval mode repacks its weights and computes in bf16.
+
+    The same numbers in both modes and on every CPU matter more here than that speed.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".") + "."
+
+
+def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
+    """The model with a fresh adapter on it, only the adapter trainable. The seed decides its initial weights.
+
+    Raises:
+        InputError: The base has none of the target modules.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(f"LoRA does not fit the base: {_first_line(error)}", "Correct lora.target_modules.") from error
+
+
+def save_adapter(model: Any, tokenizer: Any, base: LocatedBase, folder: Path) -> None:
+    """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base.id, "revision": base.revision}
+    # A set in peft, so in random order: sorted, the same run writes the same bytes.
+    config["target_modules"] = sorted(config["target_modules"])
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+
+
+def locate_adapter(name: str, revision: str | None = None) -> Path:
+    """The folder of an adapter given by folder or Hub id; the latter is downloaded.
+
+    Raises:
+        InputError: Neither a folder with an adapter nor a Hub id.
+        HubError: The Hub has no such adapter, or can not be reached.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote.")
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name).")
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(f"The adapter {name}"):
+        return Path(snapshot_download(name, revision=revision))
+
+
+def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Precision]:
+    """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
+
+    Raises:
+        InputError: The adapter is damaged or does not fit its base.
+    """
+    from peft import PeftConfig, PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        config = PeftConfig.from_pretrained(folder)
+        base = locate_base(str(config.base_model_name_or_path), config.revision)
+        precision = chosen_precision(quantization)
+        model = PeftModel.from_pretrained(load_base(base, precision), folder)
+    except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again.") from error
+    return model.eval(), load_tokenizer(folder), precision
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, and ask torch for deterministic kernels."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def hardware() -> dict[str, Any]:
+    """The device that computes, in words a reader knows."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
+    return {"device": "cpu", "name": _cpu_name(), "cores": os.cpu_count()}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes() -> int:
+    """Largest memory in use so far: of the GPU when there is one, else the process's resident set."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def precision_facts(precision: Precision) -> dict[str, str]:
+    """The precision as a manifest holds it."""
+    return asdict(precision)

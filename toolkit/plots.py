@@ -1,0 +1,154 @@
+"""Figures of a run, from its own files: the loss, and the accuracy beside what it has to beat. Knows nothing of cards.
+
+Same input, same bytes: no global state of matplotlib, no user's style, no version or time in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+BLUE, ORANGE, GREY, INK, FAINT = "#0072B2", "#D55E00", "#9AA5B1", "#24292F", "#D0D7DE"
+# 7 inches at 200 dots an inch: sharp at 700 CSS pixels on dense screens, where 10 points are 14 pixels.
+WIDTH, DPI = 7.0, 200
+STYLE = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK}
+
+METHODS = {"adapter": "this adapter", "base": "base alone", "tfidf": "TF-IDF", "chance": "chance"}
+MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
+
+
+def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
+    """Draw training and validation loss over optimiser steps, with the learning rate below, as PNG.
+
+    Args:
+        log: Rows of `training_log.jsonl`.
+        path: File to write.
+
+    Returns:
+        Whether there was anything to draw; without it, no file is written.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    training, validation, rate = (_series(log, key) for key in ("loss", "validation_loss", "learning_rate"))
+    if not training and not validation:
+        return False
+    with _figure(3.6 if rate else 2.9) as figure:
+        grid = figure.add_gridspec(2 if rate else 1, 1, height_ratios=[4, 1] if rate else [1])
+        axes = figure.add_subplot(grid[0])
+        _draw_losses(axes, training, validation)
+        if rate:
+            axes.tick_params(labelbottom=False)
+            axes = figure.add_subplot(grid[1], sharex=axes)
+            _draw_rate(axes, rate)
+        axes.set_xlim(0, max(step for step, _ in training + validation + rate) * 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("optimiser step")
+        _save(figure, path)
+    return True
+
+
+def accuracy_plot(evaluation: dict[str, Any], path: Path) -> bool:
+    """Draw top-1 and top-5 accuracy of every measured method, with 95 % intervals as whiskers, as PNG.
+
+    Args:
+        evaluation: What `evaluation.json` holds.
+        path: File to write.
+
+    Returns:
+        Whether the test split was measured; if not, no file is written.
+    """
+    methods = (evaluation.get("test") or {}).get("methods") or {}
+    names = ordered_methods(methods)
+    panels = [measure for measure in MEASURES if any(measure in methods[name] for name in names)]
+    if not panels:
+        return False
+    with _figure(0.95 + 0.38 * len(names)) as figure:
+        for index, measure in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), index + 1)
+            _draw_bars(axes, [methods[name].get(measure) for name in names], names)
+            axes.set_title(MEASURES[measure], fontsize=10, loc="left")
+            if index:
+                axes.tick_params(labelleft=False)
+        _save(figure, path)
+    return True
+
+
+def ordered_methods(methods: dict[str, Any]) -> list[str]:
+    """The methods in the order in which readers compare them; those that this module does not know come last."""
+    return [*(name for name in METHODS if name in methods), *sorted(set(methods) - set(METHODS))]
+
+
+def _series(log: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[key]) for row in log if row.get(key) is not None]
+
+
+def _draw_losses(axes: Axes, training: list[tuple[float, float]], validation: list[tuple[float, float]]) -> None:
+    if training:
+        axes.plot(*zip(*training, strict=True), color=BLUE, marker=_marker(training), markersize=3.5, label="training")
+    if validation:
+        axes.plot(*zip(*validation, strict=True), color=ORANGE, marker="s", markersize=4.5, linestyle="--", label="validation")
+    axes.set_ylim(bottom=0, top=max(value for _, value in training + validation) * 1.08 or 1)
+    axes.set_ylabel("loss (nats a token)")
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    # Above the axes, where no curve can run into it.
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0)
+
+
+def _draw_rate(axes: Axes, rate: list[tuple[float, float]]) -> None:
+    axes.plot(*zip(*rate, strict=True), color=GREY, marker=_marker(rate), markersize=3)
+    top = max(value for _, value in rate) or 1
+    axes.set_ylim(0, top * 1.2)
+    axes.set_yticks([0, top], ["0", f"{top:.3g}"])
+    axes.set_ylabel("learning\nrate", fontsize=9)
+
+
+def _marker(points: list[tuple[float, float]]) -> str:
+    """Single points are invisible without a marker; many of them hide the line."""
+    return "o" if len(points) <= 30 else ""
+
+
+def _draw_bars(axes: Axes, scores: list[dict[str, Any] | None], names: list[str]) -> None:
+    for row, (score, name) in enumerate(zip(scores, names, strict=True)):
+        if score is None:
+            axes.text(0.01, row, "not measured", va="center", fontsize=9)
+            continue
+        value, low, high = score["value"], score.get("low"), score.get("high")
+        axes.barh(row, value, height=0.62, color=BLUE if name == "adapter" else GREY)
+        if low is not None and high is not None:
+            axes.plot([low, high], [row, row], color=INK, linewidth=1.3, marker="|", markersize=7)
+        end = max(value, high or 0)
+        weight = "bold" if name == "adapter" else "normal"
+        axes.text(end + 0.02, row, f"{value:.1%}", va="center", fontsize=9.5, fontweight=weight)
+    axes.set_yticks(range(len(names)), [METHODS.get(name, name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, 1.26)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Figure]:
+    """A white figure of the card's width in matplotlib's own style, whatever the user's configuration says."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with style.context(["default", STYLE]):
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+        yield Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout, facecolor="white")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", metadata={"Software": None})

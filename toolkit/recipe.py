@@ -1,0 +1,192 @@
+"""A run's settings, checked: the one owner of every default. Knows nothing of what the settings do."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from toolkit.errors import InputError
+
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetSettings(Section):
+    """How descriptions become chat rows and splits."""
+
+    source: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
+    location: str | None = Field(None, description="Folder, URL, file pattern or Hub id that the source reads (`--from`).")
+    revision: str | None = Field(None, description="Revision of a source that has revisions.")
+    description_column: str | None = None
+    name_column: str | None = None
+    description_language: str = Field("en", description="Languages of the descriptions, comma-separated: en, ko or en,ko.")
+    answer: Literal["en", "ko", "both"] = "en"
+    mask: str = Field("this Pokémon", min_length=1, description="What stands in for the creature's own name.")
+    other_mask: str = Field("another Pokémon", min_length=1, description="What stands in for another creature's name.")
+    min_characters: int = Field(20, ge=1)
+    max_characters: int = Field(1200, ge=1)
+    validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
+    test_size: float = Field(0.15, ge=0, lt=1, description="Share of a known creature's descriptions.")
+    unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families that are held out whole.")
+    near_duplicate: float = Field(0.7, gt=0, le=1, description="MinHash similarity from which two texts are one.")
+
+
+class LoraSettings(Section):
+    """The adapter (LoRA, Hu et al. 2021)."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
+
+
+class TrainingSettings(Section):
+    """Optimisation. Exactly one of `max_steps` and `epochs` says how long."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    batch_size: int = Field(4, ge=1, description="Examples in one optimiser step (the effective batch).")
+    micro_batch_size: int = Field(4, ge=1, description="Examples in one forward pass; divides batch_size.")
+    max_steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
+    optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    quantization: Literal["nf4", "none"] = "nf4"
+    log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
+    save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.max_steps is not None and self.epochs is not None:
+            raise ValueError(
+                f"max_steps = {self.max_steps} and epochs = {self.epochs:g} are both given, and only one of them could win"
+            )
+        if self.max_steps is None and self.epochs is None:
+            raise ValueError("neither max_steps nor epochs is given")
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size = {self.micro_batch_size} does not divide batch_size = {self.batch_size}")
+        return self
+
+
+class DecodingSettings(Section):
+    """How names are sampled."""
+
+    temperature: float = Field(0.7, gt=0)
+    top_k: int = Field(50, ge=1)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(24, ge=1)
+
+
+class EvaluationSettings(Section):
+    """What is measured, and on how much of it."""
+
+    max_test: int | None = Field(None, ge=1, description="Rows of test that are ranked; all of them by default.")
+    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen that names are sampled for.")
+    names_per_description: int = Field(3, ge=1)
+    quantization: Literal["nf4", "none"] = Field("none", description="As whoever loads the adapter will hold the base.")
+
+
+class Recipe(Section):
+    """All settings of a run."""
+
+    name: str
+    base: str = Field(description="Hub id or folder of the model that is fine-tuned.")
+    base_revision: str | None = None
+    seed: int = Field(7, ge=0)
+    dataset: DatasetSettings = DatasetSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings
+    decoding: DecodingSettings = DecodingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the toolkit."""
+    return sorted(entry.name.removesuffix(".toml") for entry in files("toolkit.recipes").iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe by the name of a shipped one or from a TOML file, with overrides on top.
+
+    Args:
+        name_or_file: `demo`, or a path that ends in `.toml`.
+        overrides: Dotted keys, such as `training.learning_rate`, to values; a value of None is left out.
+
+    Raises:
+        InputError: No such recipe, not TOML, an unknown key (the nearest one is suggested), or a value out of range.
+            All problems are named at once.
+    """
+    settings = _read(name_or_file)
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    _drop_replaced_length(settings, given)
+    for key, value in given.items():
+        _put(settings, key.split("."), value)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_problem(entry) for entry in error.errors())
+        raise InputError(f"Recipe {name_or_file}: {problems}.", "Correct the recipe or the options.") from error
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    try:
+        if name_or_file.endswith(".toml"):
+            text = Path(name_or_file).read_text(encoding="utf-8")
+        elif name_or_file in recipe_names():
+            text = (files("toolkit.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        else:
+            raise InputError(
+                f"There is no recipe {name_or_file!r}.", f"Choose {', '.join(recipe_names())} or a file that ends in .toml."
+            )
+        return tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"Recipe {name_or_file} can not be read: {error.strerror}.", "Check the path.") from error
+    except ValueError as error:
+        raise InputError(f"Recipe {name_or_file} is not TOML: {error}.", "Correct the file.") from error
+
+
+def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        settings = settings.setdefault(part, {})
+    settings[path[-1]] = value
+
+
+def _drop_replaced_length(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Who overrides one way of saying how long to train replaces the other way that the recipe had."""
+    if "training.max_steps" in given or "training.epochs" in given:
+        for key in ("max_steps", "epochs"):
+            settings.get("training", {}).pop(key, None)
+
+
+def _problem(entry: Any) -> str:
+    key = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, _known_keys(), n=1)
+        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    return f"{key or 'the recipe'}: {message[:1].lower()}{message[1:]}"
+
+
+def _known_keys() -> list[str]:
+    keys: list[str] = []
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += [name, *(f"{name}.{inner}" for inner in kind.model_fields)]
+        else:
+            keys.append(name)
+    return keys

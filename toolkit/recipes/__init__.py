@@ -1,0 +1,1 @@
+"""Ready-made recipes: `pkt run NAME OUT` and `--recipe NAME`."""

@@ -1,0 +1,358 @@
+"""Dataset and base to adapter folder, by QLoRA (Dettmers et al. 2023) with the `transformers` Trainer.
+
+The loss is computed only at the supervised positions, and the sequences of a batch are packed into one row without seeing
+each other: the same mathematics as padded batches with full logits, for a fraction of the work.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit import cards, chat, checkpoints, model, rows
+from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
+from toolkit.folder import MANIFEST, atomic_folder, check_replaceable, json_hash, sha256_file, unwritable, write_jsonl, write_manifest
+from toolkit.packing import answer_loss, collate, mean_loss
+from toolkit.recipe import Recipe, TrainingSettings
+
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands: optimiser steps, the last losses, seconds left (None before the first step)."""
+
+    step: int
+    steps: int
+    loss: float | None
+    validation_loss: float | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a finished training left behind."""
+
+    adapter: Path
+    steps: int
+    resumed_from: int
+    loss: float | None
+    validation_loss: float | None
+    seconds: float
+
+
+class Interrupted(ToolkitError):
+    """Training was asked to stop and wrote a checkpoint."""
+
+    exit_code = 130
+
+
+def train(
+    dataset: rows.LocatedDataset,
+    out: Path,
+    recipe: Recipe,
+    *,
+    checkpoint_folder: Path | None = None,
+    restart: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> TrainResult:
+    """Fine-tune an adapter and write its folder; an interrupted run continues from its last whole checkpoint.
+
+    Args:
+        dataset: Where the rows are; its `train` split is learnt, the loss on `validation` is logged.
+        out: The adapter folder, written whole at the end.
+        recipe: All settings.
+        checkpoint_folder: Where checkpoints are kept until the run is over; beside `out` by default.
+        restart: Forget the checkpoints of an earlier run.
+        progress: Called after every optimiser step.
+
+    Raises:
+        InputError: Rows that do not fit the recipe, or checkpoints of a run with other settings or data.
+        EnvironmentLacks: The recipe needs a GPU.
+        Interrupted: SIGINT or SIGTERM came; the same command continues.
+    """
+    check_replaceable(out)
+    _check_environment(recipe.training)
+    base = model.locate_base(recipe.base, recipe.base_revision)
+    tokenizer = model.load_tokenizer(base.path)
+    training_rows = rows.read_split(dataset, "train")
+    examples = _encode_rows(tokenizer, training_rows, recipe, "train")
+    validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
+    if not examples:
+        raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
+    identity = {"recipe": json_hash(_what_decides(recipe)), "dataset": dataset.content(), "base": base_hash(base)}
+    kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
+    resume = checkpoints.prepare(kept, identity, restart=restart)
+
+    precision = model.chosen_precision(recipe.training.quantization)
+    model.seed_everything(recipe.seed)
+    peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
+    watch = Watch(progress, checkpoints.seconds_so_far(resume))
+    trainer = _trainer(peft_model, examples, validation, recipe, kept, precision, watch)
+    with _stopping_on_signals(watch), _full_disk_is_clear(kept):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(f"Stopped at step {trainer.state.global_step}.", "Run the same command to continue from there.")
+
+    log = _log(trainer.state.log_history, recipe.training.log_every)
+    facts = {
+        "recipe": recipe.model_dump(),
+        "seed": recipe.seed,
+        "base": {
+            "id": base.id,
+            "revision": base.revision,
+            "content": identity["base"],
+            "license": model.base_license(base),
+            "parameters": _base_parameters(peft_model),
+            "architecture": type(peft_model.get_base_model()).__name__,
+        },
+        "dataset": _dataset_facts(dataset),
+        "request": rows.shared_request(training_rows),
+        "steps": trainer.state.global_step,
+        "examples_seen": trainer.state.global_step * recipe.training.batch_size,
+        "supervised_tokens": sum(len(example.answer_ids) for example in examples),
+        "trainable_parameters": sum(p.numel() for p in peft_model.parameters() if p.requires_grad),
+        "train_seconds": round(watch.seconds(), 1),
+        "peak_memory_bytes": model.peak_memory_bytes(),
+        "hardware": model.hardware(),
+        "precision": model.precision_facts(precision),
+    }
+    with atomic_folder(out) as folder:
+        model.save_adapter(peft_model, tokenizer, base, folder)
+        write_jsonl(folder / "training_log.jsonl", log)
+        cards.render_model_card(folder, facts)
+        write_manifest(folder, "adapter", facts)
+    checkpoints.remove(kept)
+    return TrainResult(
+        out, trainer.state.global_step, watch.resumed_from, watch.loss, watch.validation_loss, watch.seconds()
+    )
+
+
+def _check_environment(settings: TrainingSettings) -> None:
+    import torch
+
+    if settings.optimizer == "paged_adamw_8bit" and not torch.cuda.is_available():
+        raise EnvironmentLacks(
+            "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
+            "Run on a GPU machine, or give --optimizer adamw to try it on this CPU.",
+        )
+
+
+def _encode_rows(tokenizer: Any, split: list[dict[str, Any]], recipe: Recipe, name: str) -> list[chat.Example]:
+    examples = []
+    for number, row in enumerate(split):
+        try:
+            example = chat.encode(tokenizer, row["messages"])
+        except InputError as error:
+            raise InputError(f"Row {number} of {name}: {error.found}", error.remedy) from error
+        if len(example.input_ids) > recipe.training.max_length:
+            raise InputError(
+                f"Row {number} of {name} has {len(example.input_ids)} tokens, more than max_length = {recipe.training.max_length}.",
+                "Raise --max-length, or build the dataset with a smaller --max-characters.",
+            )
+        examples.append(example)
+    return examples
+
+
+def _what_decides(recipe: Recipe) -> dict[str, Any]:
+    """The settings that change the adapter: a checkpoint made with others can not be continued."""
+    return recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
+
+
+def base_hash(base: model.LocatedBase) -> str:
+    """One SHA-256 for the base's weights, configuration and tokenizer."""
+    suffixes = (".safetensors", ".json", ".model", ".jinja")
+    kept = sorted(path for path in base.path.iterdir() if path.suffix in suffixes and path.name != MANIFEST)
+    return json_hash({path.name: sha256_file(path) for path in kept})
+
+
+def _dataset_facts(dataset: rows.LocatedDataset) -> dict[str, Any]:
+    manifest = dataset.manifest()
+    return {
+        "id": dataset.id,
+        "revision": dataset.revision,
+        "content": dataset.content(),
+        "rows": {split: count for split in rows.SPLITS if (count := rows.count_rows(dataset, split))},
+        "license": manifest.get("license"),
+        "sources": [source["name"] for source in manifest.get("sources", [])],
+    }
+
+
+def _base_parameters(peft_model: Any) -> int:
+    """Parameters of the base; a 4-bit weight holds two in a byte, which its shape does not say."""
+    total = 0
+    for name, parameter in peft_model.named_parameters():
+        if "lora_" not in name:
+            state = getattr(parameter, "quant_state", None)
+            total += math.prod(state.shape) if state is not None else parameter.numel()
+    return total
+
+
+def _trainer(
+    peft_model: Any,
+    examples: list[chat.Example],
+    validation: list[chat.Example],
+    recipe: Recipe,
+    checkpoint_folder: Path,
+    precision: model.Precision,
+    watch: Watch,
+) -> Any:
+    from transformers import Trainer, TrainingArguments
+
+    settings = recipe.training
+    arguments = TrainingArguments(
+        output_dir=str(checkpoint_folder),
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup_steps,
+        max_steps=settings.max_steps or -1,
+        num_train_epochs=settings.epochs or 1,
+        optim={"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}[settings.optimizer],
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=precision.compute == "bfloat16",
+        fp16=precision.compute == "float16",
+        use_cpu=precision.compute == "float32",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=[],
+    )
+    trainer = Trainer(
+        model=peft_model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        compute_loss_func=answer_loss,
+        callbacks=[_callback(watch, validation, settings.save_every)],
+    )
+    trainer.model_accepts_loss_kwargs = False
+    for printing in list(trainer.callback_handler.callbacks):
+        if type(printing).__name__ == "PrinterCallback":
+            trainer.remove_callback(type(printing))
+    return trainer
+
+
+class Watch:
+    """What is seen of a running training, and whether it was asked to stop."""
+
+    def __init__(self, progress: Callable[[Progress], None], seconds_before: float) -> None:
+        self.report = progress
+        self.seconds_before = seconds_before
+        self.started = time.monotonic()
+        self.resumed_from = 0
+        self.loss: float | None = None
+        self.validation_loss: float | None = None
+        self.stop_asked = False
+
+    def seconds(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def seconds_left(self, step: int, steps: int) -> float | None:
+        """Seconds until the last step, at the pace so far in this process."""
+        done = step - self.resumed_from
+        return (time.monotonic() - self.started) / done * (steps - step) if done else None
+
+
+def _callback(watch: Watch, validation: list[chat.Example], save_every: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Reporter(TrainerCallback):  # type: ignore[misc]
+        """Reports each step, marks whole checkpoints, and stops on a loss that is not finite."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watch.resumed_from = state.global_step
+            watch.started = time.monotonic()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            watch.loss = logs.get("loss", watch.loss)
+            if watch.loss is not None and not math.isfinite(watch.loss):
+                raise ToolkitError(
+                    f"The loss is {watch.loss} at step {state.global_step}; the last checkpoint before it is kept.",
+                    "Lower --learning-rate, and run again with --restart.",
+                )
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_save |= watch.stop_asked
+            control.should_training_stop |= watch.stop_asked
+            planned = state.global_step % save_every == 0 or state.global_step == state.max_steps
+            if validation and planned:
+                watch.validation_loss = mean_loss(kwargs["model"], validation)
+                state.log_history.append({"step": state.global_step, "validation_loss": watch.validation_loss})
+            watch.report(
+                Progress(
+                    state.global_step,
+                    state.max_steps,
+                    watch.loss,
+                    watch.validation_loss,
+                    watch.seconds_left(state.global_step, state.max_steps),
+                )
+            )
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            checkpoints.mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", watch.seconds())
+
+    return Reporter()
+
+
+def _log(history: list[dict[str, Any]], log_every: int) -> list[dict[str, Any]]:
+    """The lines of training_log.jsonl: means over `log_every` steps, and each validation loss.
+
+    The Trainer's own history has every step, so a run that was interrupted between two lines writes the same bytes.
+    """
+    lines: list[dict[str, Any]] = []
+    window: list[dict[str, Any]] = []
+    steps = [entry for entry in history if "loss" in entry]
+    for entry in history:
+        if "validation_loss" in entry:
+            lines.append(entry)
+        elif "loss" in entry:
+            window.append(entry)
+            if entry["step"] % log_every == 0 or entry is steps[-1]:
+                lines.append(_mean_line(window))
+                window = []
+    return lines
+
+
+def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
+    last = window[-1]
+    means = {key: sum(entry[key] for entry in window) / len(window) for key in ("loss", "grad_norm")}
+    return {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"], **means}
+
+
+@contextmanager
+def _stopping_on_signals(watch: Watch) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a checkpoint and a stop; a second one stops at once."""
+
+    def ask(number: int, _frame: Any) -> None:
+        if watch.stop_asked:
+            raise KeyboardInterrupt
+        watch.stop_asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _full_disk_is_clear(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
