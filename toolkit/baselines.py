@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 
 def tfidf_ranks(
-    train_texts: Sequence[str], train_answers: Sequence[str], texts: Sequence[str], answers: Sequence[str], candidates: int
+    train_texts: Sequence[str],
+    train_answers: Sequence[str],
+    texts: Sequence[str],
+    answers: Sequence[str],
+    candidates: int,
 ) -> list[float]:
     """Rank of each right answer by the TF-IDF cosine similarity of its nearest training description.
 

@@ -1,4 +1,4 @@
-"""Model cards from the files of an adapter folder: facts in, `README.md` and `README.ko.md` out. Knows nothing of weights.
+"""Model cards from an adapter folder's files: facts in, `README.md` and `README.ko.md` out. Knows nothing of weights.
 
 Facts are ready values: escaped text, formatted numbers, booleans. What no file holds is None, and the card says so.
 """
@@ -17,7 +17,15 @@ from toolkit import __version__, chat, model
 from toolkit.escape import fence, md_cell, md_text, python_literal
 from toolkit.folder import library_versions, read_json, read_jsonl
 from toolkit.plots import accuracy_plot, loss_plot, ordered_methods
-from toolkit.recipe import DecodingSettings, EvaluationSettings, LoraSettings, TrainingSettings, load_recipe, recipe_names
+from toolkit.recipe import (
+    DecodingSettings,
+    EvaluationSettings,
+    LoraSettings,
+    Section,
+    TrainingSettings,
+    load_recipe,
+    recipe_names,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -26,13 +34,24 @@ CARDS = {"README.md": ("en", "model_card.md.jinja"), "README.ko.md": ("ko", "mod
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 GEMMA = re.compile(r"google/gemma-.+")
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
-POKEMON_SOURCES = {"corpus", "pokeapi"}
-SECTIONS = {"lora": LoraSettings, "training": TrainingSettings, "decoding": DecodingSettings, "evaluation": EvaluationSettings}
+POKEMON = re.compile(r"corpus|pokeapi|.*pok[eé]mon.*", re.IGNORECASE)
+SECTIONS: dict[str, type[Section]] = {
+    "lora": LoraSettings,
+    "training": TrainingSettings,
+    "decoding": DecodingSettings,
+    "evaluation": EvaluationSettings,
+}
 MEASURES = {"top1": ("accuracy", "Top-1 accuracy"), "top5": ("top_5_accuracy", "Top-5 accuracy"), "mrr": ("mrr", "MRR")}
 LABELS = {
-    "en": {"adapter": "this adapter", "base": "the base alone", "tfidf": "TF-IDF nearest neighbour", "chance": "chance"},
+    "en": {
+        "adapter": "this adapter",
+        "base": "the base alone",
+        "tfidf": "TF-IDF nearest neighbour",
+        "chance": "chance",
+    },
     "ko": {"adapter": "이 어댑터", "base": "어댑터 없는 베이스", "tfidf": "TF-IDF 최근접 이웃", "chance": "무작위"},
 }
+SPLITS = ("train", "validation", "test", "unseen")
 SAMPLES_SHOWN = 6
 EXAMPLE = "A small creature with soft yellow fur and long pointed ears that gives off sparks when it is startled."
 
@@ -62,7 +81,9 @@ def render_model_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | 
 
 def render(template: str, facts: Mapping[str, Any]) -> str:
     """A template of `model_cards/` filled with facts; a fact that is not there is an error."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
     return environment.from_string((files("toolkit.model_cards") / template).read_text(encoding="utf-8")).render(facts)
 
 
@@ -136,7 +157,7 @@ def model_name(manifest: Mapping[str, Any], repo_id: str | None) -> str:
 
 
 def license_of(base: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Licence id and link that pass from a base to its adapter: what the base's card states, else Gemma's for a Gemma."""
+    """Licence id and link that pass from a base to its adapter: what its card states, else Gemma's for a Gemma."""
     stated = base.get("license")
     if stated in (None, "other", "gemma") and GEMMA.fullmatch(base["id"]):
         stated = "gemma"
@@ -151,7 +172,8 @@ def is_hub_id(name: str) -> bool:
 def is_pokemon(manifest: Mapping[str, Any]) -> bool:
     """Whether the names in the dataset are Pokémon's, which are trademarks."""
     dataset = manifest["dataset"]
-    return bool(dataset.get("pokemon", POKEMON_SOURCES & set(dataset.get("sources") or ())))
+    named = [dataset["id"], *(dataset.get("sources") or ())]
+    return bool(dataset.get("pokemon", any(POKEMON.fullmatch(name) for name in named)))
 
 
 def _tags(manifest: Mapping[str, Any]) -> list[str]:
@@ -205,7 +227,7 @@ def _dataset(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
         "revision": md_cell(dataset["revision"]) if dataset.get("revision") else None,
         "content": md_cell(dataset["content"]),
         "measured_on": md_text(measured_on) if measured_on not in (None, dataset["content"]) else None,
-        "rows": {split: _number(rows) for split, rows in dataset["rows"].items() if rows},
+        "rows": {split: _number(dataset["rows"].get(split) or None) for split in SPLITS},
         "license": md_text(dataset["license"]) if dataset.get("license") else None,
         "sources": ", ".join(md_text(source) for source in dataset.get("sources") or ()) or None,
     }
@@ -229,7 +251,7 @@ def _training(manifest: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> 
         "hardware": _hardware(manifest.get("hardware")),
         "seconds": duration(manifest["train_seconds"]) if manifest.get("train_seconds") else None,
         "memory": f"{manifest['peak_memory_bytes'] / 1e9:.1f} GB" if manifest.get("peak_memory_bytes") else None,
-        "first_loss": f"{losses[0]['loss']:.2f}" if losses else None,
+        "first_loss": f"{losses[0]['loss']:.2f}" if len(losses) > 1 else None,
         "last_loss": f"{losses[-1]['loss']:.2f}" if losses else None,
         "validation_loss": f"{validation[-1]['validation_loss']:.2f}" if validation else None,
         "best_validation_loss": f"{best['validation_loss']:.2f}" if best else None,
@@ -264,8 +286,9 @@ def _test(test: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
         ],
         "compared": {
             name: compared(methods["adapter"]["top1"], methods[name]["top1"])
-            for name in ("base", "tfidf", "chance")
             if "adapter" in methods and name in methods
+            else None
+            for name in ("base", "tfidf", "chance")
         },
     }
 
@@ -292,9 +315,9 @@ def _marked(name: str, answer: str) -> str:
     return ("✓ " if name == answer else "") + md_cell(name, 60)
 
 
-def _settings(recipe: Mapping[str, Any]) -> dict[str, list[dict[str, str | None]]]:
+def _settings(recipe: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Settings apart from their defaults (`changed`), and the others (`default`)."""
-    sorted_out: dict[str, list[dict[str, str | None]]] = {"changed": [], "default": []}
+    sorted_out: dict[str, list[dict[str, str]]] = {"changed": [], "default": []}
     for section, kind in SECTIONS.items():
         for key, value in recipe.get(section, {}).items():
             field = kind.model_fields.get(key)
@@ -327,39 +350,19 @@ def stop_tokens(folder: Path) -> list[str]:
 def usage_snippet(
     manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], tokens: Sequence[str], repo_id: str | None
 ) -> str:
-    """Python that names one description with peft, transformers and torch alone: the prompt and precision of the figures."""
+    """Python that names one description, with the prompt of the training and the base held as it was measured."""
     compute, quantised = _loading(manifest)
-    decoding = manifest["recipe"]["decoding"]
-    prompt = "description"
-    if manifest.get("request"):
-        prompt = f"{python_literal(manifest['request'])} + \"\\n\\n\" + description"
-    sampling = [f"{key}={decoding[key]}" for key in ("temperature", "top_k", "top_p", "max_new_tokens")]
-    stops = ", ".join(python_literal(token) for token in tokens)
-    lines = [
-        *(["import torch"] if quantised else []),
-        "from peft import AutoPeftModelForCausalLM",
-        f"from transformers import AutoTokenizer{', BitsAndBytesConfig' if quantised else ''}",
-        "",
-        f"repo_id = {python_literal(repo_id or 'owner/name')}" + ("" if repo_id else "  # where this adapter is published"),
-        *(_quantisation_lines(compute) if quantised else []),
-        "tokenizer = AutoTokenizer.from_pretrained(repo_id)",
-        f"model = AutoPeftModelForCausalLM.from_pretrained(repo_id, "
-        f"{'quantization_config=nf4, ' if quantised else ''}dtype=\"{compute}\").eval()",
-        "",
-        f"description = {python_literal(samples[0]['description'] if samples else EXAMPLE)}",
-        f'messages = [{{"role": "user", "content": {prompt}}}]',
-        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
-        "inputs = inputs.to(model.device)",
-        *([f"stop = tokenizer.convert_tokens_to_ids([{stops}])"] if tokens else []),
-        f"output = model.generate(**inputs, do_sample=True, {', '.join(sampling)}{', eos_token_id=stop' if tokens else ''})",
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())',
-    ]
-    return "\n".join(lines)
-
-
-def _quantisation_lines(compute: str) -> list[str]:
-    settings = f'bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.{compute}'
-    return [f"nf4 = BitsAndBytesConfig(load_in_4bit=True, {settings})"]
+    facts = {
+        "repo_id": python_literal(repo_id or "owner/name"),
+        "has_repo": repo_id is not None,
+        "compute": compute,
+        "quantised": quantised,
+        "description": python_literal(samples[0]["description"] if samples else EXAMPLE),
+        "request": python_literal(manifest["request"]) if manifest.get("request") else None,
+        "decoding": manifest["recipe"]["decoding"],
+        "stops": ", ".join(python_literal(token) for token in tokens),
+    }
+    return render("usage.py.jinja", facts).rstrip()
 
 
 def _loading(manifest: Mapping[str, Any]) -> tuple[str, bool]:
@@ -378,10 +381,16 @@ def _is_shipped(recipe: Mapping[str, Any]) -> bool:
 
 def _commands(manifest: Mapping[str, Any], repo_id: str | None) -> str:
     recipe, dataset = manifest["recipe"], manifest["dataset"]["id"]
-    source = dataset if is_hub_id(dataset) else "DATASET"
+    public = is_hub_id(dataset)
+    source = dataset if public else "DATASET"
     chosen = recipe["name"] if _is_shipped(recipe) else "recipe.toml"
-    lines = [f"pkt train {source} adapter --recipe {chosen}", f"pkt evaluate adapter {source} --recipe {chosen}"]
-    return "\n".join([*lines, *([f"pkt verify {repo_id}"] if repo_id else [])])
+    lines = [
+        *([] if public else ["# DATASET: the dataset folder with the content hash above"]),
+        f"pkt train {source} adapter --recipe {chosen}",
+        f"pkt evaluate adapter {source} --recipe {chosen}",
+        *([f"pkt verify {repo_id}"] if repo_id else []),
+    ]
+    return "\n".join(lines)
 
 
 # Numbers as they are read.

@@ -82,13 +82,19 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     for index in range(len(prompt), len(whole)):
         if whole[index] in special:
             return Example(whole[: index + 1], len(prompt))
-    raise InputError("The base's chat template does not end the answer's turn with a special token.", "Choose another base.")
+    raise InputError(
+        "The base's chat template does not end the answer's turn with a special token.", "Choose another base."
+    )
 
 
 def end_of_turn_ids(tokenizer: Any) -> list[int]:
     """Ids at which generation stops: the token that ends an answer in this template, and the tokenizer's end of text."""
     example = encode(tokenizer, with_answer(naming_messages("a"), "b"))
-    return list(dict.fromkeys([example.input_ids[-1], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
+    return list(
+        dict.fromkeys(
+            [example.input_ids[-1], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]
+        )
+    )
 
 
 def control_tokens(tokenizer: Any) -> set[str]:
@@ -100,4 +106,6 @@ def _refuse_control_tokens(tokenizer: Any, messages: Messages) -> None:
     for token in control_tokens(tokenizer):
         for message in messages:
             if token in message["content"]:
-                raise InputError(f"A {message['role']} text holds the control token {token}.", "Remove it from the data.")
+                raise InputError(
+                    f"A {message['role']} text holds the control token {token}.", "Remove it from the data."
+                )

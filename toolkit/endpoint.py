@@ -17,11 +17,16 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 SECRET = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer\s+)\S+|(?<=://)[^/@\s]+@")
 
 
-def use_hub(endpoint: str | None = None, token_file: Path | None = None) -> None:
+def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: Path | None = None) -> None:
     """Choose the Hub and the token for this process.
 
     A Hub other than the public one gets a cache of its own (caches know repositories, not endpoints) and no Xet
     transfers (a client with Xet never asks the server whether it has it).
+
+    Args:
+        endpoint: Address of the Hub; by default what `HF_ENDPOINT` says, or the public Hub.
+        token_file: A text file that holds only the token; by default what `huggingface_hub` itself uses.
+        cache: Where a Hub other than the public one is cached; by default a folder named after its address.
 
     Raises:
         InputError: The endpoint is no URL, or the token file can not be read.
@@ -30,11 +35,13 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None) -> None
         os.environ["HF_ENDPOINT"] = endpoint
     chosen = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
     if not re.match(r"https?://[^/\s]+", chosen):
-        raise InputError(f"The endpoint {without_secrets(chosen)!r} is not a URL.", "Give one like http://127.0.0.1:8765.")
+        raise InputError(
+            f"The endpoint {without_secrets(chosen)!r} is not a URL.", "Give one like http://127.0.0.1:8765."
+        )
     os.environ["HF_ENDPOINT"] = chosen
     if chosen != DEFAULT_ENDPOINT:
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", chosen.split("://", 1)[1].rpartition("@")[2])
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pkt" / "hubs" / slug
+        cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pkt" / "hubs" / slug
         os.environ.setdefault("HF_HUB_CACHE", str(cache / "hub"))
         os.environ.setdefault("HF_DATASETS_CACHE", str(cache / "datasets"))
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -46,7 +53,9 @@ def _read_token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The token file {path} can not be read.", "Name a text file that holds only the token.") from error
+        raise InputError(
+            f"The token file {path} can not be read.", "Name a text file that holds only the token."
+        ) from error
     if not token or re.search(r"\s", token):
         raise InputError(f"The token file {path} holds no single token.", "It should hold the token and nothing else.")
     return token
@@ -107,11 +116,15 @@ def _refusal(subject: str, endpoint: str, error: Exception) -> HubError | Enviro
     said = without_secrets(str(getattr(error, "server_message", None) or "")).split("\n")[0]
     detail = f" ({said})" if said else ""
     if status == 401:
-        return EnvironmentLacks(f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give --token-file.")
+        return EnvironmentLacks(
+            f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give --token-file."
+        )
     if status == 403:
         return HubError(f"{endpoint} does not allow this for {subject}{detail}.", "Use a token that may write to it.")
     if status in (409, 412):
-        return HubError(f"{subject} was changed by somebody else meanwhile{detail}.", "Look at it, then run the command again.")
+        return HubError(
+            f"{subject} was changed by somebody else meanwhile{detail}.", "Look at it, then run the command again."
+        )
     if status is not None and (status >= 500 or status == 429):
         return HubError(f"{endpoint} answered {status} for {subject}{detail}.", "Try again in a few minutes.")
     return HubError(f"{endpoint} refused {subject} with status {status}{detail}.", "Check the id and your rights.")

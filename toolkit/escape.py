@@ -12,13 +12,14 @@ import unicodedata
 # Letters by category that nevertheless show nothing: Hangul fillers, and the joiner of combining marks.
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co"})
-_BACKSLASHED = re.compile(r"([\\`*_\[\]~])")
+# An underscore inside a word is none, so that names of settings stay readable.
+_BACKSLASHED = re.compile(r"([\\`*\[\]~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 # As entities, since other readers than CommonMark look for these: table cells, HTML, formulas, mentions.
 _ENTITIES = {ord(char): f"&#{ord(char)};" for char in "|<>&$@"}
 # `http://`, `www.` and `:name:` become links and emoji on the Hub.
 _LINKING = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
 # Only at the start of a line: headings, their underlines, rules, lists.
-_LEADING = re.compile(r"^([-+=#])|^(\d+)([.)])")
+_LEADING = re.compile(r"^([-+=#])|^(\d+)([.)])(?= |$)")
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
@@ -26,12 +27,14 @@ def plain(text: str, limit: int | None = None) -> str:
     """One line of what a reader sees: white space as single spaces, invisible and bidirectional controls left out.
 
     Args:
-        limit: Longest result in characters; what is cut off leaves an ellipsis.
+        limit: Longest result in characters; what is cut off, between words if it can be, leaves an ellipsis.
     """
     line = " ".join(_visible(" ".join(text.split())).split())
-    if limit is not None and len(line) > limit:
-        return line[: limit - 1].rstrip() + "…"
-    return line
+    if limit is None or len(line) <= limit:
+        return line
+    cut = line[: limit - 1]
+    at_word = cut.rpartition(" ")[0]
+    return (at_word if len(at_word) > limit // 2 else cut).rstrip() + "…"
 
 
 def md_text(text: str, limit: int | None = None) -> str:

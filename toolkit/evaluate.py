@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import baselines, cards, chat, generate, model, rank, rows
+from toolkit import baselines, cards, generate, model, rank, rows
 from toolkit.errors import InputError
 from toolkit.folder import atomic_folder, read_manifest, write_json, write_jsonl, write_manifest
 from toolkit.recipe import DecodingSettings, EvaluationSettings
@@ -66,7 +66,7 @@ def evaluate(
     if not test and not unseen:
         raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
     peft_model, tokenizer, precision = model.load_adapter(adapter, settings.quantization)
-    candidates = sorted({answer_of(row) for split in splits.values() for row in split})
+    candidates = sorted({rows.answer_of(row) for split in splits.values() for row in split})
 
     rankings, methods = _identify(peft_model, tokenizer, test, splits["train"], candidates, compare, progress)
     shown = [("test", row) for row in test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in unseen]
@@ -80,7 +80,9 @@ def evaluate(
         "test": {"rows": len(test), "methods": methods} if test else None,
         "unseen": _invention(samples, candidates) if unseen else None,
     }
-    facts = {key: value for key, value in manifest.items() if key not in ("kind", "toolkit", "libraries", "python", "files")}
+    facts = {
+        key: value for key, value in manifest.items() if key not in ("kind", "toolkit", "libraries", "python", "files")
+    }
     facts["evaluation_precision"] = evaluation["precision"]
     with atomic_folder(adapter) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
@@ -91,21 +93,9 @@ def evaluate(
     return evaluation
 
 
-def answer_of(row: dict[str, Any]) -> str:
-    """The answer of a row: what its last turn says."""
-    return str(row["messages"][-1]["content"]).strip()
-
-
 def description_of(row: dict[str, Any]) -> str:
     """The description of a row: its column, or the user turn without the request."""
     return str(row.get("description") or row["messages"][-2]["content"].partition("\n\n")[2])
-
-
-def rank_candidates(peft_model: Any, tokenizer: Any, messages: chat.Messages, candidates: Sequence[str]) -> list[float]:
-    """Log-likelihood of each candidate answer, with its end of turn, after the messages."""
-    dummy = chat.naming_messages("a")
-    ids = [chat.encode(tokenizer, chat.with_answer(dummy, candidate)).answer_ids for candidate in candidates]
-    return rank.log_likelihoods(peft_model, chat.prompt_ids(tokenizer, messages), ids)
 
 
 def _identify(
@@ -129,9 +119,9 @@ def _identify(
     if "tfidf" in compare and train:
         places = baselines.tfidf_ranks(
             [description_of(row) for row in train],
-            [answer_of(row) for row in train],
+            [rows.answer_of(row) for row in train],
             [description_of(row) for row in test],
-            [answer_of(row) for row in test],
+            [rows.answer_of(row) for row in test],
             len(candidates),
         )
         methods["tfidf"] = _figures(places)
@@ -146,9 +136,9 @@ def _rankings(
 ) -> list[Ranking]:
     rankings = []
     for number, row in enumerate(test, start=1):
-        scores = rank_candidates(peft_model, tokenizer, row["messages"][:-1], candidates)
+        scores = rank.answer_log_likelihoods(peft_model, tokenizer, row["messages"][:-1], candidates)
         order = sorted(range(len(candidates)), key=lambda index: -scores[index])
-        place = baselines.mean_rank(scores, candidates.index(answer_of(row)))
+        place = baselines.mean_rank(scores, candidates.index(rows.answer_of(row)))
         rankings.append(Ranking(place, [candidates[index] for index in order[:TOP]]))
         done(number)
     return rankings
@@ -194,7 +184,7 @@ def _sample(
                 "id": row.get("id", str(number)),
                 "description": description_of(row),
                 "messages": prompt,
-                "answer": answer_of(row),
+                "answer": rows.answer_of(row),
                 "greedy": generate.greedy_name(peft_model, tokenizer, prompt, decoding),
                 "names": names,
                 "identified": rankings[number].top if split == "test" else None,

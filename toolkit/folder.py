@@ -34,7 +34,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     check_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+        recover(target)
         fresh = target.parent / f".{target.name}.{os.getpid()}.partial"
         fresh.mkdir()
     except OSError as error:
@@ -60,10 +60,12 @@ def check_replaceable(target: Path) -> None:
 def unwritable(path: Path, error: OSError) -> InputError:
     """The error for a place that can not be written: read-only, full, or a parent that is a file."""
     reason = error.strerror or str(error)
-    return InputError(f"{path} can not be written: {reason}.", "Choose a folder that you may write to, with free space.")
+    return InputError(
+        f"{path} can not be written: {reason}.", "Choose a folder that you may write to, with free space."
+    )
 
 
-def _sweep(target: Path) -> None:
+def recover(target: Path) -> None:
     """Remove what killed processes left beside `target`; restore the old folder if a swap was cut in the middle."""
     for left in target.parent.glob(f".{target.name}.*.replaced"):
         if target.exists():
@@ -138,14 +140,17 @@ def read_json(path: Path) -> Any:
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows), encoding="utf-8"
+    )
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON object a line; empty when the file does not exist."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    # Not splitlines(): a text may hold U+2028, which JSON does not escape.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
@@ -173,6 +178,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     Raises:
         InputError: No such folder, no manifest in it, or it is of another kind.
     """
+    recover(folder.absolute())
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", f"Name a {kind} folder that pkt wrote.")
     manifest = read_json(folder / MANIFEST)

@@ -22,26 +22,29 @@ _ARTICLE = re.compile(r"(?:^|(?<=[\s(\[\"'“‘—–-]))(a|an|the|this)\s$", r
 # After these the noun alone is right: `two Pokémon`, never `two this Pokémon`.
 _NOUN_ONLY = re.compile(
     r"\b(?:these|those|two|three|four|five|six|seven|eight|nine|ten|hundreds? of|dozens? of|many|several|some|all|each|"
-    r"every|any|no|one|other|another|its|their|his|her|your|our|my|own|both|fellow|male|female|elderly|various|numerous|single|"
-    r"countless|wild|nearby|alolan|galarian|hisuian|paldean|red|blue|green|yellow|black|white|pink|purple|brown|gr[ae]y)"
-    r"\s$",
+    r"every|any|no|one|other|another|its|their|his|her|your|our|my|own|fellow|male|female|elderly|various|numerous|"
+    r"single|countless|wild|nearby|alolan|galarian|hisuian|paldean|red|blue|green|yellow|black|white|pink|purple|brown|"
+    r"gr[ae]y|\w+-\w+ed)\s$",
     re.IGNORECASE,
 )
 _ADJECTIVE = re.compile(
-    r"\b(?:a|an|the|another|its|their|two|three|some|many|every|each|no)\s(?:[\w’'-]+\s)?"
-    r"(?!(?:even|morn|be|noth|anyth|someth|everyth|ceil|light|dur|build|feel|mean|open|find|end)ing\s)"
-    r"(?:(?=\w*[aeiou]\w*ing\s)\w{3,}ing|[\w-]{2,}(?:ed|ous|ful|less|ic|ive|ary|ish|able|ible)|[\w-]+-lived|(?:full-)?grown|new|"
+    r"\b(?:a|an|the|another|its|their|two|three|some|many|every|each|no)\s(?:very\s|fully\s|\w+ly\s)?"
+    r"(?!(?:even|morn|be|noth|anyth|someth|everyth|ceil|light|build|feel|mean|open|find|end)ing\s)"
+    r"(?:(?=\w*[aeiou]\w*ing\s)\w{3,}ing|[\w-]{2,}(?:ed|ous|ful|less|ic|ive|ary|ish|able|ible)|[\w-]+-lived|grown|new|"
     r"young|old|small|large|big|huge|tiny|little|larger|smaller|weaker|adult|baby|lonely|frozen|whole|host|former|famous|"
     r"evil|strange|strong|weak|angry|friendly|common|rare|shiny)\s$",
     re.IGNORECASE,
 )
+# Verbs without an s after a name: there are several of the creature (`Where Swadloon live`).
 _PLURAL_VERB = re.compile(
-    r"\s(?:also\s|often\s|always\s|usually\s|normally\s|generally\s|apparently\s|rarely\s|never\s|both\s)?"
-    r"(?:are|aren[’']t|were(?!\sto\b)|weren[’']t|have|haven[’']t|don[’']t|live|gather|compete|tend)\b"
+    r"(?:\sthat)?\s(?:also\s|often\s|always\s|never\s|both\s|\w+ly\s)?"
+    r"(?:are|aren[’']t|were(?!\sto\b)|weren[’']t|have|haven[’']t|don[’']t|become|build|burrow|catch|communicate|compete|"
+    r"convert|create|dig|dwell|eat|evolve|fight|fly|gather|get|give|greet|grow|hear|hunt|latch|lay|live|love|make|meet|molt|"
+    r"pursue|raise|seem|seize|sleep|snatch|swim|swoop|tend|travel|try|use|want|withdraw)\b"
 )
 _NOT_SUBJECT = re.compile(
     r"\b(?:of|in|on|at|by|for|from|to|with|like|than|and|or|as|into|between|against|does|did|do|can|could|will|would|"
-    r"should|must|may|might|make|makes|let|lets|help|helps|that of)\s$",
+    r"should|must|may|might|make|makes|made|let|lets|help|helps|see|sees|seen|watch|watches|hear|hears)\s$",
     re.IGNORECASE,
 )
 _DETERMINERS = ("this ", "another ", "the ", "a ", "an ")
@@ -57,7 +60,7 @@ def mask_english(text: str, place: int, start: int, end: int, mask: str, plural:
     before = text[max(place, start - 80) : start]
     ending, rest = _possessive(text, start, end)
     if before.endswith("-") or _NOUN_ONLY.search(before) or _ADJECTIVE.search(before):
-        return text[place:start], _noun(mask) + ending, rest
+        return text[place:start], (_many(_noun(mask)) if plural else _noun(mask)) + ending, rest
     article = _ARTICLE.search(before)
     if article and text[end : end + 1] == "-" and text[end + 1 : end + 2].isalpha():
         return text[place : start - len(article[0])], _with_article(article[1], _noun(mask)), rest
@@ -80,12 +83,22 @@ def tidy_english(text: str, masks: Masks) -> str:
     return pair.sub(lambda found: ("Other " if found[1] == "A" else "other ") + _noun(other), text)
 
 
+def tidy_korean(text: str, masks: Masks) -> str:
+    """Fold a list of other creatures (`다른 포켓몬과 다른 포켓몬`) into one mention."""
+    other = re.escape(masks.other)
+    return re.sub(rf"(?:{other}(?:, |과 |와 |이나 |나 ))+(?={other})", "", text)
+
+
 def _noun(mask: str) -> str:
     return next((mask.removeprefix(word) for word in _DETERMINERS if mask.startswith(word)), mask)
 
 
 def _plural(mask: str) -> str:
-    return next((many + mask.removeprefix(one) for one, many in _PLURALS.items() if mask.startswith(one)), mask)
+    return next((many + _many(mask.removeprefix(one)) for one, many in _PLURALS.items() if mask.startswith(one)), mask)
+
+
+def _many(noun: str) -> str:
+    return noun if noun.endswith("Pokémon") else f"{noun}s"
 
 
 def _capital(mask: str, wanted: bool) -> str:
@@ -110,9 +123,9 @@ def _possessive(text: str, start: int, end: int) -> tuple[str, int]:
 PARTICLES = re.compile(
     "(?:들|끼리)?"
     "(?:에게서|에게|에서|에|께서|께|한테서|한테|으로부터|로부터|부터|까지|으로서|로서|으로써|로써|으로|로|과|와|이랑|랑|하고|처럼|만큼|보다|같이"
-    "|마다|조차|마저|밖에|뿐|대로|이나|나|이라는|라는|이라고|라고|이라도|라도|이라면|라면|이란|란|이든|든|이야|야|이여|여|이며|며|이고|고"
-    "|이지만|지만|이다|다|이었다|였다|입니다|이에요|예요|인|일|임|의)?"
-    "(?:은|는|이|가|을|를|도|만|의|까지|부터|조차|이나|나|라도|이다|다|였다)?"
+    "|마다|조차|마저|밖에|뿐|대로|따위|이나|나|이라는|라는|이라고|라고|이라도|라도|이라면|라면|이라서|라서|이란|란|이든|든|이야말로|야말로"
+    "|이야|야|이여|여|이며|며|이고|고|이지만|지만|이다|다|이었다|였다|입니다|이에요|예요|일수록|인|일|임|의)?"
+    "(?:은|는|이|가|을|를|도|만|의|까지|부터|조차|이나|나|라도|이다|다|였다){0,2}"
 )
 """What may follow a Korean noun within the same word."""
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import ahocorasick
 
-from toolkit.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english
+from toolkit.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 from toolkit.text import has_hangul
 
 ANSWER_LANGUAGES = ("en", "ko")
@@ -37,7 +37,7 @@ ORDINARY_WORDS = frozenset(
         *("brute bonnet", "flutter mane", "gouging fire", "great tusk", "iron boulder", "iron bundle", "iron crown"),
         *("iron hands", "iron leaves", "iron moth", "iron thorns", "iron treads", "iron valiant", "raging bolt"),
         *("roaring moon", "sandy shocks", "scream tail", "slither wing", "walking wake"),
-        *("마그마", "투구", "고지", "팬텀", "부스터", "블루", "파이어", "코일", "슬리퍼", "마자", "우르", "구구"),
+        *("마그마", "투구", "고지", "팬텀", "부스터", "블루", "파이어", "슬리퍼", "마자", "우르"),
     }
 )
 """Names, in any language, that English or Korean uses as words."""
@@ -136,7 +136,7 @@ class Masker:
             )
             done += (kept, mask)
         done.append(text[place:])
-        return "".join(done) if language == "ko" else tidy_english("".join(done), masks)
+        return (tidy_korean if language == "ko" else tidy_english)("".join(done), masks)
 
     def find(self, text: str, creature: str, language: str) -> list[Found]:
         """Names in the text, leftmost and longest first, never overlapping."""

@@ -108,12 +108,13 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             base.path,
             dtype=compute,
-            attn_implementation="sdpa",
             quantization_config=_nf4(compute) if precision.base == "nf4" else None,
             device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base.") from error
+        raise InputError(
+            f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base."
+        ) from error
     _keep_cpu_arithmetic(model)
     return model
 
@@ -190,10 +191,14 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
     path = Path(name)
     if path.is_dir():
         if not (path / "adapter_config.json").is_file():
-            raise InputError(f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote.")
+            raise InputError(
+                f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote."
+            )
         return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name).")
+        raise InputError(
+            f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
+        )
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"The adapter {name}"):
@@ -215,7 +220,9 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
         precision = chosen_precision(quantization)
         model = PeftModel.from_pretrained(load_base(base, precision), folder)
     except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again.") from error
+        raise InputError(
+            f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again."
+        ) from error
     return model.eval(), load_tokenizer(folder), precision
 
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY, INK, FAINT = "#0072B2", "#D55E00", "#9AA5B1", "#24292F", "#D0D7DE"
 # 7 inches at 200 dots an inch: sharp at 700 CSS pixels on dense screens, where 10 points are 14 pixels.
 WIDTH, DPI = 7.0, 200
-STYLE = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK}
+STYLE = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
 
 METHODS = {"adapter": "this adapter", "base": "base alone", "tfidf": "TF-IDF", "chance": "chance"}
 MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
@@ -93,7 +100,9 @@ def _draw_losses(axes: Axes, training: list[tuple[float, float]], validation: li
     if training:
         axes.plot(*zip(*training, strict=True), color=BLUE, marker=_marker(training), markersize=3.5, label="training")
     if validation:
-        axes.plot(*zip(*validation, strict=True), color=ORANGE, marker="s", markersize=4.5, linestyle="--", label="validation")
+        axes.plot(
+            *zip(*validation, strict=True), color=ORANGE, marker="s", markersize=4.5, linestyle="--", label="validation"
+        )
     axes.set_ylim(bottom=0, top=max(value for _, value in training + validation) * 1.08 or 1)
     axes.set_ylabel("loss (nats a token)")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from toolkit import chat
+
 PIECE = 64
 
 
@@ -51,6 +53,13 @@ def build_trie(candidates: Sequence[Sequence[int]]) -> Trie:
     return trie
 
 
+def answer_log_likelihoods(model: Any, tokenizer: Any, messages: chat.Messages, answers: Sequence[str]) -> list[float]:
+    """Natural-log probability of each answer, with its end of turn, as the reply to the messages."""
+    anything = chat.naming_messages("a")
+    ids = [chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids for answer in answers]
+    return log_likelihoods(model, chat.prompt_ids(tokenizer, messages), ids)
+
+
 def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
     """Natural-log probability of each candidate as the continuation of the prompt.
 
@@ -88,9 +97,7 @@ def _score(model: Any, cache: Any, prompt_length: int, trie: Trie, first: Any) -
     inner = sorted({parent for parent in trie.parents if parent >= 0})
     rank_of = {node: rank for rank, node in enumerate(inner)}
     scores = torch.zeros(len(trie.tokens), dtype=torch.float64)
-    normalised = None
-    if inner:
-        normalised = _continuations(model, cache, prompt_length, trie, inner, rank_of)
+    normalised: Any = _continuations(model, cache, prompt_length, trie, inner, rank_of) if inner else None
     for node, (token, parent) in enumerate(zip(trie.tokens, trie.parents, strict=True)):
         if parent < 0:
             scores[node] = first[token].double()
@@ -99,7 +106,9 @@ def _score(model: Any, cache: Any, prompt_length: int, trie: Trie, first: Any) -
     return [float(scores[leaf]) for leaf in trie.leaves]
 
 
-def _continuations(model: Any, cache: Any, prompt_length: int, trie: Trie, inner: list[int], rank_of: dict[int, int]) -> Any:
+def _continuations(
+    model: Any, cache: Any, prompt_length: int, trie: Trie, inner: list[int], rank_of: dict[int, int]
+) -> Any:
     """Log-probabilities of the next token after each inner node, `[inner nodes, vocabulary]`."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Mapping
@@ -26,14 +27,20 @@ class DatasetSettings(Section):
     """How descriptions become chat rows and splits."""
 
     source: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
-    location: str | None = Field(None, description="Folder, URL, file pattern or Hub id that the source reads (`--from`).")
+    location: str | None = Field(
+        None, description="Folder, URL, file pattern or Hub id that the source reads (`--from`)."
+    )
     revision: str | None = Field(None, description="Revision of a source that has revisions.")
     description_column: str | None = None
     name_column: str | None = None
-    description_language: str = Field("en", description="Languages of the descriptions, comma-separated: en, ko or en,ko.")
+    description_language: str = Field(
+        "en", description="Languages of the descriptions, comma-separated: en, ko or en,ko."
+    )
     answer: Literal["en", "ko", "both"] = "en"
     mask: str = Field("this Pokémon", min_length=1, description="What stands in for the creature's own name.")
     other_mask: str = Field("another Pokémon", min_length=1, description="What stands in for another creature's name.")
+    korean_mask: str = Field("이 포켓몬", min_length=1, description="`mask` in Korean descriptions.")
+    korean_other_mask: str = Field("다른 포켓몬", min_length=1, description="`other_mask` in Korean descriptions.")
     min_characters: int = Field(20, ge=1)
     max_characters: int = Field(1200, ge=1)
     validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
@@ -78,7 +85,9 @@ class TrainingSettings(Section):
         if self.max_steps is None and self.epochs is None:
             raise ValueError("neither max_steps nor epochs is given")
         if self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size = {self.micro_batch_size} does not divide batch_size = {self.batch_size}")
+            raise ValueError(
+                f"micro_batch_size = {self.micro_batch_size} does not divide batch_size = {self.batch_size}"
+            )
         return self
 
 
@@ -100,6 +109,14 @@ class EvaluationSettings(Section):
     quantization: Literal["nf4", "none"] = Field("none", description="As whoever loads the adapter will hold the base.")
 
 
+class PublishSettings(Section):
+    """Where `pkt run` publishes; it stops after the evaluation when no adapter repository is given."""
+
+    adapter_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    dataset_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    local_hub: bool = Field(False, description="Publish to a local Hub in the run folder, without account or network.")
+
+
 class Recipe(Section):
     """All settings of a run."""
 
@@ -112,25 +129,28 @@ class Recipe(Section):
     training: TrainingSettings
     decoding: DecodingSettings = DecodingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    publish: PublishSettings = PublishSettings()
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the toolkit."""
-    return sorted(entry.name.removesuffix(".toml") for entry in files("toolkit.recipes").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in files("toolkit.recipes").iterdir() if entry.name.endswith(".toml")
+    )
 
 
-def load_recipe(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe by the name of a shipped one or from a TOML file, with overrides on top.
+def load_recipe(recipe: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of a shipped one, from a TOML file or from its settings, with overrides on top.
 
     Args:
-        name_or_file: `demo`, or a path that ends in `.toml`.
+        recipe: `demo`, a path that ends in `.toml`, or the settings that a manifest holds.
         overrides: Dotted keys, such as `training.learning_rate`, to values; a value of None is left out.
 
     Raises:
         InputError: No such recipe, not TOML, an unknown key (the nearest one is suggested), or a value out of range.
             All problems are named at once.
     """
-    settings = _read(name_or_file)
+    settings = _read(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe))
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     _drop_replaced_length(settings, given)
     for key, value in given.items():
@@ -139,7 +159,8 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, Any] | None = None) -
         return Recipe.model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(_problem(entry) for entry in error.errors())
-        raise InputError(f"Recipe {name_or_file}: {problems}.", "Correct the recipe or the options.") from error
+        label = recipe if isinstance(recipe, str) else recipe.get("name")
+        raise InputError(f"Recipe {label}: {problems}.", "Correct the recipe or the options.") from error
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
@@ -150,7 +171,8 @@ def _read(name_or_file: str) -> dict[str, Any]:
             text = (files("toolkit.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
         else:
             raise InputError(
-                f"There is no recipe {name_or_file!r}.", f"Choose {', '.join(recipe_names())} or a file that ends in .toml."
+                f"There is no recipe {name_or_file!r}.",
+                f"Choose {', '.join(recipe_names())} or a file that ends in .toml.",
             )
         return tomllib.loads(text)
     except OSError as error:

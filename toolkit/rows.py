@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from toolkit.endpoint import hub_errors
 from toolkit.errors import InputError
-from toolkit.folder import MANIFEST, content_hash, read_json
+from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
 
+LAYOUTS = ("data/{split}-*.parquet", "{split}-*.parquet", "{split}.parquet")
 SPLITS = ("train", "validation", "test", "unseen")
 
 
@@ -33,8 +35,9 @@ class LocatedDataset:
         return dict(read_json(file)) if file.is_file() else {}
 
     def content(self) -> str:
-        """Hash of all that it holds."""
-        return content_hash(self.path)
+        """One hash for the rows of all splits; card and figures do not count."""
+        files = [file for split in SPLITS for file in split_files(self.path, split)]
+        return data_hash({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
 
 
 def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
@@ -48,19 +51,31 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
     if path.is_dir():
         return LocatedDataset(path.absolute().name, None, path)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"There is no dataset folder {name}.", "Make one with `pkt build-dataset`, or name a Hub id (owner/name).")
+        raise InputError(
+            f"There is no dataset folder {name}.", "Make one with `pkt build-dataset`, or name a Hub id (owner/name)."
+        )
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"The dataset {name}"):
         snapshot = Path(
-            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", MANIFEST, "README.md"])
+            snapshot_download(
+                name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", MANIFEST, "README.md"]
+            )
         )
     return LocatedDataset(name, snapshot.name, snapshot)
 
 
 def split_files(path: Path, split: str) -> list[Path]:
     """The Parquet files of a split, in order, in the layouts that the Hub recognises."""
-    return sorted({*path.glob(f"data/{split}-*.parquet"), *path.glob(f"{split}-*.parquet"), *path.glob(f"{split}.parquet")})
+    return sorted({file for pattern in LAYOUTS for file in path.glob(pattern.format(split=split))})
+
+
+def data_hash(files: dict[str, str]) -> str:
+    """One hash for the split files among a dataset's files, given by relative path and SHA-256."""
+    patterns = [pattern.format(split=split) for pattern in LAYOUTS for split in SPLITS]
+    return json_hash(
+        {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+    )
 
 
 def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
@@ -77,7 +92,9 @@ def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
         try:
             table = pyarrow.parquet.read_table(file)
         except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{file} is not a readable Parquet file.", "Build or download the dataset again.") from error
+            raise InputError(
+                f"{file} is not a readable Parquet file.", "Build or download the dataset again."
+            ) from error
         if "messages" not in table.column_names:
             raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
         rows += table.to_pylist()
@@ -95,3 +112,8 @@ def count_rows(dataset: LocatedDataset, split: str) -> int:
     import pyarrow.parquet
 
     return sum(pyarrow.parquet.read_metadata(file).num_rows for file in split_files(dataset.path, split))
+
+
+def answer_of(row: dict[str, Any]) -> str:
+    """The answer of a row: what its last turn says."""
+    return str(row["messages"][-1]["content"]).strip()

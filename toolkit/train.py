@@ -17,10 +17,20 @@ from typing import Any
 
 from toolkit import cards, chat, checkpoints, model, rows
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
-from toolkit.folder import MANIFEST, atomic_folder, check_replaceable, json_hash, sha256_file, unwritable, write_jsonl, write_manifest
+from toolkit.folder import (
+    MANIFEST,
+    atomic_folder,
+    check_replaceable,
+    json_hash,
+    sha256_file,
+    unwritable,
+    write_json,
+    write_jsonl,
+    write_manifest,
+)
+from toolkit.naming import ANSWERS
 from toolkit.packing import answer_loss, collate, mean_loss
 from toolkit.recipe import Recipe, TrainingSettings
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ def train(
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
     if not examples:
         raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
-    identity = {"recipe": json_hash(_what_decides(recipe)), "dataset": dataset.content(), "base": base_hash(base)}
+    identity = {"recipe": json_hash(what_decides(recipe)), "dataset": dataset.content(), "base": base_hash(base)}
     kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
     resume = checkpoints.prepare(kept, identity, restart=restart)
 
@@ -97,7 +107,9 @@ def train(
     with _stopping_on_signals(watch), _full_disk_is_clear(kept):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(f"Stopped at step {trainer.state.global_step}.", "Run the same command to continue from there.")
+        raise Interrupted(
+            f"Stopped at step {trainer.state.global_step}.", "Run the same command to continue from there."
+        )
 
     log = _log(trainer.state.log_history, recipe.training.log_every)
     facts = {
@@ -125,6 +137,7 @@ def train(
     with atomic_folder(out) as folder:
         model.save_adapter(peft_model, tokenizer, base, folder)
         write_jsonl(folder / "training_log.jsonl", log)
+        write_json(folder / ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
     checkpoints.remove(kept)
@@ -159,7 +172,7 @@ def _encode_rows(tokenizer: Any, split: list[dict[str, Any]], recipe: Recipe, na
     return examples
 
 
-def _what_decides(recipe: Recipe) -> dict[str, Any]:
+def what_decides(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter: a checkpoint made with others can not be continued."""
     return recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
 

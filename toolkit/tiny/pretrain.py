@@ -108,7 +108,9 @@ def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any)
     return Gemma3ForCausalLM(config)
 
 
-def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float, minutes: float) -> int:
+def _train(
+    model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float, minutes: float
+) -> int:
     """ROWS packed rows of about ROW_TOKENS tokens a step: longer rows would spend most time on attention. Returns the tokens seen."""
     import torch
 
@@ -136,7 +138,9 @@ def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps:
         optimizer.step()
         optimizer.zero_grad()
         if step % 20 == 0:
-            click.echo(f"step {step} answers {answers:.3f} tokens {seen:,} {time.monotonic() - started:.0f} s", err=True)
+            click.echo(
+                f"step {step} answers {answers:.3f} tokens {seen:,} {time.monotonic() - started:.0f} s", err=True
+            )
     return seen
 
 

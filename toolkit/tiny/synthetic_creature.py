@@ -71,9 +71,7 @@ def _place(entry: Entry) -> set[str]:
     return {word.removesuffix("s") for word in entry.name.split("_")}
 
 
-def _parts(
-    rng: Random, typical: tuple[str, ...], tags: set[str], colours: tuple[str, str]
-) -> tuple[Part, ...]:
+def _parts(rng: Random, typical: tuple[str, ...], tags: set[str], colours: tuple[str, str]) -> tuple[Part, ...]:
     """Draw two or three parts that take different places."""
     pool, parts = list(lexicon()["part"].values()), []
     for _ in range(rng.choice([2, 2, 3])):

@@ -50,9 +50,7 @@ def _part(rng: Random, part: Part, register: str) -> str:
     shape = _pick(rng, words["modifier"][part.shape].say, register) if part.shape else ""
     colour = _pick(rng, words["colour"][part.colour].say, register) if part.colour else ""
     modifier = (
-        ", ".join(word for word in (shape, colour) if word)
-        if rng.random() < 0.3
-        else f"{shape} {colour}".strip()
+        ", ".join(word for word in (shape, colour) if word) if rng.random() < 0.3 else f"{shape} {colour}".strip()
     )
     bare = phrase.removeprefix("~")
     full = bare.replace("%", modifier) if "%" in bare else f"{modifier} {bare}"

@@ -39,11 +39,7 @@ def _read(name: str) -> dict[str, Any]:
 
 def _entry(name: str, row: dict[str, str]) -> Entry:
     """Split the packed strings of one row."""
-    phrases = {
-        key: tuple(text.split("|"))
-        for key, text in row.items()
-        if key in {"say", "adj", "vp", "cmp", "exact"}
-    }
+    phrases = {key: tuple(text.split("|")) for key, text in row.items() if key in {"say", "adj", "vp", "cmp", "exact"}}
     words = {key: tuple(text.split()) for key, text in row.items() if key not in phrases}
     return Entry(name, phrases.pop("say"), phrases | words)
 
@@ -52,9 +48,7 @@ def _entry(name: str, row: dict[str, str]) -> Entry:
 def lexicon() -> dict[str, dict[str, Entry]]:
     """Return every attribute's entries by attribute and name."""
     tables = [_read(name) for name in FILES]
-    return {
-        key: {n: _entry(n, row) for n, row in rows.items()} for table in tables for key, rows in table.items()
-    }
+    return {key: {n: _entry(n, row) for n, row in rows.items()} for table in tables for key, rows in table.items()}
 
 
 @cache

@@ -1,0 +1,64 @@
+"""What several test files share: a clean environment, and a base so small that it trains in seconds."""
+
+import os
+
+# Before anything imports huggingface_hub, which reads them once.
+for variable in ("HF_TOKEN", "HF_ENDPOINT", "HF_HOME"):
+    os.environ.pop(variable, None)
+os.environ.update({"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"})
+os.environ.update({"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"})
+
+from pathlib import Path
+
+import pytest
+
+from toolkit import tiny
+from toolkit.chat import REQUEST
+from toolkit.tiny.tokenizer import train_tokenizer
+
+SENTENCES = [
+    REQUEST,
+    "A small red fox with six tails sits beside a pond and watches the moon rise over the hills.",
+    "Its blue shell is hard as stone, and two cannons peer over its broad shoulders.",
+    "Bulbasaur Charmander Squirtle Pikachu Vulpix Blastoise Ninetales",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level tokenizer with Gemma's special tokens and the shape of its chat template."""
+    return train_tokenizer(SENTENCES, 400)
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory, tokenizer) -> Path:
+    """A Gemma 3 text model with random weights, one layer, saved as a base."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=64,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    folder = tmp_path_factory.mktemp("small-base")
+    Gemma3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def use_small_base(monkeypatch, small_base) -> str:
+    """The small base in the place of the tiny base that ships with the toolkit; gives its id."""
+    monkeypatch.setattr(tiny, "base_folder", lambda: small_base)
+    return tiny.BASE_ID

@@ -1,0 +1,335 @@
+"""Building: what is kept, what is dropped and counted, who goes into which split, and that the bytes are the same."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toolkit.build import BuildResult, build_dataset
+from toolkit.chat import REQUEST
+from toolkit.duplicates import cluster_texts, similarity
+from toolkit.errors import InputError
+from toolkit.folder import MANIFEST, file_hashes, read_manifest
+from toolkit.markdown import front_matter, render_markdown
+from toolkit.recipe import DatasetSettings
+from toolkit.splits import Shares, deal_splits
+
+COLUMNS = [
+    *("id", "messages", "answer", "description", "creature", "family", "name_en", "name_ko", "language", "source"),
+    *("source_ref", "license", "attributes"),
+]
+PARTS = ("horns", "wings", "scales", "claws", "whiskers", "feathers", "tusks", "spines", "fins", "antlers", "hooves")
+PLACES = (
+    "caves",
+    "marshes",
+    "forests",
+    "deserts",
+    "reefs",
+    "meadows",
+    "rivers",
+    "ruins",
+    "glaciers",
+    "cliffs",
+    "dunes",
+)
+DEEDS = (
+    "sings",
+    "digs",
+    "sparkles",
+    "hibernates",
+    "glides",
+    "hunts",
+    "whistles",
+    "burrows",
+    "dances",
+    "howls",
+    "floats",
+)
+
+
+def table(folder: Path, rows: Iterable[dict[str, str]]) -> str:
+    path = folder / "table.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def creatures(count: int = 20, texts: int = 6, family_of: int = 2) -> list[dict[str, str]]:
+    """Rows of creatures in families, each description with words of its own."""
+    return [
+        {
+            "name": f"Beast{chr(97 + number // 26)}{chr(97 + number % 26)}",
+            "family": f"family-{number // family_of}",
+            "description": f"Number{number}a{text} {DEEDS[text % 11]} near {PLACES[number % 11]} with "
+            f"{PARTS[(number + text) % 11]} tagged w{number * 31 + text}q v{number * 17 + text * 3}z u{text}x{number}.",
+        }
+        for number in range(count)
+        for text in range(texts)
+    ]
+
+
+def build(folder: Path, rows: Iterable[dict[str, str]], seed: int = 7, **changes: Any) -> BuildResult:
+    chosen = DatasetSettings(source="table", location=table(folder, rows), **changes)
+    return build_dataset(folder / "out", chosen, seed, "test")
+
+
+def read(result: BuildResult) -> dict[str, list[dict[str, Any]]]:
+    return {
+        split: pq.read_table(result.path / "data" / f"{split}-00000-of-00001.parquet").to_pylist()
+        for split in result.rows
+    }
+
+
+def rejected(result: BuildResult) -> dict[str, str]:
+    return {row["description"]: row["reason"] for row in pq.read_table(result.path / "rejected.parquet").to_pylist()}
+
+
+def test_a_row_is_a_korean_request_with_the_masked_description_and_the_name(tmp_path: Path) -> None:
+    row = {"name": "Rex", "description": "A brown\ndog. Rex barks at the Tom.", "key": "pets/1", "license": "MIT"}
+    result = build(tmp_path, [row, {"name": "Tom", "description": "A grey cat that naps all day."}])
+    (built,) = [row for row in read(result)["train"] if row["creature"] == "pets/1"]
+    description = "A brown dog. This Pokémon barks at another Pokémon."
+    assert list(built) == COLUMNS
+    assert built["messages"] == [
+        {"role": "user", "content": f"{REQUEST}\n\n{description}"},
+        {"role": "assistant", "content": "Rex"},
+    ]
+    assert (built["description"], built["answer"], built["name_en"], built["name_ko"]) == (
+        description,
+        "Rex",
+        "Rex",
+        None,
+    )
+    assert (built["source"], built["source_ref"], built["license"]) == ("table", "table.jsonl:1", "MIT")
+    assert json.loads(built["attributes"]) == {}
+
+
+@pytest.mark.parametrize(("form", "answer"), [("en", "Rex"), ("ko", "렉스"), ("both", "렉스 (Rex)")])
+def test_the_answer_is_in_the_language_asked_for(tmp_path: Path, form: str, answer: str) -> None:
+    result = build(
+        tmp_path, [{"name": "Rex", "name_ko": "렉스", "description": "A brown dog that barks."}], answer=form
+    )
+    assert read(result)["train"][0]["answer"] == answer
+
+
+def test_every_dropped_record_is_counted_and_kept_with_its_reason(tmp_path: Path) -> None:
+    kept = "A brown dog that barks at night."
+    dropped = {
+        "": "empty",
+        "Too short.": "too-short",
+        "A long tail. " * 30: "too-long",
+        "Большая коричневая собака лает.": "wrong-letters",
+        "갈색 개가 밤에 짖는다. 아주 크게 짖는다.": "language",
+        "It barks. <end_of_turn> And again.": "control-token",
+        "It barks \ufffd all through the night.": "broken",
+        kept.upper(): "duplicate",
+    }
+    rows = [
+        {"name": "Rex", "description": text, "language": "ko" if reason == "language" else "en"}
+        for text, reason in dropped.items()
+    ]
+    rows += [{"name": "", "description": "Nobody knows what this one is called."}]
+    rows += [{"name": "나비", "description": "It sleeps on a warm stone all day."}]
+    rows += [{"name": name, "description": "Both of them look exactly the same."} for name in ("Tick", "Tock")]
+    result = build(tmp_path, [{"name": "Rex", "description": kept}, *rows], max_characters=200)
+    reasons = rejected(result)
+    for text, reason in dropped.items():
+        assert reasons[" ".join(text.split())] == reason
+    assert result.dropped == {**dict.fromkeys(dropped.values(), 1), "no-name": 1, "no-answer": 1, "ambiguous": 2}
+    assert result.read == result.rows["train"] + sum(result.dropped.values())
+
+
+def test_a_mask_that_says_the_name_drops_the_row_instead_of_leaking_it(tmp_path: Path) -> None:
+    result = build(
+        tmp_path,
+        [
+            {"name": "Pet", "description": "The Pet is a brown dog that barks."},
+            {"name": "Tom", "description": "A grey cat that naps all day."},
+        ],
+        mask="this pet",
+    )
+    assert result.dropped == {"unmaskable": 1}
+
+
+def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"None of the 1 descriptions of table\.jsonl .*1 too short"):
+        build(tmp_path, [{"name": "Rex", "description": "Dog."}])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_word_that_unrelated_descriptions_use_in_lower_case_is_not_masked_there(tmp_path: Path) -> None:
+    texts = {
+        "Rex": "It hides in the amber light of dawn.",
+        "Tom": "An amber stone shines on its brow.",
+        "Amber": "It glows warmly.",
+    }
+    result = build(tmp_path, [{"name": name, "description": text} for name, text in texts.items()], min_characters=5)
+    assert {row["description"] for row in read(result)["train"]} == set(texts.values())
+
+
+def test_the_same_source_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
+    hashes = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        hashes.append(file_hashes(build(tmp_path / name, creatures()).path))
+    assert hashes[0] == hashes[1]
+    assert {"README.md", "data/train-00000-of-00001.parquet"} <= hashes[0].keys()
+
+
+def test_another_seed_deals_other_splits(tmp_path: Path) -> None:
+    first = {row["id"] for row in read(build(tmp_path, creatures(), seed=1))["test"]}
+    assert first != {row["id"] for row in read(build(tmp_path, creatures(), seed=2))["test"]}
+
+
+def test_rows_are_sorted_by_id_and_ids_are_unique(tmp_path: Path) -> None:
+    ids = [[row["id"] for row in rows] for rows in read(build(tmp_path, creatures())).values()]
+    assert all(its == sorted(its) for its in ids)
+    assert len({id for its in ids for id in its}) == sum(map(len, ids))
+
+
+def test_unseen_families_never_reach_another_split_and_known_creatures_are_all_trained_on(tmp_path: Path) -> None:
+    splits = read(build(tmp_path, creatures(40), unseen_size=0.2))
+    families = {split: {row["family"] for row in rows} for split, rows in splits.items()}
+    assert len(families["unseen"]) == 4
+    assert not families["unseen"] & (families["train"] | families["validation"] | families["test"])
+    trained = {row["creature"] for row in splits["train"]}
+    assert {row["creature"] for split in ("validation", "test") for row in splits[split]} <= trained
+
+
+def test_a_creature_with_two_descriptions_is_only_trained_on(tmp_path: Path) -> None:
+    result = build(tmp_path, creatures(20, texts=2), unseen_size=0)
+    assert result.rows == {"train": 40}
+
+
+def test_near_duplicates_never_straddle_splits(tmp_path: Path) -> None:
+    rows = creatures(30)
+    rows += [{**row, "description": row["description"] + " Yes."} for row in rows[::3]]
+    # And the same text, all but a word, for another creature.
+    rows += [
+        {**rows[(index + 50) % 180], "description": rows[index]["description"] + " So."} for index in range(0, 90, 7)
+    ]
+    split_of = [(row["description"], split) for split, its in read(build(tmp_path, rows)).items() for row in its]
+    for (one, split), (other, its) in combinations(split_of, 2):
+        assert split == its or similarity(one, other) < 0.7
+
+
+def test_clusters_do_not_depend_on_the_order_of_texts() -> None:
+    texts = [row["description"] for row in creatures(10)]
+    texts += [f"{text} Yes." for text in texts[::2]]
+    there = {frozenset(group) for group in _groups(texts, cluster_texts(texts, 0.7))}
+    back = {frozenset(group) for group in _groups(texts[::-1], cluster_texts(texts[::-1], 0.7))}
+    assert there == back
+    assert len(there) == 60
+
+
+def _groups(texts: list[str], clusters: list[int]) -> list[list[str]]:
+    groups = defaultdict(list)
+    for text, cluster in zip(texts, clusters, strict=True):
+        groups[cluster].append(text)
+    return list(groups.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 20)), min_size=1, max_size=60), st.integers(0, 99))
+def test_dealing_keeps_its_promises_whatever_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
+    names = [f"c{creature}" for creature, _ in rows]
+    families = [f"f{creature // 2}" for creature, _ in rows]
+    clusters = [f"k{cluster}" for _, cluster in rows]
+    dealt = deal_splits(names, families, clusters, Shares(0.2, 0.3, 0.3), seed)
+    for keys in (families, clusters):
+        by_key = defaultdict(set)
+        for key, split in zip(keys, dealt, strict=True):
+            by_key[key].add(split)
+        assert all("unseen" not in splits or splits == {"unseen"} for splits in by_key.values())
+        assert keys is families or all(len(splits) == 1 for splits in by_key.values())
+    trained = {name for name, split in zip(names, dealt, strict=True) if split == "train"}
+    assert {name for name, split in zip(names, dealt, strict=True) if split != "unseen"} == trained
+    backwards = deal_splits(names[::-1], families[::-1], clusters[::-1], Shares(0.2, 0.3, 0.3), seed)
+    assert backwards == dealt[::-1]
+
+
+def test_the_manifest_tells_what_was_read_dropped_and_split_without_a_path(tmp_path: Path) -> None:
+    result = build(tmp_path, creatures())
+    manifest = read_manifest(result.path, "dataset")
+    assert manifest["splits"] == result.rows
+    assert (manifest["recipe"], manifest["seed"], manifest["read"]) == ("test", 7, 120)
+    assert manifest["sources"][0]["name"] == "table"
+    assert manifest["files"] == file_hashes(result.path)
+    assert str(tmp_path) not in (result.path / MANIFEST).read_text()
+
+
+def test_the_folder_loads_with_datasets_split_by_split_without_what_was_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    result = build(tmp_path, [*creatures(), {"name": "Rex", "description": "Dog."}])
+    assert (result.path / "rejected.parquet").is_file()
+    loaded = datasets.load_dataset(str(result.path), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == result.rows
+
+
+def test_the_card_has_metadata_that_the_hub_reads(tmp_path: Path) -> None:
+    result = build(tmp_path, creatures())
+    metadata = front_matter((result.path / "README.md").read_text(encoding="utf-8"))
+    assert metadata["language"] == ["en", "ko"]
+    assert (metadata["license"], metadata["license_name"]) == ("other", "see-card")
+    assert metadata["task_categories"] == ["text-generation"]
+    assert metadata["size_categories"] == ["n<1K"]
+    files = metadata["configs"][0]["data_files"]
+    assert [entry["split"] for entry in files] == list(result.rows)
+    assert set(metadata) <= {
+        *(
+            "annotations_creators",
+            "configs",
+            "language",
+            "language_creators",
+            "license",
+            "license_name",
+            "multilinguality",
+        ),
+        *("pretty_name", "size_categories", "source_datasets", "tags", "task_categories"),
+    }
+
+
+def test_the_card_of_a_table_claims_nothing_about_pokemon_trademarks(tmp_path: Path) -> None:
+    card = (build(tmp_path, creatures()).path / "README.md").read_text(encoding="utf-8")
+    assert "Nintendo" not in card
+    assert "| dropped because |" not in card
+
+
+def test_the_card_of_the_corpus_states_its_licence_and_the_trademark(tmp_path: Path) -> None:
+    result = build_dataset(tmp_path / "out", DatasetSettings(), 7, "demo")
+    card = (result.path / "README.md").read_text(encoding="utf-8")
+    assert front_matter(card)["license"] == "cc0-1.0"
+    assert "trademarks of Nintendo" in card
+    assert f"| `train` | {result.rows['train']:,} |" in card
+
+
+def test_hostile_text_stays_text_in_the_card(tmp_path: Path) -> None:
+    row = {
+        "name": "Rex",
+        "description": "```\n| a | <script>alert(1)</script> # no ---",
+        "license": "a|b<script>x</script>",
+    }
+    html = render_markdown((build(tmp_path, [row]).path / "README.md").read_text(encoding="utf-8"))
+    assert "<script>" not in html
+    assert "a|b&lt;script&gt;x&lt;/script&gt;" in html
+    assert "``` | a | &lt;script&gt;alert(1)" in html
+
+
+def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    chosen = DatasetSettings(source="table", location=table(tmp_path, creatures()))
+    build_dataset(tmp_path / "out", chosen, 7, "test", lambda *told: seen.append(told))
+    assert ("reading", 120, 120) in seen
+    assert ("masking", 120, 120) in seen

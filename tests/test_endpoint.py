@@ -1,0 +1,87 @@
+"""Which Hub, whose token, and errors that a person can act on, without a secret in them."""
+
+import os
+
+import httpx2
+import pytest
+from huggingface_hub import errors
+
+from toolkit import endpoint
+from toolkit.errors import EnvironmentLacks, HubError, InputError
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_XET"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+
+
+def test_another_hub_gets_a_cache_of_its_own_and_no_xet(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    endpoint.use_hub("http://127.0.0.1:8765/")
+    assert os.environ["HF_ENDPOINT"] == "http://127.0.0.1:8765"
+    assert os.environ["HF_HUB_CACHE"] == str(tmp_path / "pkt" / "hubs" / "127.0.0.1-8765" / "hub")
+    assert os.environ["HF_HUB_DISABLE_XET"] == "1"
+
+
+def test_the_public_hub_keeps_the_usual_cache():
+    endpoint.use_hub()
+    assert os.environ["HF_ENDPOINT"] == endpoint.DEFAULT_ENDPOINT
+    assert "HF_HUB_CACHE" not in os.environ
+    assert "HF_HUB_DISABLE_XET" not in os.environ
+
+
+@pytest.mark.parametrize("url", ["localhost:1", "ftp://x", "http://", ""])
+def test_what_is_no_url_is_refused(url):
+    with pytest.raises(InputError, match="is not a URL"):
+        endpoint.use_hub(url)
+
+
+def test_the_token_file_is_used(tmp_path):
+    (tmp_path / "token").write_text("hf_abcdefgh\n")
+    endpoint.use_hub(token_file=tmp_path / "token")
+    assert os.environ["HF_TOKEN"] == "hf_abcdefgh"
+
+
+@pytest.mark.parametrize("content", ["", "two words", "hf_a\nhf_b"])
+def test_a_token_file_without_one_token_is_refused(tmp_path, content):
+    (tmp_path / "token").write_text(content)
+    with pytest.raises(InputError, match="no single token"):
+        endpoint.use_hub(token_file=tmp_path / "token")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf_abcdefghij", "Authorization: Bearer s3cret-token", "http://user:s3cret@host/x", "my token is s3cret-from-env"],
+)
+def test_no_secret_survives(text, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "s3cret-from-env")
+    clean = endpoint.without_secrets(text)
+    assert "s3cret" not in clean
+    assert "hf_abc" not in clean
+    assert "***" in clean
+
+
+def answer(status, **headers):
+    return httpx2.Response(status, headers=headers, request=httpx2.Request("GET", "http://hub/api"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (errors.RepositoryNotFoundError("x", response=answer(404)), HubError, "does not exist"),
+        (errors.RevisionNotFoundError("x", response=answer(404)), HubError, "no such revision"),
+        (errors.GatedRepoError("x", response=answer(403)), EnvironmentLacks, "Accept its licence on .*owner/name"),
+        (errors.HfHubHTTPError("x", response=answer(503)), HubError, "answered 503"),
+        (errors.HfHubHTTPError("x", response=answer(401)), EnvironmentLacks, "valid token"),
+        (errors.HfHubHTTPError("x", response=answer(403)), HubError, "does not allow"),
+        (errors.HfHubHTTPError("x", response=answer(412)), HubError, "changed by somebody else"),
+        (errors.LocalEntryNotFoundError("x"), HubError, "can not be reached"),
+        (httpx2.ConnectError("x"), HubError, "can not be reached"),
+        (errors.HFValidationError("x"), InputError, "is not a Hub id"),
+    ],
+)
+def test_what_the_clients_raise_becomes_one_clear_error(raised, kind, said):
+    with pytest.raises(kind, match=said), endpoint.hub_errors("The base owner/name"):
+        raise raised

@@ -1,0 +1,117 @@
+"""The figures show what was measured, cope with what was not, and are the same bytes each time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+
+from toolkit.plots import accuracy_plot, loss_plot, ordered_methods
+
+LOG: list[dict[str, Any]] = [
+    {"step": 10, "epoch": 0.4, "loss": 3.1, "learning_rate": 0.003, "grad_norm": 1.2},
+    {"step": 20, "epoch": 0.8, "loss": 2.1, "learning_rate": 0.002, "grad_norm": 1.1},
+    {"step": 20, "validation_loss": 2.9},
+]
+LONG = [{"step": step, "loss": 1.0} for step in range(1, 3000)]
+
+
+def score(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    interval = {} if low is None else {"low": low, "high": high}
+    return {"value": value, "n": 130, **interval}
+
+
+EVALUATION: dict[str, Any] = {
+    "test": {
+        "rows": 130,
+        "methods": {
+            "chance": {"top1": score(0.0066), "top5": score(0.033)},
+            "tfidf": {"top1": score(0.7, 0.62, 0.77), "top5": score(0.97, 0.92, 1.0)},
+            "adapter": {"top1": score(0.31, 0.24, 0.39), "top5": score(0.55, 0.46, 0.63)},
+        },
+    },
+    "unseen": None,
+}
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        LOG,
+        LOG[:1],
+        LOG[:2],
+        LOG[2:],
+        [{"step": 1, "loss": 0.0}],
+        [{"step": step, "loss": 1.0} for step in range(1, 3000)],
+    ],
+    ids=["whole", "one row", "no validation", "only validation", "zero loss", "long"],
+)
+def test_any_log_gives_a_figure_of_the_card_s_width(log: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert loss_plot(log, tmp_path / "figures" / "loss.png")
+    with Image.open(tmp_path / "figures" / "loss.png") as image:
+        assert image.width == 1400
+
+
+def test_an_empty_log_gives_no_figure(tmp_path: Path) -> None:
+    assert not loss_plot([], tmp_path / "loss.png")
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_missing_methods_measures_and_intervals_still_give_a_figure(tmp_path: Path) -> None:
+    assert accuracy_plot(EVALUATION, tmp_path / "a.png")
+    only_top1 = {"test": {"methods": {"adapter": {"top1": score(1.0, 0.9, 1.0)}}}}
+    assert accuracy_plot(only_top1, tmp_path / "b.png")
+    uneven = {"test": {"methods": {"adapter": {"top1": score(0.5)}, "future": {"top5": score(0.2)}}}}
+    assert accuracy_plot(uneven, tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"test": None}, {"test": {"methods": {}}}])
+def test_an_unmeasured_test_split_gives_no_figure(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    assert not accuracy_plot(evaluation, tmp_path / "accuracy.png")
+    assert not (tmp_path / "accuracy.png").exists()
+
+
+def test_every_measured_method_adds_a_row_to_the_figure(tmp_path: Path) -> None:
+    fewer = {"test": {"methods": {"adapter": EVALUATION["test"]["methods"]["adapter"]}}}
+    accuracy_plot(EVALUATION, tmp_path / "all.png")
+    accuracy_plot(fewer, tmp_path / "fewer.png")
+    with Image.open(tmp_path / "all.png") as whole, Image.open(tmp_path / "fewer.png") as part:
+        assert whole.height > part.height
+
+
+def test_the_adapter_comes_first_and_what_it_must_beat_after_it() -> None:
+    assert ordered_methods({"chance": 1, "future": 1, "tfidf": 1, "adapter": 1}) == [
+        "adapter",
+        "tfidf",
+        "chance",
+        "future",
+    ]
+
+
+def test_the_same_run_draws_the_same_bytes_whatever_the_user_s_style(tmp_path: Path) -> None:
+    loss_plot(LOG, tmp_path / "a.png")
+    accuracy_plot(EVALUATION, tmp_path / "b.png")
+    with mpl.rc_context({"font.size": 22, "axes.facecolor": "black", "savefig.dpi": 30}):
+        loss_plot(LOG, tmp_path / "a2.png")
+        accuracy_plot(EVALUATION, tmp_path / "b2.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "a2.png").read_bytes()
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "b2.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert "Software" not in image.info
+
+
+def test_drawing_leaves_matplotlib_s_settings_and_pyplot_alone(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    loss_plot(LOG, tmp_path / "loss.png")
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_the_background_is_white_so_that_dark_pages_show_the_labels(tmp_path: Path) -> None:
+    loss_plot(LOG, tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as image:
+        assert image.convert("RGBA").getpixel((1, 1)) == (255, 255, 255, 255)

@@ -1,0 +1,71 @@
+"""Recipes: every shipped one is valid, and what is wrong is named, all at once, with the right key beside it."""
+
+import pytest
+
+from toolkit.errors import InputError
+from toolkit.recipe import load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_bears_its_file_name(name):
+    assert load_recipe(name).name == name
+
+
+def test_the_seed_recipe_carries_the_seeds_settings():
+    recipe = load_recipe("seed-gemma-2b")
+    assert recipe.base == "google/gemma-2b-it"
+    assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout, len(recipe.lora.target_modules)) == (6, 8, 0.05, 7)
+    training = recipe.training
+    assert (training.learning_rate, training.max_steps, training.epochs) == (2e-4, 3000, None)
+    assert (training.micro_batch_size, training.batch_size, training.max_length) == (1, 4, 512)
+    assert (training.optimizer, training.warmup_steps, training.quantization) == ("paged_adamw_8bit", 0, "nf4")
+    assert (recipe.decoding.temperature, recipe.decoding.top_k, recipe.decoding.top_p) == (0.2, 50, 0.95)
+    assert recipe.dataset.location == "jugg1024/pokemon-gpt4o-captions"
+
+
+def test_an_override_wins_and_none_leaves_the_recipe_alone():
+    recipe = load_recipe("demo", {"training.learning_rate": 1e-4, "lora.r": None, "seed": 3})
+    assert (recipe.training.learning_rate, recipe.seed) == (1e-4, 3)
+    assert recipe.lora.r == load_recipe("demo").lora.r
+
+
+def test_epochs_replace_the_recipes_steps():
+    recipe = load_recipe("demo", {"training.epochs": 2.0})
+    assert (recipe.training.epochs, recipe.training.max_steps) == (2.0, None)
+
+
+def test_steps_and_epochs_together_are_refused_with_their_values():
+    with pytest.raises(InputError, match=r"max_steps = 3000 and epochs = 8 are both given"):
+        load_recipe("demo", {"training.epochs": 8.0, "training.max_steps": 3000})
+
+
+def test_unknown_keys_and_bad_values_are_all_named_with_the_nearest_key(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nbase = "a/b"\nsede = 1\n[training]\nmax_steps = 0\nlerning_rate = 1e-3\n')
+    with pytest.raises(InputError) as caught:
+        load_recipe(str(file))
+    message = str(caught.value)
+    assert "unknown key sede (did you mean seed?)" in message
+    assert "unknown key training.lerning_rate (did you mean training.learning_rate?)" in message
+    assert "training.max_steps: input should be greater than or equal to 1" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("dmeo", "There is no recipe 'dmeo'"), ("missing.toml", "can not be read"), ("broken.toml", "is not TOML")],
+)
+def test_a_recipe_that_can_not_be_read_is_an_input_error(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("= 1")
+    with pytest.raises(InputError, match=said):
+        load_recipe(name)
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+    with pytest.raises(InputError, match="micro_batch_size = 3 does not divide batch_size = 16"):
+        load_recipe("demo", {"training.micro_batch_size": 3})
+
+
+def test_the_settings_of_a_manifest_are_a_recipe_again():
+    recipe = load_recipe("demo")
+    assert load_recipe(recipe.model_dump()) == recipe

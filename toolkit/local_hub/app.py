@@ -1,0 +1,158 @@
+"""The Hub as an ASGI application: which handler answers a request, who asks, and how a refusal looks."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from toolkit.local_hub import accounts, cards, commits, contents, lfs, pages, repositories
+from toolkit.local_hub.call import Call, answer
+from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, malformed, repo_not_found
+from toolkit.local_hub.store import Store
+
+Handler = Callable[[Call], Response]
+Faults = Callable[[Request], Response | None]
+
+OWNER = "demo"  # everybody's name in a hub without tokens
+
+_REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
+_API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
+_SITE = f"(?:/(?P<kind>datasets|spaces))?/{_REPO}"
+_REVISION = "(?P<revision>[^/]+)"
+_PATH = "(?:/(?P<path>.*))?"
+_LFS = rf"{_SITE}\.git/info/lfs/objects"
+
+# The first match answers. A HEAD is answered like a GET, without the body.
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/api/whoami-v2", accounts.whoami),
+    ("POST", "/api/validate-yaml", cards.validate_yaml),
+    ("POST", "/api/repos/create", repositories.create),
+    ("DELETE", "/api/repos/delete", repositories.delete),
+    ("POST", "/api/repos/move", repositories.move),
+    ("GET", "/api/(?P<kind>models|datasets|spaces)", repositories.search),
+    ("GET", _API, repositories.info),
+    ("GET", f"{_API}/revision/{_REVISION}", repositories.info),
+    ("PUT", f"{_API}/settings", repositories.settings),
+    ("GET", f"{_API}/auth-check", accounts.may_read),
+    ("GET", f"{_API}/auth-check/write", accounts.may_write),
+    ("GET", f"{_API}/refs", repositories.refs),
+    ("POST", f"{_API}/branch/{_REVISION}", repositories.create_branch),
+    ("DELETE", f"{_API}/branch/{_REVISION}", repositories.delete_branch),
+    ("POST", f"{_API}/tag/{_REVISION}", repositories.create_tag),
+    ("DELETE", f"{_API}/tag/{_REVISION}", repositories.delete_tag),
+    ("POST", f"{_API}/preupload/{_REVISION}", commits.preupload),
+    ("POST", f"{_API}/commit/{_REVISION}", commits.commit),
+    ("GET", f"{_API}/commits/{_REVISION}", commits.history),
+    ("GET", f"{_API}/tree/{_REVISION}{_PATH}", contents.tree),
+    ("POST", f"{_API}/paths-info/{_REVISION}", contents.paths_info),
+    ("POST", f"{_LFS}/batch", lfs.batch),
+    ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", contents.resolve),
+    ("GET", "/", pages.front),
+    ("GET", _SITE, pages.repository),
+)
+_ROUTES = tuple((method, re.compile(pattern, re.DOTALL), handler) for method, pattern, handler in ROUTES)
+_LFS_OBJECT = re.compile(f"{_LFS}/(?P<oid>[^/]+)")
+_BELOW_A_REPO = re.compile(f"{_API}/.*", re.DOTALL)
+_BELOW_NO_REPO = re.compile("/api/(models|datasets|spaces)/[^/]+|(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL)
+
+
+def create_app(root: Path, *, tokens: dict[str, str] | None = None, faults: Faults | None = None) -> Starlette:
+    """The Hub that lives in `root`.
+
+    `tokens` maps a token to its user, who owns the namespace of that name. Without, this is a hub for one
+    person: any token or none acts as `demo`, and may write everywhere. `faults` lets a test answer a request in
+    the Hub's place. Raises `OSError` when the root can not be made or written to.
+    """
+    store = Store(root)
+
+    async def respond(request: Request) -> Response:
+        response = faults(request) if faults is not None else None
+        if response is not None:
+            return response
+        try:
+            return await _respond(request, store, tokens)
+        except RefusedError as refused:
+            return _refusal_response(refused)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is left to read it
+
+    return Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST", "PUT", "DELETE"])])
+
+
+async def _respond(request: Request, store: Store, tokens: dict[str, str] | None) -> Response:
+    _refuse_other_sites(request)
+    path = _raw_path(request)
+    # An upload shows the signature from its batch: like any signed link, it comes without a token.
+    if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
+        return await lfs.receive(Call(request, store, _unquoted(match), b"", None, tokens is None))
+    user = _user(request, tokens)
+    handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
+    call = Call(request, store, args, await request.body(), user, tokens is None)
+    return await run_in_threadpool(handler, call)
+
+
+def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
+    for route_method, pattern, handler in _ROUTES:
+        if method == route_method and (match := pattern.fullmatch(path)):
+            return handler, _unquoted(match)
+    if match := _BELOW_A_REPO.fullmatch(path):
+        return _unknown_below_a_repo, _unquoted(match)
+    if _BELOW_NO_REPO.fullmatch(path):
+        raise repo_not_found()  # an id without namespace, of which this Hub has none
+    raise RefusedError(404, "Not found")
+
+
+def _unknown_below_a_repo(call: Call) -> Response:
+    """Clients probe for addresses that need not exist, but should hear of a missing repository first."""
+    call.readable()
+    raise RefusedError(404, "Not found")
+
+
+def _raw_path(request: Request) -> str:
+    """The path before unquoting: a revision such as `feat/x` arrives as the one segment `feat%2Fx`."""
+    try:
+        path: str = request.scope["raw_path"].decode("ascii")
+    except UnicodeDecodeError:
+        raise malformed("The path must be percent-encoded") from None
+    return path
+
+
+def _unquoted(match: re.Match[str]) -> dict[str, str]:
+    try:
+        return {name: unquote(part, errors="strict") for name, part in match.groupdict().items() if part is not None}
+    except UnicodeDecodeError:
+        raise malformed("The path is not UTF-8") from None
+
+
+def _user(request: Request, tokens: dict[str, str] | None) -> str | None:
+    if tokens is None:
+        return OWNER
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    user = tokens.get(header.removeprefix("Bearer "))
+    if user is None:
+        raise RefusedError(401, BAD_TOKEN)
+    return user
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Else any web page could write here through its visitor's browser; clients send no `Origin`."""
+    origin = request.headers.get("origin")
+    if request.method not in ("GET", "HEAD") and origin not in (None, str(request.base_url).rstrip("/")):
+        raise RefusedError(403, "Requests from other web sites are not accepted")
+
+
+def _refusal_response(refused: RefusedError) -> Response:
+    # Headers hold one line of ASCII; the body repeats the message as it is.
+    line = re.sub(r"[^\x20-\x7e]", "?", refused.message)
+    headers = {"X-Error-Message": line, **refused.headers}
+    if refused.code is not None:
+        headers["X-Error-Code"] = refused.code
+    return answer({"error": refused.message, **refused.extra}, refused.status, headers)

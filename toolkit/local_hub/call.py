@@ -1,0 +1,143 @@
+"""One request as the handlers see it: who asks, for which repository, with what body, all checked."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from toolkit.local_hub.names import RepoId, repo_id
+from toolkit.local_hub.objects import Commit, Repository
+from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, malformed, repo_not_found
+from toolkit.local_hub.store import MAIN, Store
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request whose path was taken apart: `args` holds its unquoted parts. `user` is None for a stranger.
+
+    `is_open` marks a hub for one person, where everybody is that person and may write in every namespace.
+    """
+
+    request: Request
+    store: Store
+    args: Mapping[str, str]
+    body: bytes
+    user: str | None
+    is_open: bool
+
+    @property
+    def endpoint(self) -> str:
+        """The address that this client uses for the Hub, without a trailing slash."""
+        return str(self.request.base_url).rstrip("/")
+
+    @property
+    def revision(self) -> str:
+        return self.args.get("revision", MAIN)
+
+    def flag(self, name: str) -> bool:
+        """Whether a query parameter is set; clients write true, True or 1."""
+        return self.request.query_params.get(name, "").lower() in ("true", "1")
+
+    # Who may do what
+
+    def repo(self) -> RepoId:
+        """The repository that the path names; a name that none can have is not found."""
+        try:
+            return repo_id(self.args.get("kind", "models"), self.args["namespace"], self.args["name"])
+        except RefusedError:
+            raise repo_not_found() from None
+
+    def readable(self, repo: RepoId | None = None) -> Repository:
+        """The repository, by default the one in the path. Raises `RefusedError` unless the user may see it."""
+        repository = self.store.repository(repo or self.repo())
+        if not self.may_see(repository):
+            raise repo_not_found()
+        return repository
+
+    def may_see(self, repository: Repository) -> bool:
+        return not repository.private or self.is_open or self.user == repository.repo.namespace
+
+    def commit(self) -> tuple[Repository, Commit]:
+        """The repository and the commit that the path names."""
+        repository = self.readable()
+        return repository, self.store.commit_at(repository, self.revision)
+
+    def writable(self, repo: RepoId | None = None) -> Repository:
+        """Like `readable`, for changing it."""
+        repository = self.readable(repo)
+        self.require_writer(repository.repo.namespace)
+        return repository
+
+    def require_writer(self, namespace: str) -> str:
+        """The user, when they may write under `namespace`. Raises `RefusedError` (401, 403)."""
+        if self.user is None:
+            raise RefusedError(401, BAD_TOKEN)
+        if not self.is_open and self.user != namespace:
+            raise RefusedError(403, f"{self.user} may not write under the namespace {namespace}")
+        return self.user
+
+    # What the body says
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises `RefusedError` (400)."""
+        return parse_object(self.body)
+
+    def json_or_form(self) -> dict[str, Any]:
+        """The body as JSON, or as a form whose every field is a list."""
+        if self.request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qs(self.body.decode("utf-8", "replace")))
+        return self.json()
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """A JSON object. Raises `RefusedError` (400) for anything else."""
+    try:
+        value = json.loads(text or b"{}")
+    except (ValueError, RecursionError):  # the former also for broken UTF-8 and numbers of too many digits
+        raise malformed("The body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise malformed("The body must be a JSON object")
+    return value
+
+
+def text_field(value: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """A field that must be text; null or absent, it is the default. Raises `RefusedError` (400)."""
+    found = value.get(name)
+    if found is None:
+        found = default
+    if not isinstance(found, str):
+        raise malformed(f"{name!r} must be text")
+    return found
+
+
+def size_field(value: Mapping[str, Any], name: str = "size") -> int:
+    """A field that must count bytes. Raises `RefusedError` (400)."""
+    found = value.get(name)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise malformed(f"{name!r} must be a whole number of bytes")
+    return found
+
+
+def whole_number(text: str) -> int:
+    """A number in a query. Raises `RefusedError` (400)."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise malformed(f"Not a whole number: {text[:20]!r}")
+    return int(text)
+
+
+def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A field that must be a list of objects. Raises `RefusedError` (400)."""
+    found = value.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise malformed(f"{name!r} must be a list of objects")
+    return found
+
+
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response in ASCII: a lone surrogate in a commit title must not break the encoding."""
+    return Response(json.dumps(value), status, headers, "application/json")

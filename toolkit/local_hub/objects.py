@@ -1,0 +1,104 @@
+"""What a repository consists of, and the operations that lead from one commit to the next."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from toolkit.local_hub.names import RepoId
+from toolkit.local_hub.refusal import malformed
+
+RefKind = Literal["branches", "tags"]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a commit. `oid` is git's id of it (of the pointer for LFS); `commit` last changed it."""
+
+    sha256: str
+    size: int
+    oid: str
+    lfs: bool
+    commit: str
+
+    @property
+    def etag(self) -> str:
+        return self.sha256 if self.lfs else self.oid
+
+
+@dataclass(frozen=True)
+class Commit:
+    id: str
+    parent: str | None
+    title: str
+    message: str
+    author: str
+    date: str
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository as it stands now; `branches` and `tags` map names to commit ids."""
+
+    repo: RepoId
+    private: bool
+    created_at: str
+    branches: dict[str, str]
+    tags: dict[str, str]
+
+    def refs(self, kind: RefKind) -> dict[str, str]:
+        return self.branches if kind == "branches" else self.tags
+
+    def with_refs(self, kind: RefKind, refs: dict[str, str]) -> "Repository":
+        return replace(self, branches=refs) if kind == "branches" else replace(self, tags=refs)
+
+
+@dataclass(frozen=True)
+class AddFile:
+    """Add or replace a file whose bytes came with the request."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class AddLfsFile:
+    """Add or replace a file whose bytes the repository already has. A copy does not tell its size."""
+
+    path: str
+    sha256: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Remove:
+    path: str
+    is_folder: bool
+
+
+Operation = AddFile | AddLfsFile | Remove
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id that git gives a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def lfs_pointer(sha256: str, size: int) -> bytes:
+    """The small file that git keeps in place of a large one (git-lfs pointer specification, version 1)."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def parent_folders(path: str) -> list[str]:
+    """`a/b/c` -> `a`, `a/b`."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def check_no_file_is_a_folder(files: Mapping[str, FileEntry]) -> None:
+    """Raises `RefusedError` (400): no checkout could hold `a` next to `a/b`."""
+    for path in files:
+        for folder in parent_folders(path):
+            if folder in files:
+                raise malformed(f"{folder!r} can not be a file and the folder of {path!r}")

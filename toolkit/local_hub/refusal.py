@@ -1,0 +1,42 @@
+"""Why the Hub refuses a request, in the words that its clients act on.
+
+Clients choose their exception from the status and two headers, never from the body: a HEAD has none.
+"""
+
+# The client takes any other 401 for a repository that does not exist.
+BAD_TOKEN = "Invalid credentials in Authorization header"
+
+
+class RefusedError(Exception):
+    """A request that can not be granted; `code` is the `X-Error-Code` that selects the client's exception."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, extra: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.extra = extra or {}
+        self.headers: dict[str, str] = {}
+
+
+def malformed(message: str) -> RefusedError:
+    return RefusedError(400, message)
+
+
+def repo_not_found() -> RefusedError:
+    """Said of private repositories too, so that a stranger does not learn that they exist."""
+    return RefusedError(404, "Repository not found", code="RepoNotFound")
+
+
+def revision_not_found(revision: str) -> RefusedError:
+    return RefusedError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
+
+
+def entry_not_found(message: str, commit_id: str | None = None) -> RefusedError:
+    """With `commit_id`, clients remember that this commit lacks the file and do not ask again."""
+    refused = RefusedError(404, message, code="EntryNotFound")
+    if commit_id is not None:
+        refused.headers["X-Repo-Commit"] = commit_id
+    return refused

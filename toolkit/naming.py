@@ -1,0 +1,51 @@
+"""One description, one adapter: invented names, or the known creatures it may be. Knows nothing of datasets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from toolkit import chat, generate, model, rank
+from toolkit.errors import InputError
+from toolkit.folder import MANIFEST, read_json
+from toolkit.recipe import DecodingSettings
+from toolkit.text import clean_text
+
+ANSWERS = "answers.json"
+
+
+def name(adapter: Path, description: str, count: int, seed: int) -> list[str]:
+    """`count` names sampled for a description, with the decoding settings that the adapter was evaluated with.
+
+    Raises:
+        InputError: An empty description, or an adapter that can not be loaded.
+    """
+    manifest, messages = _conversation(adapter, description)
+    peft_model, tokenizer, _ = model.load_adapter(adapter)
+    settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
+    return generate.sample_names(peft_model, tokenizer, messages, settings, count, seed)
+
+
+def identify(adapter: Path, description: str, top: int) -> list[tuple[str, float]]:
+    """The likeliest of the names that the adapter learnt, with their probabilities among all of them.
+
+    Raises:
+        InputError: An empty description, or an adapter that can not be loaded.
+    """
+    _, messages = _conversation(adapter, description)
+    answers: list[str] = read_json(adapter / ANSWERS)
+    peft_model, tokenizer, _ = model.load_adapter(adapter)
+    scores = rank.answer_log_likelihoods(peft_model, tokenizer, messages, answers)
+    highest = max(scores)
+    weights = [math.exp(score - highest) for score in scores]
+    ranked = sorted(zip(answers, weights, strict=True), key=lambda pair: -pair[1])
+    return [(answer, weight / sum(weights)) for answer, weight in ranked[:top]]
+
+
+def _conversation(adapter: Path, description: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    text = clean_text(description)
+    if not text:
+        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    manifest = read_json(adapter / MANIFEST)
+    return manifest, chat.naming_messages(text, manifest.get("request") or chat.REQUEST)

@@ -1,0 +1,191 @@
+"""The whole road: dataset, adapter, evaluation, publication, verification; each step skipped when nothing it reads changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, validate, verify
+from toolkit.endpoint import use_hub
+from toolkit.errors import CheckFailed, InputError
+from toolkit.folder import json_hash, read_json, read_jsonl, recover, sha256_file, unwritable, write_json
+from toolkit.local_hub.serve import running_hub
+from toolkit.recipe import Recipe
+
+STATE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Whom the road tells what happens.
+
+    Attributes:
+        step: Called when a step starts, with its title; the flag says that it is skipped.
+        count: Called with what is being done, how much is done, and of how much (None: unknown).
+        training: Called after every optimiser step.
+    """
+
+    step: Callable[[str, bool], None]
+    count: Callable[[str, int, int | None], None]
+    training: Callable[[train.Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RoadResult:
+    """Where everything lies, and what the evaluation found."""
+
+    out: Path
+    evaluation: dict[str, Any]
+    samples: list[dict[str, Any]]
+    published: hub.Published | None
+    verified: verify.Verification | None
+
+
+def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False) -> RoadResult:
+    """Build, train, evaluate and, when the recipe says where, publish and verify.
+
+    Args:
+        recipe: All settings; `recipe.publish` says whether and where to publish.
+        out: The run folder: `dataset/`, `adapter/`, `checkpoints/` while training, `run.json`, `hub/` for a local Hub.
+        watchers: Told what happens.
+        restart: Forget an interrupted training.
+
+    Raises:
+        ToolkitError: Whatever stops a step; what was finished before is kept, and the same command goes on from there.
+    """
+    state = State(out)
+    dataset, adapter = out / "dataset", out / "adapter"
+    _build(recipe, dataset, state, watchers)
+    located = rows.locate_dataset(str(dataset))
+    _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
+    _evaluate(recipe, located, adapter, state, watchers)
+    published = verified = None
+    if recipe.publish.adapter_repo:
+        with _hub(recipe, out):
+            published = _publish(recipe, dataset, adapter, watchers)
+            verified = _verify(published, state, watchers)
+    return RoadResult(
+        out, read_json(adapter / "evaluation.json"), read_jsonl(adapter / "samples.jsonl"), published, verified
+    )
+
+
+class State:
+    """What was done before, in `run.json`: for each step the hash of what it read and of what it wrote."""
+
+    def __init__(self, out: Path) -> None:
+        self.file = out / STATE
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(out, error) from error
+        if any(out.iterdir()) and not self.file.is_file() and not (out / "dataset").is_dir():
+            raise InputError(f"{out} is not empty and holds no run.", "Choose another output folder.")
+        for name in ("dataset", "adapter"):
+            recover(out.absolute() / name)
+        self.steps: dict[str, dict[str, str]] = read_json(self.file) if self.file.is_file() else {}
+
+    def unchanged(self, step: str, read: str, written: str | None) -> bool:
+        """Whether a step read the same before, and what it wrote is still there as it was."""
+        return written is not None and self.steps.get(step) == {"read": read, "written": written}
+
+    def done(self, step: str, read: str, written: str) -> None:
+        """Remember a finished step."""
+        self.steps[step] = {"read": read, "written": written}
+        try:
+            write_json(self.file, self.steps)
+        except OSError as error:
+            raise unwritable(self.file, error) from error
+
+
+def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> None:
+    _, facts = sources.read_records(recipe.dataset)
+    read = json_hash([__version__, recipe.dataset.model_dump(), recipe.seed, facts.content_hash])
+    if state.unchanged("dataset", read, _hash_of_rows(dataset)):
+        watchers.step("Dataset", True)
+        return
+    watchers.step("Dataset", False)
+    build.build_dataset(dataset, recipe.dataset, recipe.seed, recipe.name, watchers.count)
+    report = validate.validate_dataset(dataset)
+    if not report.ok:
+        raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
+    state.done("dataset", read, str(_hash_of_rows(dataset)))
+
+
+def _hash_of_rows(dataset: Path) -> str | None:
+    return rows.locate_dataset(str(dataset)).content() if dataset.is_dir() else None
+
+
+def _hash_of_file(file: Path) -> str | None:
+    return sha256_file(file) if file.is_file() else None
+
+
+def _train(
+    recipe: Recipe,
+    dataset: rows.LocatedDataset,
+    adapter: Path,
+    checkpoints: Path,
+    state: State,
+    watchers: Watchers,
+    restart: bool,
+) -> None:
+    base = model.locate_base(recipe.base, recipe.base_revision)
+    read = json_hash([__version__, train.what_decides(recipe), dataset.content(), train.base_hash(base)])
+    weights = adapter / "adapter_model.safetensors"
+    if state.unchanged("adapter", read, _hash_of_file(weights)):
+        watchers.step("Training", True)
+        return
+    watchers.step("Training", False)
+    train.train(dataset, adapter, recipe, checkpoint_folder=checkpoints, restart=restart, progress=watchers.training)
+    state.done("adapter", read, str(_hash_of_file(weights)))
+
+
+def _evaluate(recipe: Recipe, dataset: rows.LocatedDataset, adapter: Path, state: State, watchers: Watchers) -> None:
+    settings = {
+        "evaluation": recipe.evaluation.model_dump(),
+        "decoding": recipe.decoding.model_dump(),
+        "seed": recipe.seed,
+    }
+    weights = _hash_of_file(adapter / "adapter_model.safetensors")
+    read = json_hash([__version__, settings, weights, dataset.content()])
+    if state.unchanged("evaluation", read, _hash_of_file(adapter / "evaluation.json")):
+        watchers.step("Evaluation", True)
+        return
+    watchers.step("Evaluation", False)
+    evaluate.evaluate(adapter, dataset, recipe.evaluation, recipe.decoding, recipe.seed, progress=watchers.count)
+    state.done("evaluation", read, str(_hash_of_file(adapter / "evaluation.json")))
+
+
+@contextmanager
+def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
+    """The Hub that the recipe publishes to: the chosen one, or a local one in the run folder that holds the tiny base."""
+    with ExitStack() as stack:
+        if recipe.publish.local_hub:
+            use_hub(stack.enter_context(running_hub(out / "hub")), cache=out / "hub-cache")
+            hub.push_tiny_base()
+        yield
+
+
+def _publish(recipe: Recipe, dataset: Path, adapter: Path, watchers: Watchers) -> hub.Published:
+    watchers.step("Publication", False)
+    if recipe.publish.dataset_repo:
+        hub.push_dataset(dataset, recipe.publish.dataset_repo)
+    return hub.publish(adapter, str(recipe.publish.adapter_repo), dataset_repo=recipe.publish.dataset_repo)
+
+
+def _verify(published: hub.Published, state: State, watchers: Watchers) -> verify.Verification | None:
+    read = json_hash([published.repo_id, published.revision])
+    if state.unchanged("verification", read, published.revision):
+        watchers.step("Verification", True)
+        return None
+    watchers.step("Verification", False)
+    verified = verify.verify(published.repo_id, published.revision)
+    if not verified.ok:
+        raise CheckFailed(
+            f"{published.repo_id} is not what its card says: {verified.differences[0]}.",
+            "See `pkt verify` for the rest.",
+        )
+    state.done("verification", read, published.revision)
+    return verified

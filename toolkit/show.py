@@ -1,0 +1,311 @@
+"""What a terminal shows: progress and tables on standard error, results for machines on standard output.
+
+Called by the command line alone; what it shows was worked out elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+CONSOLE = Console(stderr=True, highlight=False)
+LABELS = {"adapter": "this adapter", "base": "base without it", "tfidf": "TF-IDF neighbour", "chance": "chance"}
+PLAIN_SECONDS = 5.0
+
+
+def as_json(value: Any) -> None:
+    """Print a value for machines."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def say(text: str) -> None:
+    """Print a line for people."""
+    CONSOLE.print(text, soft_wrap=True, markup=False)
+
+
+# Progress.
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar for each kind of thing that is counted; a line every few seconds when the output is no terminal."""
+    if not CONSOLE.is_terminal:
+        yield _Lines().count
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=CONSOLE, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def count(what: str, done: int, of: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            bars.update(tasks[what], completed=done, total=of)
+
+        yield count
+
+
+class _Lines:
+    """Plain lines, not more often than every few seconds, for logs."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def due(self, last_one: bool) -> bool:
+        if not last_one and time.monotonic() - self.last < PLAIN_SECONDS:
+            return False
+        self.last = time.monotonic()
+        return True
+
+    def count(self, what: str, done: int, of: int | None) -> None:
+        if self.due(done == of):
+            say(f"  {what} {done}" + (f"/{of}" if of else ""))
+
+
+@contextmanager
+def training() -> Iterator[Callable[[Any], None]]:
+    """A bar with loss, validation loss and time left."""
+    if not CONSOLE.is_terminal:
+        lines = _Lines()
+
+        def line(progress: Any) -> None:
+            if lines.due(progress.step == progress.steps):
+                say(f"  step {progress.step}/{progress.steps}  {_losses(progress)}  {_left(progress)}")
+
+        yield line
+        return
+    columns = (TextColumn("  training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, console=CONSOLE, transient=True) as bars:
+        task = bars.add_task("training", total=None, state="")
+
+        def bar(progress: Any) -> None:
+            state = f"{_losses(progress)}  {_left(progress)}"
+            bars.update(task, completed=progress.step, total=progress.steps, state=state)
+
+        yield bar
+
+
+def _losses(progress: Any) -> str:
+    parts = []
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.validation_loss is not None:
+        parts.append(f"validation {progress.validation_loss:.3f}")
+    return "  ".join(parts)
+
+
+def _left(progress: Any) -> str:
+    return "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+@contextmanager
+def road() -> Iterator[Any]:
+    """The watchers of a whole run: a heading for each step, and the step's own progress below it."""
+    from toolkit.road import Watchers
+
+    with counting() as count, training() as progress:
+
+        def step(title: str, skipped: bool) -> None:
+            CONSOLE.print(Text.assemble((title, "bold"), "  unchanged, skipped" if skipped else ""))
+
+        yield Watchers(step, count, progress)
+
+
+# Results.
+
+
+def built(result: Any, json_wanted: bool) -> None:
+    """A dataset that was built."""
+    if json_wanted:
+        as_json(asdict(result))
+        return
+    table = Table("split", Column("rows", justify="right"), box=None, pad_edge=False)
+    for split, rows in result.rows.items():
+        table.add_row(split, f"{rows:,}")
+    CONSOLE.print(table)
+    for reason, count in result.dropped.items():
+        say(f"dropped, {reason}: {count:,}")
+    say(f"{result.creatures:,} creatures in {result.families:,} families, {duration(result.seconds)}.")
+    say(f"The dataset and its card are in {result.path}. Check it with `pkt validate {result.path}`.")
+
+
+def validated(dataset: str, report: Any, json_wanted: bool) -> None:
+    """A validation report."""
+    if json_wanted:
+        as_json(report.to_json())
+        return
+    if report.findings:
+        table = Table("finding", "severity", Column("rows", justify="right"), "where", box=None, pad_edge=False)
+        for finding in report.findings:
+            table.add_row(finding.code, finding.severity, f"{finding.count:,}", "\n".join(map(str, finding.places)))
+        CONSOLE.print(table)
+    for check, reason in report.skipped.items():
+        say(f"not checked: {check} ({reason})")
+    say(f"{dataset}: {'passes' if report.ok else 'does not pass'}, {report.rows:,} rows checked.")
+
+
+def trained(result: Any, json_wanted: bool) -> None:
+    """An adapter that was trained."""
+    if json_wanted:
+        as_json(asdict(result))
+        return
+    resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
+    validation = f", validation loss {result.validation_loss:.3f}" if result.validation_loss is not None else ""
+    say(f"{result.steps} steps in {duration(result.seconds)}{resumed}: loss {result.loss:.3f}{validation}.")
+    say(f"The adapter is in {result.adapter}. Measure it with `pkt evaluate {result.adapter} DATASET`.")
+
+
+def evaluated(evaluation: Mapping[str, Any], json_wanted: bool) -> None:
+    """An evaluation."""
+    if json_wanted:
+        as_json(evaluation)
+        return
+    figures(evaluation)
+
+
+def figures(evaluation: Mapping[str, Any]) -> None:
+    """The figures of an evaluation beside the baselines."""
+    test, unseen = evaluation["test"], evaluation["unseen"]
+    if test:
+        say(f"Known creatures, {test['rows']} descriptions never seen, {evaluation['candidates']} candidate names:")
+        table = Table(
+            "",
+            Column("top-1", justify="right"),
+            Column("top-5", justify="right"),
+            Column("MRR", justify="right"),
+            box=None,
+        )
+        for method, measured in test["methods"].items():
+            figures_of = [_percent(measured["top1"]), _percent(measured["top5"]), f"{measured['mrr']['value']:.3f}"]
+            table.add_row(LABELS[method], *figures_of)
+        CONSOLE.print(table)
+    if unseen:
+        shares = ", ".join(
+            f"{unseen[key]['value']:.0%} {key.replace('_', ' ')}" for key in ("well_formed", "new", "distinct")
+        )
+        say(f"Creatures never seen, {unseen['names']} names for {unseen['rows']} descriptions: {shares}.")
+
+
+def _percent(figure: Mapping[str, Any]) -> str:
+    if "low" not in figure:
+        return f"{figure['value']:.1%}"
+    return f"{figure['value']:.1%} ({figure['low']:.0%}–{figure['high']:.0%})"
+
+
+def published(result: Any, json_wanted: bool) -> None:
+    """Something that is on a Hub now."""
+    if json_wanted:
+        as_json(asdict(result))
+        return
+    say(f"{result.url} {'is at' if result.changed else 'was already at'} revision {result.revision}.")
+
+
+def would_publish(adapter: Path, repo_id: str, files: Sequence[Path], json_wanted: bool) -> None:
+    """What a publication would upload."""
+    sizes = {file.relative_to(adapter).as_posix(): file.stat().st_size for file in files}
+    if json_wanted:
+        as_json({"repo_id": repo_id, "files": sizes})
+        return
+    for name, size in sizes.items():
+        say(f"{size:>12,}  {name}")
+    say(f"{len(sizes)} files would go to {repo_id}. Nothing was uploaded.")
+
+
+def verified(result: Any, json_wanted: bool) -> None:
+    """A verification."""
+    if json_wanted:
+        as_json({**asdict(result), "ok": result.ok})
+        return
+    for difference in result.differences:
+        say(difference)
+    outcome = "reproduced" if result.ok else f"{len(result.differences)} differences"
+    say(f"{result.repo_id} at {result.revision[:12]}: {result.files} files, {result.samples} samples: {outcome}.")
+
+
+def names(result: Sequence[str], json_wanted: bool) -> None:
+    """Invented names: the result itself, so on standard output."""
+    if json_wanted:
+        as_json(list(result))
+        return
+    for name in result:
+        click.echo(name)
+
+
+def candidates(result: Sequence[tuple[str, float]], json_wanted: bool) -> None:
+    """Candidate names with their probabilities, on standard output."""
+    if json_wanted:
+        as_json([{"name": name, "probability": probability} for name, probability in result])
+        return
+    for name, probability in result:
+        click.echo(f"{probability:6.1%}  {name}")
+
+
+def travelled(result: Any, json_wanted: bool) -> None:
+    """The summary of a whole run."""
+    if json_wanted:
+        as_json(asdict(result))
+        return
+    CONSOLE.print()
+    figures(result.evaluation)
+    unseen = [sample for sample in result.samples if sample["split"] == "unseen"][:3]
+    if unseen:
+        say("\nNames it invented for three of them:")
+        for sample in unseen:
+            say(f"  {', '.join(sample['names'])}")
+            CONSOLE.print(Text(f"    {sample['description']}", style="dim"))
+    adapter = result.out / "adapter"
+    say(f"\nThe card is {adapter / 'README.md'}. What to do next:")
+    say(f"  pkt preview {adapter}")
+    say(f'  pkt name "A small fox with a tail of blue flame" --adapter {adapter}')
+    if result.published is not None:
+        say(f"  pkt hub serve {result.out / 'hub'}    and load {result.published.repo_id} from it with peft")
+    else:
+        say(f"  pkt publish {adapter} YOUR-NAME/YOUR-ADAPTER")
+
+
+def page(path: Path, *, open_browser: bool) -> None:
+    """A preview that was written."""
+    say(f"The card is in {path}.")
+    if open_browser:
+        webbrowser.open(path.absolute().as_uri())
+
+
+def hub_is_ready(endpoint: str) -> None:
+    """A local Hub that can be used now."""
+    say(f"The Hub is at {endpoint}. In another terminal:")
+    say(f"  export HF_ENDPOINT={endpoint} HF_HUB_DISABLE_XET=1")
+    say("Stop it with Ctrl-C.")
+
+
+def diagnosed(findings: Sequence[Any], json_wanted: bool) -> None:
+    """What the machine can do."""
+    if json_wanted:
+        as_json([asdict(finding) for finding in findings])
+        return
+    table = Table("", "what", "found", "means", box=None, pad_edge=False)
+    for finding in findings:
+        table.add_row(
+            {"ok": "✓", "missing": "✗", "note": "·"}[finding.state], finding.what, finding.found, finding.means
+        )
+    CONSOLE.print(table)

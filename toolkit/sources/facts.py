@@ -1,0 +1,43 @@
+"""What every source tells about itself, and which languages it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.errors import InputError
+from toolkit.recipe import DatasetSettings
+
+LANGUAGES = ("en", "ko")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """Where records come from.
+
+    Attributes:
+        name: `corpus`, `pokeapi`, `hub` or `table`.
+        location: Folder or file name, URL or Hub id, as shown to people: never a path of this machine.
+        revision: Commit or version, None where the source has none.
+        license: SPDX id of the texts, or `other`.
+        content_hash: Hash of the files that are read: the same content has the same hash wherever it lies.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    license: str
+    content_hash: str
+
+
+def wanted_languages(settings: DatasetSettings) -> tuple[str, ...]:
+    """The languages of `description_language`, in the order given.
+
+    Raises:
+        InputError: Empty, or a language that is not `en` or `ko`.
+    """
+    wanted = tuple(dict.fromkeys(part.strip() for part in settings.description_language.split(",")))
+    if not all(language in LANGUAGES for language in wanted):
+        raise InputError(
+            f"The description language {settings.description_language!r} is not known.", "Choose en, ko or en,ko."
+        )
+    return wanted

@@ -1,0 +1,80 @@
+"""Is what was published what its card says? Downloads it into an empty cache, in a clean process, and tries."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.endpoint import hub_errors, without_secrets
+from toolkit.errors import HubError, InputError
+
+KEPT_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "HF_ENDPOINT",
+    "HF_HUB_DISABLE_XET",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was compared, and every difference found; none means that the card told the truth."""
+
+    repo_id: str
+    revision: str
+    files: int
+    samples: int
+    differences: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differed."""
+        return not self.differences
+
+
+def verify(repo_id: str, revision: str | None = None) -> Verification:
+    """Load a published adapter by its id with peft and reproduce the samples of its card.
+
+    The work is done by `toolkit.reproduce` in a process of its own whose cache is empty and whose environment holds
+    nothing but the Hub's address and the token.
+
+    Raises:
+        HubError, EnvironmentLacks: The repository does not exist, or the Hub refused.
+        InputError: The repository was not published by this toolkit.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    with hub_errors(f"The adapter {repo_id}"):
+        sha = str(HfApi().model_info(repo_id, revision=revision).sha)
+    with tempfile.TemporaryDirectory(prefix="pkt-verify-") as folder:
+        environment = {key: os.environ[key] for key in KEPT_ENVIRONMENT if key in os.environ}
+        environment |= {"HF_HOME": folder, "PYTHONWARNINGS": "ignore"}
+        if token := get_token():
+            environment["HF_TOKEN"] = token
+        command = [sys.executable, "-m", "toolkit.reproduce", repo_id, sha, str(Path(folder) / "result.json")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return _read_result(Path(folder) / "result.json", done, repo_id, sha)
+
+
+def _read_result(file: Path, done: subprocess.CompletedProcess[str], repo_id: str, sha: str) -> Verification:
+    if not file.is_file():
+        last = without_secrets(done.stderr.strip().split("\n")[-1])
+        raise HubError(
+            f"{repo_id} can not be loaded with peft: {last}", "Publish it again from a whole adapter folder."
+        )
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if "unusable" in result:
+        raise InputError(
+            f"{repo_id} can not be verified: {result['unusable']}.", "Name a repository that pkt published."
+        )
+    return Verification(repo_id, sha, result["files"], result["samples"], result["differences"])
