@@ -1,11 +1,13 @@
 """What several test files share: a clean environment, and a base so small that it trains in seconds."""
 
 import os
+import tempfile
 
 # Before anything imports huggingface_hub, which reads them once.
 for variable in ("HF_TOKEN", "HF_ENDPOINT", "HF_HOME"):
     os.environ.pop(variable, None)
 os.environ.update({"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"})
+os.environ["HF_HUB_CACHE"] = tempfile.mkdtemp(prefix="pkt-tests-hub-cache-")
 os.environ.update({"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"})
 
 from pathlib import Path

@@ -238,12 +238,13 @@ def _groups(texts: list[str], clusters: list[int]) -> list[list[str]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 20)), min_size=1, max_size=60), st.integers(0, 99))
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 60)), min_size=1, max_size=60), st.integers(0, 99))
 def test_dealing_keeps_its_promises_whatever_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
     names = [f"c{creature}" for creature, _ in rows]
     families = [f"f{creature // 2}" for creature, _ in rows]
     clusters = [f"k{cluster}" for _, cluster in rows]
-    dealt = deal_splits(names, families, clusters, Shares(0.2, 0.3, 0.3), seed)
+    shares = Shares(validation=0.4, test=0.5, unseen=0.3)
+    dealt = deal_splits(names, families, clusters, shares, seed)
     for keys in (families, clusters):
         by_key = defaultdict(set)
         for key, split in zip(keys, dealt, strict=True):
@@ -252,8 +253,14 @@ def test_dealing_keeps_its_promises_whatever_the_rows(rows: list[tuple[int, int]
         assert keys is families or all(len(splits) == 1 for splits in by_key.values())
     trained = {name for name, split in zip(names, dealt, strict=True) if split == "train"}
     assert {name for name, split in zip(names, dealt, strict=True) if split != "unseen"} == trained
-    backwards = deal_splits(names[::-1], families[::-1], clusters[::-1], Shares(0.2, 0.3, 0.3), seed)
+    backwards = deal_splits(names[::-1], families[::-1], clusters[::-1], shares, seed)
     assert backwards == dealt[::-1]
+
+
+def test_large_shares_still_leave_every_known_creature_something_to_train_on() -> None:
+    names = [f"c{number // 3}" for number in range(150)]
+    dealt = deal_splits(names, names, [f"k{number}" for number in range(150)], Shares(0.4, 0.5, 0), seed=7)
+    assert {name for name, split in zip(names, dealt, strict=True) if split == "train"} == set(names)
 
 
 def test_the_manifest_tells_what_was_read_dropped_and_split_without_a_path(tmp_path: Path) -> None:
@@ -305,6 +312,12 @@ def test_the_card_of_a_table_claims_nothing_about_pokemon_trademarks(tmp_path: P
     card = (build(tmp_path, creatures()).path / "README.md").read_text(encoding="utf-8")
     assert "Nintendo" not in card
     assert "| dropped because |" not in card
+
+
+def test_the_card_of_a_table_that_is_called_pokemon_states_the_trademark(tmp_path: Path) -> None:
+    path = Path(table(tmp_path, creatures())).rename(tmp_path / "my-Pokémon.jsonl")
+    result = build_dataset(tmp_path / "out", DatasetSettings(source="table", location=str(path)), 7, "test")
+    assert "trademarks of Nintendo" in (result.path / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_of_the_corpus_states_its_licence_and_the_trademark(tmp_path: Path) -> None:

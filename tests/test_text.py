@@ -52,6 +52,7 @@ def masked(text: str, creature: str, language: str = "en") -> str:
         ("a\u200bb\ufeff \u202etext\u202c\x07 end", "ab text end"),
         ("  two \t words\u2028here ", "two words here"),
         ("It’s “so”", "It’s “so”"),
+        ("salt &am\u200bp; sand", "salt & sand"),
     ],
 )
 def test_texts_of_games_and_of_the_web_come_out_as_one_clean_line(raw: str, clean: str) -> None:
@@ -98,7 +99,9 @@ def test_ordinary_brackets_are_no_control_tokens(text: str) -> None:
     assert not CONTROL_TOKEN.search(text)
 
 
-@pytest.mark.parametrize("text", ["It was mewling.", "An abrasive tail.", "A pikachuish thing.", "Mewtwos"])
+@pytest.mark.parametrize(
+    "text", ["It was mewling.", "An abrasive tail.", "A lit candelabra.", "A pikachuish thing.", "Mewtwos"]
+)
 def test_a_name_inside_another_word_is_left_alone(text: str) -> None:
     for creature in ("mew", "abra", "pikachu"):
         assert "this" not in masked(text, creature).lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,7 +76,7 @@ def test_a_sound_dataset_has_no_finding(tmp_path: Path) -> None:
     assert report.findings == []
     assert report.ok
     assert report.rows == {"train": 3, "test": 1, "unseen": 2}
-    assert report.skipped == []
+    assert [skipped.code for skipped in report.skipped] == ["tokens.length", "tokens.contract"]
 
 
 def _roles(splits: dict[str, Rows]) -> None:
@@ -175,6 +175,11 @@ def test_a_planted_fault_is_found_at_its_row(
     assert report.ok == all(each.severity == "warning" for each in report.findings)
 
 
+def test_what_the_build_rejected_is_not_taken_for_a_split(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"reason": ["empty"]}), tmp_path / "rejected.parquet")
+    assert validate_dataset(write(tmp_path, sound())).findings == []
+
+
 def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
     splits = sound()
     _conflict(splits)
@@ -248,9 +253,38 @@ def test_a_strangers_dataset_is_checked_as_far_as_it_goes_and_says_what_could_no
     report = validate_dataset(tmp_path)
     assert report.findings == []
     assert report.rows == {"train": 1}
-    reasons = {skipped.code: skipped.reason for skipped in report.skipped}
+    reasons = report.to_json()["skipped"]
     assert reasons["split.family"] == "no column `family`"
     assert reasons["dup.exact"] == "only one split"
+
+
+class _Tokenizer:
+    """One token a letter; `<e>` ends a turn. With `broken`, an answer changes how the prompt is rendered."""
+
+    chat_template = "yes"
+    bos_token_id = None
+    added_tokens_decoder: ClassVar[dict[int, str]] = {}
+    all_special_ids: ClassVar[list[int]] = [1]
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+
+    def apply_chat_template(self, messages: Rows, add_generation_prompt: bool = False, **_: object) -> list[int]:
+        ids = [2 + self.broken * (not add_generation_prompt)]
+        return ids + [code for message in messages for code in (*map(ord, message["content"]), 1)]
+
+
+def test_conversations_too_long_for_training_are_found_with_a_tokenizer(tmp_path: Path) -> None:
+    splits = sound()
+    put(splits["train"][1], "A long tail. " * 20)
+    report = validate_dataset(write(tmp_path, splits), tokenizer=_Tokenizer(), max_length=120)
+    assert finding(report, "tokens.length").places[0].row == 1
+    assert report.skipped == []
+
+
+def test_a_chat_template_that_breaks_the_contract_is_found(tmp_path: Path) -> None:
+    report = validate_dataset(write(tmp_path, sound()), tokenizer=_Tokenizer(broken=True))
+    assert finding(report, "tokens.contract").count == 6
 
 
 def test_a_long_answer_is_not_taken_for_a_name(tmp_path: Path) -> None:

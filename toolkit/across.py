@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from toolkit.duplicates import cluster_texts, normal_text
-from toolkit.findings import Findings, Skipped
+from toolkit.findings import Findings
 from toolkit.recipe import DatasetSettings
 
 HELD_OUT_OF_KNOWN = ("validation", "test")
@@ -99,15 +99,15 @@ class AcrossRows:
                     split = self._splits[self._split_of[place]]
                     self._found.add("dup.near", split, self._row_of[place], self._id_of[place], where)
 
-    def skipped(self) -> list[Skipped]:
-        """Checks that need more splits than there are."""
-        reasons = []
+    def skipped(self) -> dict[str, str]:
+        """Checks that need splits which there are not, and why they could not be done."""
+        reasons: dict[str, str] = {}
         if len(self._splits) < 2:
-            reasons += [Skipped("dup.near", "only one split"), Skipped("dup.exact", "only one split")]
+            reasons |= {"dup.exact": "only one split", "dup.near": "only one split"}
         if "family" in self._columns and "unseen" not in self._splits:
-            reasons.append(Skipped("split.family", "no split `unseen`"))
+            reasons["split.family"] = "no split `unseen`"
         if "creature" in self._columns and not set(self._splits) & set(HELD_OUT_OF_KNOWN):
-            reasons.append(Skipped("split.creature", "no split `validation` or `test`"))
+            reasons["split.creature"] = "no split `validation` or `test`"
         return reasons
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -369,10 +370,16 @@ def _facts(
         "seed": seed,
         "sources": [{name: getattr(source, name) for name in source.__slots__}],
         "license": licenses[0] if len(licenses) == 1 else "other",
-        "pokemon": any(draft.creature.key.startswith("pokemon/") for draft in kept),
+        "pokemon": _about_pokemon(source, kept),
         "read": result.read,
         "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in result.dropped.items()},
         "splits": result.rows,
         "creatures": result.creatures,
         "families": result.families,
     }
+
+
+def _about_pokemon(source: SourceFacts, kept: list[_Draft]) -> bool:
+    """Whether the names are trademarks that the card must tell of: by their keys, or by what the source is called."""
+    named = normal_text(unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode())
+    return "pokemon" in named or any(draft.creature.key.startswith("pokemon/") for draft in kept)

@@ -160,7 +160,8 @@ def build_dataset(
     \b
     pkt build-dataset data
     pkt build-dataset data --source pokeapi --from pokeapi/data/v2/csv
-    pkt build-dataset data --source table --from mine.csv --description-column text --name-column name
+    pkt build-dataset data --source table --from mine.csv \\
+        --description-column text --name-column name
     """
     start(endpoint, token_file)
     recipe = load(recipe_name, **overrides)
@@ -431,8 +432,8 @@ def run(
     recipe = load(recipe_name)
     from toolkit import road, show
 
-    with show.road() as watchers:
-        result = road.run(recipe, out, watchers, restart=not resume)
+    with show.road() as watching:
+        result = road.run(recipe, out, road.Watchers(*watching), restart=not resume)
     show.travelled(result, as_json)
 
 

@@ -10,8 +10,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import EnvironmentLacks, HubError, InputError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 SECRET = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer\s+)\S+|(?<=://)[^/@\s]+@")
@@ -47,6 +51,13 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     if token_file is not None:
         os.environ["HF_TOKEN"] = _read_token(token_file)
+
+
+def hub() -> HfApi:
+    """The client of the chosen Hub."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
 
 
 def _read_token(path: Path) -> str:

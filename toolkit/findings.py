@@ -35,6 +35,8 @@ CODES: dict[str, tuple[Severity, str]] = {
     "text.mojibake": ("warning", "text that was decoded wrongly"),
     "text.not-nfc": ("warning", "text that is not in Unicode's form NFC"),
     "lang.description": ("warning", "a description in other letters than its language's"),
+    "tokens.length": ("error", "a conversation that is longer than training allows"),
+    "tokens.contract": ("error", "a conversation that the tokenizer's chat template does not render as training needs"),
 }
 """Code -> severity and what it finds."""
 
@@ -108,7 +110,7 @@ class Report:
                 }
                 for finding in self.findings
             ],
-            "skipped": [{"code": skipped.code, "reason": skipped.reason} for skipped in self.skipped],
+            "skipped": {skipped.code: skipped.reason for skipped in self.skipped},
         }
 
 

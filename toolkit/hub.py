@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import cards, model, tiny
-from toolkit.endpoint import hub_errors
+from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import HubError, InputError
 from toolkit.folder import MANIFEST, atomic_folder, read_manifest, sha256_file, write_json, write_manifest
 from toolkit.rows import data_hash
@@ -120,10 +120,8 @@ def publication_files(folder: Path) -> list[Path]:
 
 def _base_revision(base: str, revision: str | None) -> str:
     """The base's commit on this Hub; for the tiny base, also that the Hub holds the same weights."""
-    from huggingface_hub import HfApi
-
     with hub_errors(f"The base {base}"):
-        info = HfApi().model_info(base, revision=revision, files_metadata=True)
+        info = hub().model_info(base, revision=revision, files_metadata=True)
     if base == tiny.BASE_ID:
         there = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
         weights = "model.safetensors"
@@ -137,12 +135,10 @@ def _base_revision(base: str, revision: str | None) -> str:
 
 def _dataset_revision(repo_id: str, trained_on: dict[str, Any]) -> str:
     """The dataset's commit on this Hub, after a check that its data files are those that were trained on."""
-    from huggingface_hub import HfApi, hf_hub_download
-
     with hub_errors(f"The dataset {repo_id}"):
-        sha = str(HfApi().dataset_info(repo_id).sha)
+        sha = str(hub().dataset_info(repo_id).sha)
         there = json.loads(
-            Path(hf_hub_download(repo_id, MANIFEST, repo_type="dataset", revision=sha)).read_text("utf-8")
+            Path(hub().hf_hub_download(repo_id, MANIFEST, repo_type="dataset", revision=sha)).read_text("utf-8")
         )
     if data_hash(there["files"]) != trained_on["content"]:
         raise InputError(
@@ -155,9 +151,9 @@ def _dataset_revision(repo_id: str, trained_on: dict[str, Any]) -> str:
 def _upload(
     folder: Path, repo_id: str, repo_type: str, allowed: tuple[str, ...], message: str, private: bool
 ) -> Published:
-    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
-    api = HfApi()
+    api = hub()
     files = {path.relative_to(folder).as_posix(): path for path in _allowed(folder, allowed)}
     with hub_errors(f"The {repo_type} {repo_id}"):
         url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import tiny
-from toolkit.endpoint import hub_errors
+from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import InputError
 from toolkit.recipe import LoraSettings
 
+# File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
+ANSWERS = "answers.json"
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", "README.md"]
 
 
@@ -54,10 +56,8 @@ def locate_base(base: str, revision: str | None = None) -> LocatedBase:
             f"The base {base} is a folder.",
             "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
         )
-    from huggingface_hub import snapshot_download
-
     with hub_errors(f"The base {base}"):
-        snapshot = Path(snapshot_download(base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER))
+        snapshot = Path(hub().snapshot_download(base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER))
     return LocatedBase(base, snapshot.name, snapshot)
 
 
@@ -199,10 +199,8 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
         raise InputError(
             f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
         )
-    from huggingface_hub import snapshot_download
-
     with hub_errors(f"The adapter {name}"):
-        return Path(snapshot_download(name, revision=revision))
+        return Path(hub().snapshot_download(name, revision=revision))
 
 
 def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Precision]:

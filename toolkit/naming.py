@@ -12,8 +12,6 @@ from toolkit.folder import MANIFEST, read_json
 from toolkit.recipe import DecodingSettings
 from toolkit.text import clean_text
 
-ANSWERS = "answers.json"
-
 
 def name(adapter: Path, description: str, count: int, seed: int) -> list[str]:
     """`count` names sampled for a description, with the decoding settings that the adapter was evaluated with.
@@ -34,7 +32,7 @@ def identify(adapter: Path, description: str, top: int) -> list[tuple[str, float
         InputError: An empty description, or an adapter that can not be loaded.
     """
     _, messages = _conversation(adapter, description)
-    answers: list[str] = read_json(adapter / ANSWERS)
+    answers: list[str] = read_json(adapter / model.ANSWERS)
     peft_model, tokenizer, _ = model.load_adapter(adapter)
     scores = rank.answer_log_likelihoods(peft_model, tokenizer, messages, answers)
     highest = max(scores)

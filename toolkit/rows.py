@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from toolkit.endpoint import hub_errors
+from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import InputError
 from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
 
@@ -54,11 +54,9 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
         raise InputError(
             f"There is no dataset folder {name}.", "Make one with `pkt build-dataset`, or name a Hub id (owner/name)."
         )
-    from huggingface_hub import snapshot_download
-
     with hub_errors(f"The dataset {name}"):
         snapshot = Path(
-            snapshot_download(
+            hub().snapshot_download(
                 name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", MANIFEST, "README.md"]
             )
         )

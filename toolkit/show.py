@@ -120,16 +120,14 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def road() -> Iterator[Any]:
-    """The watchers of a whole run: a heading for each step, and the step's own progress below it."""
-    from toolkit.road import Watchers
-
+def road() -> Iterator[tuple[Callable[[str, bool], None], Callable[[str, int, int | None], None], Callable[[Any], None]]]:
+    """What shows a whole run: a heading for each step, and the step's own progress below it."""
     with counting() as count, training() as progress:
 
         def step(title: str, skipped: bool) -> None:
             CONSOLE.print(Text.assemble((title, "bold"), "  unchanged, skipped" if skipped else ""))
 
-        yield Watchers(step, count, progress)
+        yield step, count, progress
 
 
 # Results.
@@ -155,14 +153,18 @@ def validated(dataset: str, report: Any, json_wanted: bool) -> None:
     if json_wanted:
         as_json(report.to_json())
         return
-    if report.findings:
-        table = Table("finding", "severity", Column("rows", justify="right"), "where", box=None, pad_edge=False)
-        for finding in report.findings:
-            table.add_row(finding.code, finding.severity, f"{finding.count:,}", "\n".join(map(str, finding.places)))
-        CONSOLE.print(table)
-    for check, reason in report.skipped.items():
-        say(f"not checked: {check} ({reason})")
-    say(f"{dataset}: {'passes' if report.ok else 'does not pass'}, {report.rows:,} rows checked.")
+    for finding in report.findings:
+        heading = f"{finding.severity} {finding.code}: {finding.what}, {finding.count:,} times"
+        CONSOLE.print(Text(heading, style="bold red" if finding.severity == "error" else "yellow"), soft_wrap=True)
+        for place in finding.places:
+            row = f" row {place.row}" if place.row is not None else ""
+            say(f"  {place.split}{row}{f' ({place.id})' if place.id else ''}: {place.excerpt}")
+        if finding.count > len(finding.places):
+            say(f"  and {finding.count - len(finding.places):,} more")
+    for skipped in report.skipped:
+        say(f"not checked: {skipped.code}, {skipped.reason}")
+    verdict = "passes" if report.ok else "does not pass"
+    say(f"{dataset} {verdict}: {sum(report.rows.values()):,} rows in {', '.join(report.rows)}.")
 
 
 def trained(result: Any, json_wanted: bool) -> None:

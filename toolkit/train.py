@@ -28,7 +28,6 @@ from toolkit.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.naming import ANSWERS
 from toolkit.packing import answer_loss, collate, mean_loss
 from toolkit.recipe import Recipe, TrainingSettings
 
@@ -137,7 +136,7 @@ def train(
     with atomic_folder(out) as folder:
         model.save_adapter(peft_model, tokenizer, base, folder)
         write_jsonl(folder / "training_log.jsonl", log)
-        write_json(folder / ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
+        write_json(folder / model.ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
     checkpoints.remove(kept)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftfy.badness import is_bad
 
+from toolkit import chat
 from toolkit.across import AcrossRows
 from toolkit.errors import InputError
 from toolkit.findings import Findings, Report, Skipped, excerpt
@@ -43,12 +44,21 @@ NEEDS = {
 _SHARD = re.compile(r"[-_.]?\d{4,6}(?:-of-\d{4,6})?$")
 
 
-def validate_dataset(path: Path, *, strict: bool = False, progress: Progress | None = None) -> Report:
+def validate_dataset(
+    path: Path,
+    *,
+    strict: bool = False,
+    tokenizer: Any = None,
+    max_length: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
     """Check every row of a dataset folder, in one pass that holds a few thousand rows at a time.
 
     Args:
         path: Folder with Parquet files, in any of the layouts that the Hub recognises.
         strict: Whether warnings count as errors in `Report.ok`.
+        tokenizer: A base's, to check that its chat template renders every conversation as training needs it.
+        max_length: With a tokenizer, the most tokens that a conversation may have.
         progress: Called with what is being done, rows done, and rows in all.
 
     Raises:
@@ -63,28 +73,32 @@ def validate_dataset(path: Path, *, strict: bool = False, progress: Progress | N
     across = AcrossRows(found, common)
     report = progress or (lambda *_: None)
     total = sum(file.metadata.num_rows for files in opened.values() for file in files)
-    rows: dict[str, int] = {}
+    splits: dict[str, int] = {}
     done = 0
     for split, parts in opened.items():
-        rows[split] = 0
+        splits[split] = 0
         for batch in (batch for file in parts for batch in _batches(file, split, found)):
             for row in batch:
-                _check_row(row, split, rows[split], found, across)
-                rows[split] += 1
+                sound = _check_row(row, split, splits[split], found, across)
+                if sound and tokenizer is not None:
+                    _check_tokens(row, split, splits[split], found, tokenizer, max_length)
+                splits[split] += 1
             done += len(batch)
             report("checking rows", done, total)
-        if not rows[split]:
+        if not splits[split]:
             found.add("schema.empty-split", split)
-    if opened and "train" not in rows:
-        found.add("schema.no-train", next(iter(rows)))
+    if opened and "train" not in splits:
+        found.add("schema.no-train", next(iter(splits)))
     report("comparing", 0, None)
     across.finish()
-    skipped = [
-        Skipped(code, f"no column {' and '.join(f'`{name}`' for name in missing)}")
+    skipped = {
+        code: f"no column {' and '.join(f'`{name}`' for name in missing)}"
         for code, needed in NEEDS.items()
         if (missing := [name for name in needed if name not in common])
-    ]
-    return Report(path.name, rows, found.sorted(), [*skipped, *across.skipped()], strict)
+    } | across.skipped()
+    if tokenizer is None:
+        skipped |= {"tokens.length": "no tokenizer", "tokens.contract": "no tokenizer"}
+    return Report(path.name, splits, found.sorted(), [Skipped(*each) for each in skipped.items()], strict)
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:
@@ -190,7 +204,8 @@ def _batches(file: pyarrow.parquet.ParquetFile, split: str, found: Findings) -> 
         found.add("schema.file", split, text="damaged in the middle")
 
 
-def _check_row(row: dict[str, Any], split: str, number: int, found: Findings, across: AcrossRows) -> None:
+def _check_row(row: dict[str, Any], split: str, number: int, found: Findings, across: AcrossRows) -> bool:
+    """All checks of one row by itself; whether its conversation is one that a chat template can render."""
     id = row.get("id")
 
     def add(code: str, text: str) -> None:
@@ -199,9 +214,10 @@ def _check_row(row: dict[str, Any], split: str, number: int, found: Findings, ac
     messages = row["messages"]
     if not messages or any(message is None for message in messages):
         add("schema.null", "")
-        return
+        return False
     roles = [message["role"] for message in messages]
-    if not _roles_in_order(roles):
+    in_order = _roles_in_order(roles)
+    if not in_order:
         add("chat.roles", " → ".join(map(str, roles)))
     texts = [message["content"] or "" for message in messages]
     empty = next((message for message in messages if not (message["content"] or "").strip()), None)
@@ -218,6 +234,19 @@ def _check_row(row: dict[str, Any], split: str, number: int, found: Findings, ac
     prompt = "\n\n".join(text for role, text in zip(roles, texts, strict=True) if role != "assistant")
     _check_leak(row, answer, prompt, add)
     across.add(row, split, number, prompt, answer)
+    return in_order and empty is None and not any(map(CONTROL_TOKEN.search, texts))
+
+
+def _check_tokens(
+    row: dict[str, Any], split: str, number: int, found: Findings, tokenizer: Any, max_length: int | None
+) -> None:
+    try:
+        length = len(chat.encode(tokenizer, row["messages"]).input_ids)
+    except InputError as error:
+        found.add("tokens.contract", split, number, row.get("id"), error.found)
+        return
+    if max_length is not None and length > max_length:
+        found.add("tokens.length", split, number, row.get("id"), f"{length} tokens, at most {max_length} are allowed")
 
 
 def _roles_in_order(roles: list[str | None]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.endpoint import hub_errors, without_secrets
+from toolkit.endpoint import hub, hub_errors, without_secrets
 from toolkit.errors import HubError, InputError
 
 KEPT_ENVIRONMENT = (
@@ -52,10 +52,10 @@ def verify(repo_id: str, revision: str | None = None) -> Verification:
         HubError, EnvironmentLacks: The repository does not exist, or the Hub refused.
         InputError: The repository was not published by this toolkit.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import get_token
 
     with hub_errors(f"The adapter {repo_id}"):
-        sha = str(HfApi().model_info(repo_id, revision=revision).sha)
+        sha = str(hub().model_info(repo_id, revision=revision).sha)
     with tempfile.TemporaryDirectory(prefix="pkt-verify-") as folder:
         environment = {key: os.environ[key] for key in KEPT_ENVIRONMENT if key in os.environ}
         environment |= {"HF_HOME": folder, "PYTHONWARNINGS": "ignore"}

@@ -12,7 +12,7 @@ from toolkit.chat import REQUEST
 from toolkit.tiny.synthetic import Creature, describe, facts, invent_korean_name, invent_name, sample_creature
 
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
-ACQUAINTANCES = 3000
+ACQUAINTANCES = 300
 # Of a creature's facts, those that nearly every description states.
 STATED = ("body", "likeness", "colour", "element", "parts")
 ASK_FACTS = "이 포켓몬의 특성을 적어줘:"
@@ -23,7 +23,7 @@ ASK_KOREAN_NAME = "다음 특성을 살린 포켓몬식 한국어 이름을 지�
 Lesson = list[dict[str, str]]
 
 
-def lessons(seed: int, taken: frozenset[str]) -> Iterator[Lesson]:
+def lessons(seed: int, taken: frozenset[str], acquaintances: int = ACQUAINTANCES) -> Iterator[Lesson]:
     """Conversations of two turns, without end.
 
     Most are about a fixed circle of creatures that come back in ever new words, so that the model learns to recognise a
@@ -34,9 +34,9 @@ def lessons(seed: int, taken: frozenset[str]) -> Iterator[Lesson]:
         taken: Lower-case names that no synthetic creature may have.
     """
     rng = random.Random(seed)
-    circle = [_named(sample_creature(rng), rng, taken) for _ in range(ACQUAINTANCES)]
+    circle = [_named(sample_creature(rng), rng, taken) for _ in range(acquaintances)]
     while True:
-        if rng.random() < 0.7:
+        if rng.random() < 0.8:
             creature, english, korean = rng.choice(circle)
         else:
             creature, english, korean = _named(sample_creature(rng), rng, taken)

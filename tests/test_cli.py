@@ -1,0 +1,183 @@
+"""The command line: every verb has help and stands in the README, and every known error is one line and an exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from toolkit import cli
+from toolkit.errors import CheckFailed, EnvironmentLacks, HubError, InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(group=cli.main, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+VERBS = dict(commands())
+
+
+def pkt(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_CACHE": os.environ["HF_HUB_CACHE"], **environment},
+    )
+
+
+def test_all_verbs_are_there():
+    assert {" ".join(path) for path in VERBS} == {
+        "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify", "run",
+        "preview", "hub serve", "doctor",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_verb_has_help_and_stands_in_the_documentation(path):
+    result = CliRunner().invoke(cli.main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert VERBS[path].help
+    assert f"## pkt {' '.join(path)}" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(path):
+    result = CliRunner().invoke(cli.main, [*path, "--help"], terminal_width=80)
+    assert max(len(line) for line in result.output.split("\n")) <= 80
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(CheckFailed("x.", "y."), 1), (InputError("x.", "y."), 2), (EnvironmentLacks("x.", "y."), 3), (HubError("x.", "y."), 4)],
+)
+def test_each_kind_of_error_is_one_line_and_its_exit_code(monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "start", fail)
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    assert (result.exit_code, result.output) == (code, "Error: x. y.\n")
+
+
+def test_an_interrupt_exits_130(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "start", interrupt)
+    assert CliRunner().invoke(cli.main, ["doctor"]).exit_code == 130
+
+
+def test_a_bug_is_one_line_with_the_traceback_in_a_file_and_no_secret_in_either(tmp_path):
+    code = (
+        "import sys; from toolkit import cli\n"
+        "def fail(*_): raise RuntimeError('with hf_abcdefghijkl')\n"
+        "cli.start = fail\nsys.argv = ['pkt', 'doctor']\ncli.main()"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == cli.BUG_EXIT_CODE
+    assert result.stderr.count("\n") == 1
+    (report,) = tmp_path.glob("pkt-bug-*.txt")
+    assert "RuntimeError: with ***" in report.read_text()
+    assert "hf_abc" not in result.stderr + report.read_text()
+
+
+def test_the_installed_command_is_this_command_line():
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="pkt")
+    assert script.load() is cli.main
+
+
+def assert_one_clear_line(result, code):
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().split("\n")
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+
+
+def test_a_missing_folder(tmp_path):
+    for arguments in (("validate", tmp_path / "no"), ("train", tmp_path / "no", tmp_path / "out"), ("preview", tmp_path / "no")):
+        assert_one_clear_line(pkt(*arguments), 2)
+
+
+def test_a_table_without_the_column(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nA red fox with six tails.,Vulpix\n")
+    result = pkt("build-dataset", tmp_path / "out", "--source", "table", "--from", tmp_path / "a.csv",
+                 "--description-column", "description", "--name-column", "label")  # fmt: skip
+    assert_one_clear_line(result, 2)
+    assert "--description-column" in result.stderr
+    assert "text" in result.stderr
+
+
+def test_a_truncated_parquet_file(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["A fox."] * 1000, "name": ["Vulpix"] * 1000}), file)
+    file.write_bytes(file.read_bytes()[:-100])
+    result = pkt("build-dataset", tmp_path / "out", "--source", "table", "--from", file,
+                 "--description-column", "text", "--name-column", "name")  # fmt: skip
+    assert_one_clear_line(result, 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_base_is_named_with_the_hub_that_was_asked(tmp_path):
+    from toolkit.local_hub.serve import running_hub
+
+    assert pkt("build-dataset", tmp_path / "data").returncode == 0
+    with running_hub(tmp_path / "hub") as url:
+        result = pkt("train", tmp_path / "data", tmp_path / "out", "--base", "no/such", HF_ENDPOINT=url)
+    assert_one_clear_line(result, 4)
+    assert "no/such does not exist" in result.stderr
+
+
+def test_a_hub_that_answers_503(tmp_path):
+    from starlette.responses import Response
+
+    from toolkit.local_hub.serve import running_hub
+
+    with running_hub(tmp_path / "hub", faults=lambda _: Response(status_code=503)) as url:
+        result = pkt("verify", "demo/x", "--endpoint", url)
+    assert_one_clear_line(result, 4)
+    assert "503" in result.stderr
+
+
+def test_a_hub_that_is_not_there():
+    result = pkt("verify", "demo/x", "--endpoint", "http://127.0.0.1:9")
+    assert_one_clear_line(result, 4)
+    assert "can not be reached" in result.stderr
+
+
+def test_an_output_folder_that_can_not_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert_one_clear_line(pkt("build-dataset", tmp_path / "file" / "out"), 2)
+    assert_one_clear_line(pkt("run", "demo", tmp_path / "file" / "out"), 2)
+
+
+def test_an_unknown_recipe_lists_the_known_ones(tmp_path):
+    result = pkt("run", "dmeo", tmp_path / "out")
+    assert_one_clear_line(result, 2)
+    assert "demo, seed-gemma-2b" in result.stderr
+
+
+def test_json_goes_to_standard_output_alone(tmp_path):
+    result = pkt("build-dataset", tmp_path / "data", "--json")
+    assert json.loads(result.stdout)["rows"]["train"] > 0
+    result = pkt("validate", tmp_path / "data", "--json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["ok"] is True

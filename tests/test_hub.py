@@ -1,0 +1,155 @@
+"""Publishing: the folder as it is, in one commit, and a verification that can fail."""
+
+import json
+import os
+import shutil
+
+import pytest
+from huggingface_hub import HfApi
+from test_train import recipe, write_dataset
+
+from toolkit import evaluate, hub, tiny, train, verify
+from toolkit.errors import HubError, InputError
+from toolkit.folder import file_hashes, read_manifest, write_manifest
+from toolkit.local_hub.serve import running_hub
+
+REPO = "demo/namer"
+
+
+@pytest.fixture
+def endpoint(tmp_path, monkeypatch):
+    """A running local Hub that this process and its children talk to."""
+    with running_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An evaluated adapter on the tiny base that ships, and its dataset."""
+    folder = tmp_path_factory.mktemp("made")
+    dataset = write_dataset(folder / "dataset", splits=("train", "test", "unseen"))
+    (dataset.path / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# names\n")
+    write_manifest(dataset.path, "dataset", {"sources": []})
+    settings = recipe(tiny.BASE_ID, training__max_steps=2)
+    train.train(dataset, folder / "adapter", settings)
+    evaluate.evaluate(folder / "adapter", dataset, settings.evaluation, settings.decoding, 7)
+    return folder
+
+
+@pytest.fixture
+def adapter(made, tmp_path):
+    return shutil.copytree(made / "adapter", tmp_path / "adapter")
+
+
+@pytest.fixture
+def dataset(made, tmp_path):
+    return shutil.copytree(made / "dataset", tmp_path / "dataset")
+
+
+def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, dataset):
+    api = HfApi(endpoint=endpoint)
+    first = hub.push_dataset(dataset, "demo/names")
+    commits = len(api.list_repo_commits("demo/names", repo_type="dataset"))
+    again = hub.push_dataset(dataset, "demo/names")
+    assert (first.changed, again.changed) == (True, False)
+    assert first.revision == again.revision
+    assert len(api.list_repo_commits("demo/names", repo_type="dataset")) == commits
+    on_hub = set(api.list_repo_files("demo/names", repo_type="dataset"))
+    assert on_hub - {".gitattributes"} == {"manifest.json", *file_hashes(dataset)}
+
+
+def test_a_file_that_left_the_folder_leaves_the_repository(endpoint, dataset):
+    hub.push_dataset(dataset, "demo/names")
+    (dataset / "data" / "unseen-00000-of-00001.parquet").unlink()
+    hub.push_dataset(dataset, "demo/names")
+    on_hub = HfApi(endpoint=endpoint).list_repo_files("demo/names", repo_type="dataset")
+    assert "data/unseen-00000-of-00001.parquet" not in on_hub
+
+
+def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpoint, adapter, dataset):
+    base = hub.push_tiny_base()
+    names = hub.push_dataset(dataset, "demo/names")
+    published = hub.publish(adapter, REPO, dataset_repo="demo/names")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (tiny.BASE_ID, base.revision)
+    manifest = read_manifest(adapter, "adapter")
+    assert (manifest["dataset"]["id"], manifest["dataset"]["revision"]) == ("demo/names", names.revision)
+    card = (adapter / "README.md").read_text()
+    assert REPO in card
+    assert base.revision[:7] in card
+    assert published.revision == HfApi(endpoint=endpoint).model_info(REPO).sha
+    assert len(HfApi(endpoint=endpoint).list_repo_commits(REPO)) == 2  # the empty repository, and this
+
+
+def test_a_stray_pickle_is_never_published(endpoint, adapter):
+    hub.push_tiny_base()
+    (adapter / "training_args.bin").write_bytes(b"pickle")
+    hub.publish(adapter, REPO)
+    assert "training_args.bin" not in HfApi(endpoint=endpoint).list_repo_files(REPO)
+
+
+def test_an_adapter_that_was_never_evaluated_is_refused(endpoint, adapter):
+    (adapter / "evaluation.json").unlink()
+    with pytest.raises(InputError, match="never evaluated"):
+        hub.publish(adapter, REPO)
+
+
+def test_a_base_that_is_not_on_the_hub_is_named(endpoint, adapter):
+    with pytest.raises(HubError, match=f"The base {tiny.BASE_ID} does not exist"):
+        hub.publish(adapter, REPO)
+
+
+def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, tmp_path):
+    hub.push_tiny_base()
+    other = write_dataset(tmp_path / "other", splits=("train",)).path
+    write_manifest(other, "dataset", {"sources": []})
+    hub.push_dataset(other, "demo/other")
+    with pytest.raises(InputError, match="is not the one that this adapter was trained on"):
+        hub.publish(adapter, REPO, dataset_repo="demo/other")
+
+
+def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
+    hub.push_tiny_base()
+    hub.publish(adapter, REPO)
+    verification = verify.verify(REPO)
+    assert verification.ok, verification.differences
+    assert verification.samples == 6
+    line, *rest = (adapter / "samples.jsonl").read_text().split("\n")
+    sample = json.loads(line) | {"greedy": "Nobody said this"}
+    (adapter / "samples.jsonl").write_text("\n".join([json.dumps(sample), *rest]))
+    HfApi(endpoint=endpoint).upload_file(
+        path_or_fileobj=adapter / "samples.jsonl", path_in_repo="samples.jsonl", repo_id=REPO
+    )
+    verification = verify.verify(REPO)
+    assert not verification.ok
+    assert any("Nobody said this" in difference for difference in verification.differences)
+    assert "samples.jsonl: not the file that the manifest names" in verification.differences
+
+
+def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endpoint):
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/stranger")
+    with pytest.raises(InputError, match="holds no manifest.json"):
+        verify.verify("demo/stranger")
+
+
+def test_a_repository_that_does_not_exist_is_named(endpoint):
+    with pytest.raises(HubError, match="demo/nothing does not exist"):
+        verify.verify("demo/nothing")
+
+
+def test_the_clean_process_gets_no_stray_environment(endpoint, monkeypatch):
+    seen = {}
+
+    def look(command, env, **_):
+        seen.update(env)
+        raise InputError("looked", "enough")
+
+    HfApi(endpoint=endpoint).create_repo("demo/stranger")
+    monkeypatch.setenv("SECRET_OF_THE_USER", "x")
+    monkeypatch.setattr(verify.subprocess, "run", look)
+    with pytest.raises(InputError, match="looked"):
+        verify.verify("demo/stranger")
+    assert "SECRET_OF_THE_USER" not in seen
+    assert seen["HF_HOME"] != os.environ.get("HF_HOME")
