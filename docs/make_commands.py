@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own help: `python docs/make_commands.py`. A test checks that it is current."""
+"""Write docs/commands.md from the commands' own help: `python docs/make_commands.py`. A test checks it is current."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ TARGET = Path(__file__).parent / "commands.md"
 HEAD = """\
 # The commands
 
-Written by `docs/make_commands.py` from `pkt VERB --help`. Exit codes: 0 done, 1 the check failed (`validate`, `verify`),
-2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the Hub refused or is out of reach,
-70 a bug in pkt, 130 interrupted.
+Written by `docs/make_commands.py` from `pkt VERB --help`. Exit codes: 0 done, 1 the check failed (`validate`,
+`verify`), 2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the Hub refused or is out of
+reach, 70 a bug in pkt, 130 interrupted.
 """
 
 

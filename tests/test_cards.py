@@ -14,7 +14,7 @@ import yaml
 from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 
-from toolkit import cards, chat
+from toolkit import card_facts, card_metadata, cards, chat
 from toolkit.folder import write_json, write_jsonl
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -226,7 +226,7 @@ def test_without_hub_ids_and_measurements_the_front_matter_names_none(tmp_path: 
     ],
 )
 def test_the_licence_is_the_base_s(base: str, stated: str | None, expected: str | None) -> None:
-    name, link = cards.license_of({"id": base, "license": stated})
+    name, link = card_metadata.license_of({"id": base, "license": stated})
     assert name == expected
     assert (link is not None) == (expected == "gemma")
 
@@ -243,7 +243,7 @@ def test_the_sentence_about_the_base_follows_from_the_numbers(
     other: dict[str, Any], relation: str, sentence: str, tmp_path: Path
 ) -> None:
     evaluation = changed(EVALUATION, test__methods__base__top1=other)
-    assert cards.compared(evaluation["test"]["methods"]["adapter"]["top1"], other)["relation"] == relation
+    assert card_facts.compared(evaluation["test"]["methods"]["adapter"]["top1"], other)["relation"] == relation
     assert sentence in card(adapter_folder(tmp_path, evaluation))
 
 
@@ -334,13 +334,6 @@ def test_the_placeholder_is_named_as_one_until_the_repository_is_known(tmp_path:
     known = card(tmp_path, repo_id="demo/pokepicker")
     assert "owner/name" not in known
     assert "pkt verify demo/pokepicker" in known
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(4.04, "4.0 s"), (41.2, "41 s"), (59.7, "1 min 0 s"), (7380.0, "2 h 3 min")]
-)
-def test_durations_are_read_at_a_glance(seconds: float, words: str) -> None:
-    assert cards.duration(seconds) == words
 
 
 def test_a_measured_four_bit_base_is_loaded_in_four_bits() -> None:

@@ -1,4 +1,4 @@
-"""The command line: every verb has help and stands in the README, and every known error is one line and an exit code."""
+"""The command line: every verb has help and stands in the README, every known error is one line and an exit code."""
 
 import json
 import os
@@ -39,8 +39,8 @@ def pkt(*arguments, **environment):
 
 def test_all_verbs_are_there():
     assert {" ".join(path) for path in VERBS} == {
-        "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify", "run",
-        "preview", "hub serve", "doctor",
+        "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify",
+        "run", "preview", "hub serve", "doctor",
     }  # fmt: skip
 
 
@@ -60,7 +60,12 @@ def test_help_fits_a_terminal_of_80_columns(path):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(CheckFailed("x.", "y."), 1), (InputError("x.", "y."), 2), (EnvironmentLacks("x.", "y."), 3), (HubError("x.", "y."), 4)],
+    [
+        (CheckFailed("x.", "y."), 1),
+        (InputError("x.", "y."), 2),
+        (EnvironmentLacks("x.", "y."), 3),
+        (HubError("x.", "y."), 4),
+    ],
 )
 def test_each_kind_of_error_is_one_line_and_its_exit_code(monkeypatch, error, code):
     def fail(*_):
@@ -110,7 +115,8 @@ def assert_one_clear_line(result, code):
 
 
 def test_a_missing_folder(tmp_path):
-    for arguments in (("validate", tmp_path / "no"), ("train", tmp_path / "no", tmp_path / "out"), ("preview", tmp_path / "no")):
+    missing = tmp_path / "no"
+    for arguments in (("validate", missing), ("train", missing, tmp_path / "out"), ("preview", missing)):
         assert_one_clear_line(pkt(*arguments), 2)
 
 

@@ -78,12 +78,16 @@ def test_wilson_interval_of_a_known_case():
     assert (figure["low"], figure["high"]) == pytest.approx((0.0552, 0.1744), abs=5e-5)
 
 
-@pytest.mark.parametrize("name", ["Pikabolt", "Mr. Mime", "Farfetch'd", "Nidoran♀", "이상해씨", "이상해씨 (Bulbasaur)", "Ho-Oh"])
+@pytest.mark.parametrize(
+    "name", ["Pikabolt", "Mr. Mime", "Farfetch'd", "Nidoran♀", "이상해씨", "이상해씨 (Bulbasaur)", "Ho-Oh"]
+)
 def test_what_has_the_form_of_a_name(name):
     assert evaluate.is_well_formed(name)
 
 
-@pytest.mark.parametrize("name", ["", "body:", "a fox", "Xxxxx", "Brrrt", "Wbzkt", "This Is A Long Name", "Pika\nchu", "P", "Aaaa"])
+@pytest.mark.parametrize(
+    "name", ["", "body:", "a fox", "Xxxxx", "Brrrt", "Wbzkt", "This Is A Long Name", "Pika\nchu", "P", "Aaaa"]
+)
 def test_what_is_babble(name):
     assert not evaluate.is_well_formed(name)
 
@@ -99,7 +103,8 @@ def test_ties_share_their_places():
 
 def test_tfidf_finds_the_nearest_description_and_puts_unknown_answers_last():
     texts, answers = ["blue turtle shell", "red fox tails", "yellow mouse"], ["Squirtle", "Vulpix", "Pikachu"]
-    ranks = baselines.tfidf_ranks(texts, answers, ["a turtle in its shell", "a mouse", "a fox"], ["Squirtle", "Vulpix", "Mew"], 5)
+    asked = ["a turtle in its shell", "a mouse", "a fox"]
+    ranks = baselines.tfidf_ranks(texts, answers, asked, ["Squirtle", "Vulpix", "Mew"], 5)
     assert ranks[0] == 1
     assert ranks[1] > 1
     assert ranks[2] == 4.5

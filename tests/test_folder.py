@@ -24,9 +24,14 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path):
     target = tmp_path / "out"
     with folder.atomic_folder(target) as fresh:
         folder.write_manifest(fresh, "dataset", {})
-    with pytest.raises(ZeroDivisionError), folder.atomic_folder(target) as fresh:
-        (fresh / "half").write_text("half")
-        raise ZeroDivisionError
+
+    def write_half() -> None:
+        with folder.atomic_folder(target) as fresh:
+            (fresh / "half").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in target.iterdir()] == [folder.MANIFEST]
 

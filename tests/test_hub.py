@@ -130,7 +130,7 @@ def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
 def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endpoint):
     api = HfApi(endpoint=endpoint)
     api.create_repo("demo/stranger")
-    with pytest.raises(InputError, match="holds no manifest.json"):
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
         verify.verify("demo/stranger")
 
 

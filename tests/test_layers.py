@@ -69,7 +69,9 @@ def test_there_is_no_import_cycle_even_inside_functions():
 def loaded_by(code: str) -> set[str]:
     """Top-level packages that a fresh process has loaded after some code."""
     command = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    return set(subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_no_module_loads_a_heavy_library_when_it_is_imported():
@@ -87,6 +89,8 @@ def test_the_command_line_loads_click_alone():
     assert third_party == {"click", "toolkit"}
 
 
-@pytest.mark.parametrize("forbidden", ["except Exception", "except BaseException", "raise NotImplementedError", "TODO", "FIXME"])
+@pytest.mark.parametrize(
+    "forbidden", ["except Exception", "except BaseException", "raise NotImplementedError", "TODO", "FIXME"]
+)
 def test_nothing_unfinished_or_swallowed_is_in_the_toolkit(forbidden):
     assert not [file.name for file in ROOT.rglob("*.py") if forbidden in file.read_text(encoding="utf-8")]

@@ -15,7 +15,11 @@ from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.folder import content_hash, file_hashes, read_json, read_jsonl
 from toolkit.recipe import load_recipe
 
-CREATURES = {"Vulpix": "a red fox with six tails", "Squirtle": "a blue turtle with a shell", "Pikachu": "a yellow mouse"}
+CREATURES = {
+    "Vulpix": "a red fox with six tails",
+    "Squirtle": "a blue turtle with a shell",
+    "Pikachu": "a yellow mouse",
+}
 
 
 def write_dataset(folder: Path, splits=("train", "validation", "test"), answer=None) -> rows.LocatedDataset:
@@ -26,7 +30,9 @@ def write_dataset(folder: Path, splits=("train", "validation", "test"), answer=N
             for name, text in CREATURES.items()
             for n in range(4 if split == "train" else 1)
         ]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), folder / "data" / f"{split}-00000-of-00001.parquet")
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_pylist(lines), folder / "data" / f"{split}-00000-of-00001.parquet"
+        )
     return rows.locate_dataset(str(folder))
 
 
@@ -57,7 +63,8 @@ def adapter_bytes(folder: Path) -> dict[str, str]:
 def test_the_adapter_folder_holds_what_peft_needs_and_no_pickle(tmp_path, dataset, use_small_base):
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
     names = set(file_hashes(tmp_path / "adapter"))
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "training_log.jsonl", "README.md"} <= names
+    needed = {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "training_log.jsonl", "README.md"}
+    assert needed <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert not (tmp_path / "adapter-checkpoints").exists()
     assert result.steps == 8
@@ -128,11 +135,14 @@ train.train(rows.locate_dataset(dataset), Path(out), Recipe.model_validate_json(
 
 
 @pytest.mark.parametrize(("where", "step", "resumed"), [("step", 5, 3), ("save", 6, 3), ("step", 1, 0)])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, dataset, use_small_base, small_base, where, step, resumed):
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    tmp_path, dataset, use_small_base, small_base, where, step, resumed
+):
     settings = recipe(use_small_base)
     train.train(dataset, tmp_path / "whole", settings)
-    arguments = [str(dataset.path), str(tmp_path / "cut"), str(small_base), settings.model_dump_json(), where, str(step)]
-    killed = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, *arguments], capture_output=True, check=False)
+    paths = [str(dataset.path), str(tmp_path / "cut"), str(small_base)]
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, *paths, settings.model_dump_json(), where, str(step)]
+    killed = subprocess.run(command, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "cut").exists()
     result = train.train(dataset, tmp_path / "cut", settings)
@@ -158,7 +168,9 @@ def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path,
 
 def interrupted(dataset, out, settings):
     with pytest.raises(train.Interrupted):
-        train.train(dataset, out, settings, progress=lambda p: signal.raise_signal(signal.SIGINT) if p.step == 4 else None)
+        train.train(
+            dataset, out, settings, progress=lambda p: signal.raise_signal(signal.SIGINT) if p.step == 4 else None
+        )
 
 
 def test_a_changed_recipe_is_noticed_and_restart_begins_anew(tmp_path, dataset, use_small_base):

@@ -1,4 +1,4 @@
-"""What the adapter must beat when it identifies a creature: chance, and TF-IDF nearest neighbour. No model is loaded."""
+"""What the adapter must beat when it identifies a creature: chance and TF-IDF nearest neighbour. No model is loaded."""
 
 from __future__ import annotations
 

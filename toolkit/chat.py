@@ -61,8 +61,8 @@ def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
 def encode(tokenizer: Any, messages: Messages) -> Example:
     """A conversation whose last turn is the answer, as token ids with the answer marked.
 
-    The prompt part equals `prompt_ids(tokenizer, messages[:-1])` token for token. What a template writes after the end of
-    the answer's turn (a line break) is left out: no model needs to learn it, and generation stops before it.
+    The prompt part equals `prompt_ids(tokenizer, messages[:-1])` token for token. What a template writes after the end
+    of the answer's turn (a line break) is left out: no model needs to learn it, and generation stops before it.
 
     Raises:
         InputError: The last turn is no assistant turn, the template has no end of turn, or it renders the prompt
@@ -88,7 +88,7 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
 
 
 def end_of_turn_ids(tokenizer: Any) -> list[int]:
-    """Ids at which generation stops: the token that ends an answer in this template, and the tokenizer's end of text."""
+    """Ids at which generation stops: the token that ends an answer in this template, the tokenizer's end of text."""
     example = encode(tokenizer, with_answer(naming_messages("a"), "b"))
     return list(
         dict.fromkeys(

@@ -1,7 +1,7 @@
 """Checkpoints that can be trusted: which of them are whole, and whether they belong to this run.
 
-The Trainer writes a checkpoint one file after the other, so a killed process leaves half of one. A checkpoint counts only
-once its mark is there, and the mark is written last.
+The Trainer writes a checkpoint one file after the other, so a killed process leaves half of one. A checkpoint counts
+only once its mark is there, and the mark is written last.
 """
 
 from __future__ import annotations

@@ -365,7 +365,10 @@ def publish(
 @hub_options
 @json_option
 def verify(repo_id: str, revision: str | None, endpoint: str | None, token_file: Path | None, as_json: bool) -> None:
-    """Load the published adapter REPO_ID in a clean process, and reproduce its card's samples. Exits 1 when they differ."""
+    """Load the published adapter REPO_ID in a clean process and reproduce its card's samples.
+
+    Exits 1 when they differ.
+    """
     start(endpoint, token_file)
     from toolkit import show, verify
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from toolkit.escape import fence, md_cell, md_text
 from toolkit.rows import SPLITS, split_files
+from toolkit.words import number
 
 TEMPLATE = "dataset_card.md.jinja"
 PURPOSES = {
@@ -54,11 +55,11 @@ def card_facts(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         "front_matter": front_matter(facts, rows, columns["language"]),
         "title": _title(facts),
         "pokemon": facts["pokemon"],
-        "rows": _number(sum(rows.values())),
-        "creatures": _number(facts["creatures"]),
-        "families": _number(facts["families"]),
+        "rows": number(sum(rows.values())),
+        "creatures": number(facts["creatures"]),
+        "families": number(facts["families"]),
         "splits": [
-            {"name": split, "rows": _number(count), "english": PURPOSES[split][0], "korean": PURPOSES[split][1]}
+            {"name": split, "rows": number(count), "english": PURPOSES[split][0], "korean": PURPOSES[split][1]}
             for split, count in rows.items()
         ],
         "example": _example(folder),
@@ -75,13 +76,13 @@ def card_facts(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         "mask": md_text(settings["mask"]),
         "other_mask": md_text(settings["other_mask"]),
         "near_duplicate": f"{settings['near_duplicate']:g}",
-        "read": _number(facts["read"]),
+        "read": number(facts["read"]),
         "dropped": [
-            {"what": md_cell(entry["what"]), "rows": _number(entry["rows"])} for entry in facts["dropped"].values()
+            {"what": md_cell(entry["what"]), "rows": number(entry["rows"])} for entry in facts["dropped"].values()
         ],
-        "dropped_rows": _number(sum(entry["rows"] for entry in facts["dropped"].values())),
+        "dropped_rows": number(sum(entry["rows"] for entry in facts["dropped"].values())),
         "licenses": [
-            {"name": md_cell(name, 60), "rows": _number(count)}
+            {"name": md_cell(name, 60), "rows": number(count)}
             for name, count in columns["license"].most_common(SHOWN_LICENSES)
         ],
         "recipe": md_text(facts["recipe"], 200),
@@ -129,10 +130,6 @@ def _size(rows: int) -> str:
 
 def _is_hub_id(source: Mapping[str, Any]) -> bool:
     return source["name"] == "hub" and str(source["location"]).count("/") == 1
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
 
 
 def _count(folder: Path, split: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit import baselines, cards, generate, model, rank, rows
 from toolkit.errors import InputError
-from toolkit.folder import atomic_folder, read_manifest, write_json, write_jsonl, write_manifest
+from toolkit.folder import atomic_folder, manifest_facts, read_manifest, write_json, write_jsonl, write_manifest
 from toolkit.recipe import DecodingSettings, EvaluationSettings
 
 TOP = 5
@@ -80,10 +80,7 @@ def evaluate(
         "test": {"rows": len(test), "methods": methods} if test else None,
         "unseen": _invention(samples, candidates) if unseen else None,
     }
-    facts = {
-        key: value for key, value in manifest.items() if key not in ("kind", "toolkit", "libraries", "python", "files")
-    }
-    facts["evaluation_precision"] = evaluation["precision"]
+    facts = {**manifest_facts(manifest), "evaluation_precision": evaluation["precision"]}
     with atomic_folder(adapter) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
         write_json(folder / "evaluation.json", evaluation)

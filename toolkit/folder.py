@@ -153,6 +153,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+# What a manifest says of its own folder and of the process that wrote it, beside a step's facts.
+OWN_KEYS = ("kind", "toolkit", "libraries", "python", "files")
+
+
 def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
     """Write `manifest.json`: what made this folder, and the hash of every file beside it. Call it last.
 
@@ -185,6 +189,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         raise InputError(f"{folder} is not a {kind} folder.", f"Name a {kind} folder that pkt wrote.")
     return manifest
+
+
+def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that a manifest was written with, for a step that writes it again."""
+    return {key: value for key, value in manifest.items() if key not in OWN_KEYS}
 
 
 def library_versions() -> dict[str, str]:

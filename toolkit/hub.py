@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import cards, model, tiny
+from toolkit import cards, tiny
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import HubError, InputError
-from toolkit.folder import MANIFEST, atomic_folder, read_manifest, sha256_file, write_json, write_manifest
+from toolkit.folder import (
+    MANIFEST,
+    atomic_folder,
+    manifest_facts,
+    read_manifest,
+    sha256_file,
+    write_json,
+    write_manifest,
+)
 from toolkit.rows import data_hash
 
 # What an adapter repository may hold. Anything else in the folder (a pickle, a checkpoint) is never uploaded.
@@ -91,9 +99,7 @@ def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = N
     dataset = dict(manifest["dataset"])
     if dataset_repo is not None:
         dataset |= {"id": dataset_repo, "revision": _dataset_revision(dataset_repo, dataset)}
-    facts = {**manifest, "base": base, "dataset": dataset, "repo_id": repo_id}
-    for key in ("kind", "toolkit", "libraries", "python", "files"):
-        facts.pop(key)
+    facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
     with atomic_folder(folder) as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)
         config = json.loads((fresh / "adapter_config.json").read_text(encoding="utf-8"))

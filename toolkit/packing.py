@@ -18,8 +18,8 @@ VALIDATION_BATCH = 8
 def collate(batch: Sequence[Example]) -> dict[str, Any]:
     """Pack examples into one row, `[1, tokens]`, that a causal model reads as separate sequences.
 
-    `logits_to_keep` indexes the position before each supervised token. `labels` are those tokens, `[1, supervised + 1]`,
-    with one ignored entry in front because the Trainer counts labels from the second on.
+    `logits_to_keep` indexes the position before each supervised token. `labels` are those tokens,
+    `[1, supervised + 1]`, with one ignored entry in front because the Trainer counts labels from the second on.
     """
     import torch
 

@@ -21,8 +21,8 @@ PIECE = 64
 class Trie:
     """Distinct prefixes of some candidates, in the order a depth-first walk meets them.
 
-    Node `n` holds the token `tokens[n]`, its parent node `parents[n]` (-1: the prompt) and its depth, 0 for a first token.
-    `leaves[c]` is the node at which candidate `c` ends.
+    Node `n` holds the token `tokens[n]`, its parent node `parents[n]` (-1: the prompt) and its depth, 0 for a first
+    token. `leaves[c]` is the node at which candidate `c` ends.
     """
 
     tokens: list[int] = field(default_factory=list)

@@ -80,7 +80,8 @@ class TrainingSettings(Section):
     def _one_length(self) -> Self:
         if self.max_steps is not None and self.epochs is not None:
             raise ValueError(
-                f"max_steps = {self.max_steps} and epochs = {self.epochs:g} are both given, and only one of them could win"
+                f"max_steps = {self.max_steps} and epochs = {self.epochs:g} are both given, "
+                "and only one of them could win"
             )
         if self.max_steps is None and self.epochs is None:
             raise ValueError("neither max_steps nor epochs is given")

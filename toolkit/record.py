@@ -11,7 +11,7 @@ class Record:
     """One description of one creature.
 
     Attributes:
-        key: Stable id of the creature, such as `pokemon/25`; every source that means the same creature uses the same key.
+        key: Stable id of the creature, such as `pokemon/25`; sources that mean the same creature use the same key.
         names: Language code (`en`, `ko`, ...) to the creature's name in that language. At least one.
         family: Id shared by all creatures that evolve into each other, such as `pokemon-family/10`.
         description: The text as the source has it, not yet cleaned or masked.

@@ -68,7 +68,8 @@ def _draws_alike(manifest: dict[str, Any]) -> bool:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return bool(manifest["hardware"]["device"] == device) and manifest["libraries"]["torch"] == library_versions()["torch"]
+    torch_version = library_versions()["torch"]
+    return bool(manifest["hardware"]["device"] == device and manifest["libraries"]["torch"] == torch_version)
 
 
 def _precision(precision: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The whole road: dataset, adapter, evaluation, publication, verification; each step skipped when nothing it reads changed."""
+"""The whole road: dataset, adapter, evaluation, publication, verification.
+
+A step is skipped when nothing that it reads has changed since it was done.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, validate, verify
+from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, validate, verify, watching
 from toolkit.endpoint import use_hub
 from toolkit.errors import CheckFailed, InputError
 from toolkit.folder import json_hash, read_json, read_jsonl, recover, sha256_file, unwritable, write_json
@@ -30,7 +33,7 @@ class Watchers:
 
     step: Callable[[str, bool], None]
     count: Callable[[str, int, int | None], None]
-    training: Callable[[train.Progress], None]
+    training: Callable[[watching.Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,14 @@ def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False)
     """
     state = State(out)
     dataset, adapter = out / "dataset", out / "adapter"
-    _build(recipe, dataset, state, watchers)
-    located = rows.locate_dataset(str(dataset))
-    _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
-    _evaluate(recipe, located, adapter, state, watchers)
     published = verified = None
-    if recipe.publish.adapter_repo:
-        with _hub(recipe, out):
+    # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
+    with _hub(recipe, out):
+        _build(recipe, dataset, state, watchers)
+        located = rows.locate_dataset(str(dataset))
+        _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
+        _evaluate(recipe, located, adapter, state, watchers)
+        if recipe.publish.adapter_repo:
             published = _publish(recipe, dataset, adapter, watchers)
             verified = _verify(published, state, watchers)
     return RoadResult(
@@ -160,7 +164,7 @@ def _evaluate(recipe: Recipe, dataset: rows.LocatedDataset, adapter: Path, state
 
 @contextmanager
 def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
-    """The Hub that the recipe publishes to: the chosen one, or a local one in the run folder that holds the tiny base."""
+    """The Hub that the recipe publishes to: the chosen one, or a local one in the run folder with the tiny base."""
     with ExitStack() as stack:
         if recipe.publish.local_hub:
             use_hub(stack.enter_context(running_hub(out / "hub")), cache=out / "hub-cache")

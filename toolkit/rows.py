@@ -13,6 +13,8 @@ from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
 
 LAYOUTS = ("data/{split}-*.parquet", "{split}-*.parquet", "{split}.parquet")
 SPLITS = ("train", "validation", "test", "unseen")
+# Beside the splits, what a build dropped.
+REJECTED = "rejected.parquet"
 
 
 @dataclass(frozen=True, slots=True)

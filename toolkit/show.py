@@ -20,6 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 from rich.text import Text
 
+from toolkit.words import duration
+
 CONSOLE = Console(stderr=True, highlight=False)
 LABELS = {"adapter": "this adapter", "base": "base without it", "tfidf": "TF-IDF neighbour", "chance": "chance"}
 PLAIN_SECONDS = 5.0
@@ -109,18 +111,10 @@ def _left(progress: Any) -> str:
     return "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `42 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 @contextmanager
-def road() -> Iterator[tuple[Callable[[str, bool], None], Callable[[str, int, int | None], None], Callable[[Any], None]]]:
+def road() -> Iterator[
+    tuple[Callable[[str, bool], None], Callable[[str, int, int | None], None], Callable[[Any], None]]
+]:
     """What shows a whole run: a heading for each step, and the step's own progress below it."""
     with counting() as count, training() as progress:
 

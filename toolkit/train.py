@@ -1,14 +1,12 @@
 """Dataset and base to adapter folder, by QLoRA (Dettmers et al. 2023) with the `transformers` Trainer.
 
-The loss is computed only at the supervised positions, and the sequences of a batch are packed into one row without seeing
-each other: the same mathematics as padded batches with full logits, for a fraction of the work.
+The loss is computed at the supervised positions only, over packed sequences (`packing.py`). An interrupted run goes on
+from its last whole checkpoint (`checkpoints.py`) and ends with the same bytes as without the interruption.
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,19 +26,9 @@ from toolkit.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.packing import answer_loss, collate, mean_loss
+from toolkit.packing import answer_loss, collate
 from toolkit.recipe import Recipe, TrainingSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where training stands: optimiser steps, the last losses, seconds left (None before the first step)."""
-
-    step: int
-    steps: int
-    loss: float | None
-    validation_loss: float | None
-    seconds_left: float | None
+from toolkit.watching import Progress, Watch, callback, log_lines, stopping_on_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +91,14 @@ def train(
     peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
     watch = Watch(progress, checkpoints.seconds_so_far(resume))
     trainer = _trainer(peft_model, examples, validation, recipe, kept, precision, watch)
-    with _stopping_on_signals(watch), _full_disk_is_clear(kept):
+    with stopping_on_signals(watch), _full_disk_is_clear(kept):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step}.", "Run the same command to continue from there."
         )
 
-    log = _log(trainer.state.log_history, recipe.training.log_every)
+    log = log_lines(trainer.state.log_history, recipe.training.log_every)
     facts = {
         "recipe": recipe.model_dump(),
         "seed": recipe.seed,
@@ -164,7 +152,8 @@ def _encode_rows(tokenizer: Any, split: list[dict[str, Any]], recipe: Recipe, na
             raise InputError(f"Row {number} of {name}: {error.found}", error.remedy) from error
         if len(example.input_ids) > recipe.training.max_length:
             raise InputError(
-                f"Row {number} of {name} has {len(example.input_ids)} tokens, more than max_length = {recipe.training.max_length}.",
+                f"Row {number} of {name} has {len(example.input_ids)} tokens, "
+                f"more than max_length = {recipe.training.max_length}.",
                 "Raise --max-length, or build the dataset with a smaller --max-characters.",
             )
         examples.append(example)
@@ -248,118 +237,13 @@ def _trainer(
         train_dataset=examples,
         data_collator=collate,
         compute_loss_func=answer_loss,
-        callbacks=[_callback(watch, validation, settings.save_every)],
+        callbacks=[callback(watch, validation, settings.save_every)],
     )
     trainer.model_accepts_loss_kwargs = False
     for printing in list(trainer.callback_handler.callbacks):
         if type(printing).__name__ == "PrinterCallback":
             trainer.remove_callback(type(printing))
     return trainer
-
-
-class Watch:
-    """What is seen of a running training, and whether it was asked to stop."""
-
-    def __init__(self, progress: Callable[[Progress], None], seconds_before: float) -> None:
-        self.report = progress
-        self.seconds_before = seconds_before
-        self.started = time.monotonic()
-        self.resumed_from = 0
-        self.loss: float | None = None
-        self.validation_loss: float | None = None
-        self.stop_asked = False
-
-    def seconds(self) -> float:
-        """Seconds of training, those before an interruption included."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def seconds_left(self, step: int, steps: int) -> float | None:
-        """Seconds until the last step, at the pace so far in this process."""
-        done = step - self.resumed_from
-        return (time.monotonic() - self.started) / done * (steps - step) if done else None
-
-
-def _callback(watch: Watch, validation: list[chat.Example], save_every: int) -> Any:
-    from transformers import TrainerCallback
-
-    class Reporter(TrainerCallback):  # type: ignore[misc]
-        """Reports each step, marks whole checkpoints, and stops on a loss that is not finite."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watch.resumed_from = state.global_step
-            watch.started = time.monotonic()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-            watch.loss = logs.get("loss", watch.loss)
-            if watch.loss is not None and not math.isfinite(watch.loss):
-                raise ToolkitError(
-                    f"The loss is {watch.loss} at step {state.global_step}; the last checkpoint before it is kept.",
-                    "Lower --learning-rate, and run again with --restart.",
-                )
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_save |= watch.stop_asked
-            control.should_training_stop |= watch.stop_asked
-            planned = state.global_step % save_every == 0 or state.global_step == state.max_steps
-            if validation and planned:
-                watch.validation_loss = mean_loss(kwargs["model"], validation)
-                state.log_history.append({"step": state.global_step, "validation_loss": watch.validation_loss})
-            watch.report(
-                Progress(
-                    state.global_step,
-                    state.max_steps,
-                    watch.loss,
-                    watch.validation_loss,
-                    watch.seconds_left(state.global_step, state.max_steps),
-                )
-            )
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            checkpoints.mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", watch.seconds())
-
-    return Reporter()
-
-
-def _log(history: list[dict[str, Any]], log_every: int) -> list[dict[str, Any]]:
-    """The lines of training_log.jsonl: means over `log_every` steps, and each validation loss.
-
-    The Trainer's own history has every step, so a run that was interrupted between two lines writes the same bytes.
-    """
-    lines: list[dict[str, Any]] = []
-    window: list[dict[str, Any]] = []
-    steps = [entry for entry in history if "loss" in entry]
-    for entry in history:
-        if "validation_loss" in entry:
-            lines.append(entry)
-        elif "loss" in entry:
-            window.append(entry)
-            if entry["step"] % log_every == 0 or entry is steps[-1]:
-                lines.append(_mean_line(window))
-                window = []
-    return lines
-
-
-def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
-    last = window[-1]
-    means = {key: sum(entry[key] for entry in window) / len(window) for key in ("loss", "grad_norm")}
-    return {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"], **means}
-
-
-@contextmanager
-def _stopping_on_signals(watch: Watch) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for a checkpoint and a stop; a second one stops at once."""
-
-    def ask(number: int, _frame: Any) -> None:
-        if watch.stop_asked:
-            raise KeyboardInterrupt
-        watch.stop_asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from toolkit.errors import InputError
 from toolkit.findings import Findings, Report, Skipped, excerpt
 from toolkit.folder import MANIFEST, read_json, sha256_file
 from toolkit.masking import names_of_answer, own_names_in
-from toolkit.rows import SPLITS
+from toolkit.rows import REJECTED, SPLITS
 from toolkit.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Progress = Callable[[str, int, int | None], None]
 BATCH_ROWS = 2_000
 # Longer answers are sentences, whose words may stand in the prompt.
 LONGEST_NAME = 60
-REJECTED = "rejected.parquet"
 TEXT_COLUMNS = ("id", "answer", "description", "creature", "family", "name_en", "name_ko", "language")
 NEEDS = {
     "schema.id": ("id",),

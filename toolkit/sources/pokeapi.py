@@ -125,7 +125,13 @@ def _species(tables: Mapping[str, str]) -> dict[str, _Species]:
     habitats = _identifiers(tables["pokemon_habitats"], "pokemon_habitats")
     types = _identifiers(tables["types"], "types")
     known: dict[str, _Species] = {}
-    for line, (id, generation, family, colour, shape, habitat) in _rows(tables[SPECIES], SPECIES):
+    listed = list(_rows(tables[SPECIES], SPECIES))
+    # A family is named after its lowest national number, which every source knows; a chain's id only PokéAPI does.
+    first: dict[str, int] = {}
+    for line, (id, _, chain, *_) in listed:
+        number = _number(id, SPECIES, line)
+        first[chain] = min(number, first.get(chain, number))
+    for line, (id, generation, chain, colour, shape, habitat) in listed:
         looks = {
             "generation": _number(generation, SPECIES, line),
             "colour": COLOURS[number - 1] if 0 < (number := _number(colour or "0", SPECIES, line)) <= 10 else None,
@@ -133,7 +139,7 @@ def _species(tables: Mapping[str, str]) -> dict[str, _Species]:
             "habitat": habitats.get(habitat),
         }
         known[id] = _Species(
-            f"pokemon-family/{family or f'of-{id}'}",
+            f"pokemon-family/{first[chain] if chain else id}",
             attributes={name: value for name, value in looks.items() if value is not None},
         )
     for _, (id, language, name, genus) in _rows(tables[NAMES], NAMES):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from toolkit import chat
 from toolkit.chat import REQUEST
 from toolkit.tiny.synthetic import Creature, describe, facts, invent_korean_name, invent_name, sample_creature
 
@@ -20,7 +22,17 @@ ASK_OTHER_WORDS = "이 포켓몬을 다른 말로 설명해줘:"
 ASK_DESCRIPTION = "다음 특성을 가진 포켓몬을 설명해줘:"
 ASK_KOREAN_NAME = "다음 특성을 살린 포켓몬식 한국어 이름을 지어줘:"
 
-Lesson = list[dict[str, str]]
+# How often a lesson of each kind is given, and how much it weighs in the loss, however many tokens its answer has.
+SHARES = {"name": 0.45, "korean name": 0.05, "facts": 0.40, "other words": 0.06, "description": 0.04}
+WEIGHTS = {"name": 2.0, "korean name": 1.0, "facts": 2.0, "other words": 0.5, "description": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A conversation of two turns, and what is practised in it."""
+
+    kind: str
+    messages: list[dict[str, str]]
 
 
 def lessons(seed: int, taken: frozenset[str], acquaintances: int = ACQUAINTANCES) -> Iterator[Lesson]:
@@ -49,21 +61,21 @@ def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tup
 
 def _lesson(creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
     description = describe(creature, rng, rng.choice(REGISTERS))
-    kind = rng.random()
-    if kind < 0.55:
-        return _turns(REQUEST, description, english)
-    if kind < 0.60:
-        return _turns(ASK_KOREAN_NAME, description, korean)
-    if kind < 0.80:
-        return _turns(ASK_FACTS, description, _facts_text(creature))
-    if kind < 0.92:
-        return _turns(ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(REGISTERS)))
-    return _turns(ASK_DESCRIPTION, _facts_text(creature), description)
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    if kind == "name":
+        return _lesson_of(kind, REQUEST, description, english)
+    if kind == "korean name":
+        return _lesson_of(kind, ASK_KOREAN_NAME, description, korean)
+    if kind == "facts":
+        return _lesson_of(kind, ASK_FACTS, description, _facts_text(creature))
+    if kind == "other words":
+        return _lesson_of(kind, ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(REGISTERS)))
+    return _lesson_of(kind, ASK_DESCRIPTION, _facts_text(creature), description)
 
 
 def _facts_text(creature: Creature) -> str:
     return "; ".join(f"{name}: {value}" for name, value in facts(creature) if name in STATED)
 
 
-def _turns(request: str, text: str, answer: str) -> Lesson:
-    return [{"role": "user", "content": f"{request}\n\n{text}"}, {"role": "assistant", "content": answer}]
+def _lesson_of(kind: str, request: str, text: str, answer: str) -> Lesson:
+    return Lesson(kind, chat.with_answer(chat.naming_messages(text, request), answer))

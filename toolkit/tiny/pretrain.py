@@ -16,15 +16,13 @@ import click
 
 from toolkit import chat
 from toolkit.folder import atomic_folder, write_manifest
-from toolkit.packing import collate
 from toolkit.tiny import lessons as teaching
 from toolkit.tiny import tokenizer as tokenizing
 
 VOCABULARY = 3072
 TOKENIZER_LESSONS = 20_000
-ROWS = 8
-ROW_TOKENS = 512
-PROMPT_WEIGHT = 0.15
+BATCH = 32
+WARMUP_STEPS = 100
 
 CARD = """\
 ---
@@ -46,10 +44,10 @@ Toolkit's demo, and of no other use: it has seen no text of the embedded corpus 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--minutes", default=30.0, show_default=True, help="Upper bound of the training time.")
-@click.option("--steps", default=1500, show_default=True)
+@click.option("--steps", default=10_000, show_default=True)
 @click.option("--learning-rate", default=2e-3, show_default=True)
 @click.option("--hidden-size", default=256, show_default=True)
-@click.option("--layers", default=4, show_default=True)
+@click.option("--layers", default=3, show_default=True)
 @click.option("--seed", default=11, show_default=True)
 def main(out: Path, minutes: float, steps: int, learning_rate: float, hidden_size: int, layers: int, seed: int) -> None:
     """Train the tiny base and write it to OUT."""
@@ -82,7 +80,7 @@ def corpus_names() -> frozenset[str]:
 
 def _texts(seed: int, taken: frozenset[str]) -> Iterator[str]:
     for lesson in itertools.islice(teaching.lessons(seed, taken), TOKENIZER_LESSONS):
-        yield from (turn["content"] for turn in lesson)
+        yield from (turn["content"] for turn in lesson.messages)
 
 
 def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any) -> Any:
@@ -111,7 +109,7 @@ def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any)
 def _train(
     model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float, minutes: float
 ) -> int:
-    """ROWS packed rows of about ROW_TOKENS tokens a step: longer rows would spend most time on attention. Returns the tokens seen."""
+    """BATCH lessons a step, the loss on the answers. Returns the tokens seen."""
     import torch
 
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -119,51 +117,49 @@ def _train(
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
     started, seen = time.monotonic(), 0
+    smooth: dict[str, float] = {}
     model.train()
     for step in range(steps):
-        elapsed = (time.monotonic() - started) / 60 / minutes
-        done = max(step / steps, elapsed)
+        done = max(step / steps, (time.monotonic() - started) / 60 / minutes)
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = peak * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        answers = 0.0
-        for _ in range(ROWS):
-            row = _row(tokenizer, stream)
-            seen += row["input_ids"].shape[1]
-            loss, of_answers = _loss(model, row)
-            (loss / ROWS).backward()
-            answers += of_answers / ROWS
+            group["lr"] = peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+        batch = list(itertools.islice(stream, BATCH))
+        examples = [chat.encode(tokenizer, lesson.messages) for lesson in batch]
+        seen += sum(len(example.input_ids) for example in examples)
+        losses = _losses(model, examples, tokenizer.pad_token_id)
+        weights = torch.tensor([teaching.WEIGHTS[lesson.kind] for lesson in batch])
+        ((losses * weights).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 20 == 0:
-            click.echo(
-                f"step {step} answers {answers:.3f} tokens {seen:,} {time.monotonic() - started:.0f} s", err=True
-            )
+        for lesson, loss in zip(batch, losses.detach().tolist(), strict=True):
+            smooth[lesson.kind] = 0.98 * smooth.get(lesson.kind, loss) + 0.02 * loss
+        if step % 100 == 0:
+            shown = "  ".join(f"{kind} {loss:.3f}" for kind, loss in sorted(smooth.items()))
+            click.echo(f"step {step}  {shown}  {seen:,} tokens  {time.monotonic() - started:.0f} s", err=True)
     return seen
 
 
-def _row(tokenizer: Any, stream: Iterator[teaching.Lesson]) -> dict[str, Any]:
-    examples: list[chat.Example] = []
-    while sum(len(example.input_ids) for example in examples) < ROW_TOKENS:
-        examples.append(chat.encode(tokenizer, next(stream)))
-    return collate(examples)
-
-
-def _loss(model: Any, row: dict[str, Any]) -> tuple[Any, float]:
-    """Next-token loss over everything, with a small weight on the prompts; and the mean loss of the answers alone."""
+def _losses(model: Any, examples: list[chat.Example], pad: int) -> Any:
+    """Mean loss of each lesson's answer, `[lessons]`. The head is applied at the supervised positions only."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    logits = model(input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False).logits[0, :-1]
-    losses = cross_entropy(logits, row["input_ids"][0, 1:], reduction="none")
-    weights = torch.full_like(losses, PROMPT_WEIGHT)
-    weights[row["logits_to_keep"]] = 1.0
-    # What would follow the end of one conversation is the start of the next, which nothing predicts.
-    weights[row["position_ids"][0, 1:] == 0] = 0.0
-    answers = float(losses[row["logits_to_keep"]].mean().detach())
-    return (losses * weights).sum() / weights.sum(), answers
+    longest = max(len(example.input_ids) for example in examples)
+    ids = torch.full((len(examples), longest), pad)
+    answers = torch.zeros(len(examples), longest, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+        answers[row, example.answer_start : len(example.input_ids)] = True
+    # Padding is on the right and attention is causal, so no answer sees it.
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    supervised = answers[:, 1:]
+    losses = cross_entropy(model.lm_head(hidden[supervised]), ids[:, 1:][supervised], reduction="none")
+    lengths = supervised.sum(1)
+    lesson = torch.arange(len(examples)).repeat_interleave(lengths)
+    return torch.zeros(len(examples)).index_add(0, lesson, losses) / lengths
 
 
 if __name__ == "__main__":

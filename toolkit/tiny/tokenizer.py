@@ -31,7 +31,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """A tokenizer of `vocabulary` entries, learnt from texts. Plain calls add one `<bos>`, as Gemma's tokenizer does."""
+    """A tokenizer of `vocabulary` entries, learnt from texts. Plain calls add one `<bos>`, as Gemma's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
