@@ -14,7 +14,10 @@ from toolkit.chat import REQUEST
 from toolkit.tiny.synthetic import Creature, describe, facts, invent_korean_name, invent_name, sample_creature
 
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
-ACQUAINTANCES = 300
+ACQUAINTANCES = 400
+# Share of the lessons that are about one of them: a name can only be learnt of a creature that comes back.
+ACQUAINTED_NAMES = 0.9
+ACQUAINTED_OTHERS = 0.4
 # Of a creature's facts, those that nearly every description states.
 STATED = ("body", "likeness", "colour", "element", "parts")
 ASK_FACTS = "이 포켓몬의 특성을 적어줘:"
@@ -35,10 +38,10 @@ class Lesson:
     messages: list[dict[str, str]]
 
 
-def lessons(seed: int, taken: frozenset[str], acquaintances: int = ACQUAINTANCES) -> Iterator[Lesson]:
+def lessons(seed: int, taken: frozenset[str]) -> Iterator[Lesson]:
     """Conversations of two turns, without end.
 
-    Most are about a fixed circle of creatures that come back in ever new words, so that the model learns to recognise a
+    Many are about a fixed circle of creatures that come back in ever new words, so that the model learns to recognise a
     creature rather than a sentence; the others are about creatures that are met once.
 
     Args:
@@ -46,22 +49,22 @@ def lessons(seed: int, taken: frozenset[str], acquaintances: int = ACQUAINTANCES
         taken: Lower-case names that no synthetic creature may have.
     """
     rng = random.Random(seed)
-    circle = [_named(sample_creature(rng), rng, taken) for _ in range(acquaintances)]
+    circle = [_named(sample_creature(rng), rng, taken) for _ in range(ACQUAINTANCES)]
     while True:
-        if rng.random() < 0.8:
+        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        if rng.random() < (ACQUAINTED_NAMES if kind == "name" else ACQUAINTED_OTHERS):
             creature, english, korean = rng.choice(circle)
         else:
             creature, english, korean = _named(sample_creature(rng), rng, taken)
-        yield _lesson(creature, english, korean, rng)
+        yield _lesson(kind, creature, english, korean, rng)
 
 
 def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tuple[Creature, str, str]:
     return creature, invent_name(creature, rng, taken), invent_korean_name(creature, rng)
 
 
-def _lesson(creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
+def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
     description = describe(creature, rng, rng.choice(REGISTERS))
-    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
     if kind == "name":
         return _lesson_of(kind, REQUEST, description, english)
     if kind == "korean name":

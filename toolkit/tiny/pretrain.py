@@ -43,13 +43,12 @@ Toolkit's demo, and of no other use: it has seen no text of the embedded corpus 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--minutes", default=30.0, show_default=True, help="Upper bound of the training time.")
-@click.option("--steps", default=10_000, show_default=True)
+@click.option("--steps", default=4200, show_default=True)
 @click.option("--learning-rate", default=2e-3, show_default=True)
 @click.option("--hidden-size", default=256, show_default=True)
 @click.option("--layers", default=3, show_default=True)
 @click.option("--seed", default=11, show_default=True)
-def main(out: Path, minutes: float, steps: int, learning_rate: float, hidden_size: int, layers: int, seed: int) -> None:
+def main(out: Path, steps: int, learning_rate: float, hidden_size: int, layers: int, seed: int) -> None:
     """Train the tiny base and write it to OUT."""
     import torch
 
@@ -58,14 +57,14 @@ def main(out: Path, minutes: float, steps: int, learning_rate: float, hidden_siz
     tokenizer = tokenizing.train_tokenizer(_texts(seed, taken), VOCABULARY)
     model = _fresh_model(len(tokenizer), hidden_size, layers, tokenizer)
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters", err=True)
-    tokens = _train(model, tokenizer, teaching.lessons(seed, taken), steps, learning_rate, minutes)
+    tokens = _train(model, tokenizer, teaching.lessons(seed, taken), steps, learning_rate)
     with atomic_folder(out) as folder:
         model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         parameters = sum(p.numel() for p in model.parameters())
         card = CARD.format(parameters=parameters, steps=steps, tokens=tokens, seed=seed)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        facts = {"steps": steps, "tokens": tokens, "seed": seed, "learning_rate": learning_rate, "minutes": minutes}
+        facts = {"steps": steps, "tokens": tokens, "seed": seed, "learning_rate": learning_rate}
         write_manifest(folder, "base", facts)
 
 
@@ -106,9 +105,7 @@ def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any)
     return Gemma3ForCausalLM(config)
 
 
-def _train(
-    model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float, minutes: float
-) -> int:
+def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float) -> int:
     """BATCH lessons a step, the loss on the answers. Returns the tokens seen."""
     import torch
 
@@ -120,11 +117,10 @@ def _train(
     smooth: dict[str, float] = {}
     model.train()
     for step in range(steps):
-        done = max(step / steps, (time.monotonic() - started) / 60 / minutes)
-        if done >= 1:
-            break
         for group in optimizer.param_groups:
-            group["lr"] = peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+            group["lr"] = (
+                peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            )
         batch = list(itertools.islice(stream, BATCH))
         examples = [chat.encode(tokenizer, lesson.messages) for lesson in batch]
         seen += sum(len(example.input_ids) for example in examples)
