@@ -138,6 +138,12 @@ def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps:
     return seen
 
 
+def _learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth of the peak."""
+    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
+    return peak * warmup * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
 def _losses(model: Any, examples: list[chat.Example], pad: int) -> Any:
     """Mean loss of each lesson's answer, `[lessons]`. The head is applied at the supervised positions only."""
     import torch
