@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolkit.card_metadata import license_of, linked
+from toolkit.endpoint import DEFAULT_ENDPOINT
 from toolkit.escape import md_cell, md_text
 from toolkit.plots import ordered_methods
 from toolkit.recipe import DecodingSettings, EvaluationSettings, LoraSettings, Section, TrainingSettings
@@ -29,7 +30,7 @@ def base_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     base = manifest["base"]
     name, link = license_of(base)
     return {
-        "name": linked(base["id"], "https://huggingface.co/"),
+        "name": linked(base["id"], f"{DEFAULT_ENDPOINT}/", manifest),
         "license": md_text(name) if name and name != "other" else None,
         "license_link": link,
         "revision": md_cell(base["revision"]) if base.get("revision") else None,
@@ -44,7 +45,7 @@ def dataset_facts(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) ->
     dataset = manifest["dataset"]
     measured_on = evaluation.get("dataset_content")
     return {
-        "name": linked(dataset["id"], "https://huggingface.co/datasets/"),
+        "name": linked(dataset["id"], f"{DEFAULT_ENDPOINT}/datasets/", manifest),
         "revision": md_cell(dataset["revision"]) if dataset.get("revision") else None,
         "content": md_cell(dataset["content"]),
         "measured_on": md_text(measured_on) if measured_on not in (None, dataset["content"]) else None,

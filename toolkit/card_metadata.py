@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from toolkit import tiny
 from toolkit.escape import md_text
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def public_name(name: str) -> str:
     return name if is_hub_id(name) else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
 
 
-def linked(name: str, site: str) -> str:
-    """A name in Markdown, a link to its page when it is a Hub id. `site` ends with a slash."""
-    public = md_text(public_name(name))
-    return f"[{public}]({site}{name})" if is_hub_id(name) else public
+def linked(name: str, site: str, manifest: Mapping[str, Any]) -> str:
+    """A name in Markdown, a link to its page when the public Hub has one. `site` ends with a slash."""
+    shown = md_text(public_name(name))
+    has_page = is_hub_id(name) and name != tiny.BASE_ID and manifest.get("public_hub", True)
+    return f"[{shown}]({site}{name})" if has_page else shown

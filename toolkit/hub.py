@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import cards, tiny
-from toolkit.endpoint import hub, hub_errors
+from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
 from toolkit.errors import HubError, InputError
 from toolkit.folder import (
     MANIFEST,
@@ -100,6 +100,7 @@ def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = N
     if dataset_repo is not None:
         dataset |= {"id": dataset_repo, "revision": _dataset_revision(dataset_repo, dataset)}
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
+    facts["public_hub"] = hub().endpoint == DEFAULT_ENDPOINT
     with atomic_folder(folder) as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)
         config = json.loads((fresh / "adapter_config.json").read_text(encoding="utf-8"))
