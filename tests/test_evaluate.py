@@ -108,3 +108,14 @@ def test_tfidf_finds_the_nearest_description_and_puts_unknown_answers_last():
     assert ranks[0] == 1
     assert ranks[1] > 1
     assert ranks[2] == 4.5
+
+
+def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatch, tmp_path, small_base):
+    import shutil
+
+    other = shutil.copytree(small_base, tmp_path / "other-base")
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config + "\n")
+    monkeypatch.setattr("toolkit.tiny.base_folder", lambda: other)
+    with pytest.raises(InputError, match="trained on the tiny base of another version"):
+        measure(adapter, dataset)

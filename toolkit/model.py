@@ -12,6 +12,7 @@ from typing import Any
 from toolkit import tiny
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import InputError
+from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
 from toolkit.recipe import LoraSettings
 
 # File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
@@ -59,6 +60,13 @@ def locate_base(base: str, revision: str | None = None) -> LocatedBase:
     with hub_errors(f"The base {base}"):
         snapshot = Path(hub().snapshot_download(base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER))
     return LocatedBase(base, snapshot.name, snapshot)
+
+
+def base_hash(base: LocatedBase) -> str:
+    """One SHA-256 for the base's weights, configuration and tokenizer."""
+    suffixes = (".safetensors", ".json", ".model", ".jinja")
+    kept = sorted(path for path in base.path.iterdir() if path.suffix in suffixes and path.name != MANIFEST)
+    return json_hash({path.name: sha256_file(path) for path in kept})
 
 
 def base_license(base: LocatedBase) -> str:
@@ -215,6 +223,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
     try:
         config = PeftConfig.from_pretrained(folder)
         base = locate_base(str(config.base_model_name_or_path), config.revision)
+        _check_tiny_base(base, folder)
         precision = chosen_precision(quantization)
         model = PeftModel.from_pretrained(load_base(base, precision), folder)
     except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -222,6 +231,18 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
             f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again."
         ) from error
     return model.eval(), load_tokenizer(folder), precision
+
+
+def _check_tiny_base(base: LocatedBase, adapter: Path) -> None:
+    """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
+    manifest = adapter / MANIFEST
+    if base.id == tiny.BASE_ID and manifest.is_file():
+        trained_on = read_json(manifest).get("base", {}).get("content")
+        if trained_on not in (None, base_hash(base)):
+            raise InputError(
+                f"The adapter in {adapter} was trained on the tiny base of another version of pkt.",
+                "Train it again, or use that version.",
+            )
 
 
 def seed_everything(seed: int) -> None:

@@ -136,7 +136,7 @@ def _train(
     restart: bool,
 ) -> None:
     base = model.locate_base(recipe.base, recipe.base_revision)
-    read = json_hash([__version__, train.what_decides(recipe), dataset.content(), train.base_hash(base)])
+    read = json_hash([__version__, train.what_decides(recipe), dataset.content(), model.base_hash(base)])
     weights = adapter / "adapter_model.safetensors"
     if state.unchanged("adapter", read, _hash_of_file(weights)):
         watchers.step("Training", True)

@@ -6,6 +6,8 @@ Called by the command line alone; what it shows was worked out elsewhere.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,8 +157,9 @@ def validated(dataset: str, report: Any, json_wanted: bool) -> None:
             say(f"  {place.split}{row}{f' ({place.id})' if place.id else ''}: {place.excerpt}")
         if finding.count > len(finding.places):
             say(f"  and {finding.count - len(finding.places):,} more")
-    for skipped in report.skipped:
-        say(f"not checked: {skipped.code}, {skipped.reason}")
+    for reason in dict.fromkeys(skipped.reason for skipped in report.skipped):
+        codes = ", ".join(skipped.code for skipped in report.skipped if skipped.reason == reason)
+        say(f"not checked: {codes} ({reason})")
     verdict = "passes" if report.ok else "does not pass"
     say(f"{dataset} {verdict}: {sum(report.rows.values()):,} rows in {', '.join(report.rows)}.")
 
@@ -257,6 +260,11 @@ def candidates(result: Sequence[tuple[str, float]], json_wanted: bool) -> None:
         click.echo(f"{probability:6.1%}  {name}")
 
 
+def program() -> str:
+    """How this command line is called on this machine: `pkt` where it is on the path."""
+    return "pkt" if shutil.which("pkt") else sys.argv[0]
+
+
 def travelled(result: Any, json_wanted: bool) -> None:
     """The summary of a whole run."""
     if json_wanted:
@@ -270,14 +278,14 @@ def travelled(result: Any, json_wanted: bool) -> None:
         for sample in unseen:
             say(f"  {', '.join(sample['names'])}")
             CONSOLE.print(Text(f"    {sample['description']}", style="dim"))
-    adapter = result.out / "adapter"
+    adapter, pkt = result.out / "adapter", program()
     say(f"\nThe card is {adapter / 'README.md'}. What to do next:")
-    say(f"  pkt preview {adapter}")
-    say(f'  pkt name "A small fox with a tail of blue flame" --adapter {adapter}')
+    say(f"  {pkt} preview {adapter}")
+    say(f'  {pkt} name "A small fox with a tail of blue flame" --adapter {adapter}')
     if result.published is not None:
-        say(f"  pkt hub serve {result.out / 'hub'}    and load {result.published.repo_id} from it with peft")
+        say(f"  {pkt} hub serve {result.out / 'hub'}    and load {result.published.repo_id} from it with peft")
     else:
-        say(f"  pkt publish {adapter} YOUR-NAME/YOUR-ADAPTER")
+        say(f"  {pkt} publish {adapter} YOUR-NAME/YOUR-ADAPTER")
 
 
 def page(path: Path, *, open_browser: bool) -> None:

@@ -16,11 +16,9 @@ from typing import Any
 from toolkit import cards, chat, checkpoints, model, rows
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.folder import (
-    MANIFEST,
     atomic_folder,
     check_replaceable,
     json_hash,
-    sha256_file,
     unwritable,
     write_json,
     write_jsonl,
@@ -82,7 +80,7 @@ def train(
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
     if not examples:
         raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
-    identity = {"recipe": json_hash(what_decides(recipe)), "dataset": dataset.content(), "base": base_hash(base)}
+    identity = {"recipe": json_hash(what_decides(recipe)), "dataset": dataset.content(), "base": model.base_hash(base)}
     kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
     resume = checkpoints.prepare(kept, identity, restart=restart)
 
@@ -163,13 +161,6 @@ def _encode_rows(tokenizer: Any, split: list[dict[str, Any]], recipe: Recipe, na
 def what_decides(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter: a checkpoint made with others can not be continued."""
     return recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
-
-
-def base_hash(base: model.LocatedBase) -> str:
-    """One SHA-256 for the base's weights, configuration and tokenizer."""
-    suffixes = (".safetensors", ".json", ".model", ".jinja")
-    kept = sorted(path for path in base.path.iterdir() if path.suffix in suffixes and path.name != MANIFEST)
-    return json_hash({path.name: sha256_file(path) for path in kept})
 
 
 def _dataset_facts(dataset: rows.LocatedDataset) -> dict[str, Any]:

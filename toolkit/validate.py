@@ -96,7 +96,7 @@ def validate_dataset(
         if (missing := [name for name in needed if name not in common])
     } | across.skipped()
     if tokenizer is None:
-        skipped |= {"tokens.length": "no tokenizer", "tokens.contract": "no tokenizer"}
+        skipped |= {"tokens.length": "no tokenizer given", "tokens.contract": "no tokenizer given"}
     return Report(path.name, splits, found.sorted(), [Skipped(*each) for each in skipped.items()], strict)
 
 
