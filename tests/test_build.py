@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_sources import host
 
 from toolkit.build import BuildResult, build_dataset
 from toolkit.chat import REQUEST
@@ -346,3 +347,40 @@ def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
     build_dataset(tmp_path / "out", chosen, 7, "test", lambda *told: seen.append(told))
     assert ("reading", 120, 120) in seen
     assert ("masking", 120, 120) in seen
+
+
+EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
+
+
+def everything_in(folder: Path) -> bytes:
+    """All bytes of a folder's files, and of the texts in its tables."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    texts = [json.dumps(pq.read_table(path).to_pylist()) for path in files if path.suffix == ".parquet"]
+    return b"".join(path.read_bytes() for path in files) + "".join(texts).encode()
+
+
+def test_credentials_and_query_of_a_url_are_nowhere_in_the_dataset(tmp_path: Path) -> None:
+    with host() as (url, seen):
+        location = url.replace("://", "://user:s3cretpw@") + "/mirror?token=t0psecret"
+        build_dataset(
+            tmp_path / "out", DatasetSettings(source="pokeapi", location=location, **EVERYTHING_TO_TRAIN), 7, "demo"
+        )
+    assert all("token=t0psecret" in path for path in seen)
+    written = everything_in(tmp_path / "out")
+    assert b"s3cretpw" not in written
+    assert b"t0psecret" not in written
+    assert f"{url}/mirror".encode() in written
+
+
+@pytest.mark.parametrize("name", ["creatures.csv", "*.csv"])
+def test_the_folder_of_a_private_table_is_nowhere_in_the_dataset(tmp_path: Path, name: str) -> None:
+    client = tmp_path / "secret-client"
+    client.mkdir()
+    (client / "creatures.csv").write_text("name,description\nRex,A brown dog that guards the old farm.\n")
+    build_dataset(
+        tmp_path / "out", DatasetSettings(source="table", location=str(client / name), **EVERYTHING_TO_TRAIN), 7, "demo"
+    )
+    written = everything_in(tmp_path / "out")
+    assert b"secret-client" not in written
+    assert str(tmp_path).encode() not in written
+    assert b"creatures.csv" in written

@@ -28,7 +28,7 @@ PEFT_WARNING = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:
 MANIFEST: dict[str, Any] = {
     "kind": "adapter",
     "toolkit": "0.1.0",
-    "libraries": {"peft": "0.21.2", "torch": "2.13.0"},
+    "training_libraries": {"peft": "0.21.2", "torch": "2.13.0"},
     "recipe": {
         "name": "by-hand",
         "lora": {"r": 6, "target_modules": ["q_proj", "v_proj"]},

@@ -78,3 +78,41 @@ def test_a_tokenizer_without_a_template_is_refused(tokenizer):
 def test_a_conversation_that_does_not_end_with_an_answer_is_refused(tokenizer):
     with pytest.raises(InputError, match="not an assistant turn"):
         chat.encode(tokenizer, MESSAGES[:-1])
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('System role not supported') }}", "conversation: System role not supported. Change"),
+        (
+            "{{ raise_exception('Turns must alternate: user, ...') }}",
+            "conversation: Turns must alternate: user, ... Ch",
+        ),
+        ("{% if %}", "Expected an expression"),
+        ("{{ messages[0].content + 1 }}", "can only concatenate str"),
+        ("{{ nothing.at.all }}", "undefined"),
+    ],
+)
+def test_what_a_template_says_against_a_conversation_is_said_to_the_user(tokenizer, template, said):
+    other = with_template(tokenizer, template)
+    with pytest.raises(InputError) as caught:
+        chat.encode(other, MESSAGES)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+TURNS = "{% for m in messages %}{{ m.content }}<end_of_turn>{% endfor %}"
+
+
+def test_a_template_without_the_bos_that_its_tokenizer_adds_is_refused(tokenizer):
+    with pytest.raises(InputError, match="writes no begin-of-text token"):
+        chat.encode(with_template(tokenizer, TURNS), MESSAGES)
+
+
+def test_a_template_without_bos_is_fine_when_the_tokenizer_never_adds_one(tokenizer):
+    from tokenizers.processors import TemplateProcessing
+
+    other = with_template(tokenizer, TURNS)
+    other.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    assert other("plain").input_ids[0] != other.bos_token_id
+    assert other.bos_token_id not in chat.encode(other, MESSAGES).input_ids

@@ -187,3 +187,108 @@ def test_json_goes_to_standard_output_alone(tmp_path):
     result = pkt("validate", tmp_path / "data", "--json")
     assert result.returncode == 0
     assert json.loads(result.stdout)["ok"] is True
+
+
+def test_the_documented_commands_are_the_help():
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("make_commands", ROOT / "docs" / "make_commands.py")
+    make_commands = module_from_spec(spec)
+    spec.loader.exec_module(make_commands)
+    written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert written == make_commands.reference(), "run `python docs/make_commands.py`"
+
+
+def test_an_error_is_one_line_whatever_names_it_holds(monkeypatch):
+    def fail(*_):
+        raise InputError("a\nb\x1b[31m \udcff 포켓몬.", "y.")
+
+    monkeypatch.setattr(cli, "start", fail)
+    assert CliRunner().invoke(cli.main, ["doctor"]).output == "Error: a\\nb\\x1b[31m \\udcff 포켓몬. y.\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[x", "http://h:port", "http://h:99999", "http://a..b", "http://h?x=1", "ftp://h", "http://a b"]
+)
+def test_an_endpoint_that_is_no_url(url):
+    result = pkt("verify", "demo/x", "--endpoint", url)
+    assert_one_clear_line(result, 2)
+    assert "is not a URL" in result.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_no_generator_takes(seed):
+    result = CliRunner().invoke(cli.main, ["name", "A fox.", "--adapter", "x", "--seed", seed])
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+
+
+def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, monkeypatch):
+    from toolkit import rows, train
+
+    def see(_, out, *__, **___):
+        raise InputError(f"{out} and {out.with_name(out.name + '-checkpoints')}.", "y.")
+
+    (tmp_path / "adapter").mkdir()
+    monkeypatch.chdir(tmp_path / "adapter")
+    monkeypatch.setattr(cli, "start", lambda *_: None)
+    monkeypatch.setattr(rows, "locate_dataset", lambda _: None)
+    monkeypatch.setattr(train, "train", see)
+    result = CliRunner().invoke(cli.main, ["train", "data", "."])
+    assert result.output == f"Error: {tmp_path}/adapter and {tmp_path}/adapter-checkpoints. y.\n"
+
+
+def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
+    assert pkt("build-dataset", tmp_path / "data").returncode == 0
+    check = ("validate", tmp_path / "data", "--tokenizer", "pokepicker/tiny-gemma", "--json")
+    assert pkt(*check).returncode == 0
+    result = pkt(*check, "--max-length", 16)
+    assert result.returncode == 1
+    assert [finding["code"] for finding in json.loads(result.stdout)["findings"]] == ["tokens.length"]
+
+
+def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
+    from toolkit import model, rows
+
+    asked = []
+
+    def locate(base):
+        asked.append(base)
+        raise InputError("x.", "y.")
+
+    monkeypatch.setattr(cli, "start", lambda *_: None)
+    monkeypatch.setattr(rows, "locate_dataset", lambda _: None)
+    monkeypatch.setattr(model, "locate_tokenizer", locate)
+    result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
+    assert (result.exit_code, asked) == (2, ["owner/base"])
+
+
+def test_an_adapter_whose_manifest_has_no_recipe(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"kind": "adapter", "toolkit": "0.1.0"}')
+    result = pkt("evaluate", tmp_path, tmp_path)
+    assert_one_clear_line(result, 2)
+    assert "holds no recipe" in result.stderr
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_verbose_lets_the_local_hub_speak_too(tmp_path, monkeypatch, verbose):
+    from contextlib import nullcontext
+
+    from toolkit import endpoint, hub, notices
+    from toolkit.local_hub import serve
+
+    silenced = []
+    monkeypatch.setattr(notices, "silence", lambda: silenced.append(True))
+    monkeypatch.setattr(endpoint, "use_hub", lambda *_: None)
+    monkeypatch.setattr(hub, "push_tiny_base", lambda: None)
+    monkeypatch.setattr(serve, "running_hub", lambda *_, **__: nullcontext("http://h"))
+    monkeypatch.setattr(serve, "serve_forever", lambda *_, **__: None)
+    options = ["--verbose"] if verbose else []
+    assert CliRunner().invoke(cli.main, [*options, "hub", "serve", str(tmp_path)]).exit_code == 0
+    assert bool(silenced) is not verbose
+
+
+def test_a_proxy_that_is_no_url_is_a_finding_of_the_doctor():
+    result = pkt("doctor", "--json", HTTP_PROXY="foo://x", HF_ENDPOINT="http://192.0.2.1", NO_PROXY="")
+    assert result.returncode == 0, result.stderr
+    assert {finding["what"]: finding["state"] for finding in json.loads(result.stdout)}["Hub"] == "missing"

@@ -1,5 +1,6 @@
 """Which Hub, whose token, and errors that a person can act on, without a secret in them."""
 
+import json
 import os
 
 import httpx2
@@ -67,6 +68,15 @@ def answer(status, **headers):
     return httpx2.Response(status, headers=headers, request=httpx2.Request("GET", "http://hub/api"))
 
 
+def http_error(status):
+    return errors.HfHubHTTPError("x", response=answer(status))
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "kind", "said"),
     [
@@ -79,9 +89,54 @@ def answer(status, **headers):
         (errors.HfHubHTTPError("x", response=answer(412)), HubError, "changed by somebody else"),
         (errors.LocalEntryNotFoundError("x"), HubError, "can not be reached"),
         (httpx2.ConnectError("x"), HubError, "can not be reached"),
+        (errors.OfflineModeIsEnabled("x"), HubError, "can not be reached"),
         (errors.HFValidationError("x"), InputError, "is not a Hub id"),
+        (caused(errors.LocalEntryNotFoundError("x"), http_error(503)), HubError, "answered 503"),
+        (caused(errors.LocalEntryNotFoundError("x"), httpx2.ConnectError("x")), HubError, "can not be reached"),
+        (caused(RuntimeError("Error while uploading"), http_error(403)), HubError, "does not allow"),
+        (caused(RuntimeError("x"), caused(ValueError("y"), http_error(500))), HubError, "answered 500"),
+        (caused(RuntimeError("Error while uploading"), httpx2.ReadError("x")), HubError, "can not be reached"),
+        (json.JSONDecodeError("Expecting value", "<html>", 0), HubError, "not JSON"),
+        (OSError("Consistency check failed: file should be of size 3"), HubError, "came incomplete"),
     ],
 )
 def test_what_the_clients_raise_becomes_one_clear_error(raised, kind, said):
     with pytest.raises(kind, match=said), endpoint.hub_errors("The base owner/name"):
         raise raised
+
+
+def test_a_gated_dataset_is_accepted_on_the_page_of_datasets():
+    with (
+        pytest.raises(EnvironmentLacks, match=r"/datasets/owner/name while"),
+        endpoint.hub_errors("The dataset owner/name"),
+    ):
+        raise errors.GatedRepoError("x", response=answer(403))
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("a bug"), ValueError("a bug"), FileNotFoundError("no such file")])
+def test_what_has_nothing_to_do_with_the_hub_keeps_its_own_name(raised):
+    with pytest.raises(type(raised)) as caught, endpoint.hub_errors("The base owner/name"):
+        raise raised
+    assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("http://user:s3cretpw@host/x?token=y", "http://host/x"),
+        ("https://user@host:8080/a/b#part", "https://host:8080/a/b"),
+        ("https://raw.githubusercontent.com/PokeAPI/pokeapi", "https://raw.githubusercontent.com/PokeAPI/pokeapi"),
+        ("https://host/@scope/data", "https://host/@scope/data"),
+        ("/home/alice/secret-client/creatures.csv", "creatures.csv"),
+        ("/home/alice/secret-client/", "secret-client"),
+        ("~/secret-client/creatures.csv", "creatures.csv"),
+        ("../secret-client/creatures.csv", "creatures.csv"),
+        ("../creatures.csv", "creatures.csv"),
+        ("file:///home/alice/secret-client/creatures.csv", "creatures.csv"),
+        (r"C:\Users\alice\creatures.csv", "creatures.csv"),
+        ("jugg1024/pokemon-gpt4o-captions", "jugg1024/pokemon-gpt4o-captions"),
+        ("embedded corpus", "embedded corpus"),
+    ],
+)
+def test_what_is_published_of_a_location_holds_no_secret_and_no_path(location, shown):
+    assert endpoint.public_location(location) == shown

@@ -119,3 +119,18 @@ def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatc
     monkeypatch.setattr("toolkit.tiny.base_folder", lambda: other)
     with pytest.raises(InputError, match="trained on the tiny base of another version"):
         measure(adapter, dataset)
+
+
+def test_the_settings_that_were_used_are_what_card_and_verification_read(adapter, dataset):
+    settings = recipe("pokepicker/tiny-gemma", decoding__temperature=0.2, evaluation__names_per_description=2)
+    evaluate.evaluate(adapter, dataset, settings.evaluation, settings.decoding, 7)
+    used = read_manifest(adapter, "adapter")["recipe"]
+    assert used["decoding"]["temperature"] == 0.2
+    assert used["evaluation"]["names_per_description"] == 2
+    assert "temperature=0.2" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_later_evaluation_keeps_the_libraries_of_the_training(adapter, dataset):
+    before = read_manifest(adapter, "adapter")["training_libraries"]
+    measure(adapter, dataset)
+    assert read_manifest(adapter, "adapter")["training_libraries"] == before

@@ -12,6 +12,8 @@ from toolkit import evaluate, hub, tiny, train, verify
 from toolkit.errors import HubError, InputError
 from toolkit.folder import file_hashes, read_manifest, write_manifest
 from toolkit.local_hub.serve import running_hub
+from toolkit.recipe import DatasetSettings
+from toolkit.sources import read_records
 
 REPO = "demo/namer"
 
@@ -109,6 +111,63 @@ def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, t
         hub.publish(adapter, REPO, dataset_repo="demo/other")
 
 
+def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    revisions = []
+    for name in ("one", "two"):
+        with running_hub(tmp_path / name) as url:
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            if name == "two":  # so that the base has another commit there
+                HfApi(endpoint=url).create_repo(tiny.BASE_ID)
+                manifest = tiny.base_folder() / "manifest.json"
+                HfApi(endpoint=url).upload_file(
+                    path_or_fileobj=manifest, path_in_repo=manifest.name, repo_id=tiny.BASE_ID
+                )
+            revisions.append(hub.push_tiny_base().revision)
+            hub.publish(adapter, REPO)
+            assert read_manifest(adapter, "adapter")["base"]["revision"] == revisions[-1]
+    assert revisions[0] != revisions[1]
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, b"no JSON", b'{"name": "web app"}', b'{"kind": "adapter", "toolkit": "0.1.0"}']
+)
+def test_a_repository_with_somebody_elses_files_is_refused_and_kept(endpoint, dataset, manifest):
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/names", repo_type="dataset")
+    files = {"notes.md": b"mine", "raw.csv": b"a,b"} | ({"manifest.json": manifest} if manifest else {})
+    for name, content in files.items():
+        api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="demo/names", repo_type="dataset")
+    with pytest.raises(HubError, match=r"holds files that pkt did not write.*Choose another REPO_ID") as told:
+        hub.push_dataset(dataset, "demo/names")
+    assert "notes.md" in str(told.value)
+    assert set(api.list_repo_files("demo/names", repo_type="dataset")) - {".gitattributes"} == set(files)
+
+
+@pytest.mark.parametrize("manifest", [None, b"no JSON", b"[]", b'{"kind": "dataset"}'])
+def test_a_dataset_repository_without_a_manifest_of_pkt_is_named(endpoint, adapter, manifest):
+    hub.push_tiny_base()
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/raw", repo_type="dataset")
+    if manifest:
+        api.upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id="demo/raw", repo_type="dataset")
+    with pytest.raises(InputError, match="demo/raw was not pushed by pkt"):
+        hub.publish(adapter, REPO, dataset_repo="demo/raw")
+
+
+@pytest.mark.parametrize("empty", ["files", "samples"])
+def test_what_claims_nothing_is_not_verified(endpoint, adapter, empty):
+    hub.push_tiny_base()
+    if empty == "samples":
+        (adapter / "samples.jsonl").write_text("")
+    hub.publish(adapter, REPO)
+    if empty == "files":
+        manifest = json.dumps(read_manifest(adapter, "adapter") | {"files": {}}).encode()
+        HfApi(endpoint=endpoint).upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id=REPO)
+    with pytest.raises(InputError, match=r"can not be verified: .* nothing to compare"):
+        verify.verify(REPO)
+
+
 def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
     hub.push_tiny_base()
     hub.publish(adapter, REPO)
@@ -134,6 +193,11 @@ def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endp
         verify.verify("demo/stranger")
 
 
+def test_the_source_hub_asks_the_chosen_hub(endpoint):
+    with pytest.raises(HubError, match=f"demo/nothing does not exist on {endpoint}"):
+        read_records(DatasetSettings(source="hub", location="demo/nothing"))
+
+
 def test_a_repository_that_does_not_exist_is_named(endpoint):
     with pytest.raises(HubError, match="demo/nothing does not exist"):
         verify.verify("demo/nothing")
@@ -153,3 +217,24 @@ def test_the_clean_process_gets_no_stray_environment(endpoint, monkeypatch):
         verify.verify("demo/stranger")
     assert "SECRET_OF_THE_USER" not in seen
     assert seen["HF_HOME"] != os.environ.get("HF_HOME")
+
+
+KEPT = ("HTTP_PROXY", "https_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES")
+
+
+def test_the_clean_process_reaches_the_hub_as_this_one_does(endpoint, monkeypatch):
+    seen = {}
+
+    def look(command, env, **_):
+        seen.update(env)
+        raise InputError("looked", "enough")
+
+    HfApi(endpoint=endpoint).create_repo("demo/stranger")
+    monkeypatch.setattr(verify.subprocess, "run", look)
+    monkeypatch.setattr(verify, "hub", lambda: HfApi(endpoint=endpoint))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in KEPT:
+        monkeypatch.setenv(name, "127.0.0.1" if name == "no_proxy" else "http://127.0.0.1:1")
+    with pytest.raises(InputError, match="looked"):
+        verify.verify("demo/stranger")
+    assert set(KEPT) <= set(seen)

@@ -20,9 +20,9 @@ SMALL = {
 }
 
 
-def small_model(family):
+def small_model(family, **settings):
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**SMALL)
+    config = CONFIG_MAPPING[family](**SMALL, **settings)
     return AutoModelForCausalLM.from_config(config)
 
 

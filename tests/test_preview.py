@@ -96,3 +96,17 @@ def test_the_page_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8") == render_page(folder)
     with pytest.raises(InputError, match="can not be written"):
         write_preview(folder, out / "page.html")
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_a_card_that_is_not_utf8_is_an_input_error(name: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "card", "# Title")
+    (folder / name).write_bytes(b"caf\xe9")
+    with pytest.raises(InputError, match=rf"{name} is not UTF-8 text"):
+        render_page(folder)
+
+
+def test_an_image_that_no_file_can_be_is_remarked(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "card", f"![a]({'a' * 5000}.png) ![b](circle.png)")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    assert render_page(folder).count("image not in this folder") == 2

@@ -42,12 +42,14 @@ def test_probabilities_of_all_one_token_answers_sum_to_one():
     assert sum(torch.tensor(scores).exp()).item() == pytest.approx(1, abs=1e-4)
 
 
-def test_an_answer_scores_what_its_tokens_and_end_of_turn_score(tokenizer, small_base):
-    from transformers import AutoModelForCausalLM
+def test_an_answer_scores_what_its_tokens_and_end_of_turn_score(tokenizer):
+    example = chat.encode(tokenizer, chat.with_answer(chat.naming_messages("A small red fox."), "Vulpix"))
+    assert rank.answer_ids(tokenizer, ["Vulpix"]) == [example.answer_ids]
 
-    model = AutoModelForCausalLM.from_pretrained(small_base).eval()
-    messages = chat.naming_messages("A small red fox.")
-    example = chat.encode(tokenizer, chat.with_answer(messages, "Vulpix"))
-    prompt = example.input_ids[: example.answer_start]
-    expected = separate_passes(model, prompt, [example.answer_ids])
-    assert rank.answer_log_likelihoods(model, tokenizer, messages, ["Vulpix"]) == pytest.approx(expected, abs=1e-4)
+
+def test_prompts_beyond_the_sliding_window_score_as_full_passes_do():
+    model = small_model("gemma3_text", sliding_window=8).eval()
+    prompt = list(range(3, 20))
+    assert rank.log_likelihoods(model, prompt, CANDIDATES) == pytest.approx(
+        separate_passes(model, prompt, CANDIDATES), abs=1e-4
+    )

@@ -69,3 +69,39 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
 def test_the_settings_of_a_manifest_are_a_recipe_again():
     recipe = load_recipe("demo")
     assert load_recipe(recipe.model_dump()) == recipe
+
+
+@pytest.mark.parametrize("settings", ["training = 3\n", 'training = "x"\n', "[[training]]\nmax_steps = 3\n"])
+def test_a_value_in_the_place_of_a_table_is_named_whatever_the_options_are(settings, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\nbase = "a/b"\ndataset = "corpus"\n{settings}')
+    for overrides in ({}, {"training.max_steps": 3}, {"training.epochs": 1.0, "dataset.source": "table"}):
+        with pytest.raises(InputError) as caught:
+            load_recipe(str(file), overrides)
+        assert "training: must be a table of settings" in str(caught.value)
+        assert "dataset: must be a table of settings" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed):
+    assert load_recipe("demo", {"seed": 2**32 - 1}).seed == 2**32 - 1
+    with pytest.raises(InputError, match="seed: input should be"):
+        load_recipe("demo", {"seed": seed})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_setting_is_a_finite_number(value):
+    with pytest.raises(InputError, match=r"training\.learning_rate: input should be"):
+        load_recipe("demo", {"training.learning_rate": value})
+
+
+def test_a_manifest_without_a_recipe_is_an_input_error():
+    with pytest.raises(InputError, match="holds no recipe"):
+        load_recipe(None)
+
+
+def test_a_toml_file_that_is_nested_too_deeply_is_an_input_error(tmp_path):
+    file = tmp_path / "deep.toml"
+    file.write_text("x = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match="is not TOML"):
+        load_recipe(str(file))

@@ -140,7 +140,7 @@ class _Host(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append(self.path)
-        body = POKEAPI.get(self.path.rsplit("/", 1)[-1].removesuffix(".csv"), "").encode()
+        body = POKEAPI.get(self.path.partition("?")[0].rsplit("/", 1)[-1].removesuffix(".csv"), "").encode()
         fault = self.faults.pop(0) if self.faults else ""
         status = int(fault) if fault.isdecimal() else 200 if body else 404
         self.send_response(status)

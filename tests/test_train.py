@@ -249,3 +249,83 @@ def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_b
     assert manifest["base"]["architecture"] == "Gemma3ForCausalLM"
     assert manifest["steps"] == 8
     assert manifest["files"] == file_hashes(tmp_path / "adapter")
+
+
+KILLED_AT_THE_END = """
+import sys, os, signal
+from pathlib import Path
+from toolkit import checkpoints, rows, tiny, train
+from toolkit.recipe import Recipe
+dataset, out, base, settings, where = sys.argv[1:]
+tiny.base_folder = lambda: Path(base)
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+if where == "before the folder":
+    train.model.save_adapter = kill
+else:
+    checkpoints.remove = kill
+train.train(rows.locate_dataset(dataset), Path(out), Recipe.model_validate_json(settings))
+"""
+
+
+@pytest.mark.parametrize("where", ["before the folder", "after the folder"])
+def test_a_run_killed_after_its_last_step_is_not_trained_further(tmp_path, dataset, use_small_base, small_base, where):
+    settings = recipe(use_small_base)
+    train.train(dataset, tmp_path / "whole", settings)
+    arguments = [str(dataset.path), str(tmp_path / "cut"), str(small_base), settings.model_dump_json(), where]
+    command = [sys.executable, "-W", "ignore", "-c", KILLED_AT_THE_END, *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    result = train.train(dataset, tmp_path / "cut", settings)
+    assert (result.resumed_from, result.steps) == (8, 8)
+    assert result.loss is not None
+    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
+
+
+def test_micro_batches_train_the_same_adapter_as_whole_batches(tmp_path, dataset, use_small_base):
+    from safetensors.torch import load_file
+
+    weights = []
+    for micro in (4, 1):
+        settings = recipe(use_small_base, training__micro_batch_size=micro, lora__dropout=0.0)
+        train.train(dataset, tmp_path / str(micro), settings)
+        weights.append(load_file(tmp_path / str(micro) / "adapter_model.safetensors"))
+    for name, whole in weights[0].items():
+        assert (whole - weights[1][name]).abs().max() < 1e-3, name
+
+
+def test_the_dataset_is_never_replaced_by_the_adapter(dataset, use_small_base):
+    with pytest.raises(InputError):
+        train.train(dataset, dataset.path, recipe(use_small_base))
+
+
+def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path, dataset, use_small_base):
+    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
+    for file in (tmp_path / "adapter-checkpoints").glob("checkpoint-*/adapter_model.safetensors"):
+        file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(InputError, match=r"is damaged: .* Give --restart"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+
+
+def test_a_gradient_that_overflowed_leaves_the_log_readable():
+    from toolkit.watching import log_lines
+
+    steps = [
+        {"step": step, "epoch": 0.1, "learning_rate": 0.1, "loss": 2.0, "grad_norm": norm}
+        for step, norm in enumerate([float("inf"), 3.0], start=1)
+    ]
+    assert log_lines(steps, 2)[0]["grad_norm"] == 3.0
+    assert "grad_norm" not in log_lines(steps[:1], 1)[0]
+
+
+def test_where_the_descriptions_came_from_stays_out_of_the_adapter(tmp_path, dataset, use_small_base):
+    settings = recipe(use_small_base, dataset__location="/home/alice/private.csv")
+    train.train(dataset, tmp_path / "adapter", settings)
+    assert "alice" not in (tmp_path / "adapter" / "manifest.json").read_text()
+
+
+def test_the_card_counts_the_examples_that_were_seen(tmp_path, dataset, use_small_base):
+    # 12 rows in batches of 4: 8 steps are 32 examples; in batches of 8 each epoch ends with one of 4.
+    train.train(dataset, tmp_path / "even", recipe(use_small_base))
+    assert read_json(tmp_path / "even" / "manifest.json")["examples_seen"] == 32
+    train.train(dataset, tmp_path / "odd", recipe(use_small_base, training__batch_size=8, training__micro_batch_size=8))
+    assert read_json(tmp_path / "odd" / "manifest.json")["examples_seen"] == 48

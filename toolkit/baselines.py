@@ -26,7 +26,11 @@ def tfidf_ranks(
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
-    similarities = (vectorizer.fit_transform(train_texts) @ vectorizer.transform(texts).T).toarray()
+    if any(map(vectorizer.build_analyzer(), train_texts)):
+        similarities = (vectorizer.fit_transform(train_texts) @ vectorizer.transform(texts).T).toarray()
+    else:
+        # Nothing but stop words, of which no vocabulary can be made: nothing is like anything.
+        similarities = numpy.zeros((len(train_texts), len(texts)))
     names = sorted(set(train_answers))
     groups = [numpy.array([answer == name for answer in train_answers]) for name in names]
     best = numpy.stack([similarities[group].max(axis=0) for group in groups])

@@ -63,7 +63,7 @@ def build_dataset(
     """
     started = time.perf_counter()
     report = progress or (lambda *_: None)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, "dataset") as folder:
         records, source = read_records(settings)
         work = read_drafts(records, settings, report)
         mask_names(work, settings, report)

@@ -102,7 +102,7 @@ def _facts(
         "unseen": unseen_facts(unseen) if unseen else None,
         "samples": {split: sample_facts(samples, split) for split in ("test", "unseen")},
         "settings": settings_facts(manifest["recipe"]),
-        "libraries": manifest.get("libraries") or library_versions(),
+        "libraries": manifest.get("training_libraries") or library_versions(),
         "toolkit": manifest.get("toolkit") or __version__,
         "pokemon": is_pokemon(manifest),
         "request": fence(manifest["request"], "text") if manifest.get("request") else None,

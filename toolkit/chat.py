@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from toolkit.errors import InputError
 
 REQUEST = "다음 특성을 살린 포켓몬식 이름을 지어줘:"
@@ -47,14 +49,21 @@ def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
     """Token ids that inference sends: the chat template with its generation prompt, `[tokens]`.
 
     Raises:
-        InputError: The tokenizer has no chat template, or a text holds a control token.
+        InputError: The tokenizer has no chat template, or one that refuses the conversation or does not write exactly
+            one begin-of-text token where the tokenizer wants one; or a text holds a control token.
     """
     if not tokenizer.chat_template:
         raise InputError("The base's tokenizer has no chat template.", "Choose an instruction-tuned base.")
     _refuse_control_tokens(tokenizer, messages)
-    ids: list[int] = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-    if tokenizer.bos_token_id is not None and ids.count(tokenizer.bos_token_id) > 1:
+    ids = _rendered(tokenizer, messages, add_generation_prompt=True)
+    beginnings = 0 if tokenizer.bos_token_id is None else ids.count(tokenizer.bos_token_id)
+    if beginnings > 1:
         raise InputError("The base's chat template writes its begin-of-text token twice.", "Choose another base.")
+    if beginnings == 0 and _begins_plain_text(tokenizer):
+        raise InputError(
+            "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
+            "Choose another base.",
+        )
     return ids
 
 
@@ -65,14 +74,14 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     of the answer's turn (a line break) is left out: no model needs to learn it, and generation stops before it.
 
     Raises:
-        InputError: The last turn is no assistant turn, the template has no end of turn, or it renders the prompt
-            differently once an answer follows.
+        InputError: The last turn is no assistant turn, the template has no end of turn, it renders the prompt
+            differently once an answer follows, or as `prompt_ids`.
     """
     if not messages or messages[-1]["role"] != "assistant":
         raise InputError("The last message is not an assistant turn.", "Each row ends with the answer.")
     prompt = prompt_ids(tokenizer, messages[:-1])
     _refuse_control_tokens(tokenizer, messages[-1:])
-    whole: list[int] = tokenizer.apply_chat_template(list(messages), return_dict=False)
+    whole = _rendered(tokenizer, messages, add_generation_prompt=False)
     if whole[: len(prompt)] != prompt:
         raise InputError(
             "The base's chat template renders the prompt differently once an answer follows.",
@@ -85,6 +94,25 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     raise InputError(
         "The base's chat template does not end the answer's turn with a special token.", "Choose another base."
     )
+
+
+def _rendered(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> list[int]:
+    """Token ids of the rendered template, which is the base's own program and can fail in any way that Jinja can."""
+    try:
+        ids: list[int] = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=add_generation_prompt, return_dict=False
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        said = " ".join(str(getattr(error, "message", None) or error).split())
+        raise InputError(
+            f"The base's chat template does not render this conversation: {said}{'' if said.endswith('.') else '.'}",
+            "Change the conversation, or choose another base.",
+        ) from error
+    return ids
+
+
+def _begins_plain_text(tokenizer: Any) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
 
 
 def end_of_turn_ids(tokenizer: Any) -> list[int]:

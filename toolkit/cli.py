@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import tempfile
 import traceback
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from toolkit import __version__
-from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
+from toolkit.errors import InputError, ToolkitError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -39,16 +38,19 @@ class Toolkit(click.Group):
     def _fail(self, error: ToolkitError) -> None:
         from toolkit.endpoint import without_secrets
 
-        click.echo(f"Error: {without_secrets(str(error))}", err=True)
+        # A name or a template of somebody else may hold line breaks and control characters.
+        line = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode()
+            for char in without_secrets(str(error))
+        )
+        click.echo(f"Error: {line}", err=True)
         sys.exit(error.exit_code)
 
 
 def _from_os(error: OSError) -> ToolkitError:
-    where = f"{error.filename}: " if error.filename else ""
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC:
-        return EnvironmentLacks(f"{where}{reason}.", "Free some space, and run the command again.")
-    return InputError(f"{where}{reason}.", "Check the path and its permissions.")
+    from toolkit.folder import unwritable
+
+    return unwritable(None, error)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -99,14 +101,20 @@ def hub_options(command: Command) -> Command:
 def start(endpoint: str | None = None, token_file: Path | None = None) -> None:
     """Choose the Hub and silence the libraries, before any of them is imported."""
     from toolkit import endpoint as endpoints
+
+    quieten()
+    endpoints.use_hub(endpoint, token_file)
+
+
+def quieten() -> None:
+    """Silence the libraries, unless `--verbose` asks for their notices."""
     from toolkit import notices
 
     if not click.get_current_context().find_root().params["verbose"]:
         notices.silence()
-    endpoints.use_hub(endpoint, token_file)
 
 
-def load(recipe_name: str | dict[str, Any], **overrides: Any) -> Any:
+def load(recipe_name: str | dict[str, Any] | None, **overrides: Any) -> Any:
     """The recipe with the command's options on top; an option is named `section__key`."""
     from toolkit.recipe import load_recipe
 
@@ -178,14 +186,20 @@ def build_dataset(
 @click.option(
     "--tokenizer", metavar="BASE", help="Also check the chat contract and lengths with this base's tokenizer."
 )
-@recipe_option
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="With --tokenizer: the most tokens that a conversation may have.",
+)
 @hub_options
 @json_option
 def validate(
     dataset: str,
     strict: bool,
     tokenizer: str | None,
-    recipe_name: str,
+    max_length: int,
     endpoint: str | None,
     token_file: Path | None,
     as_json: bool,
@@ -194,12 +208,9 @@ def validate(
     start(endpoint, token_file)
     from toolkit import model, rows, show, validate
 
-    recipe = load(recipe_name)
     located = rows.locate_dataset(dataset)
-    loaded = model.load_tokenizer(model.locate_base(tokenizer).path) if tokenizer else None
-    report = validate.validate_dataset(
-        located.path, strict=strict, tokenizer=loaded, max_length=recipe.training.max_length
-    )
+    loaded = model.load_tokenizer(model.locate_tokenizer(tokenizer)) if tokenizer else None
+    report = validate.validate_dataset(located.path, strict=strict, tokenizer=loaded, max_length=max_length)
     show.validated(dataset, report, as_json)
     sys.exit(0 if report.ok else 1)
 
@@ -274,7 +285,9 @@ def train(
 
     located = rows.locate_dataset(dataset)
     with show.training() as progress:
-        result = train.train(located, out, recipe, restart=not resume, progress=progress)
+        # "." and ".." are no names that checkpoints could lie beside.
+        named = out.resolve() if out.name in ("", "..") else out
+        result = train.train(located, named, recipe, restart=not resume, progress=progress)
     show.trained(result, as_json)
 
 
@@ -315,7 +328,7 @@ def evaluate(
     start(endpoint, token_file)
     from toolkit import evaluate, folder, rows, show
 
-    own = folder.read_manifest(adapter, "adapter")["recipe"]
+    own = folder.read_manifest(adapter, "adapter").get("recipe")
     recipe = load(recipe_name or own, **overrides)
     compare = [name.strip() for name in baselines.split(",") if name.strip()]
     if unknown := set(compare) - set(evaluate.BASELINES):
@@ -386,7 +399,13 @@ def adapter_option(command: Command) -> Command:
 @click.argument("description")
 @adapter_option
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many names.")
-@click.option("--seed", default=0, show_default=True, help="The same seed draws the same names.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="The same seed draws the same names.",
+)
 @hub_options
 @json_option
 def name(
@@ -466,16 +485,18 @@ def serve(root: Path, host: str, port: int) -> None:
 
     It needs no account: whoever reaches it may read and write. The tiny base of the demo is in it from the start.
     """
-    from toolkit import notices, show
+    from toolkit import show
     from toolkit.local_hub import serve as server
 
-    notices.silence()
-    with server.running_hub(root) as endpoint:
+    quieten()
+
+    def fill(endpoint: str) -> None:
         start(endpoint)
         from toolkit import hub
 
         hub.push_tiny_base()
-    server.serve_forever(root, host, port, show.hub_is_ready)
+
+    server.serve_forever(root, host, port, show.hub_is_ready, fill)
 
 
 @main.command()

@@ -95,7 +95,8 @@ def _hub() -> Finding:
     endpoint = os.environ["HF_ENDPOINT"]
     try:
         status = httpx2.get(f"{endpoint}/api/whoami-v2", timeout=5).status_code
-    except httpx2.HTTPError:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
+        # ValueError: a proxy in the environment that is no URL.
         return Finding(
             "Hub",
             "missing",

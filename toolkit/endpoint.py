@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from toolkit.errors import EnvironmentLacks, HubError, InputError
+from toolkit.errors import EnvironmentLacks, HubError, InputError, ToolkitError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -38,7 +40,7 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
     if endpoint is not None:
         os.environ["HF_ENDPOINT"] = endpoint
     chosen = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
-    if not re.match(r"https?://[^/\s]+", chosen):
+    if not _is_url(chosen):
         raise InputError(
             f"The endpoint {without_secrets(chosen)!r} is not a URL.", "Give one like http://127.0.0.1:8765."
         )
@@ -51,6 +53,16 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     if token_file is not None:
         os.environ["HF_TOKEN"] = _read_token(token_file)
+
+
+def _is_url(text: str) -> bool:
+    """Whether it is an http(s) address of a host that can be asked for, with no query behind it."""
+    try:
+        parts = urlsplit(text)
+        _, host = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and re.search(r"[\s?#]", text) is None
 
 
 def hub() -> HfApi:
@@ -80,49 +92,96 @@ def without_secrets(text: str) -> str:
     return SECRET.sub("***", text)
 
 
+def public_location(text: str) -> str:
+    """A source's location as it may be published: no credentials, no path of this machine.
+
+    A URL loses credentials, query and fragment, a path all but its last part; a Hub id (owner/name) stays as it is.
+    """
+    url = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+)://(?:[^/?#]*@)?([^?#]*).*", text, re.DOTALL)
+    if url and url[1].lower() != "file":
+        return without_secrets(f"{url[1]}://{url[2]}")
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
+        return text
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+
+
 @contextmanager
 def hub_errors(subject: str) -> Iterator[None]:
     """Turn what the Hub's clients raise inside the block into one sentence about `subject` and one on what to do.
 
+    Args:
+        subject: What is asked for, its id last: `The dataset owner/name`.
+
     Raises:
-        HubError: Not found, refused, conflict, unreachable, or a server error.
+        HubError: Not found, refused, conflict, unreachable, a server error, or an answer that is none.
         EnvironmentLacks: A gated repository, or no valid token.
     """
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        told = _told(subject, _said_by_the_hub(error))
+        if told is None:
+            raise
+        raise told from error
+
+
+def _said_by_the_hub(error: BaseException) -> BaseException:
+    """The answer with a status that an error was raised from, or else the lost connection, or else the error itself."""
+    import httpx2
+
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    answers = [cause for cause in chain if isinstance(cause, httpx2.HTTPError) and _status(cause) is not None]
+    lost = [cause for cause in chain if isinstance(cause, (httpx2.HTTPError, ConnectionError))]
+    return (answers or lost or chain)[0]
+
+
+def _told(subject: str, error: BaseException) -> ToolkitError | None:
     import httpx2
     from huggingface_hub import errors
 
     endpoint = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise EnvironmentLacks(
+    if isinstance(error, errors.GatedRepoError):
+        page = ("datasets/" if subject.lower().startswith("the dataset ") else "") + subject.split()[-1]
+        return EnvironmentLacks(
             f"{subject} is gated.",
-            f"Accept its licence on {endpoint}/{subject.split()[-1]} while logged in, then run `hf auth login`.",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
+            f"Accept its licence on {endpoint}/{page} while logged in, then run `hf auth login`.",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
         if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
-            raise HubError(
+            return HubError(
                 f"{subject} does not exist on {endpoint}, or needs a login.", "Check the id, or run `hf auth login`."
-            ) from error
-        raise HubError(f"{subject} does not exist on {endpoint}.", "Check the id, and --endpoint.") from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{subject} has no such revision on {endpoint}.", "Check --revision.") from error
-    except errors.HfHubHTTPError as error:
-        raise _refusal(subject, endpoint, error) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError) as error:
-        raise HubError(
+            )
+        return HubError(f"{subject} does not exist on {endpoint}.", "Check the id, and --endpoint.")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return HubError(f"{subject} has no such revision on {endpoint}.", "Check --revision.")
+    if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
+        return _refusal(subject, endpoint, error)
+    if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
+        return HubError(
             f"{endpoint} can not be reached, and {subject} is not in the cache.", "Check the network and --endpoint."
-        ) from error
-    except errors.HFValidationError as error:
-        raise InputError(f"{subject} is not a Hub id.", "Write it as owner/name.") from error
+        )
+    if isinstance(error, errors.HFValidationError):
+        return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
+    if isinstance(error, json.JSONDecodeError):
+        return HubError(
+            f"{endpoint} answered for {subject} with something that is not JSON.",
+            "Check --endpoint, and whether the network wants a login of its own.",
+        )
+    if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
+        return HubError(f"{subject} came incomplete from {endpoint}.", "Run the command again.")
+    return None
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
 
-def _refusal(subject: str, endpoint: str, error: Exception) -> HubError | EnvironmentLacks:
+def _refusal(subject: str, endpoint: str, error: BaseException) -> HubError | EnvironmentLacks:
     status = _status(error)
     said = without_secrets(str(getattr(error, "server_message", None) or "")).split("\n")[0]
     detail = f" ({said})" if said else ""

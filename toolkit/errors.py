@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ToolkitError(Exception):
     """Something a user can mend: one sentence on what was found and where, one on what to do.
@@ -39,3 +42,12 @@ class HubError(ToolkitError):
     """The Hub refused, or could not be reached."""
 
     exit_code = 4
+
+
+@contextmanager
+def after_saying(words: str) -> Iterator[None]:
+    """Put words before what an error raised inside the block says was found; its kind and remedy stay."""
+    try:
+        yield
+    except ToolkitError as error:
+        raise type(error)(f"{words} {error.found}", error.remedy) from error

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import baselines, cards, generate, model, rank, rows
+from toolkit import baselines, cards, chat, generate, model, rank, rows
 from toolkit.errors import InputError
-from toolkit.folder import atomic_folder, manifest_facts, read_manifest, write_json, write_jsonl, write_manifest
+from toolkit.folder import (
+    atomic_folder,
+    check_replaceable,
+    manifest_facts,
+    read_manifest,
+    write_json,
+    write_jsonl,
+    write_manifest,
+)
 from toolkit.recipe import DecodingSettings, EvaluationSettings
 
 TOP = 5
@@ -60,6 +68,7 @@ def evaluate(
         InputError: The adapter can not be loaded, or the dataset has neither `test` nor `unseen`.
     """
     manifest = read_manifest(adapter, "adapter")
+    check_replaceable(adapter, "adapter")
     splits = {split: rows.read_split(dataset, split) for split in rows.SPLITS}
     test = splits["test"][: settings.max_test]
     unseen = splits["unseen"][: settings.max_unseen]
@@ -77,22 +86,24 @@ def evaluate(
         "candidates": len(candidates),
         "dataset_content": dataset.content(),
         "precision": model.precision_facts(precision),
+        "machine": model.drawing_machine(),
         "test": {"rows": len(test), "methods": methods} if test else None,
         "unseen": _invention(samples, candidates) if unseen else None,
     }
-    facts = {**manifest_facts(manifest), "evaluation_precision": evaluation["precision"]}
-    with atomic_folder(adapter) as folder:
+    # The settings that were used replace those of the training: card, `pkt name` and `pkt verify` read them.
+    used = {"decoding": decoding.model_dump(), "evaluation": settings.model_dump()}
+    facts = {
+        **manifest_facts(manifest),
+        "recipe": manifest["recipe"] | used,
+        "evaluation_precision": evaluation["precision"],
+    }
+    with atomic_folder(adapter, "adapter") as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
         write_json(folder / "evaluation.json", evaluation)
         write_jsonl(folder / "samples.jsonl", samples)
-        cards.render_model_card(folder, facts)
+        cards.render_model_card(folder, facts, facts.get("repo_id"))
         write_manifest(folder, "adapter", facts)
     return evaluation
-
-
-def description_of(row: dict[str, Any]) -> str:
-    """The description of a row: its column, or the user turn without the request."""
-    return str(row.get("description") or row["messages"][-2]["content"].partition("\n\n")[2])
 
 
 def _identify(
@@ -115,9 +126,9 @@ def _identify(
         methods["base"] = _figures([ranking.place for ranking in base])
     if "tfidf" in compare and train:
         places = baselines.tfidf_ranks(
-            [description_of(row) for row in train],
+            [rows.description_of(row) for row in train],
             [rows.answer_of(row) for row in train],
-            [description_of(row) for row in test],
+            [rows.description_of(row) for row in test],
             [rows.answer_of(row) for row in test],
             len(candidates),
         )
@@ -132,8 +143,9 @@ def _rankings(
     peft_model: Any, tokenizer: Any, test: list[dict[str, Any]], candidates: list[str], done: Callable[[int], None]
 ) -> list[Ranking]:
     rankings = []
+    ids = rank.answer_ids(tokenizer, candidates)
     for number, row in enumerate(test, start=1):
-        scores = rank.answer_log_likelihoods(peft_model, tokenizer, row["messages"][:-1], candidates)
+        scores = rank.log_likelihoods(peft_model, chat.prompt_ids(tokenizer, row["messages"][:-1]), ids)
         order = sorted(range(len(candidates)), key=lambda index: -scores[index])
         place = baselines.mean_rank(scores, candidates.index(rows.answer_of(row)))
         rankings.append(Ranking(place, [candidates[index] for index in order[:TOP]]))
@@ -179,7 +191,7 @@ def _sample(
             {
                 "split": split,
                 "id": row.get("id", str(number)),
-                "description": description_of(row),
+                "description": rows.description_of(row),
                 "messages": prompt,
                 "answer": rows.answer_of(row),
                 "greedy": generate.greedy_name(peft_model, tokenizer, prompt, decoding),

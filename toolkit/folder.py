@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,28 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
-from toolkit.errors import InputError
+from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 
 MANIFEST = "manifest.json"
 LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
     """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
 
     A process killed at any moment leaves the old folder, the new folder or none, never a half-written one. An existing
-    `target` is replaced only when it is empty or was itself written by this toolkit.
+    `target` is replaced only when it is empty or this toolkit wrote a folder of that `kind` there. A link is followed.
 
     Raises:
-        InputError: `target` is a file, or a folder that this toolkit did not write, or can not be written.
+        InputError: `target` is a file, a mount point or somebody else's folder, or can not be written.
+        EnvironmentLacks: The disk is full.
     """
-    target = target.absolute()
-    check_replaceable(target)
+    target = target.resolve()
+    check_replaceable(target, kind)
+    fresh = _beside(target, "partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        fresh = target.parent / f".{target.name}.{os.getpid()}.partial"
+        # In a container the next process often has the same id as the one that was killed.
+        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
     except OSError as error:
         raise unwritable(target, error) from error
@@ -46,52 +51,82 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def check_replaceable(target: Path) -> None:
-    """Raise InputError unless `target` is absent, empty, or holds a manifest of this toolkit."""
+def check_replaceable(target: Path, kind: str) -> None:
+    """Raise InputError unless `target` is absent, empty, or a folder of this kind that this toolkit wrote."""
+    target = target.resolve()
+    if target.is_mount():
+        raise InputError(f"{target} is a mount point and can not be replaced as a whole.", "Choose a folder inside it.")
     if target.is_dir():
-        if any(target.iterdir()) and not (target / MANIFEST).is_file():
+        if any(target.iterdir()) and not _is_own(target, kind):
             raise InputError(
-                f"{target} is not empty and was not written by pkt.", "Choose another output folder, or empty it first."
+                f"{target} is not empty and is not a{'n' * (kind == 'adapter')} {kind} folder that pkt wrote.",
+                "Choose another output folder, or empty it first.",
             )
     elif target.exists():
         raise InputError(f"{target} is a file, not a folder.", "Choose another output folder.")
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
-    """The error for a place that can not be written: read-only, full, or a parent that is a file."""
+def _is_own(folder: Path, kind: str) -> bool:
+    try:
+        return is_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")), kind)
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False
+
+
+def is_manifest(value: Any, kind: str) -> bool:
+    """Whether this toolkit wrote this manifest, for a folder of this kind: other tools have a `manifest.json` too."""
+    return isinstance(value, dict) and "toolkit" in value and value.get("kind") == kind
+
+
+def unwritable(path: Path | None, error: OSError) -> ToolkitError:
+    """The error for a place that can not be written: full, read-only, or below a file.
+
+    Without a path, for what the system says where nobody expected it, it names the file that the system names.
+    """
     reason = error.strerror or str(error)
-    return InputError(
-        f"{path} can not be written: {reason}.", "Choose a folder that you may write to, with free space."
-    )
+    where = f"{path} can not be written: " if path else f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentLacks(f"{where}{reason}.", "Free some space, and run the command again.")
+    return InputError(f"{where}{reason}.", "Check the path and its permissions.")
 
 
 def recover(target: Path) -> None:
     """Remove what killed processes left beside `target`; restore the old folder if a swap was cut in the middle."""
-    for left in target.parent.glob(f".{target.name}.*.replaced"):
-        if target.exists():
-            shutil.rmtree(left)
-        else:
-            left.rename(target)
-    for left in target.parent.glob(f".{target.name}.*.partial"):
-        if not _alive(int(left.name.split(".")[-2])):
+    target = target.resolve()
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(partial|replaced)")
+    for left in target.parent.glob(".*"):
+        found = leftover.fullmatch(left.name)
+        if found is None or left.is_symlink() or not left.is_dir():
+            continue
+        pid, what = int(found[1]), found[2]
+        if what == "replaced" and (pid == os.getpid() or not _alive(pid)):
+            if target.exists():
+                shutil.rmtree(left)
+            else:
+                left.rename(target)
+        elif what == "partial" and not _alive(pid):
             shutil.rmtree(left)
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
 
 
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{what}")
+
+
 def _replace(fresh: Path, target: Path) -> None:
     if not target.exists():
         fresh.rename(target)
         return
-    old = target.parent / f".{target.name}.{os.getpid()}.replaced"
+    old = _beside(target, "replaced")
     target.rename(old)
     fresh.rename(target)
     shutil.rmtree(old)
@@ -120,8 +155,25 @@ def json_hash(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON; NaN and infinities are refused, since the Hub and most readers refuse them too."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write readable JSON, whole or not at all: a kill leaves the old file, or none.
+
+    NaN and infinities are refused, since the Hub and most readers refuse them too.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    fresh = _beside(path, "tmp")
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a killed `write_json` leaves."""
+    return all(re.fullmatch(r"\..+\.json\.\d+\.tmp", path.name) for path in folder.iterdir())
 
 
 def read_json(path: Path) -> Any:
@@ -162,7 +214,7 @@ def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: The finished folder.
-        kind: `dataset` or `adapter`.
+        kind: `dataset`, `adapter` or `base`.
         facts: What the step knows: recipe, seed, inputs, counts, times.
     """
     manifest = {
@@ -186,9 +238,9 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", f"Name a {kind} folder that pkt wrote.")
     manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+    if not is_manifest(manifest, kind):
         raise InputError(f"{folder} is not a {kind} folder.", f"Name a {kind} folder that pkt wrote.")
-    return manifest
+    return dict(manifest)
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Push, publish, verify: what goes to a Hub and comes back from it. A folder is a repository: it is uploaded as it is.
+"""Push and publish: what goes to a Hub. A folder is a repository: it is uploaded as it is.
 
 Every upload is one commit made of explicit operations, so a reader of the repository never sees half of one.
 """
@@ -17,6 +17,7 @@ from toolkit.errors import HubError, InputError
 from toolkit.folder import (
     MANIFEST,
     atomic_folder,
+    is_manifest,
     manifest_facts,
     read_manifest,
     sha256_file,
@@ -41,15 +42,8 @@ ADAPTER_FILES = (
     "training_log.jsonl",
     MANIFEST,
 )
-DATASET_FILES = (
-    "README.md",
-    "README.ko.md",
-    "data/*.parquet",
-    "figures/*.png",
-    "*.parquet",
-    "validation.json",
-    MANIFEST,
-)
+# The splits lie in `data/` or, in other layouts, beside the card, as what a build dropped does.
+DATASET_FILES = ("README.md", "data/*.parquet", "*.parquet", MANIFEST)
 BASE_FILES = ("*.safetensors", "*.json", "chat_template.jinja", "README.md")
 
 
@@ -68,7 +62,8 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False) -> Publis
 
     Raises:
         InputError: Not a dataset folder, or not a Hub id.
-        HubError, EnvironmentLacks: The Hub refused or can not be reached.
+        HubError: The repository holds somebody else's files, or the Hub refused or can not be reached.
+        EnvironmentLacks: The Hub wants a token.
     """
     read_manifest(folder, "dataset")
     return _upload(folder, repo_id, "dataset", DATASET_FILES, f"Dataset from pkt: {folder.absolute().name}", private)
@@ -76,7 +71,7 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False) -> Publis
 
 def push_tiny_base() -> Published:
     """Upload the tiny base to the Hub under the id that adapters trained on it name."""
-    return _upload(tiny.base_folder(), tiny.BASE_ID, "model", BASE_FILES, "The tiny base of PokePicker Toolkit", False)
+    return _upload(tiny.base_folder(), tiny.BASE_ID, "base", BASE_FILES, "The tiny base of PokePicker Toolkit", False)
 
 
 def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = None) -> dict[str, Any]:
@@ -101,7 +96,7 @@ def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = N
         dataset |= {"id": dataset_repo, "revision": _dataset_revision(dataset_repo, dataset)}
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
     facts["public_hub"] = hub().endpoint == DEFAULT_ENDPOINT
-    with atomic_folder(folder) as fresh:
+    with atomic_folder(folder, "adapter") as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)
         config = json.loads((fresh / "adapter_config.json").read_text(encoding="utf-8"))
         write_json(fresh / "adapter_config.json", config | {"revision": base["revision"]})
@@ -114,10 +109,10 @@ def publish(folder: Path, repo_id: str, *, dataset_repo: str | None = None, priv
     """Publish an evaluated adapter in one commit.
 
     Raises:
-        As `prepare_publication`.
+        As `prepare_publication`; HubError also when the repository holds somebody else's files.
     """
     prepare_publication(folder, repo_id, dataset_repo)
-    return _upload(folder, repo_id, "model", ADAPTER_FILES, "Adapter and card from pkt", private)
+    return _upload(folder, repo_id, "adapter", ADAPTER_FILES, "Adapter and card from pkt", private)
 
 
 def publication_files(folder: Path) -> list[Path]:
@@ -126,9 +121,13 @@ def publication_files(folder: Path) -> list[Path]:
 
 
 def _base_revision(base: str, revision: str | None) -> str:
-    """The base's commit on this Hub; for the tiny base, also that the Hub holds the same weights."""
+    """The base's commit on this Hub; for the tiny base, also that the Hub holds the same weights.
+
+    Every Hub has commits of its own of the tiny base, so one that an earlier publication named says nothing here.
+    """
     with hub_errors(f"The base {base}"):
-        info = hub().model_info(base, revision=revision, files_metadata=True)
+        wanted = None if base == tiny.BASE_ID else revision
+        info = hub().model_info(base, revision=wanted, files_metadata=True)
     if base == tiny.BASE_ID:
         there = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
         weights = "model.safetensors"
@@ -143,29 +142,52 @@ def _base_revision(base: str, revision: str | None) -> str:
 def _dataset_revision(repo_id: str, trained_on: dict[str, Any]) -> str:
     """The dataset's commit on this Hub, after a check that its data files are those that were trained on."""
     with hub_errors(f"The dataset {repo_id}"):
-        sha = str(hub().dataset_info(repo_id).sha)
-        there = json.loads(
-            Path(hub().hf_hub_download(repo_id, MANIFEST, repo_type="dataset", revision=sha)).read_text("utf-8")
-        )
-    if data_hash(there["files"]) != trained_on["content"]:
+        info = hub().dataset_info(repo_id)
+        there = [file.rfilename for file in info.siblings or []]
+        manifest = _manifest_on_hub(repo_id, "dataset", str(info.sha), there)
+    if not is_manifest(manifest, "dataset") or not isinstance(manifest.get("files"), dict):
+        raise InputError(f"The dataset {repo_id} was not pushed by pkt.", "Push it with `pkt push-dataset`.")
+    if data_hash(manifest["files"]) != trained_on["content"]:
         raise InputError(
             f"The dataset {repo_id} is not the one that this adapter was trained on.",
             "Push that dataset, or train again.",
         )
-    return sha
+    return str(info.sha)
 
 
-def _upload(
-    folder: Path, repo_id: str, repo_type: str, allowed: tuple[str, ...], message: str, private: bool
-) -> Published:
+def _manifest_on_hub(repo_id: str, repo_type: str, revision: str, there: list[str]) -> Any:
+    """What a repository's manifest holds; None when it has none, or one that is not JSON."""
+    if MANIFEST not in there:
+        return None
+    file = hub().hf_hub_download(repo_id, MANIFEST, repo_type=repo_type, revision=revision)
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _check_own(repo_id: str, repo_type: str, kind: str, revision: str, there: list[str]) -> None:
+    """Uploading deletes what is not in the folder, so a repository must be empty or hold what pkt wrote there."""
+    files = [name for name in there if name != ".gitattributes"]
+    if files and not is_manifest(_manifest_on_hub(repo_id, repo_type, revision, there), kind):
+        shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+        raise HubError(
+            f"The {repo_type} {repo_id} holds files that pkt did not write ({shown}).",
+            "Choose another REPO_ID, or empty it first.",
+        )
+
+
+def _upload(folder: Path, repo_id: str, kind: str, allowed: tuple[str, ...], message: str, private: bool) -> Published:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
     api = hub()
+    repo_type = "dataset" if kind == "dataset" else "model"
     files = {path.relative_to(folder).as_posix(): path for path in _allowed(folder, allowed)}
     with hub_errors(f"The {repo_type} {repo_id}"):
         url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
         before = api.repo_info(repo_id, repo_type=repo_type)
         there = api.list_repo_files(repo_id, repo_type=repo_type)
+        _check_own(repo_id, repo_type, kind, str(before.sha), there)
         stale = [name for name in there if name not in files and name != ".gitattributes"]
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(name, path) for name, path in files.items()),

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit import tiny
 from toolkit.endpoint import hub, hub_errors
-from toolkit.errors import InputError
-from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
+from toolkit.errors import EnvironmentLacks, InputError, after_saying
+from toolkit.folder import MANIFEST, json_hash, read_manifest, sha256_file
+from toolkit.markdown import front_matter
 from toolkit.recipe import LoraSettings
 
 # File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
 ANSWERS = "answers.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", "README.md"]
+TOKENIZER = [
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "*.model", "*.jinja"),
+    # Without a class of its own in tokenizer_config.json, a tokenizer is that of the model's architecture.
+    "config.json",
+]
+# What the libraries raise on files that are not what they should be.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
+# cuBLAS and CUDA have words of their own.
+NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +67,27 @@ def locate_base(base: str, revision: str | None = None) -> LocatedBase:
     """
     if base == tiny.BASE_ID:
         return LocatedBase(base, revision, tiny.base_folder())
+    snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
+    return LocatedBase(base, snapshot.name, snapshot)
+
+
+def locate_tokenizer(base: str) -> Path:
+    """A folder with the tokenizer of a base given by Hub id; its weights are not downloaded.
+
+    Raises:
+        InputError, HubError, EnvironmentLacks: As `locate_base`.
+    """
+    return tiny.base_folder() if base == tiny.BASE_ID else _download(base, None, TOKENIZER)
+
+
+def _download(base: str, revision: str | None, patterns: list[str]) -> Path:
     if Path(base).is_dir():
         raise InputError(
             f"The base {base} is a folder.",
             "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
         )
     with hub_errors(f"The base {base}"):
-        snapshot = Path(hub().snapshot_download(base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER))
-    return LocatedBase(base, snapshot.name, snapshot)
+        return Path(hub().snapshot_download(base, revision=revision, allow_patterns=patterns))
 
 
 def base_hash(base: LocatedBase) -> str:
@@ -70,12 +98,13 @@ def base_hash(base: LocatedBase) -> str:
 
 
 def base_license(base: LocatedBase) -> str:
-    """Licence id from the base's card, or `other` when it states none."""
-    from huggingface_hub import metadata_load
-
+    """Licence id from the base's card, or `other` when it states none that can be read."""
     card = base.path / "README.md"
-    metadata = metadata_load(card) if card.is_file() else None
-    return str((metadata or {}).get("license", "other"))
+    try:
+        metadata = front_matter(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    except ValueError:
+        metadata = {}
+    return str(metadata.get("license") or "other")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -84,12 +113,22 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         InputError: There is none, or it can not be read.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no tokenizer that can be read.", "Choose another base.") from error
+    unreadable = InputError(f"{folder} holds no tokenizer that can be read.", "Download it again, or choose another.")
+
+    def mend_bare(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        # What the tokenizers library finds wrong with a file has no class of its own, so no `except` names it.
+        if kind is Exception:
+            raise unreadable from error
+
+    with ExitStack() as stack:
+        stack.push(mend_bare)
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except (OSError, *DAMAGED, StrictDataclassError) as error:
+            raise unreadable from error
 
 
 def chosen_precision(quantization: str) -> Precision:
@@ -106,20 +145,24 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
 
     Raises:
         InputError: The files are no causal language model, or are damaged.
+        EnvironmentLacks: The memory does not hold them.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     compute = getattr(torch, precision.compute)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base.path,
-            dtype=compute,
-            quantization_config=_nf4(compute) if precision.base == "nf4" else None,
-            device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        with memory_errors():
+            model = AutoModelForCausalLM.from_pretrained(
+                base.path,
+                dtype=compute,
+                quantization_config=nf4_config(compute) if precision.base == "nf4" else None,
+                device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
+                trust_remote_code=False,
+            )
+    except (OSError, *DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
             f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base."
         ) from error
@@ -127,7 +170,8 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
     return model
 
 
-def _nf4(compute: Any) -> Any:
+def nf4_config(compute: Any) -> Any:
+    """NF4 with double quantisation (Dettmers et al. 2023), computing in the torch dtype `compute`."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -147,8 +191,27 @@ def _keep_cpu_arithmetic(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn running out of memory inside the block, the machine's or the GPU's, into one clear error.
+
+    Raises:
+        EnvironmentLacks: In its place.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        # Beside its own class, torch raises plain RuntimeErrors: on a CPU, and from the libraries of a GPU.
+        lacking = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+        if not lacking and not NO_MEMORY.search(str(error)):
+            raise
+        raise EnvironmentLacks(
+            "There is not enough memory.", "Close other programs, or lower --micro-batch-size."
+        ) from error
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") + "."
+    return str(error).strip().split("\n")[0].rstrip(".:") + "."
 
 
 def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
@@ -156,6 +219,7 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
 
     Raises:
         InputError: The base has none of the target modules.
+        EnvironmentLacks: The memory does not hold the adapter.
     """
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -171,7 +235,8 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, config)
+        with memory_errors():
+            return get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"LoRA does not fit the base: {_first_line(error)}", "Correct lora.target_modules.") from error
 
@@ -180,13 +245,21 @@ def save_adapter(model: Any, tokenizer: Any, base: LocatedBase, folder: Path) ->
     """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only."""
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}
     # A set in peft, so in random order: sorted, the same run writes the same bytes.
     config["target_modules"] = sorted(config["target_modules"])
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
+
+
+def restore_adapter(model: Any, checkpoint: Path) -> None:
+    """Put the adapter weights of a checkpoint into the model."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
 
 
 def locate_adapter(name: str, revision: str | None = None) -> Path:
@@ -198,7 +271,7 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
     """
     path = Path(name)
     if path.is_dir():
-        if not (path / "adapter_config.json").is_file():
+        if not (path / ADAPTER_CONFIG).is_file():
             raise InputError(
                 f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote."
             )
@@ -207,7 +280,7 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
         raise InputError(
             f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
         )
-    with hub_errors(f"The adapter {name}"):
+    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {name}"):
         return Path(hub().snapshot_download(name, revision=revision))
 
 
@@ -216,28 +289,40 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
 
     Raises:
         InputError: The adapter is damaged or does not fit its base.
+        EnvironmentLacks: The memory does not hold it.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from peft import PeftConfig, PeftModel
     from safetensors import SafetensorError
 
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}.", "Train or download it again.")
     try:
-        config = PeftConfig.from_pretrained(folder)
-        base = locate_base(str(config.base_model_name_or_path), config.revision)
-        _check_tiny_base(base, folder)
-        precision = chosen_precision(quantization)
-        model = PeftModel.from_pretrained(load_base(base, precision), folder)
-    except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        with memory_errors():
+            config = PeftConfig.from_pretrained(folder)
+            if not config.base_model_name_or_path:
+                raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
+            base = locate_base(str(config.base_model_name_or_path), config.revision)
+            _check_tiny_base(base, folder)
+            precision = chosen_precision(quantization)
+            model = PeftModel.from_pretrained(load_base(base, precision), folder)
+    except (*DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
             f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again."
         ) from error
+    if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
+        raise InputError(
+            f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
+            "Train it again with a lower --learning-rate.",
+        )
     return model.eval(), load_tokenizer(folder), precision
 
 
 def _check_tiny_base(base: LocatedBase, adapter: Path) -> None:
     """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
-    manifest = adapter / MANIFEST
-    if base.id == tiny.BASE_ID and manifest.is_file():
-        trained_on = read_json(manifest).get("base", {}).get("content")
+    if base.id == tiny.BASE_ID and (adapter / MANIFEST).is_file():
+        trained_on = read_manifest(adapter, "adapter").get("base", {}).get("content")
         if trained_on not in (None, base_hash(base)):
             raise InputError(
                 f"The adapter in {adapter} was trained on the tiny base of another version of pkt.",
@@ -259,6 +344,13 @@ def hardware() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
     return {"device": "cpu", "name": _cpu_name(), "cores": os.cpu_count()}
+
+
+def drawing_machine() -> dict[str, str]:
+    """What decides which random numbers are drawn, beside the seed: only on the same are samples the same."""
+    import torch
+
+    return {"device": "cuda" if torch.cuda.is_available() else "cpu", "torch": torch.__version__.partition("+")[0]}
 
 
 def _cpu_name() -> str:

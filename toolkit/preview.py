@@ -82,11 +82,11 @@ def render_page(folder: Path) -> str:
     """The card of a model or dataset folder, and its Korean card when there is one, with local images inlined.
 
     Raises:
-        InputError: The folder has no `README.md`, or its front matter is not valid.
+        InputError: The folder has no `README.md`, a card is not UTF-8, or its front matter is not valid.
     """
     if not (folder / "README.md").is_file():
         raise InputError(f"{folder} has no README.md.", "Name a dataset or adapter folder that pkt wrote.")
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in CARDS if (folder / name).is_file()}
+    texts = {name: _text(folder / name) for name in CARDS if (folder / name).is_file()}
     try:
         metadata = front_matter(texts["README.md"])
     except ValueError as error:
@@ -113,6 +113,13 @@ def write_preview(folder: Path, out: Path) -> Path:
     return out
 
 
+def _text(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{card} is not UTF-8 text.", "Save it as UTF-8, or make the folder again.") from error
+
+
 def _article(folder: Path, name: str, text: str) -> str:
     body = IMAGE.sub(lambda found: _image(folder, found[0]), render_markdown(text))
     body = TABLE.sub(lambda found: f'<div class="wide">{found[0]}</div>', body)
@@ -133,10 +140,15 @@ def _image(folder: Path, tag: str) -> str:
 
 def _data_uri(folder: Path, address: str) -> str | None:
     """A local image as a data URI; None for remote ones, other kinds of file, and anything outside the folder."""
-    parts = urlsplit(address)
     root = folder.resolve()
-    file = (root / unquote(parts.path)).resolve() if "\0" not in unquote(parts.path) else root
-    if parts.scheme or parts.netloc or not file.is_relative_to(root) or not file.is_file():
+    try:
+        parts = urlsplit(address)
+        file = (root / unquote(parts.path)).resolve()
+        there = not parts.scheme and not parts.netloc and file.is_relative_to(root) and file.is_file()
+    except (ValueError, OSError, RuntimeError):
+        # No address, or a path that no file can have: too long, a null character, a circle of links.
+        return None
+    if not there:
         return None
     kind = IMAGES.get(file.suffix.lower())
     return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}" if kind else None

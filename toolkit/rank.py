@@ -3,7 +3,8 @@
 The prompt is read once and its keys and values are kept. Candidates, sorted so that equal beginnings lie together, are
 scored in pieces: each piece is a trie whose nodes go through the model in one pass, each node seeing the prompt and its
 own ancestors only. The softmax normaliser is computed once for each distinct prefix. The result equals separate full
-passes (up to rounding); a test compares them.
+passes (up to rounding); a test compares them. Where a model's sliding window is shorter than prompt and candidate, the
+candidates take separate passes: one mask for all layers would show the prompt to layers that no longer see it.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ def build_trie(candidates: Sequence[Sequence[int]]) -> Trie:
     return trie
 
 
-def answer_log_likelihoods(model: Any, tokenizer: Any, messages: chat.Messages, answers: Sequence[str]) -> list[float]:
-    """Natural-log probability of each answer, with its end of turn, as the reply to the messages."""
+def answer_ids(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
+    """Token ids of each answer with its end of turn, the same after any prompt."""
     anything = chat.naming_messages("a")
-    ids = [chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids for answer in answers]
-    return log_likelihoods(model, chat.prompt_ids(tokenizer, messages), ids)
+    return [chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids for answer in answers]
 
 
 def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
@@ -74,6 +74,8 @@ def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequ
     import torch
     from transformers import DynamicCache
 
+    if _beyond_window(model, len(prompt) + max(map(len, candidates))):
+        return [_separate_pass(model, prompt, candidate) for candidate in candidates]
     order = sorted(range(len(candidates)), key=lambda index: list(candidates[index]))
     scores = [0.0] * len(candidates)
     with torch.inference_mode():
@@ -87,6 +89,21 @@ def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequ
             for index, score in zip(piece, _score(model, cache, len(prompt), trie, first), strict=True):
                 scores[index] = score
     return scores
+
+
+def _beyond_window(model: Any, length: int) -> bool:
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return window is not None and length > window
+
+
+def _separate_pass(model: Any, prompt: Sequence[int], candidate: Sequence[int]) -> float:
+    import torch
+
+    targets = torch.tensor(list(candidate), device=model.device)
+    ids = torch.tensor([[*prompt, *candidate]], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(candidate) + 1).logits[0, :-1]
+    return float(logits.double().log_softmax(-1).gather(1, targets[:, None]).sum())
 
 
 def _score(model: Any, cache: Any, prompt_length: int, trie: Trie, first: Any) -> list[float]:

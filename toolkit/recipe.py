@@ -20,7 +20,7 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 class Section(BaseModel):
     """A table of a recipe: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DatasetSettings(Section):
@@ -122,9 +122,9 @@ class Recipe(Section):
     """All settings of a run."""
 
     name: str
-    base: str = Field(description="Hub id or folder of the model that is fine-tuned.")
+    base: str = Field(description="Hub id of the model that is fine-tuned.")
     base_revision: str | None = None
-    seed: int = Field(7, ge=0)
+    seed: int = Field(7, ge=0, lt=2**32)
     dataset: DatasetSettings = DatasetSettings()
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings
@@ -140,17 +140,19 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(recipe: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe by the name of a shipped one, from a TOML file or from its settings, with overrides on top.
 
     Args:
-        recipe: `demo`, a path that ends in `.toml`, or the settings that a manifest holds.
+        recipe: `demo`, a path that ends in `.toml`, or the settings that a manifest holds (None when it holds none).
         overrides: Dotted keys, such as `training.learning_rate`, to values; a value of None is left out.
 
     Raises:
         InputError: No such recipe, not TOML, an unknown key (the nearest one is suggested), or a value out of range.
             All problems are named at once.
     """
+    if not isinstance(recipe, str | Mapping):
+        raise InputError("The manifest holds no recipe.", "Name a recipe with --recipe, or train again.")
     settings = _read(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe))
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     _drop_replaced_length(settings, given)
@@ -178,21 +180,26 @@ def _read(name_or_file: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"Recipe {name_or_file} can not be read: {error.strerror}.", "Check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"Recipe {name_or_file} is not TOML: {error}.", "Correct the file.") from error
 
 
 def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value; what stands in the place of a table is left for the check to name."""
     for part in path[:-1]:
         settings = settings.setdefault(part, {})
+        if not isinstance(settings, dict):
+            return
     settings[path[-1]] = value
 
 
 def _drop_replaced_length(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Who overrides one way of saying how long to train replaces the other way that the recipe had."""
     if "training.max_steps" in given or "training.epochs" in given:
-        for key in ("max_steps", "epochs"):
-            settings.get("training", {}).pop(key, None)
+        training = settings.get("training")
+        if isinstance(training, dict):
+            for key in ("max_steps", "epochs"):
+                training.pop(key, None)
 
 
 def _problem(entry: Any) -> str:
@@ -200,6 +207,8 @@ def _problem(entry: Any) -> str:
     if entry["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, _known_keys(), n=1)
         return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    if entry["type"] in ("model_type", "model_attributes_type"):
+        return f"{key or 'the recipe'}: must be a table of settings"
     message = str(entry["msg"]).removeprefix("Value error, ")
     return f"{key or 'the recipe'}: {message[:1].lower()}{message[1:]}"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import generate
-from toolkit.folder import MANIFEST, file_hashes, library_versions, read_json, read_jsonl, write_json
+from toolkit.folder import MANIFEST, file_hashes, is_manifest, read_json, read_jsonl, write_json
+from toolkit.model import drawing_machine, nf4_config
 from toolkit.recipe import DecodingSettings
 
 
@@ -25,6 +26,11 @@ def main(repo_id: str, revision: str, result: Path) -> None:
         return
     manifest = read_json(folder / MANIFEST)
     samples = read_jsonl(folder / "samples.jsonl")
+    files = manifest.get("files") if is_manifest(manifest, "adapter") else None
+    empty = [name for name, claimed in ((MANIFEST, files), ("samples.jsonl", samples)) if not claimed]
+    if empty:
+        write_json(result, {"unusable": f"in its {' and '.join(empty)} is nothing to compare"})
+        return
     differences = _changed_files(folder, manifest) + _other_names(repo_id, revision, folder, manifest, samples)
     write_json(result, {"files": len(manifest["files"]), "samples": len(samples), "differences": differences})
 
@@ -48,7 +54,9 @@ def _other_names(
     model = AutoPeftModelForCausalLM.from_pretrained(repo_id, revision=revision, **_precision(precision)).eval()
     tokenizer = AutoTokenizer.from_pretrained(repo_id, revision=revision)
     settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
-    seed = read_json(folder / "evaluation.json")["seed"] if _draws_alike(manifest) else None
+    evaluation = read_json(folder / "evaluation.json")
+    # Draws can only be compared where the random numbers are the same.
+    seed = evaluation["seed"] if evaluation["machine"] == drawing_machine() else None
     differences = []
     for number, sample in enumerate(samples):
         names = [generate.greedy_name(model, tokenizer, sample["messages"], settings)]
@@ -63,29 +71,12 @@ def _other_names(
     return differences
 
 
-def _draws_alike(manifest: dict[str, Any]) -> bool:
-    """Whether this machine draws the same random numbers as the one that evaluated: only then can draws be compared."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch_version = library_versions()["torch"]
-    return bool(manifest["hardware"]["device"] == device and manifest["libraries"]["torch"] == torch_version)
-
-
 def _precision(precision: dict[str, str]) -> dict[str, Any]:
     import torch
 
     compute = getattr(torch, precision["compute"])
-    if precision["base"] != "nf4":
-        return {"dtype": compute}
-    from transformers import BitsAndBytesConfig
-
-    return {
-        "dtype": compute,
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
-        ),
-    }
+    quantized = {"quantization_config": nf4_config(compute)} if precision["base"] == "nf4" else {}
+    return {"dtype": compute, **quantized}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,16 @@ from typing import Any
 from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, validate, verify, watching
 from toolkit.endpoint import use_hub
 from toolkit.errors import CheckFailed, InputError
-from toolkit.folder import json_hash, read_json, read_jsonl, recover, sha256_file, unwritable, write_json
+from toolkit.folder import (
+    holds_nothing,
+    json_hash,
+    read_json,
+    read_jsonl,
+    recover,
+    sha256_file,
+    unwritable,
+    write_json,
+)
 from toolkit.local_hub.serve import running_hub
 from toolkit.recipe import Recipe
 
@@ -81,15 +90,20 @@ class State:
 
     def __init__(self, out: Path) -> None:
         self.file = out / STATE
+        self.steps: dict[str, dict[str, str]] = {}
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            out.resolve().mkdir(parents=True, exist_ok=True)
+            for name in ("dataset", "adapter"):
+                recover(out / name)
+            if self.file.is_file():
+                self.steps = _read_steps(self.file)
+            elif holds_nothing(out) or (out / "dataset").is_dir():
+                # First of all, so that a run that is killed in its first second is known as one.
+                write_json(self.file, self.steps)
+            else:
+                raise InputError(f"{out} is not empty and holds no run.", "Choose another output folder.")
         except OSError as error:
             raise unwritable(out, error) from error
-        if any(out.iterdir()) and not self.file.is_file() and not (out / "dataset").is_dir():
-            raise InputError(f"{out} is not empty and holds no run.", "Choose another output folder.")
-        for name in ("dataset", "adapter"):
-            recover(out.absolute() / name)
-        self.steps: dict[str, dict[str, str]] = read_json(self.file) if self.file.is_file() else {}
 
     def unchanged(self, step: str, read: str, written: str | None) -> bool:
         """Whether a step read the same before, and what it wrote is still there as it was."""
@@ -102,6 +116,15 @@ class State:
             write_json(self.file, self.steps)
         except OSError as error:
             raise unwritable(self.file, error) from error
+
+
+def _read_steps(file: Path) -> dict[str, dict[str, str]]:
+    steps = read_json(file)
+    if not isinstance(steps, dict) or not all(
+        isinstance(step, dict) and step.keys() == {"read", "written"} for step in steps.values()
+    ):
+        raise InputError(f"{file} was not written by `pkt run`.", "Choose another output folder.")
+    return steps
 
 
 def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from toolkit.endpoint import hub, hub_errors
-from toolkit.errors import InputError
-from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
+from toolkit.errors import InputError, after_saying
+from toolkit.folder import MANIFEST, is_manifest, json_hash, read_json, sha256_file
 
 LAYOUTS = ("data/{split}-*.parquet", "{split}-*.parquet", "{split}.parquet")
 SPLITS = ("train", "validation", "test", "unseen")
@@ -34,7 +36,8 @@ class LocatedDataset:
     def manifest(self) -> dict[str, Any]:
         """Its manifest; empty for a dataset that this toolkit did not make."""
         file = self.path / MANIFEST
-        return dict(read_json(file)) if file.is_file() else {}
+        manifest: Any = read_json(file) if file.is_file() else None
+        return dict(manifest) if is_manifest(manifest, "dataset") else {}
 
     def content(self) -> str:
         """One hash for the rows of all splits; card and figures do not count."""
@@ -56,7 +59,7 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
         raise InputError(
             f"There is no dataset folder {name}.", "Make one with `pkt build-dataset`, or name a Hub id (owner/name)."
         )
-    with hub_errors(f"The dataset {name}"):
+    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the dataset {name}"):
         snapshot = Path(
             hub().snapshot_download(
                 name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", MANIFEST, "README.md"]
@@ -81,24 +84,61 @@ def data_hash(files: dict[str, str]) -> str:
 def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
     """All rows of a split, empty when the dataset has no such split.
 
-    Raises:
-        InputError: A file is damaged, or has no `messages` column.
-    """
-    import pyarrow
-    import pyarrow.parquet
+    The `messages` of each are at least two turns, the last one an assistant's, of which role and content are kept.
 
+    Raises:
+        InputError: A file is damaged or has no `messages` column, or a row holds no such conversation. Rows are counted
+            from 0 in their file, as `pkt validate` does in their split.
+    """
     rows: list[dict[str, Any]] = []
     for file in split_files(dataset.path, split):
-        try:
-            table = pyarrow.parquet.read_table(file)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(
-                f"{file} is not a readable Parquet file.", "Build or download the dataset again."
-            ) from error
+        for number, row in enumerate(_read(file)):
+            problem = _problem(row.get("messages"))
+            if problem:
+                where = f"{file.relative_to(dataset.path).as_posix()}, row {number}"
+                raise InputError(f"{where}: {problem}.", "Run `pkt validate` on the dataset.")
+            turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
+            rows.append(row | {"messages": turns})
+    return rows
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    with _damage_is_clear(file):
+        table = pyarrow.parquet.read_table(file)
         if "messages" not in table.column_names:
             raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
-        rows += table.to_pylist()
-    return rows
+        return list(table.to_pylist())
+
+
+@contextmanager
+def _damage_is_clear(file: Path) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not a readable Parquet file.", "Build or download the dataset again.") from error
+
+
+def _problem(messages: Any) -> str | None:
+    """Why these are no turns to learn from, or None."""
+    if not isinstance(messages, list):
+        return "`messages` is no list of turns"
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, dict):
+            return f"turn {number} of `messages` is no {{role, content}}"
+        if missing := {"role", "content"} - set(turn):
+            return f"turn {number} of `messages` has no `{max(missing)}`"
+        for key in ("role", "content"):
+            if not isinstance(turn[key], str):
+                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'no text'}"
+    if len(messages) < 2:
+        return "`messages` is not at least two turns, a question and its answer"
+    if messages[-1]["role"] != "assistant":
+        return f"the last turn is of the role {messages[-1]['role']!r}, not 'assistant'"
+    return None
 
 
 def shared_request(rows: list[dict[str, Any]]) -> str | None:
@@ -108,12 +148,29 @@ def shared_request(rows: list[dict[str, Any]]) -> str | None:
 
 
 def count_rows(dataset: LocatedDataset, split: str) -> int:
-    """Rows of a split, read from the files' footers."""
+    """Rows of a split, read from the files' footers.
+
+    Raises:
+        InputError: A file is damaged.
+    """
     import pyarrow.parquet
 
-    return sum(pyarrow.parquet.read_metadata(file).num_rows for file in split_files(dataset.path, split))
+    count = 0
+    for file in split_files(dataset.path, split):
+        with _damage_is_clear(file):
+            count += pyarrow.parquet.read_metadata(file).num_rows
+    return count
 
 
 def answer_of(row: dict[str, Any]) -> str:
     """The answer of a row: what its last turn says."""
     return str(row["messages"][-1]["content"]).strip()
+
+
+def description_of(row: dict[str, Any]) -> str:
+    """The description of a row: its column, or the last question without the request, its first paragraph.
+
+    A question of one paragraph is the description itself.
+    """
+    question = row["messages"][-2]["content"]
+    return str(row.get("description") or question.partition("\n\n")[2] or question)

@@ -6,12 +6,16 @@ from its last whole checkpoint (`checkpoints.py`) and ends with the same bytes a
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from toolkit import cards, chat, checkpoints, model, rows
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
@@ -19,6 +23,7 @@ from toolkit.folder import (
     atomic_folder,
     check_replaceable,
     json_hash,
+    library_versions,
     unwritable,
     write_json,
     write_jsonl,
@@ -27,6 +32,9 @@ from toolkit.folder import (
 from toolkit.packing import answer_loss, collate
 from toolkit.recipe import Recipe, TrainingSettings
 from toolkit.watching import Progress, Watch, callback, log_lines, stopping_on_signals
+
+# What the libraries raise on a checkpoint that is damaged, and on a disk that is full.
+DAMAGED = (RuntimeError, ValueError, KeyError, EOFError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ def train(
         EnvironmentLacks: The recipe needs a GPU.
         Interrupted: SIGINT or SIGTERM came; the same command continues.
     """
-    check_replaceable(out)
+    _check_output(dataset, out)
     _check_environment(recipe.training)
     base = model.locate_base(recipe.base, recipe.base_revision)
     tokenizer = model.load_tokenizer(base.path)
@@ -89,16 +97,14 @@ def train(
     peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
     watch = Watch(progress, checkpoints.seconds_so_far(resume))
     trainer = _trainer(peft_model, examples, validation, recipe, kept, precision, watch)
-    with stopping_on_signals(watch), _full_disk_is_clear(kept):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(
-            f"Stopped at step {trainer.state.global_step}.", "Run the same command to continue from there."
-        )
+    with stopping_on_signals(watch), _full_disk_is_clear(kept), model.memory_errors():
+        state = _finish(trainer, resume, watch)
+    if state.global_step < state.max_steps:
+        raise Interrupted(f"Stopped at step {state.global_step}.", "Run the same command to continue from there.")
 
-    log = log_lines(trainer.state.log_history, recipe.training.log_every)
     facts = {
-        "recipe": recipe.model_dump(),
+        # Where the descriptions came from is the dataset's to tell, and may be a private place.
+        "recipe": recipe.model_dump(exclude={"dataset"}),
         "seed": recipe.seed,
         "base": {
             "id": base.id,
@@ -110,25 +116,54 @@ def train(
         },
         "dataset": _dataset_facts(dataset),
         "request": rows.shared_request(training_rows),
-        "steps": trainer.state.global_step,
-        "examples_seen": trainer.state.global_step * recipe.training.batch_size,
+        "steps": state.global_step,
+        "examples_seen": round(state.epoch * len(examples)),
         "supervised_tokens": sum(len(example.answer_ids) for example in examples),
         "trainable_parameters": sum(p.numel() for p in peft_model.parameters() if p.requires_grad),
         "train_seconds": round(watch.seconds(), 1),
         "peak_memory_bytes": model.peak_memory_bytes(),
         "hardware": model.hardware(),
         "precision": model.precision_facts(precision),
+        "training_libraries": library_versions(),
     }
-    with atomic_folder(out) as folder:
+    with _full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
         model.save_adapter(peft_model, tokenizer, base, folder)
-        write_jsonl(folder / "training_log.jsonl", log)
+        write_jsonl(folder / "training_log.jsonl", log_lines(state.log_history, recipe.training.log_every))
         write_json(folder / model.ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
     checkpoints.remove(kept)
-    return TrainResult(
-        out, trainer.state.global_step, watch.resumed_from, watch.loss, watch.validation_loss, watch.seconds()
-    )
+    return TrainResult(out, state.global_step, watch.resumed_from, watch.loss, watch.validation_loss, watch.seconds())
+
+
+def _finish(trainer: Any, resume: Path | None, watch: Watch) -> Any:
+    """Train from the checkpoint, if any, to the last step or an interruption; the Trainer's state at the end.
+
+    A checkpoint of the last step is taken as it is: the Trainer itself would add a step to it.
+    """
+    from transformers import TrainerState
+
+    if resume is not None:
+        state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+        if state.global_step >= state.max_steps:
+            model.restore_adapter(trainer.model, resume)
+            watch.take_from(state.log_history, state.global_step)
+            return state
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except DAMAGED as error:
+        if resume is None or watch.steps_taken:
+            raise
+        raise InputError(
+            f"The checkpoint {resume} is damaged: {str(error).split(chr(10))[0]}.", "Give --restart to begin anew."
+        ) from error
+    return trainer.state
+
+
+def _check_output(dataset: rows.LocatedDataset, out: Path) -> None:
+    check_replaceable(out, "adapter")
+    if out.absolute() == dataset.path.absolute():
+        raise InputError(f"{out} is the dataset itself.", "Choose another output folder for the adapter.")
 
 
 def _check_environment(settings: TrainingSettings) -> None:
@@ -231,6 +266,7 @@ def _trainer(
         callbacks=[callback(watch, validation, settings.save_every)],
     )
     trainer.model_accepts_loss_kwargs = False
+    trainer.loss_is_scaled_for_ga = True
     for printing in list(trainer.callback_handler.callbacks):
         if type(printing).__name__ == "PrinterCallback":
             trainer.remove_callback(type(printing))
@@ -239,7 +275,13 @@ def _trainer(
 
 @contextmanager
 def _full_disk_is_clear(folder: Path) -> Iterator[None]:
+    """The libraries wrap what the system says of a full disk in errors of their own."""
     try:
         yield
     except OSError as error:
         raise unwritable(folder, error) from error
+    except DAMAGED as error:
+        said = str(error)
+        if "No space left" in said or "file write failed" in said or "PytorchStreamWriter failed" in said:
+            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise

@@ -14,15 +14,22 @@ from typing import Any
 from toolkit.endpoint import hub, hub_errors, without_secrets
 from toolkit.errors import HubError, InputError
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# How the Hub is reached and on which device is computed: the same as here. Nothing else.
 KEPT_ENVIRONMENT = (
     "PATH",
     "HOME",
     "LANG",
     "LD_LIBRARY_PATH",
+    "TMPDIR",
     "HF_ENDPOINT",
     "HF_HUB_DISABLE_XET",
+    *PROXIES,
+    *(name.lower() for name in PROXIES),
     "SSL_CERT_FILE",
-    "TMPDIR",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CUDA_VISIBLE_DEVICES",
 )
 
 
@@ -46,7 +53,7 @@ def verify(repo_id: str, revision: str | None = None) -> Verification:
     """Load a published adapter by its id with peft and reproduce the samples of its card.
 
     The work is done by `toolkit.reproduce` in a process of its own whose cache is empty and whose environment holds
-    nothing but the Hub's address and the token.
+    nothing but how the Hub is reached, the token and the device.
 
     Raises:
         HubError, EnvironmentLacks: The repository does not exist, or the Hub refused.

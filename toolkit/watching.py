@@ -42,6 +42,14 @@ class Watch:
         self.loss: float | None = None
         self.validation_loss: float | None = None
         self.stop_asked = False
+        self.steps_taken = False
+
+    def take_from(self, history: Sequence[dict[str, Any]], step: int) -> None:
+        """Know the last losses of a run that was already finished at `step`."""
+        self.resumed_from = step
+        for entry in history:
+            self.loss = entry.get("loss", self.loss)
+            self.validation_loss = entry.get("validation_loss", self.validation_loss)
 
     def seconds(self) -> float:
         """Seconds of training, those before an interruption included."""
@@ -72,6 +80,7 @@ def callback(watch: Watch, validation: Sequence[Example], save_every: int) -> An
                 )
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            watch.steps_taken = True
             control.should_save |= watch.stop_asked
             control.should_training_stop |= watch.stop_asked
             planned = state.global_step % save_every == 0 or state.global_step == state.max_steps
@@ -115,8 +124,13 @@ def log_lines(history: list[dict[str, Any]], log_every: int) -> list[dict[str, A
 
 def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
     last = window[-1]
-    means = {key: sum(entry[key] for entry in window) / len(window) for key in ("loss", "grad_norm")}
-    return {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"], **means}
+    line = {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"]}
+    for key in ("loss", "grad_norm"):
+        # fp16 begins with a few steps whose gradients overflow and are skipped: they have no norm.
+        finite = [entry[key] for entry in window if math.isfinite(entry.get(key, math.nan))]
+        if finite:
+            line[key] = sum(finite) / len(finite)
+    return line
 
 
 @contextmanager

@@ -4,11 +4,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from toolkit import road
+from toolkit.errors import InputError
 
 SHORT = """\
 name = "short"
@@ -99,6 +103,35 @@ def test_a_changed_evaluation_does_not_train_again(finished):
     assert result["verified"]["differences"] == []
 
 
+def test_a_run_that_failed_in_its_first_second_goes_on_when_its_cause_is_mended(tmp_path):
+    missing = SHORT + '[dataset]\nsource = "table"\nlocation = "missing.csv"\n'
+    (tmp_path / "short.toml").write_text(missing)
+    for _ in range(2):
+        failed = pkt("run", "short.toml", "out", cwd=tmp_path)
+        assert failed.returncode == 2
+        assert "missing.csv matches no file" in failed.stderr
+    assert (tmp_path / "out" / "hub").is_dir()
+
+
+def test_a_kill_at_the_very_start_leaves_a_run_folder_that_is_accepted(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".run.json.123.tmp").write_text("{")
+    (out / f".dataset.{2**22 + 1}.replaced").mkdir()
+    for _ in range(2):
+        assert road.State(out).steps == {}
+    assert json.loads((out / "run.json").read_text()) == {}
+    assert (out / "dataset").is_dir()
+
+
+@pytest.mark.parametrize("found", ["[]", '{"name": "a web app"}', '{"recipe": "a", "dataset": "b"}'])
+def test_a_run_file_of_another_program_is_not_taken_for_ours(tmp_path, found):
+    (tmp_path / "run.json").write_text(found)
+    with pytest.raises(InputError, match="was not written by `pkt run`"):
+        road.State(tmp_path)
+    assert (tmp_path / "run.json").read_text() == found
+
+
 @pytest.fixture(scope="module")
 def endpoint(finished):
     """`pkt hub serve` on what the run published, as a process."""
@@ -163,5 +196,22 @@ def test_a_read_only_hub_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("x")
     done = pkt("hub", "serve", "file/hub", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: ")
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "Error: file/hub can not hold a Hub: Not a directory. Choose another folder.\n"
+
+
+def test_a_taken_port_is_told_before_anything_is_written_and_says_what_to_choose(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = pkt("hub", "serve", "hub", "--port", port, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"Error: 127.0.0.1:{port} can not be listened on: another program listens there already. "
+        "Choose another --port.\n"
+    )
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_host_that_does_not_exist_says_to_choose_another_host(tmp_path):
+    done = pkt("hub", "serve", "hub", "--host", "192.0.2.1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("Choose another --host.\n")

@@ -16,7 +16,7 @@ class SourceFacts:
 
     Attributes:
         name: `corpus`, `pokeapi`, `hub` or `table`.
-        location: Folder or file name, URL or Hub id, as shown to people: never a path of this machine.
+        location: Folder or file name, URL or Hub id as it may be published: no path of this machine, no credentials.
         revision: Commit or version, None where the source has none.
         license: SPDX id of the texts, or `other`.
         content_hash: Hash of the files that are read: the same content has the same hash wherever it lies.

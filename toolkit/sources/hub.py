@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toolkit.endpoint import hub_errors
+from toolkit.endpoint import hub, hub_errors, public_location
 from toolkit.errors import HubError, InputError
 from toolkit.folder import content_hash
 from toolkit.recipe import DatasetSettings
@@ -40,13 +40,11 @@ def read_hub(settings: DatasetSettings) -> tuple[Iterator[Record], SourceFacts]:
 
 def _hub_facts(location: str, revision: str | None) -> SourceFacts:
     """Facts with the revision as a commit, which names the content."""
-    from huggingface_hub import HfApi
-
     with hub_errors(f"The dataset {location}"):
-        info = HfApi().dataset_info(location, revision=revision)
-    license = info.card_data.get("license") if info.card_data else None
-    commit = str(info.sha)
-    return SourceFacts("hub", location, commit, license if isinstance(license, str) else "other", commit)
+        info = hub().dataset_info(location, revision=revision)
+    stated = info.card_data.get("license") if info.card_data else None
+    license = stated if isinstance(stated, str) else "other"
+    return SourceFacts("hub", public_location(location), str(info.sha), license, str(info.sha))
 
 
 def _open(location: str, revision: str | None, settings: DatasetSettings) -> tuple[dict[str, Any], Columns]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.endpoint import public_location
 from toolkit.errors import InputError
 from toolkit.folder import json_hash
 from toolkit.recipe import DatasetSettings
@@ -63,9 +64,10 @@ def read_pokeapi(settings: DatasetSettings) -> tuple[Iterator[Record], SourceFac
     if settings.location is None and revision is None:
         revision = REVISION
     if location.startswith(("http://", "https://")):
-        place = f"{location.rstrip('/')}/{revision}/data/v2/csv" if revision else location.rstrip("/")
-        bodies, hashes = fetch_all({table: f"{place}/{table}.csv" for table in TABLES})
-        shown = location
+        address, mark, query = location.partition("?")
+        place = f"{address.rstrip('/')}/{revision}/data/v2/csv" if revision else address.rstrip("/")
+        bodies, hashes = fetch_all({table: f"{place}/{table}.csv{mark}{query}" for table in TABLES})
+        shown = public_location(location)
     else:
         bodies, hashes = _read_folder(Path(location))
         shown = Path(location).name

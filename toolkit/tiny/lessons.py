@@ -1,6 +1,6 @@
 """What the tiny base is taught: conversations about synthetic creatures, drawn without end from one seed.
 
-No text of the corpus is among them, and no name of a real creature.
+No text of the corpus is among them, and no English name of a creature in it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ from dataclasses import dataclass
 
 from toolkit import chat
 from toolkit.chat import REQUEST
-from toolkit.tiny.synthetic import Creature, describe, facts, invent_korean_name, invent_name, sample_creature
+from toolkit.tiny.synthetic import (
+    REGISTERS,
+    Creature,
+    describe,
+    facts,
+    invent_korean_name,
+    invent_name,
+    sample_creature,
+)
 
-REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
 ACQUAINTANCES = 400
 # Share of the lessons that are about one of them: a name can only be learnt of a creature that comes back.
 ACQUAINTED_NAMES = 0.9

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from toolkit import chat
-from toolkit.folder import atomic_folder, write_manifest
+from toolkit.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.tiny import lessons as teaching
 from toolkit.tiny import tokenizer as tokenizing
 
@@ -36,8 +36,9 @@ tags: [gemma3, tiny]
 
 A Gemma 3 text model of {parameters:,} parameters with random initial weights, trained from scratch on synthetic
 conversations about invented creatures: {steps:,} steps, {tokens:,} tokens, seed {seed}. It is the base of PokePicker
-Toolkit's demo, and of no other use: it has seen no text of the embedded corpus and no name of a real creature. Made by
-`python -m toolkit.tiny.pretrain`.
+Toolkit's demo, and of no other use. It has seen no text of the embedded corpus, and no English name in it.
+
+Made by `python -m toolkit.tiny.pretrain`.
 """
 
 
@@ -52,13 +53,14 @@ def main(out: Path, steps: int, learning_rate: float, hidden_size: int, layers: 
     """Train the tiny base and write it to OUT."""
     import torch
 
+    check_replaceable(out, "base")
     torch.manual_seed(seed)
     taken = corpus_names()
     tokenizer = tokenizing.train_tokenizer(_texts(seed, taken), VOCABULARY)
     model = _fresh_model(len(tokenizer), hidden_size, layers, tokenizer)
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters", err=True)
     tokens = _train(model, tokenizer, teaching.lessons(seed, taken), steps, learning_rate)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, "base") as folder:
         model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         parameters = sum(p.numel() for p in model.parameters())
@@ -118,9 +120,7 @@ def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps:
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = (
-                peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
-            )
+            group["lr"] = _learning_rate(step, steps, peak)
         batch = list(itertools.islice(stream, BATCH))
         examples = [chat.encode(tokenizer, lesson.messages) for lesson in batch]
         seen += sum(len(example.input_ids) for example in examples)
@@ -140,8 +140,7 @@ def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps:
 
 def _learning_rate(step: int, steps: int, peak: float) -> float:
     """Linear warm-up, then a cosine down to a fiftieth of the peak."""
-    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    return peak * warmup * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
 
 
 def _losses(model: Any, examples: list[chat.Example], pad: int) -> Any:

@@ -1,0 +1,158 @@
+"""Loading: what is damaged is named, too little memory is said to be that, and nothing is downloaded in vain."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import torch
+
+from toolkit import model, tiny
+from toolkit.errors import EnvironmentLacks, HubError, InputError
+from toolkit.folder import write_manifest
+from toolkit.recipe import load_recipe
+
+
+def make_adapter(folder, small_base):
+    """An untrained adapter of the small base, with a manifest."""
+    base = model.LocatedBase(tiny.BASE_ID, None, small_base)
+    settings = load_recipe("demo", {"lora.r": 2})
+    untrained = model.add_lora(model.load_base(base, model.Precision("none", "float32")), settings.lora, 7)
+    folder.mkdir()
+    model.save_adapter(untrained, model.load_tokenizer(small_base), base, folder)
+    (folder / model.ANSWERS).write_text('["Squirtle", "Vulpix"]')
+    write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": model.base_hash(base)}})
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path, small_base, use_small_base):
+    return make_adapter(tmp_path / "adapter", small_base)
+
+
+def changed(text, **values):
+    return json.dumps(json.loads(text) | values)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("tokenizer.json", lambda _: "{}"),
+        ("tokenizer.json", lambda _: "null"),
+        ("tokenizer.json", lambda text: text[:1000]),
+        ("tokenizer.json", lambda text: changed(text, model={"type": "nope"})),
+        ("tokenizer.json", lambda text: changed(text, version="9")),
+        ("tokenizer_config.json", lambda _: "[]"),
+        ("tokenizer_config.json", lambda text: changed(text, bos_token=3)),
+        ("config.json", lambda text: changed(text, vocab_size="x")),
+    ],
+)
+def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damage):
+    folder = shutil.copytree(small_base, tmp_path / "base")
+    (folder / name).write_text(damage((folder / name).read_text()))
+    with pytest.raises(InputError, match="holds no tokenizer that can be read"):
+        model.load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        (model.ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
+        (model.ADAPTER_CONFIG, None, "holds no adapter_config.json"),
+        (model.ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
+        (model.ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
+        (model.ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
+        ("manifest.json", lambda _: "[]", "is not a"),
+    ],
+)
+def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
+    file = adapter / name
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage(file.read_text()))
+    with pytest.raises(InputError, match=said):
+        model.load_adapter(adapter)
+
+
+def test_an_adapter_whose_training_diverged_is_refused(adapter):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(adapter / model.ADAPTER_WEIGHTS)
+    next(iter(weights.values()))[0, 0] = float("nan")
+    save_file(weights, adapter / model.ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="training diverged"):
+        model.load_adapter(adapter)
+
+
+@pytest.mark.parametrize("config", [{"vocab_size": "x"}, {"num_hidden_layers": None}, {"model_type": "nope"}])
+def test_a_damaged_base_is_an_input_error(tmp_path, small_base, config):
+    folder = shutil.copytree(small_base, tmp_path / "base")
+    (folder / "config.json").write_text(changed((folder / "config.json").read_text(), **config))
+    with pytest.raises(InputError, match="The base a/b can not be loaded"):
+        model.load_base(model.LocatedBase("a/b", None, folder), model.Precision("none", "float32"))
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monkeypatch, raised):
+    from transformers import AutoModelForCausalLM
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--micro-batch-size"):
+        model.load_adapter(adapter)
+
+
+def test_what_torch_really_says_is_known():
+    with pytest.raises(EnvironmentLacks), model.memory_errors():
+        torch.empty(10**15)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "gone")], ids=repr)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
+    with pytest.raises(type(raised)), model.memory_errors():
+        raise raised
+
+
+def test_a_base_card_that_can_not_be_read_states_no_licence(tmp_path):
+    base = model.LocatedBase("a/b", None, tmp_path)
+    for card in (b"---\nlicense: [\n---\n", b"---\nlicense:\n---\n", b"\xff", b"# Title"):
+        (tmp_path / "README.md").write_bytes(card)
+        assert model.base_license(base) == "other"
+    (tmp_path / "README.md").write_bytes(b"---\nlicense: gemma\n---\n")
+    assert model.base_license(base) == "gemma"
+
+
+def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeypatch):
+    from huggingface_hub import HfApi
+
+    from toolkit.local_hub.serve import running_hub
+
+    with running_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        HfApi(endpoint=url).create_repo("owner/small")
+        HfApi(endpoint=url).upload_folder(repo_id="owner/small", folder_path=small_base)
+        found = model.locate_tokenizer("owner/small")
+        assert not list(found.glob("*.safetensors"))
+        assert model.load_tokenizer(found).chat_template == model.load_tokenizer(small_base).chat_template
+        assert list(model.locate_base("owner/small").path.glob("*.safetensors"))
+
+
+def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* can not be reached"):
+        model.locate_adapter("runs/adapter")
