@@ -217,3 +217,9 @@ def test_a_folder_with_nothing_but_half_a_json_file_holds_nothing(tmp_path):
     assert folder.holds_nothing(tmp_path)
     (tmp_path / "x").write_text("x")
     assert not folder.holds_nothing(tmp_path)
+
+
+def test_a_damaged_line_is_named_with_its_file(tmp_path):
+    (tmp_path / "samples.jsonl").write_text('{"a": 1}\n{"b": ')
+    with pytest.raises(InputError, match=r"samples\.jsonl is not valid JSON Lines"):
+        folder.read_jsonl(tmp_path / "samples.jsonl")

@@ -77,9 +77,10 @@ def evaluate(
     peft_model, tokenizer, precision = model.load_adapter(adapter, settings.quantization)
     candidates = sorted({rows.answer_of(row) for split in splits.values() for row in split})
 
-    rankings, methods = _identify(peft_model, tokenizer, test, splits["train"], candidates, compare, progress)
     shown = [("test", row) for row in test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in unseen]
-    samples = _sample(peft_model, tokenizer, shown, rankings, settings, decoding, seed, progress)
+    with model.memory_errors():
+        rankings, methods = _identify(peft_model, tokenizer, test, splits["train"], candidates, compare, progress)
+        samples = _sample(peft_model, tokenizer, shown, rankings, settings, decoding, seed, progress)
     evaluation = {
         "schema": 1,
         "seed": seed,
@@ -190,7 +191,7 @@ def _sample(
         samples.append(
             {
                 "split": split,
-                "id": row.get("id", str(number)),
+                "id": str(row.get("id", number)),
                 "description": rows.description_of(row),
                 "messages": prompt,
                 "answer": rows.answer_of(row),

@@ -198,11 +198,18 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; empty when the file does not exist."""
+    """Read one JSON object a line; empty when the file does not exist.
+
+    Raises:
+        InputError: A line is not JSON.
+    """
     if not path.is_file():
         return []
-    # Not splitlines(): a text may hold U+2028, which JSON does not escape.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    try:
+        # Not splitlines(): a text may hold U+2028, which JSON does not escape.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON Lines: {error}.", "Make the folder again.") from error
 
 
 # What a manifest says of its own folder and of the process that wrote it, beside a step's facts.
@@ -236,10 +243,12 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     """
     recover(folder.absolute())
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.", f"Name a {kind} folder that pkt wrote.")
+        raise InputError(f"There is no folder {folder}.", f"Name a folder that pkt wrote, of the kind {kind}.")
     manifest = read_json(folder / MANIFEST)
     if not is_manifest(manifest, kind):
-        raise InputError(f"{folder} is not a {kind} folder.", f"Name a {kind} folder that pkt wrote.")
+        raise InputError(
+            f"{folder} is no folder of the kind {kind}.", f"Name a folder that pkt wrote, of the kind {kind}."
+        )
     return dict(manifest)
 
 

@@ -262,7 +262,9 @@ def candidates(result: Sequence[tuple[str, float]], json_wanted: bool) -> None:
 
 def program() -> str:
     """How this command line is called on this machine: `pkt` where it is on the path."""
-    return "pkt" if shutil.which("pkt") else sys.argv[0]
+    if shutil.which("pkt"):
+        return "pkt"
+    return "python -m toolkit" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
 
 
 def travelled(result: Any, json_wanted: bool) -> None:

@@ -88,7 +88,12 @@ def train(
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
     if not examples:
         raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
-    identity = {"recipe": json_hash(what_decides(recipe)), "dataset": dataset.content(), "base": model.base_hash(base)}
+    dataset_facts = _dataset_facts(dataset)
+    identity = {
+        "recipe": json_hash(what_decides(recipe)),
+        "dataset": dataset_facts["content"],
+        "base": model.base_hash(base),
+    }
     kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
     resume = checkpoints.prepare(kept, identity, restart=restart)
 
@@ -97,7 +102,7 @@ def train(
     peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
     watch = Watch(progress, checkpoints.seconds_so_far(resume))
     trainer = _trainer(peft_model, examples, validation, recipe, kept, precision, watch)
-    with stopping_on_signals(watch), _full_disk_is_clear(kept), model.memory_errors():
+    with stopping_on_signals(watch), _full_disk_is_clear(kept):
         state = _finish(trainer, resume, watch)
     if state.global_step < state.max_steps:
         raise Interrupted(f"Stopped at step {state.global_step}.", "Run the same command to continue from there.")
@@ -114,7 +119,7 @@ def train(
             "parameters": _base_parameters(peft_model),
             "architecture": type(peft_model.get_base_model()).__name__,
         },
-        "dataset": _dataset_facts(dataset),
+        "dataset": dataset_facts,
         "request": rows.shared_request(training_rows),
         "steps": state.global_step,
         "examples_seen": round(state.epoch * len(examples)),
@@ -150,7 +155,8 @@ def _finish(trainer: Any, resume: Path | None, watch: Watch) -> Any:
             watch.take_from(state.log_history, state.global_step)
             return state
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with model.memory_errors():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except DAMAGED as error:
         if resume is None or watch.steps_taken:
             raise

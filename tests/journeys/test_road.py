@@ -66,7 +66,7 @@ def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 def test_one_command_goes_the_whole_road_and_ends_with_a_summary(finished):
     folder, done = finished
     assert done.returncode == 0, done.stderr
-    for part in ("TF-IDF", "chance", "this adapter", "Names it invented", "pkt preview out/adapter", "pkt hub serve"):
+    for part in ("TF-IDF", "chance", "this adapter", "Names it invented", " preview out/adapter", " hub serve out/hub"):
         assert part in done.stderr
     assert (folder / "out" / "adapter" / "figures" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert "demo/pokepicker" in (folder / "out" / "adapter" / "README.md").read_text(encoding="utf-8")
@@ -149,6 +149,7 @@ def endpoint(finished):
             yield found[0]
             break
     server.send_signal(signal.SIGINT)
+    assert server.stderr.read().endswith("Interrupted.\n")
     server.stderr.close()
     assert server.wait(timeout=30) == 130
 
