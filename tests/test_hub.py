@@ -186,6 +186,14 @@ def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
     assert "samples.jsonl: not the file that the manifest names" in verification.differences
 
 
+def test_a_folder_of_the_working_directory_is_not_what_is_verified(endpoint, adapter, tmp_path, monkeypatch):
+    hub.push_tiny_base()
+    hub.publish(adapter, REPO)
+    (tmp_path / "here" / REPO).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert verify.verify(REPO).ok
+
+
 def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endpoint):
     api = HfApi(endpoint=endpoint)
     api.create_repo("demo/stranger")

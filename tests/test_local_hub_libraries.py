@@ -26,7 +26,16 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def run(script: str, environment: dict[str, str]) -> None:
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    # Elsewhere, because a folder of the working directory wins over a repository of the same name.
+    Path(environment["HF_HOME"]).mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=environment["HF_HOME"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

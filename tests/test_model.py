@@ -62,7 +62,7 @@ def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damag
         (model.ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
         (model.ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
         (model.ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
-        ("manifest.json", lambda _: "[]", "is not a"),
+        ("manifest.json", lambda _: "[]", "no folder of the kind"),
     ],
 )
 def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):

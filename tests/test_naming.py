@@ -26,7 +26,7 @@ def test_names_are_sampled_and_candidates_share_all_probability(adapter):
 )
 def test_a_folder_without_an_adapters_manifest_is_refused(adapter, manifest, ask):
     (adapter / "manifest.json").write_text(manifest)
-    with pytest.raises(InputError, match="is not a"):
+    with pytest.raises(InputError, match="no folder of the kind"):
         ask(adapter)
 
 

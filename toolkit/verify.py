@@ -69,7 +69,8 @@ def verify(repo_id: str, revision: str | None = None) -> Verification:
         if token := get_token():
             environment["HF_TOKEN"] = token
         command = [sys.executable, "-m", "toolkit.reproduce", repo_id, sha, str(Path(folder) / "result.json")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        # Elsewhere, because a folder of the working directory wins over a repository of the same name.
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         return _read_result(Path(folder) / "result.json", done, repo_id, sha)
 
 
