@@ -1,0 +1,70 @@
+"""The embedded corpus: complete, of the promised lengths, and free of every creature's name."""
+
+import csv
+import json
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from toolkit.masking import own_names_in
+
+REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
+TABLES = Path(__file__).parents[2] / "shared" / "pokeapi" / "csv"
+
+
+def lines(name):
+    text = (files("toolkit.corpus") / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+CREATURES = lines("creatures.jsonl")
+DESCRIPTIONS = lines("descriptions.jsonl")
+
+
+def test_each_creature_has_six_english_registers_and_one_korean_text():
+    counted = Counter((row["creature"], row["language"], row["register"]) for row in DESCRIPTIONS)
+    expected = {(creature["key"], "en", register) for creature in CREATURES for register in REGISTERS}
+    expected |= {(creature["key"], "ko", "caption") for creature in CREATURES}
+    assert len(CREATURES) == 151
+    assert set(counted) == expected
+    assert set(counted.values()) == {1}
+
+
+def test_english_descriptions_have_20_to_60_words():
+    lengths = [len(row["text"].split()) for row in DESCRIPTIONS if row["language"] == "en"]
+    assert min(lengths) >= 20
+    assert max(lengths) <= 60
+
+
+def test_no_description_names_a_creature():
+    names = [creature[key] for creature in CREATURES for key in ("name_en", "name_ko")]
+    named = [row["text"] for row in DESCRIPTIONS if own_names_in(row["text"], names)]
+    assert not named
+
+
+def test_no_two_descriptions_are_the_same():
+    assert len({row["text"] for row in DESCRIPTIONS}) == len(DESCRIPTIONS)
+
+
+@pytest.mark.skipif(not TABLES.is_dir(), reason="PokéAPI's tables are not beside the checkout")
+def test_names_families_and_types_are_those_of_pokeapi():
+    def table(name):
+        with (TABLES / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    names = {
+        (row["pokemon_species_id"], row["local_language_id"]): row["name"] for row in table("pokemon_species_names")
+    }
+    chains = {row["id"]: row["evolution_chain_id"] for row in table("pokemon_species")}
+    first = {chain: min(int(id) for id, other in chains.items() if other == chain) for chain in chains.values()}
+    identifiers = {row["id"]: row["identifier"] for row in table("types")}
+    types = {}
+    for row in table("pokemon_types"):
+        types.setdefault(row["pokemon_id"], set()).add(identifiers[row["type_id"]])
+    for creature in CREATURES:
+        id = creature["key"].removeprefix("pokemon/")
+        assert (creature["name_en"], creature["name_ko"]) == (names[id, "9"], names[id, "3"])
+        assert creature["family"] == f"pokemon-family/{first[chains[id]]}"
+        assert set(creature["types"]) == types[id]
