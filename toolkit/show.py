@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -276,10 +277,10 @@ def travelled(result: Any, json_wanted: bool) -> None:
     figures(result.evaluation)
     unseen = [sample for sample in result.samples if sample["split"] == "unseen"][:3]
     if unseen:
-        say("\nNames it invented for three of them:")
+        say("\nThe names it gave to the first three of them:")
         for sample in unseen:
             say(f"  {', '.join(sample['names'])}")
-            CONSOLE.print(Text(f"    {sample['description']}", style="dim"))
+            CONSOLE.print(Padding(Text(sample["description"], style="dim"), (0, 0, 0, 4)))
     adapter, pkt = result.out / "adapter", program()
     say(f"\nThe card is {adapter / 'README.md'}. What to do next:")
     say(f"  {pkt} preview {adapter}")
