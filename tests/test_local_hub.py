@@ -27,19 +27,9 @@ from huggingface_hub.errors import (
 
 from toolkit.local_hub.serve import AddressError, RootError, running_hub
 
-# The client itself uploads large files in a way that its HTTP library calls outdated.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 CARD = b"---\nlicense: mit\ntags: [names]\n---\n# A card\n"
 LARGE = bytes(range(256)) * 64  # binary, so it goes through LFS
 numbers = itertools.count()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_xet() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,6 @@ from huggingface_hub import HfApi
 
 from toolkit.local_hub.serve import running_hub
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_xet() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        yield
-
 
 @pytest.fixture(scope="module")
 def open_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -119,12 +119,23 @@ def _identify(
     """Rankings of the adapter, and the figures of every method by name."""
     if not test:
         return [], {}
-    rankings = _rankings(peft_model, tokenizer, test, candidates, lambda done: progress("identify", done, len(test)))
+    prompts = [chat.prompt_ids(tokenizer, row["messages"][:-1]) for row in test]
+    ids = rank.answer_ids(tokenizer, candidates)
+    right = [candidates.index(rows.answer_of(row)) for row in test]
+
+    def ranked(what: str) -> list[Ranking]:
+        scored = (rank.log_likelihoods(peft_model, prompt, ids) for prompt in prompts)
+        rankings = []
+        for scores, answer in zip(scored, right, strict=True):
+            rankings.append(_ranking(scores, answer, candidates))
+            progress(what, len(rankings), len(test))
+        return rankings
+
+    rankings = ranked("identify")
     methods = {"adapter": _figures([ranking.place for ranking in rankings])}
     if "base" in compare:
         with peft_model.disable_adapter():
-            base = _rankings(peft_model, tokenizer, test, candidates, lambda done: progress("base", done, len(test)))
-        methods["base"] = _figures([ranking.place for ranking in base])
+            methods["base"] = _figures([ranking.place for ranking in ranked("base")])
     if "tfidf" in compare and train:
         places = baselines.tfidf_ranks(
             [rows.description_of(row) for row in train],
@@ -140,18 +151,9 @@ def _identify(
     return rankings, methods
 
 
-def _rankings(
-    peft_model: Any, tokenizer: Any, test: list[dict[str, Any]], candidates: list[str], done: Callable[[int], None]
-) -> list[Ranking]:
-    rankings = []
-    ids = rank.answer_ids(tokenizer, candidates)
-    for number, row in enumerate(test, start=1):
-        scores = rank.log_likelihoods(peft_model, chat.prompt_ids(tokenizer, row["messages"][:-1]), ids)
-        order = sorted(range(len(candidates)), key=lambda index: -scores[index])
-        place = baselines.mean_rank(scores, candidates.index(rows.answer_of(row)))
-        rankings.append(Ranking(place, [candidates[index] for index in order[:TOP]]))
-        done(number)
-    return rankings
+def _ranking(scores: Sequence[float], right: int, candidates: list[str]) -> Ranking:
+    order = sorted(range(len(candidates)), key=lambda index: -scores[index])
+    return Ranking(baselines.mean_rank(scores, right), [candidates[index] for index in order[:TOP]])
 
 
 def _figures(places: Sequence[float]) -> dict[str, Any]:

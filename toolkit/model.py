@@ -331,7 +331,7 @@ def _check_tiny_base(base: LocatedBase, adapter: Path) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, and ask torch for deterministic kernels."""
+    """Seed Python, NumPy and torch."""
     from transformers import set_seed
 
     set_seed(seed)

@@ -79,7 +79,7 @@ def train(
         EnvironmentLacks: The recipe needs a GPU.
         Interrupted: SIGINT or SIGTERM came; the same command continues.
     """
-    _check_output(dataset, out)
+    check_replaceable(out, "adapter")
     _check_environment(recipe.training)
     base = model.locate_base(recipe.base, recipe.base_revision)
     tokenizer = model.load_tokenizer(base.path)
@@ -166,12 +166,6 @@ def _finish(trainer: Any, resume: Path | None, watch: Watch) -> Any:
     return trainer.state
 
 
-def _check_output(dataset: rows.LocatedDataset, out: Path) -> None:
-    check_replaceable(out, "adapter")
-    if out.absolute() == dataset.path.absolute():
-        raise InputError(f"{out} is the dataset itself.", "Choose another output folder for the adapter.")
-
-
 def _check_environment(settings: TrainingSettings) -> None:
     import torch
 
@@ -235,7 +229,7 @@ def _trainer(
     precision: model.Precision,
     watch: Watch,
 ) -> Any:
-    from transformers import Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     settings = recipe.training
     arguments = TrainingArguments(
@@ -273,9 +267,7 @@ def _trainer(
     )
     trainer.model_accepts_loss_kwargs = False
     trainer.loss_is_scaled_for_ga = True
-    for printing in list(trainer.callback_handler.callbacks):
-        if type(printing).__name__ == "PrinterCallback":
-            trainer.remove_callback(type(printing))
+    trainer.remove_callback(PrinterCallback)
     return trainer
 
 
