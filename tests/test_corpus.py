@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from toolkit.baselines import tfidf_ranks
+from toolkit.duplicates import cluster_texts
 from toolkit.masking import own_names_in
 
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
@@ -68,3 +71,37 @@ def test_names_families_and_types_are_those_of_pokeapi():
         assert (creature["name_en"], creature["name_ko"]) == (names[id, "9"], names[id, "3"])
         assert creature["family"] == f"pokemon-family/{first[chains[id]]}"
         assert set(creature["types"]) == types[id]
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+def test_the_descriptions_say_enough_to_tell_the_creatures_apart(register):
+    english = [row for row in DESCRIPTIONS if row["language"] == "en"]
+    held_out = [row for row in english if row["register"] == register]
+    others = [row for row in english if row["register"] != register]
+    ranks = tfidf_ranks(
+        [row["text"] for row in others],
+        [row["creature"] for row in others],
+        [row["text"] for row in held_out],
+        [row["creature"] for row in held_out],
+        len(CREATURES),
+    )
+    assert sum(rank == 1 for rank in ranks) / len(ranks) >= 0.5
+
+
+def test_no_two_descriptions_of_different_creatures_are_nearly_the_same():
+    clusters = cluster_texts([row["text"] for row in DESCRIPTIONS], 0.7)
+    owners: dict[int, set[str]] = {}
+    for cluster, row in zip(clusters, DESCRIPTIONS, strict=True):
+        owners.setdefault(cluster, set()).add(row["creature"])
+    assert all(len(creatures) == 1 for creatures in owners.values())
+
+
+def test_no_description_holds_a_part_of_its_creatures_name():
+    names = {creature["key"]: creature["name_en"].lower() for creature in CREATURES}
+    holding = [
+        (names[row["creature"]], word)
+        for row in DESCRIPTIONS
+        for word in re.findall("[a-z]{4,}", row["text"].lower())
+        if word.removesuffix("s") in names[row["creature"]] and len(word.removesuffix("s")) > 3
+    ]
+    assert not holding
