@@ -13,16 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sources import host
+from test_sources_pokeapi import POKEAPI, host, write_tables
 
 from toolkit.build import BuildResult, build_dataset
-from toolkit.chat import REQUEST
+from toolkit.chat import REQUEST, request_variants
+from toolkit.creatures import Creature, unite
 from toolkit.duplicates import cluster_texts, similarity
 from toolkit.errors import InputError
-from toolkit.folder import MANIFEST, file_hashes, read_manifest
+from toolkit.folder import MANIFEST, VALIDATION, file_hashes, read_manifest
 from toolkit.markdown import front_matter, render_markdown
-from toolkit.recipe import DatasetSettings
+from toolkit.recipe import DatasetSettings, SourceSettings
 from toolkit.splits import Shares, deal_splits
+from toolkit.text import clean_text, fits_language
 
 COLUMNS = [
     *("id", "messages", "answer", "description", "creature", "family", "name_en", "name_ko", "language", "source"),
@@ -56,6 +58,8 @@ DEEDS = (
     "floats",
 )
 
+EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
+
 
 def table(folder: Path, rows: Iterable[dict[str, str]]) -> str:
     path = folder / "table.jsonl"
@@ -78,8 +82,11 @@ def creatures(count: int = 20, texts: int = 6, family_of: int = 2) -> list[dict[
 
 
 def build(folder: Path, rows: Iterable[dict[str, str]], seed: int = 7, **changes: Any) -> BuildResult:
-    chosen = DatasetSettings(source="table", location=table(folder, rows), **changes)
-    return build_dataset(folder / "out", chosen, seed, "test")
+    return build_dataset(folder / "out", from_table(table(folder, rows), **changes), seed, "test")
+
+
+def from_table(location: str, **changes: Any) -> DatasetSettings:
+    return DatasetSettings(sources=[SourceSettings(name="table", location=location)], **changes)
 
 
 def read(result: BuildResult) -> dict[str, list[dict[str, Any]]]:
@@ -119,6 +126,96 @@ def test_the_answer_is_in_the_language_asked_for(tmp_path: Path, form: str, answ
         tmp_path, [{"name": "Rex", "name_ko": "렉스", "description": "A brown dog that barks."}], answer=form
     )
     assert read(result)["train"][0]["answer"] == answer
+
+
+def test_the_request_is_drawn_from_paraphrases_and_a_row_keeps_its_own_whatever_else_is_there(tmp_path: Path) -> None:
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.mkdir()
+    many.mkdir()
+    asked = [
+        {
+            row["id"]: row["messages"][0]["content"].split("\n\n")[0]
+            for rows in read(build(folder, creatures(count), request_variants=5)).values()
+            for row in rows
+        }
+        for folder, count in ((few, 10), (many, 20))
+    ]
+    assert set(asked[1].values()) == set(request_variants(5))
+    assert asked[0].items() <= asked[1].items()
+
+
+def test_more_variants_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="variants of the request, not 999"):
+        build(tmp_path, creatures(), request_variants=999)
+
+
+def test_every_variant_is_one_korean_paragraph_of_its_own() -> None:
+    requests = request_variants(24)
+    assert requests[0] == REQUEST
+    assert len(set(requests)) == 24
+    assert all(fits_language(request, "ko") and clean_text(request) == request for request in requests)
+
+
+def test_a_system_turn_comes_before_every_conversation(tmp_path: Path) -> None:
+    rows = read(build(tmp_path, creatures(), system="You name creatures."))["train"]
+    assert {tuple(message["role"] for message in row["messages"]) for row in rows} == {("system", "user", "assistant")}
+    assert {row["messages"][0]["content"] for row in rows} == {"You name creatures."}
+
+
+def test_a_creature_that_two_sources_know_by_name_is_one_and_its_families_are_one(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    known = [
+        {"name": "Rex", "name_ko": "렉스", "key": "pets/1", "family": "dogs", "description": "A brown dog that barks."},
+        {"name": "Max", "key": "pets/2", "family": "dogs", "description": "A small black dog with a white paw."},
+    ]
+    found = [
+        {"name": "rex", "description": "It is brown, wags its tail and guards the farm."},
+        {"name": "Tom", "description": "A grey cat that naps all day."},
+    ]
+    sources = [
+        SourceSettings(name="table", location=table(tmp_path / "second", found)),
+        SourceSettings(name="table", location=table(tmp_path / "first", known)),
+    ]
+    result = build_dataset(tmp_path / "out", DatasetSettings(sources=sources, **EVERYTHING_TO_TRAIN), 7, "test")
+    rows = read(result)["train"]
+    assert {(row["creature"], row["family"], row["name_en"], row["name_ko"]) for row in rows} == {
+        ("pets/1", "dogs", "Rex", "렉스"),
+        ("pets/2", "dogs", "Max", None),
+        ("table/tom", "table/tom", "Tom", None),
+    }
+    assert [source["rows"] for source in read_manifest(result.path, "dataset")["sources"]] == [2, 2]
+
+
+def test_a_name_that_one_source_has_twice_unites_nothing() -> None:
+    creatures = [
+        Creature("a/1", "a/1", {"en": "Rex"}, 0),
+        Creature("a/2", "a/2", {"en": "Rex"}, 0),
+        Creature("b/1", "b/1", {"en": "Rex"}, 1),
+    ]
+    assert {key: creature.key for key, creature in unite(creatures).items()} == {
+        "a/1": "a/1",
+        "a/2": "a/2",
+        "b/1": "b/1",
+    }
+
+
+def test_united_creatures_join_the_families_of_both_sources() -> None:
+    creatures = [
+        Creature("a/1", "cats", {"en": "Tom"}, 0),
+        Creature("b/1", "felines", {"en": "Tom"}, 1),
+        Creature("b/2", "felines", {"en": "Leo"}, 1),
+    ]
+    assert {key: creature.family for key, creature in unite(creatures).items()} == dict.fromkeys(
+        ("a/1", "b/1", "b/2"), "cats"
+    )
+
+
+def test_the_folder_says_what_the_validator_finds_in_it(tmp_path: Path) -> None:
+    result = build(tmp_path, creatures())
+    assert result.validation["ok"]
+    assert json.loads((result.path / VALIDATION).read_text(encoding="utf-8")) == result.validation
+    assert "Passes `pkt validate`" in (result.path / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_dropped_record_is_counted_and_kept_with_its_reason(tmp_path: Path) -> None:
@@ -208,6 +305,37 @@ def test_unseen_families_never_reach_another_split_and_known_creatures_are_all_t
 def test_a_creature_with_two_descriptions_is_only_trained_on(tmp_path: Path) -> None:
     result = build(tmp_path, creatures(20, texts=2), unseen_size=0)
     assert result.rows == {"train": 40}
+
+
+def test_what_a_game_says_in_two_languages_stays_in_one_split(tmp_path: Path) -> None:
+    versions = range(1, 13)
+    # Every second game repeats the English text of the one before it, and has a Korean text of its own.
+    english = [
+        f"{number},{v},9,It {DEEDS[(v - 1) // 2]} {number}x{(v - 1) // 2} by the {PLACES[(v - 1) // 2]}."
+        for number in (1, 2, 3)
+        for v in versions
+    ]
+    korean = [
+        f"{number},{v},3,{number}번째 이야기 {v}: 숲에서 {'가나다라마바사아자차카타'[v - 1] * 6} 소리를 낸다."
+        for number in (1, 2, 3)
+        for v in versions
+    ]
+    texts = "\n".join(["species_id,version_id,language_id,flavor_text", *english, *korean])
+    names = {"versions": "id,identifier\n" + "".join(f"{v},game{v}\n" for v in versions)}
+    tables = write_tables(tmp_path / "csv", POKEAPI | names | {"pokemon_species_flavor_text": texts})
+    source = SourceSettings(name="pokeapi", location=str(tables))
+    chosen = DatasetSettings(
+        sources=[source], description_language="en,ko", unseen_size=0, test_size=0.5, near_duplicate=1, min_characters=5
+    )
+    result = build_dataset(tmp_path / "out", chosen, 7, "test")
+    splits: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for split, rows in read(result).items():
+        for row in rows:
+            game = int(json.loads(row["attributes"])["version"].removeprefix("game"))
+            splits[row["creature"], (game - 1) // 2].add(split)
+    assert len(splits) == 18
+    assert set(map(len, splits.values())) == {1}
+    assert {split for its in splits.values() for split in its} >= {"train", "test"}
 
 
 def test_near_duplicates_never_straddle_splits(tmp_path: Path) -> None:
@@ -317,7 +445,7 @@ def test_the_card_of_a_table_claims_nothing_about_pokemon_trademarks(tmp_path: P
 
 def test_the_card_of_a_table_that_is_called_pokemon_states_the_trademark(tmp_path: Path) -> None:
     path = Path(table(tmp_path, creatures())).rename(tmp_path / "my-Pokémon.jsonl")
-    result = build_dataset(tmp_path / "out", DatasetSettings(source="table", location=str(path)), 7, "test")
+    result = build_dataset(tmp_path / "out", from_table(str(path)), 7, "test")
     assert "trademarks of Nintendo" in (result.path / "README.md").read_text(encoding="utf-8")
 
 
@@ -343,13 +471,11 @@ def test_hostile_text_stays_text_in_the_card(tmp_path: Path) -> None:
 
 def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    chosen = DatasetSettings(source="table", location=table(tmp_path, creatures()))
-    build_dataset(tmp_path / "out", chosen, 7, "test", lambda *told: seen.append(told))
+    build_dataset(
+        tmp_path / "out", from_table(table(tmp_path, creatures())), 7, "test", lambda *told: seen.append(told)
+    )
     assert ("reading", 120, 120) in seen
     assert ("masking", 120, 120) in seen
-
-
-EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
 
 
 def everything_in(folder: Path) -> bytes:
@@ -362,9 +488,8 @@ def everything_in(folder: Path) -> bytes:
 def test_credentials_and_query_of_a_url_are_nowhere_in_the_dataset(tmp_path: Path) -> None:
     with host() as (url, seen):
         location = url.replace("://", "://user:s3cretpw@") + "/mirror?token=t0psecret"
-        build_dataset(
-            tmp_path / "out", DatasetSettings(source="pokeapi", location=location, **EVERYTHING_TO_TRAIN), 7, "demo"
-        )
+        source = SourceSettings(name="pokeapi", location=location)
+        build_dataset(tmp_path / "out", DatasetSettings(sources=[source], **EVERYTHING_TO_TRAIN), 7, "demo")
     assert all("token=t0psecret" in path for path in seen)
     written = everything_in(tmp_path / "out")
     assert b"s3cretpw" not in written
@@ -377,9 +502,7 @@ def test_the_folder_of_a_private_table_is_nowhere_in_the_dataset(tmp_path: Path,
     client = tmp_path / "secret-client"
     client.mkdir()
     (client / "creatures.csv").write_text("name,description\nRex,A brown dog that guards the old farm.\n")
-    build_dataset(
-        tmp_path / "out", DatasetSettings(source="table", location=str(client / name), **EVERYTHING_TO_TRAIN), 7, "demo"
-    )
+    build_dataset(tmp_path / "out", from_table(str(client / name), **EVERYTHING_TO_TRAIN), 7, "demo")
     written = everything_in(tmp_path / "out")
     assert b"secret-client" not in written
     assert str(tmp_path).encode() not in written

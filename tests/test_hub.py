@@ -3,16 +3,22 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
-from test_train import recipe, write_dataset
+from test_build import creatures, from_table, table
+from test_train import recipe
 
 from toolkit import evaluate, hub, tiny, train, verify
+from toolkit.build import build_dataset
 from toolkit.errors import HubError, InputError
-from toolkit.folder import file_hashes, read_manifest, write_manifest
+from toolkit.folder import VALIDATION, file_hashes, manifest_facts, read_json, read_jsonl, read_manifest, write_manifest
 from toolkit.local_hub.serve import running_hub
-from toolkit.recipe import DatasetSettings
+from toolkit.recipe import DatasetSettings, SourceSettings
+from toolkit.rows import locate_dataset
 from toolkit.sources import read_records
 
 REPO = "demo/namer"
@@ -30,9 +36,8 @@ def endpoint(tmp_path, monkeypatch):
 def made(tmp_path_factory):
     """An evaluated adapter on the tiny base that ships, and its dataset."""
     folder = tmp_path_factory.mktemp("made")
-    dataset = write_dataset(folder / "dataset", splits=("train", "test", "unseen"))
-    (dataset.path / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# names\n")
-    write_manifest(dataset.path, "dataset", {"sources": []})
+    build_dataset(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2), 7, "test")
+    dataset = locate_dataset(str(folder / "dataset"))
     settings = recipe(tiny.BASE_ID, training__max_steps=2)
     train.train(dataset, folder / "adapter", settings)
     evaluate.evaluate(folder / "adapter", dataset, settings.evaluation, settings.decoding, 7)
@@ -58,15 +63,43 @@ def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, data
     assert first.revision == again.revision
     assert len(api.list_repo_commits("demo/names", repo_type="dataset")) == commits
     on_hub = set(api.list_repo_files("demo/names", repo_type="dataset"))
-    assert on_hub - {".gitattributes"} == {"manifest.json", *file_hashes(dataset)}
+    assert on_hub - {".gitattributes"} == {"manifest.json", "validation.json", *file_hashes(dataset)}
+    assert {"figures/lengths.png", "README.md"} <= on_hub
 
 
 def test_a_file_that_left_the_folder_leaves_the_repository(endpoint, dataset):
     hub.push_dataset(dataset, "demo/names")
-    (dataset / "data" / "unseen-00000-of-00001.parquet").unlink()
+    (dataset / "figures" / "lengths.png").unlink()
     hub.push_dataset(dataset, "demo/names")
     on_hub = HfApi(endpoint=endpoint).list_repo_files("demo/names", repo_type="dataset")
-    assert "data/unseen-00000-of-00001.parquet" not in on_hub
+    assert "figures/lengths.png" not in on_hub
+
+
+@pytest.fixture
+def leaking(dataset):
+    """A dataset with a row whose prompt says the answer."""
+    file = dataset / "data" / "test-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[0]["messages"][0]["content"] += f" {rows[0]['answer']}"
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
+    write_manifest(dataset, "dataset", manifest_facts(read_manifest(dataset, "dataset")))
+    return dataset
+
+
+def test_a_dataset_that_fails_validation_is_refused_and_nothing_is_created(endpoint, leaking):
+    with pytest.raises(InputError, match=r"does not pass validation \(leak\.own-name\).*--force"):
+        hub.push_dataset(leaking, "demo/names")
+    assert not list(HfApi(endpoint=endpoint).list_datasets())
+
+
+def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoint, leaking):
+    hub.push_dataset(leaking, "demo/names", force=True)
+    card = HfApi(endpoint=endpoint).hf_hub_download("demo/names", "README.md", repo_type="dataset")
+    text = Path(card).read_text(encoding="utf-8")
+    assert "Does NOT pass" in text
+    assert "leak.own-name" in text
+    assert not read_json(leaking / VALIDATION)["ok"]
 
 
 def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpoint, adapter, dataset):
@@ -104,7 +137,7 @@ def test_a_base_that_is_not_on_the_hub_is_named(endpoint, adapter):
 
 def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, tmp_path):
     hub.push_tiny_base()
-    other = write_dataset(tmp_path / "other", splits=("train",)).path
+    other = build_dataset(tmp_path / "other", from_table(table(tmp_path, creatures(8))), 7, "test").path
     write_manifest(other, "dataset", {"sources": []})
     hub.push_dataset(other, "demo/other")
     with pytest.raises(InputError, match="is not the one that this adapter was trained on"):
@@ -173,7 +206,7 @@ def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
     hub.publish(adapter, REPO)
     verification = verify.verify(REPO)
     assert verification.ok, verification.differences
-    assert verification.samples == 6
+    assert verification.samples == len(read_jsonl(adapter / "samples.jsonl"))
     line, *rest = (adapter / "samples.jsonl").read_text().split("\n")
     sample = json.loads(line) | {"greedy": "Nobody said this"}
     (adapter / "samples.jsonl").write_text("\n".join([json.dumps(sample), *rest]))
@@ -203,7 +236,7 @@ def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endp
 
 def test_the_source_hub_asks_the_chosen_hub(endpoint):
     with pytest.raises(HubError, match=f"demo/nothing does not exist on {endpoint}"):
-        read_records(DatasetSettings(source="hub", location="demo/nothing"))
+        read_records(DatasetSettings(sources=[SourceSettings(name="hub", location="demo/nothing")]))
 
 
 def test_a_repository_that_does_not_exist_is_named(endpoint):

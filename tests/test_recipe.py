@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.recipe import load_recipe, recipe_names
+from toolkit.recipe import SourceSettings, gather_sources, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -20,7 +20,7 @@ def test_the_seed_recipe_carries_the_seeds_settings():
     assert (training.micro_batch_size, training.batch_size, training.max_length) == (1, 4, 512)
     assert (training.optimizer, training.warmup_steps, training.quantization) == ("paged_adamw_8bit", 0, "nf4")
     assert (recipe.decoding.temperature, recipe.decoding.top_k, recipe.decoding.top_p) == (0.2, 50, 0.95)
-    assert recipe.dataset.location == "jugg1024/pokemon-gpt4o-captions"
+    assert recipe.dataset.sources[0].location == "jugg1024/pokemon-gpt4o-captions"
 
 
 def test_an_override_wins_and_none_leaves_the_recipe_alone():
@@ -75,7 +75,7 @@ def test_the_settings_of_a_manifest_are_a_recipe_again():
 def test_a_value_in_the_place_of_a_table_is_named_whatever_the_options_are(settings, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(f'name = "mine"\nbase = "a/b"\ndataset = "corpus"\n{settings}')
-    for overrides in ({}, {"training.max_steps": 3}, {"training.epochs": 1.0, "dataset.source": "table"}):
+    for overrides in ({}, {"training.max_steps": 3}, {"training.epochs": 1.0, "dataset.sources": [{"name": "table"}]}):
         with pytest.raises(InputError) as caught:
             load_recipe(str(file), overrides)
         assert "training: must be a table of settings" in str(caught.value)
@@ -104,4 +104,54 @@ def test_a_toml_file_that_is_nested_too_deeply_is_an_input_error(tmp_path):
     file = tmp_path / "deep.toml"
     file.write_text("x = " + "[" * 5000 + "]" * 5000)
     with pytest.raises(InputError, match="is not TOML"):
+        load_recipe(str(file))
+
+
+TABLE = ("name", "table")
+POKEAPI = ("name", "pokeapi")
+CORPUS = ("name", "corpus")
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ([TABLE, ("location", "a.csv")], [{"name": "table", "location": "a.csv"}]),
+        ([("location", "a.csv"), TABLE], [{"name": "table", "location": "a.csv"}]),
+        (
+            [TABLE, ("location", "a.csv"), TABLE, ("location", "b.csv"), ("name_column", "n")],
+            [{"name": "table", "location": "a.csv"}, {"name": "table", "location": "b.csv", "name_column": "n"}],
+        ),
+        ([POKEAPI, CORPUS, ("location", "csv")], [{"name": "pokeapi", "location": "csv"}, {"name": "corpus"}]),
+        ([("location", "csv"), CORPUS, POKEAPI], [{"name": "corpus"}, {"name": "pokeapi", "location": "csv"}]),
+        ([CORPUS, ("location", "csv")], [{"name": "corpus", "location": "csv"}]),
+    ],
+)
+def test_an_option_belongs_to_the_source_before_it_that_can_take_it(given, sources):
+    assert gather_sources(given, [SourceSettings()]) == sources
+
+
+def test_options_alone_change_the_source_of_the_recipe():
+    recipe = [SourceSettings(name="hub", location="owner/name")]
+    expected = [{"name": "hub", "location": "owner/name", "revision": "v1"}]
+    assert gather_sources([("revision", "v1")], recipe) == expected
+
+
+def test_an_option_for_one_of_several_sources_of_a_recipe_is_refused():
+    with pytest.raises(InputError, match="not clear whose option --revision is"):
+        gather_sources([("revision", "v1")], [SourceSettings(name="hub"), SourceSettings(name="pokeapi")])
+
+
+def test_a_source_that_gets_an_option_twice_is_refused():
+    with pytest.raises(InputError, match="--from is given twice for the source table"):
+        gather_sources([TABLE, ("location", "a.csv"), ("location", "b.csv")], [SourceSettings()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "near"),
+    [("[dataset]\nsource = 'hub'\n", "dataset.sources"), ("[[dataset.sources]]\nlocatoin = 'x'\n", "sources.location")],
+)
+def test_a_misspelt_key_of_a_source_is_corrected(settings, near, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\nbase = "a/b"\n{settings}[training]\nmax_steps = 1\n')
+    with pytest.raises(InputError, match=f"did you mean .*{near}"):
         load_recipe(str(file))

@@ -318,7 +318,7 @@ def test_a_gradient_that_overflowed_leaves_the_log_readable():
 
 
 def test_where_the_descriptions_came_from_stays_out_of_the_adapter(tmp_path, dataset, use_small_base):
-    settings = recipe(use_small_base, dataset__location="/home/alice/private.csv")
+    settings = recipe(use_small_base, dataset__sources=[{"name": "table", "location": "/home/alice/private.csv"}])
     train.train(dataset, tmp_path / "adapter", settings)
     assert "alice" not in (tmp_path / "adapter" / "manifest.json").read_text()
 

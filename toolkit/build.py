@@ -6,20 +6,22 @@ import hashlib
 import time
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.checks import check_folder
 from toolkit.dataset_card import render_dataset_card
 from toolkit.dataset_files import write_rejected, write_split
 from toolkit.drafts import DROPPED, Draft, Progress, Work, drop_repeated, mask_names, read_drafts
 from toolkit.duplicates import cluster_texts, normal_text
 from toolkit.errors import InputError
-from toolkit.folder import atomic_folder, write_manifest
+from toolkit.folder import VALIDATION, atomic_folder, write_json, write_manifest
 from toolkit.recipe import DatasetSettings
 from toolkit.rows import SPLITS
 from toolkit.sources import SourceFacts, read_records
-from toolkit.splits import Shares, deal_splits
+from toolkit.splits import Shares, deal_splits, join_clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,11 @@ class BuildResult:
         path: The dataset folder.
         rows: Rows of each split; a split without rows is not there.
         dropped: Records by reason (`DROPPED`), most frequent first.
-        read: Records that the source yielded.
+        read: Records that the sources yielded.
         creatures: Creatures with at least one row.
         families: Families with at least one row.
+        validation: What the validator found in it, as `validation.json` says it.
+        notes: What the sources have to say of how they were read.
         seconds: Wall time.
     """
 
@@ -42,15 +46,17 @@ class BuildResult:
     read: int
     creatures: int
     families: int
+    validation: dict[str, Any]
+    notes: tuple[str, ...]
     seconds: float
 
 
 def build_dataset(
     out: Path, settings: DatasetSettings, seed: int, recipe_name: str, progress: Progress | None = None
 ) -> BuildResult:
-    """Build a dataset folder: Parquet files by split, `rejected.parquet`, the card and the manifest.
+    """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 
-    The same source, settings and seed give the same bytes, but for the times in `manifest.json`.
+    The same sources, settings and seed give the same bytes, but for the times in `manifest.json`.
 
     Args:
         out: Folder to write; replaced as a whole at the end.
@@ -58,43 +64,56 @@ def build_dataset(
         recipe_name: For the manifest.
 
     Raises:
-        InputError: The source or `out` can not be used, or nothing is left after dropping.
-        EnvironmentLacks, HubError: The source can not be fetched.
+        InputError: A source or `out` can not be used, or nothing is left after dropping.
+        EnvironmentLacks, HubError: A source can not be fetched.
     """
     started = time.perf_counter()
     report = progress or (lambda *_: None)
     with atomic_folder(out, "dataset") as folder:
-        records, source = read_records(settings)
-        work = read_drafts(records, settings, report)
+        sources = read_records(settings)
+        work = read_drafts(sources, settings, report)
         mask_names(work, settings, report)
         drop_repeated(work, settings)
         rows = _rows_by_split(work, settings, seed, report)
-        dropped = dict(Counter(draft.reason for draft in work.drafts if draft.reason).most_common())
-        if "train" not in rows:
-            counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in dropped.items())
-            raise InputError(
-                f"None of the {len(work.drafts)} descriptions of {source.location} is left to train on"
-                + (f": {counted}." if counted else "."),
-                "Check the columns, --description-language, --answer and the length limits.",
-            )
-        result = BuildResult(
-            path=out,
-            rows={split: len(drafts) for split, drafts in rows.items()},
-            dropped=dropped,
-            read=len(work.drafts),
-            creatures=len({draft.creature.key for drafts in rows.values() for draft in drafts}),
-            families=len({draft.creature.family for drafts in rows.values() for draft in drafts}),
-            seconds=0.0,
-        )
+        _refuse_nothing(rows, work, [facts for facts, _ in sources])
         for split, drafts in rows.items():
-            report("writing", 0, None)
-            write_split(folder, split, drafts, settings.answer)
+            write_split(folder, split, drafts, settings)
         write_rejected(folder, [draft for draft in work.drafts if draft.reason])
-        facts = _facts(result, settings, source, seed, recipe_name, work)
+        facts = _facts(rows, work, settings, [facts for facts, _ in sources], seed, recipe_name)
+        # A million drafts are a gigabyte, which the validation needs.
+        del work, rows, drafts
+        validation = check_folder(folder, progress=progress).to_json()
+        write_json(folder / VALIDATION, validation)
         render_dataset_card(folder, facts)
         seconds = time.perf_counter() - started
         write_manifest(folder, "dataset", {**facts, "seconds": round(seconds, 3)})
-    return BuildResult(**{**{name: getattr(result, name) for name in result.__slots__}, "seconds": seconds})
+    return BuildResult(
+        path=out,
+        rows=facts["splits"],
+        dropped={reason: entry["rows"] for reason, entry in facts["dropped"].items()},
+        read=facts["read"],
+        creatures=facts["creatures"],
+        families=facts["families"],
+        validation=validation,
+        notes=tuple(note for source in facts["sources"] for note in source["notes"]),
+        seconds=seconds,
+    )
+
+
+def _refuse_nothing(rows: Mapping[str, list[Draft]], work: Work, sources: Sequence[SourceFacts]) -> None:
+    if "train" in rows:
+        return
+    counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(work).items())
+    where = " and ".join(source.location for source in sources)
+    raise InputError(
+        f"None of the {len(work.drafts)} descriptions of {where} is left to train on"
+        + (f": {counted}." if counted else "."),
+        "Check the columns, --description-language, --answer and the length limits.",
+    )
+
+
+def _dropped(work: Work) -> dict[str, int]:
+    return dict(Counter(draft.reason for draft in work.drafts if draft.reason).most_common())
 
 
 def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Progress) -> dict[str, list[Draft]]:
@@ -104,8 +123,10 @@ def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Pro
         draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
     kept.sort(key=lambda draft: draft.id)
     report("comparing", 0, len(kept))
-    clusters = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
+    near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
+    clusters = join_clusters(near, [draft.parallel for draft in kept], work.same_parallel)
     report("comparing", len(kept), len(kept))
+    work.near_duplicates = _count_shared(near)
     dealt = deal_splits(
         [draft.creature.key for draft in kept],
         [draft.creature.family for draft in kept],
@@ -119,28 +140,52 @@ def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Pro
     return {split: drafts for split, drafts in rows.items() if drafts}
 
 
+def _count_shared(clusters: list[int]) -> dict[str, int]:
+    """How many texts have a near-duplicate, and how many clusters they make."""
+    sizes = [size for size in Counter(clusters).values() if size > 1]
+    return {"rows": sum(sizes), "clusters": len(sizes)}
+
+
 def _facts(
-    result: BuildResult, settings: DatasetSettings, source: SourceFacts, seed: int, recipe_name: str, work: Work
+    rows: Mapping[str, list[Draft]],
+    work: Work,
+    settings: DatasetSettings,
+    sources: Sequence[SourceFacts],
+    seed: int,
+    recipe_name: str,
 ) -> dict[str, Any]:
     """What the manifest and the card say; no time and no path of this machine."""
     kept = work.kept()
     licenses = sorted({draft.license for draft in kept})
+    from_source = Counter(draft.origin for draft in kept)
     return {
         "recipe": recipe_name,
-        "settings": {**settings.model_dump(mode="json"), "location": source.location if settings.location else None},
+        "settings": _public_settings(settings, sources),
         "seed": seed,
-        "sources": [{name: getattr(source, name) for name in source.__slots__}],
+        "sources": [{**asdict(source), "rows": from_source[origin]} for origin, source in enumerate(sources)],
         "license": licenses[0] if len(licenses) == 1 else "other",
-        "pokemon": _about_pokemon(source, kept),
-        "read": result.read,
-        "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in result.dropped.items()},
-        "splits": result.rows,
-        "creatures": result.creatures,
-        "families": result.families,
+        "pokemon": _about_pokemon(sources, kept),
+        "read": len(work.drafts),
+        "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(work).items()},
+        "near_duplicates": work.near_duplicates,
+        "splits": {split: len(drafts) for split, drafts in rows.items()},
+        "creatures": len({draft.creature.key for draft in kept}),
+        "families": len({draft.creature.family for draft in kept}),
     }
 
 
-def _about_pokemon(source: SourceFacts, kept: list[Draft]) -> bool:
-    """Whether the names are trademarks that the card must tell of: by their keys, or by what the source is called."""
-    named = normal_text(unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode())
-    return "pokemon" in named or any(draft.creature.key.startswith("pokemon/") for draft in kept)
+def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) -> dict[str, Any]:
+    """The settings with locations as they may be published."""
+    public = settings.model_dump(mode="json")
+    public |= {"other_mask": settings.mask_of_others("en"), "korean_other_mask": settings.mask_of_others("ko")}
+    for source, facts in zip(public["sources"], sources, strict=True):
+        source["location"] = facts.location if source["location"] else None
+    return public
+
+
+def _about_pokemon(sources: Sequence[SourceFacts], kept: list[Draft]) -> bool:
+    """Whether the names are trademarks that the card must tell of: by their keys, or by what a source is called."""
+    plain = (unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode() for source in sources)
+    return any("pokemon" in normal_text(location) for location in plain) or any(
+        draft.creature.key.startswith("pokemon/") for draft in kept
+    )

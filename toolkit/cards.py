@@ -106,6 +106,7 @@ def _facts(
         "toolkit": manifest.get("toolkit") or __version__,
         "pokemon": is_pokemon(manifest),
         "request": fence(manifest["request"], "text") if manifest.get("request") else None,
+        "request_variants": manifest.get("request_variants") or 1,
         "install": _install(manifest),
         "snippet": fence(usage_snippet(manifest, samples, tokens, repo_id), "python"),
         "reproduce": fence(_commands(manifest, repo_id), "bash"),
@@ -136,6 +137,7 @@ def usage_snippet(
         "quantised": quantised,
         "description": python_literal(samples[0]["description"] if samples else EXAMPLE),
         "request": python_literal(manifest["request"]) if manifest.get("request") else None,
+        "system": python_literal(manifest["system"]) if manifest.get("system") else None,
         "decoding": manifest["recipe"]["decoding"],
         "stops": ", ".join(python_literal(token) for token in tokens),
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import TemplateError
@@ -35,9 +36,28 @@ class Example:
         return self.input_ids[self.answer_start :]
 
 
-def naming_messages(description: str, request: str = REQUEST) -> list[dict[str, str]]:
-    """The conversation that asks for a name: one user turn, the request, a blank line, the description."""
-    return [{"role": "user", "content": f"{request}\n\n{description}"}]
+def naming_messages(description: str, request: str = REQUEST, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation that asks for a name: one user turn, the request, a blank line, the description.
+
+    A system turn comes before it when there is one.
+    """
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, {"role": "user", "content": f"{request}\n\n{description}"}]
+
+
+def request_variants(count: int) -> list[str]:
+    """The request and its Korean paraphrases, `count` of them in all.
+
+    Raises:
+        InputError: There are not so many.
+    """
+    listed = [REQUEST, *(files("toolkit") / "requests.txt").read_text(encoding="utf-8").split("\n")]
+    requests = [request for request in listed if request]
+    if count > len(requests):
+        raise InputError(
+            f"There are {len(requests)} variants of the request, not {count}.", "Ask for fewer with --request-variants."
+        )
+    return requests[:count]
 
 
 def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:

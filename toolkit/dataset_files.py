@@ -5,19 +5,20 @@ Knows nothing of how a split was dealt, or why a draft was dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.chat import naming_messages
+from toolkit.chat import naming_messages, request_variants
 from toolkit.drafts import Draft
+from toolkit.recipe import DatasetSettings
 from toolkit.rows import REJECTED
 
 ROW_GROUP = 10_000
 
 
-def write_split(folder: Path, split: str, drafts: list[Draft], form: str) -> None:
-    """Write the rows of a split. `form` is the answer's: `en`, `ko` or `both`."""
+def write_split(folder: Path, split: str, drafts: list[Draft], settings: DatasetSettings) -> None:
+    """Write the rows of a split, as the conversations that the settings ask for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -29,17 +30,23 @@ def write_split(folder: Path, split: str, drafts: list[Draft], form: str) -> Non
     )
     path = folder / "data" / f"{split}-00000-of-00001.parquet"
     path.parent.mkdir(exist_ok=True)
+    requests = [settings.request] if settings.request else request_variants(settings.request_variants)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in _batches(drafts):
-            writer.write_table(pa.Table.from_pylist([_row(draft, form) for draft in batch], schema))
+            writer.write_table(pa.Table.from_pylist([_row(draft, settings, requests) for draft in batch], schema))
 
 
-def _row(draft: Draft, form: str) -> dict[str, Any]:
+def _row(draft: Draft, settings: DatasetSettings, requests: Sequence[str]) -> dict[str, Any]:
     creature = draft.creature
-    answer = creature.answer(form)
+    answer = creature.answer(settings.answer)
+    # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
+    request = requests[int(draft.id, 16) % len(requests)]
     return {
         "id": draft.id,
-        "messages": [*naming_messages(draft.text), {"role": "assistant", "content": answer}],
+        "messages": [
+            *naming_messages(draft.text, request, settings.system),
+            {"role": "assistant", "content": answer},
+        ],
         "answer": answer,
         "description": draft.text,
         "creature": creature.key,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from toolkit.creatures import Creature, unite
 from toolkit.duplicates import normal_text
 from toolkit.grammar import Masks
 from toolkit.masking import Masker, own_names_in
 from toolkit.recipe import DatasetSettings
 from toolkit.record import Record
-from toolkit.sources.facts import wanted_languages
+from toolkit.sources.facts import SourceFacts, wanted_languages
 from toolkit.text import CONTROL_TOKEN, clean_text, fits_language
 
 Progress = Callable[[str, int, int | None], None]
@@ -40,31 +43,18 @@ DROPPED = {
 
 
 @dataclass(slots=True)
-class Creature:
-    """A creature as its first record tells it; later ones may add names."""
-
-    key: str
-    family: str
-    names: dict[str, str]
-
-    def answer(self, form: str) -> str | None:
-        """The name to answer with, None when it lacks a language."""
-        english, korean = self.names.get("en"), self.names.get("ko")
-        if form == "both":
-            return f"{korean} ({english})" if english and korean else None
-        return english if form == "en" else korean
-
-
-@dataclass(slots=True)
 class Draft:
-    """A record on its way: `reason` says why it was dropped, empty while it is kept."""
+    """A record on its way: `reason` says why it was dropped, empty while it is kept. `origin` is the place of its source
+    among those that are read."""
 
     creature: Creature
     text: str
     language: str
+    origin: int
     source: str
     source_ref: str
     license: str
+    parallel: str
     attributes: str
     reason: str = ""
     id: str = ""
@@ -76,42 +66,63 @@ class Work:
 
     drafts: list[Draft] = field(default_factory=list)
     creatures: dict[str, Creature] = field(default_factory=dict)
+    # Pairs of `parallel` whose texts are the same, of which only one is kept.
+    same_parallel: list[tuple[str, str]] = field(default_factory=list)
+    near_duplicates: dict[str, int] = field(default_factory=dict)
 
     def kept(self) -> list[Draft]:
         """Drafts that nothing has dropped so far."""
         return [draft for draft in self.drafts if not draft.reason]
 
 
-def read_drafts(records: Iterable[Record], settings: DatasetSettings, report: Progress) -> Work:
+def read_drafts(
+    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, report: Progress
+) -> Work:
     """Clean every record and drop what can not be used as it came; creatures are gathered on the way."""
     work = Work()
-    languages = wanted_languages(settings)
-    for number, record in enumerate(records, 1):
-        creature = _known(work, record)
-        text = clean_text(record.description)
-        work.drafts.append(
-            Draft(
-                creature=creature,
-                text=text,
-                language=record.language,
-                source=record.source,
-                source_ref=record.source_ref,
-                license=record.license,
-                attributes=json.dumps(dict(record.attributes), ensure_ascii=False, sort_keys=True),
-                reason=_unusable(text, record.language, languages, creature, settings),
+    for origin, (_, records) in enumerate(sources):
+        for record in records:
+            work.drafts.append(
+                Draft(
+                    creature=_known(work, record, origin),
+                    text=clean_text(record.description),
+                    language=sys.intern(record.language),
+                    origin=origin,
+                    source=record.source,
+                    source_ref=record.source_ref,
+                    license=sys.intern(record.license),
+                    parallel=record.parallel,
+                    attributes=_attributes(record.attributes),
+                )
             )
-        )
-        if number % REPORT_EVERY == 0:
-            report("reading", number, None)
+            if len(work.drafts) % REPORT_EVERY == 0:
+                report("reading", len(work.drafts), None)
     report("reading", len(work.drafts), len(work.drafts))
+    if len(sources) > 1:
+        _unite_creatures(work)
+    languages = wanted_languages(settings)
+    for draft in work.drafts:
+        draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
     return work
 
 
-def _known(work: Work, record: Record) -> Creature:
+def _unite_creatures(work: Work) -> None:
+    stands_for = unite(list(work.creatures.values()))
+    for draft in work.drafts:
+        draft.creature = stands_for[draft.creature.key]
+    work.creatures = {creature.key: creature for creature in stands_for.values()}
+
+
+def _attributes(attributes: Mapping[str, object]) -> str:
+    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else "{}"
+
+
+def _known(work: Work, record: Record, origin: int) -> Creature:
     creature = work.creatures.get(record.key)
     if creature is None:
         names = {language: cleaned for language, name in record.names.items() if (cleaned := clean_text(name))}
-        creature = work.creatures[record.key] = Creature(record.key, clean_text(record.family), names)
+        creature = Creature(record.key, clean_text(record.family), names, origin)
+        work.creatures[record.key] = creature
     elif not record.names.keys() <= creature.names.keys():
         for language, name in record.names.items():
             if language not in creature.names and (cleaned := clean_text(name)):
@@ -141,8 +152,8 @@ def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
     """Mask names in every kept draft, then apply the limits on length."""
     names = {creature.key: creature.names for creature in work.creatures.values()}
     masks = {
-        "en": Masks(settings.mask, settings.other_mask),
-        "ko": Masks(settings.korean_mask, settings.korean_other_mask),
+        "en": Masks(settings.mask, settings.mask_of_others("en")),
+        "ko": Masks(settings.korean_mask, settings.mask_of_others("ko")),
     }
     kept = work.kept()
     masker = Masker(names, masks, _ordinary_words(kept, Masker(names, masks)))
@@ -172,16 +183,27 @@ def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:
 
 def drop_repeated(work: Work, settings: DatasetSettings) -> None:
     """Drop a text that its creature has already, and all copies of one that asks for different answers."""
-    seen: set[tuple[str, str]] = set()
-    answers: dict[str, str | None] = {}
-    for draft in work.kept():
-        text, answer = normal_text(draft.text), draft.creature.answer(settings.answer)
-        if (draft.creature.key, text) in seen:
+    # Digests, since a million texts are a quarter of a gigabyte.
+    seen: dict[bytes, str] = {}
+    answers: dict[bytes, str | None] = {}
+    texts: dict[int, bytes] = {}
+    kept = work.kept()
+    for place, draft in enumerate(kept):
+        text, answer = _digest(normal_text(draft.text)), draft.creature.answer(settings.answer)
+        of_creature = _digest(draft.creature.key) + text
+        if of_creature in seen:
             draft.reason = "duplicate"
+            if draft.parallel:
+                work.same_parallel.append((seen[of_creature], draft.parallel))
             continue
-        seen.add((draft.creature.key, text))
+        seen[of_creature] = draft.parallel
+        texts[place] = text
         if answers.setdefault(text, answer) != answer:
             answers[text] = None
-    for draft in work.kept():
-        if answers[normal_text(draft.text)] is None:
-            draft.reason = "ambiguous"
+    for place, text in texts.items():
+        if answers[text] is None:
+            kept[place].reason = "ambiguous"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=12).digest()

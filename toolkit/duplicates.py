@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from rensa import RMinHash
 BANDS, BAND_ROWS = 32, 4
 PERMUTATIONS = BANDS * BAND_ROWS
 SEED = 1
-CHUNK = 20_000
+CHUNK = 5_000
+# Of 64-bit hashes: odd, and near 2**64 divided by the golden ratio (Knuth 1973).
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Within a band, each text is compared with this many neighbours; nearly all buckets are smaller.
 NEIGHBOURS = 8
 # The estimate of similarity from 128 permutations has a standard deviation of 0.04.
@@ -21,7 +24,7 @@ MARGIN = 0.12
 
 RUN = 5
 
-Tokens = Callable[[str], set[str]]
+Digests = NDArray[np.uint32]
 
 _WORD = re.compile(r"\w+")
 
@@ -46,8 +49,8 @@ def cluster_texts(texts: Sequence[str], threshold: float) -> list[int]:
     distinct = sorted(set(normal))
     place = {text: index for index, text in enumerate(distinct)}
     root = list(range(len(distinct)))
-    for tokens in (_words, _runs):
-        for a, b in _candidates(distinct, tokens, threshold):
+    for digest in (_digest_words, _digest_runs):
+        for a, b in _candidates(_digests(distinct, digest), threshold):
             one, other = find_root(root, a), find_root(root, b)
             if one != other and _similarity(distinct[a], distinct[b]) >= threshold:
                 root[max(one, other)] = min(one, other)
@@ -80,14 +83,11 @@ def _jaccard(a: set[str], b: set[str]) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def _candidates(distinct: list[str], tokens: Tokens, threshold: float) -> Iterator[tuple[int, int]]:
+def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs that share a band and whose estimated similarity is near or above the threshold; some more than once."""
-    if len(distinct) < 2:
-        return
-    digests = _digests(distinct, tokens)
     for band in range(BANDS):
         rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
-        keys = rows[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ rows[:, 1]
+        keys = rows[:, 0] * MULTIPLIER ^ rows[:, 1]
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         for step in range(1, NEIGHBOURS + 1):
@@ -98,7 +98,7 @@ def _candidates(distinct: list[str], tokens: Tokens, threshold: float) -> Iterat
 
 
 def _alike(
-    digests: NDArray[np.uint32], left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
+    digests: Digests, left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
 ) -> Iterator[tuple[int, int]]:
     for start in range(0, len(left), CHUNK):
         a, b = left[start : start + CHUNK], right[start : start + CHUNK]
@@ -106,11 +106,34 @@ def _alike(
         yield from zip(a[near].tolist(), b[near].tolist(), strict=True)
 
 
-def _digests(distinct: list[str], tokens: Tokens) -> NDArray[np.uint32]:
+def _digests(distinct: list[str], digest: Callable[[list[str]], Any]) -> Digests:
+    """MinHash digests, `[texts, permutations]`."""
     digests = np.empty((len(distinct), PERMUTATIONS), dtype=np.uint32)
     for start in range(0, len(distinct), CHUNK):
-        chunk = [list(tokens(text)) for text in distinct[start : start + CHUNK]]
-        digests[start : start + len(chunk)] = RMinHash.digest_matrix_from_token_sets(
-            chunk, PERMUTATIONS, SEED
-        ).to_rows()
+        chunk = distinct[start : start + CHUNK]
+        digests[start : start + len(chunk)] = digest(chunk).to_rows()
     return digests
+
+
+def _digest_words(texts: list[str]) -> Any:
+    words = [text.split(" ") for text in texts]
+    return RMinHash.digest_matrix_from_token_sets(words, PERMUTATIONS, SEED)
+
+
+def _digest_runs(texts: list[str]) -> Any:
+    """Of the runs of letters, hashed here for all texts at once: as tokens they would be most of the time."""
+    padded = [text.ljust(RUN, "\0") for text in texts]
+    letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    lengths = np.fromiter(map(len, padded), dtype=np.uint64, count=len(padded))
+    hashes = np.zeros(len(letters) - RUN + 1, dtype=np.uint64)
+    for place in range(RUN):
+        hashes = (hashes ^ letters[place : place + len(hashes)]) * MULTIPLIER
+        hashes ^= hashes >> np.uint64(29)
+    ends = np.cumsum(lengths)
+    inside = np.ones(len(letters), dtype=bool)
+    # A run that begins among a text's last letters would go on into the next text.
+    for place in range(1, RUN):
+        inside[ends.astype(np.intp) - place] = False
+    offsets = np.concatenate(([0], np.cumsum(lengths - np.uint64(RUN - 1)))).astype(np.uint64)
+    kept = hashes[inside[: len(hashes)]]
+    return RMinHash.digest_matrix_from_flat_token_hashes(kept, offsets, PERMUTATIONS, SEED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,12 +48,24 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
     os.environ["HF_ENDPOINT"] = chosen
     if chosen != DEFAULT_ENDPOINT:
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", chosen.split("://", 1)[1].rpartition("@")[2])
-        cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pkt" / "hubs" / slug
+        cache = cache or (cache_home() or Path(tempfile.gettempdir()) / "pkt") / "hubs" / slug
         os.environ.setdefault("HF_HUB_CACHE", str(cache / "hub"))
         os.environ.setdefault("HF_DATASETS_CACHE", str(cache / "datasets"))
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     if token_file is not None:
         os.environ["HF_TOKEN"] = _read_token(token_file)
+
+
+def cache_home() -> Path | None:
+    """Where the toolkit caches: `PKT_CACHE`, or `pkt` in the user's cache folder; None for a user without a home."""
+    if own := os.environ.get("PKT_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # By the XDG specification a relative path counts as none.
+        return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "pkt"
+    except RuntimeError:
+        return None
 
 
 def _is_url(text: str) -> bool:

@@ -19,6 +19,8 @@ from toolkit import __version__
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 
 MANIFEST = "manifest.json"
+# A report about a dataset, which may be made again at any time.
+VALIDATION = "validation.json"
 LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 
 
@@ -139,8 +141,9 @@ def sha256_file(path: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Relative POSIX path to SHA-256 of every file below `folder`, except its manifest, sorted by path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    """Relative POSIX path to SHA-256 of every file below `folder`, sorted by path, except what tells of the others."""
+    told = (folder / MANIFEST, folder / VALIDATION)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in told)
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 

@@ -47,6 +47,11 @@ _NOT_SUBJECT = re.compile(
     r"should|must|may|might|make|makes|made|let|lets|help|helps|see|sees|seen|watch|watches|hear|hears)\s$",
     re.IGNORECASE,
 )
+# After these there are several of the creature (`swarms of Cutiefly`).
+_GROUP_OF = re.compile(
+    r"\b(?:swarms?|schools?|packs?|groups?|hordes?|flocks?|herds?|crowds?|lots|pairs?|colon(?:y|ies)) of\s$",
+    re.IGNORECASE,
+)
 _DETERMINERS = ("this ", "another ", "the ", "a ", "an ")
 _PLURALS = {"this ": "these ", "another ": "other ", "a ": "", "an ": ""}
 
@@ -64,9 +69,12 @@ def mask_english(text: str, place: int, start: int, end: int, mask: str, plural:
     article = _ARTICLE.search(before)
     if article and text[end : end + 1] == "-" and text[end + 1 : end + 2].isalpha():
         return text[place : start - len(article[0])], _with_article(article[1], _noun(mask)), rest
+    many = plural or _GROUP_OF.search(before) or (_PLURAL_VERB.match(text, end) and not _NOT_SUBJECT.search(before))
     if article:
-        return text[place : start - len(article[0])], _capital(mask, article[1][0].isupper()) + ending, rest
-    if plural or (_PLURAL_VERB.match(text, end) and not _NOT_SUBJECT.search(before)):
+        many = many and article[1].lower() == "the"
+        mask = _capital(_plural(mask) if many else mask, article[1][0].isupper())
+        return text[place : start - len(article[0])], mask + ending, rest
+    if many:
         mask = _plural(mask)
     first = bool(_SENTENCE_START.search(text[max(0, start - 80) : start]))
     return text[place:start], _capital(mask, first) + ending, rest

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import cards, tiny
+from toolkit import cards, dataset_card, tiny
+from toolkit.checks import check_folder
 from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
 from toolkit.errors import HubError, InputError
 from toolkit.folder import (
     MANIFEST,
+    VALIDATION,
     atomic_folder,
     is_manifest,
     manifest_facts,
+    read_json,
     read_manifest,
     sha256_file,
     write_json,
@@ -43,7 +46,7 @@ ADAPTER_FILES = (
     MANIFEST,
 )
 # The splits lie in `data/` or, in other layouts, beside the card, as what a build dropped does.
-DATASET_FILES = ("README.md", "data/*.parquet", "*.parquet", MANIFEST)
+DATASET_FILES = ("README.md", "figures/*.png", "data/*.parquet", "*.parquet", VALIDATION, MANIFEST)
 BASE_FILES = ("*.safetensors", "*.json", "chat_template.jinja", "README.md")
 
 
@@ -57,16 +60,40 @@ class Published:
     changed: bool
 
 
-def push_dataset(folder: Path, repo_id: str, *, private: bool = False) -> Published:
+def push_dataset(folder: Path, repo_id: str, *, private: bool = False, force: bool = False) -> Published:
     """Upload a dataset folder in one commit; nothing is uploaded when the repository already holds the same files.
 
+    Args:
+        force: Upload it although it fails validation, with a card that says so.
+
     Raises:
-        InputError: Not a dataset folder, or not a Hub id.
+        InputError: Not a dataset folder, one that fails validation, or not a Hub id.
         HubError: The repository holds somebody else's files, or the Hub refused or can not be reached.
         EnvironmentLacks: The Hub wants a token.
     """
-    read_manifest(folder, "dataset")
+    manifest = read_manifest(folder, "dataset")
+    report = check_folder(folder)
+    if not report.ok and not force:
+        codes = ", ".join(finding.code for finding in report.findings if finding.severity == "error")
+        raise InputError(
+            f"{folder} does not pass validation ({codes}).",
+            f"Look at it with `pkt validate {folder}`, or push it as it is with --force.",
+        )
+    _state_validation(folder, manifest, report.to_json())
     return _upload(folder, repo_id, "dataset", DATASET_FILES, f"Dataset from pkt: {folder.absolute().name}", private)
+
+
+def _state_validation(folder: Path, manifest: dict[str, Any], report: dict[str, Any]) -> None:
+    """Make the folder and its card say what the validator finds now, where they say something else."""
+    stated = folder / VALIDATION
+    if stated.is_file() and read_json(stated) == report:
+        return
+    with atomic_folder(folder, "dataset") as fresh:
+        shutil.copytree(folder, fresh, dirs_exist_ok=True)
+        write_json(fresh / VALIDATION, report)
+        facts = manifest_facts(manifest)
+        dataset_card.render_dataset_card(fresh, facts)
+        write_manifest(fresh, "dataset", facts)
 
 
 def push_tiny_base() -> Published:

@@ -58,4 +58,4 @@ def _conversation(adapter: Path, description: str) -> tuple[dict[str, Any], list
     if not text:
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
     manifest = read_manifest(adapter, "adapter")
-    return manifest, chat.naming_messages(text, manifest.get("request") or chat.REQUEST)
+    return manifest, chat.naming_messages(text, manifest.get("request") or chat.REQUEST, manifest.get("system"))

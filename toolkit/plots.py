@@ -1,31 +1,15 @@
-"""Figures of a run, from its own files: the loss, and the accuracy beside what it has to beat. Knows nothing of cards.
-
-Same input, same bytes: no global state of matplotlib, no user's style, no version or time in the file.
-"""
+"""Figures of a run, from its own files: loss, and accuracy beside what it has to beat. Knows nothing of cards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.drawing import BLUE, FAINT, GREY, INK, ORANGE, new_figure, save
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's colours, told apart with every kind of colour vision.
-BLUE, ORANGE, GREY, INK, FAINT = "#0072B2", "#D55E00", "#9AA5B1", "#24292F", "#D0D7DE"
-# 7 inches at 200 dots an inch: sharp at 700 CSS pixels on dense screens, where 10 points are 14 pixels.
-WIDTH, DPI = 7.0, 200
-STYLE = {
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 
 METHODS = {"adapter": "this adapter", "base": "base alone", "tfidf": "TF-IDF", "chance": "chance"}
 MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
@@ -46,7 +30,7 @@ def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
     training, validation, rate = (_series(log, key) for key in ("loss", "validation_loss", "learning_rate"))
     if not training and not validation:
         return False
-    with _figure(3.6 if rate else 2.9) as figure:
+    with new_figure(3.6 if rate else 2.9) as figure:
         grid = figure.add_gridspec(2 if rate else 1, 1, height_ratios=[4, 1] if rate else [1])
         axes = figure.add_subplot(grid[0])
         _draw_losses(axes, training, validation)
@@ -57,7 +41,7 @@ def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
         axes.set_xlim(0, max(step for step, _ in training + validation + rate) * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("optimiser step")
-        _save(figure, path)
+        save(figure, path)
     return True
 
 
@@ -76,14 +60,14 @@ def accuracy_plot(evaluation: dict[str, Any], path: Path) -> bool:
     panels = [measure for measure in MEASURES if any(measure in methods[name] for name in names)]
     if not panels:
         return False
-    with _figure(0.95 + 0.38 * len(names)) as figure:
+    with new_figure(0.95 + 0.38 * len(names)) as figure:
         for index, measure in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), index + 1)
             _draw_bars(axes, [methods[name].get(measure) for name in names], names)
             axes.set_title(MEASURES[measure], fontsize=10, loc="left")
             if index:
                 axes.tick_params(labelleft=False)
-        _save(figure, path)
+        save(figure, path)
     return True
 
 
@@ -142,22 +126,3 @@ def _draw_bars(axes: Axes, scores: list[dict[str, Any] | None], names: list[str]
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-
-
-@contextmanager
-def _figure(height: float) -> Iterator[Figure]:
-    """A white figure of the card's width in matplotlib's own style, whatever the user's configuration says."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with style.context(["default", STYLE]):
-        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-        yield Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout, facecolor="white")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})

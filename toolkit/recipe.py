@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,30 +23,64 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class SourceSettings(Section):
+    """One source of descriptions, and how to read it. All but `name` is for sources that are read from somewhere."""
+
+    name: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
+    location: str | None = Field(
+        None, description="Folder, URL, file pattern or Hub id (`owner/name:config`) that is read (`--from`)."
+    )
+    revision: str | None = Field(None, description="Revision, for pokeapi and hub.")
+    description_column: str | None = None
+    name_column: str | None = None
+    name_language: Literal["en", "ko"] | None = Field(None, description="Of the names; without it, by their letters.")
+    family_column: str | None = Field(None, description="Column of what related creatures share.")
+    encoding: str | None = Field(None, description="Of a table's text; without it, it is detected.")
+
+
 class DatasetSettings(Section):
     """How descriptions become chat rows and splits."""
 
-    source: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
-    location: str | None = Field(
-        None, description="Folder, URL, file pattern or Hub id that the source reads (`--from`)."
-    )
-    revision: str | None = Field(None, description="Revision of a source that has revisions.")
-    description_column: str | None = None
-    name_column: str | None = None
+    sources: list[SourceSettings] = Field(default_factory=lambda: [SourceSettings()], min_length=1)
     description_language: str = Field(
         "en", description="Languages of the descriptions, comma-separated: en, ko or en,ko."
     )
     answer: Literal["en", "ko", "both"] = "en"
     mask: str = Field("this Pokémon", min_length=1, description="What stands in for the creature's own name.")
-    other_mask: str = Field("another Pokémon", min_length=1, description="What stands in for another creature's name.")
+    other_mask: str | None = Field(
+        None, min_length=1, description="What stands in for another creature's name; by default `mask` with `another`."
+    )
     korean_mask: str = Field("이 포켓몬", min_length=1, description="`mask` in Korean descriptions.")
-    korean_other_mask: str = Field("다른 포켓몬", min_length=1, description="`other_mask` in Korean descriptions.")
+    korean_other_mask: str | None = Field(None, min_length=1, description="`other_mask` in Korean descriptions.")
+    request: str | None = Field(
+        None, min_length=1, description="What the user asks, in place of the toolkit's request."
+    )
+    request_variants: int = Field(
+        1, ge=1, description="Korean paraphrases of the request to draw from; 1 is the one request."
+    )
+    system: str | None = Field(None, min_length=1, description="A system turn before every conversation.")
     min_characters: int = Field(20, ge=1)
     max_characters: int = Field(1200, ge=1)
     validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
     test_size: float = Field(0.15, ge=0, lt=1, description="Share of a known creature's descriptions.")
     unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families that are held out whole.")
     near_duplicate: float = Field(0.7, gt=0, le=1, description="MinHash similarity from which two texts are one.")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> Self:
+        if self.request is not None and self.request_variants > 1:
+            raise ValueError(
+                "request and request_variants are both given, and the variants are of the toolkit's own request"
+            )
+        return self
+
+    def mask_of_others(self, language: str) -> str:
+        """What stands in for other creatures' names in descriptions of a language: `this dog` gives `another dog`."""
+        own, other = (self.korean_mask, self.korean_other_mask) if language == "ko" else (self.mask, self.other_mask)
+        if other is not None:
+            return other
+        first, replacement = ("이 ", "다른 ") if language == "ko" else ("this ", "another ")
+        return f"{replacement}{own.removeprefix(first)}" if own.lower().startswith(first) else own
 
 
 class LoraSettings(Section):
@@ -131,6 +165,54 @@ class Recipe(Section):
     decoding: DecodingSettings = DecodingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     publish: PublishSettings = PublishSettings()
+
+
+def gather_sources(given: Sequence[tuple[str, str]], recipe: Sequence[SourceSettings]) -> list[dict[str, Any]]:
+    """Sources from options in the order in which they were written, as settings.
+
+    Each option belongs to the source before it that can take it (the embedded corpus can not), or else to the first one
+    that can. Without any `name`, the options change the recipe's source.
+
+    Args:
+        given: Keys of `SourceSettings` with their values; `name` begins a source.
+        recipe: The recipe's own sources.
+
+    Raises:
+        InputError: A source gets an option twice, or it is not clear which of the recipe's sources it is for.
+    """
+    names = [value for key, value in given if key == "name"]
+    if not names and len(recipe) > 1:
+        raise InputError(
+            f"The recipe has {len(recipe)} sources, and it is not clear whose option --{_OPTIONS[given[0][0]]} is.",
+            "Give --source before it.",
+        )
+    sources: list[dict[str, Any]] = [{"name": name} for name in names] or [recipe[0].model_dump(exclude_none=True)]
+    seen, named = set(), 0
+    for key, value in given:
+        if key == "name":
+            named += 1
+            continue
+        taking = [index for index, source in enumerate(sources) if source["name"] != "corpus"]
+        owner = max((index for index in taking if index < named), default=taking[0] if taking else 0)
+        if (owner, key) in seen:
+            raise InputError(
+                f"--{_OPTIONS[key]} is given twice for the source {sources[owner]['name']}.",
+                "Write --source again before the second one.",
+            )
+        seen.add((owner, key))
+        sources[owner][key] = value
+    return sources
+
+
+_OPTIONS = {
+    "location": "from",
+    "revision": "revision",
+    "description_column": "description-column",
+    "name_column": "name-column",
+    "name_language": "name-language",
+    "family_column": "family-column",
+    "encoding": "encoding",
+}
 
 
 def recipe_names() -> list[str]:
@@ -221,4 +303,4 @@ def _known_keys() -> list[str]:
             keys += [name, *(f"{name}.{inner}" for inner in kind.model_fields)]
         else:
             keys.append(name)
-    return keys
+    return [*keys, *(f"dataset.sources.{name}" for name in SourceSettings.model_fields)]

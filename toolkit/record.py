@@ -19,6 +19,8 @@ class Record:
         source: Name of the source: `corpus`, `pokeapi`, `hub` or `table`.
         source_ref: Revision and place in the source, enough to find the text again.
         license: SPDX id of the text, or `other`.
+        parallel: What texts of one creature share that say the same in different languages; empty for texts that
+            stand alone.
         attributes: What else the source knows (generation, types, ...); values that JSON can hold.
     """
 
@@ -30,4 +32,5 @@ class Record:
     source: str
     source_ref: str
     license: str
+    parallel: str = ""
     attributes: Mapping[str, object] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, validate, verify, watching
+from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, verify, watching
 from toolkit.endpoint import use_hub
 from toolkit.errors import CheckFailed, InputError
 from toolkit.folder import (
@@ -128,15 +128,14 @@ def _read_steps(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> None:
-    _, facts = sources.read_records(recipe.dataset)
-    read = json_hash([__version__, recipe.dataset.model_dump(), recipe.seed, facts.content_hash])
+    hashes = [facts.content_hash for facts, _ in sources.read_records(recipe.dataset)]
+    read = json_hash([__version__, recipe.dataset.model_dump(), recipe.seed, hashes])
     if state.unchanged("dataset", read, _hash_of_rows(dataset)):
         watchers.step("Dataset", True)
         return
     watchers.step("Dataset", False)
-    build.build_dataset(dataset, recipe.dataset, recipe.seed, recipe.name, watchers.count)
-    report = validate.validate_dataset(dataset)
-    if not report.ok:
+    built = build.build_dataset(dataset, recipe.dataset, recipe.seed, recipe.name, watchers.count)
+    if not built.validation["ok"]:
         raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
     state.done("dataset", read, str(_hash_of_rows(dataset)))
 

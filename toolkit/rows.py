@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,10 +142,25 @@ def _problem(messages: Any) -> str | None:
     return None
 
 
-def shared_request(rows: list[dict[str, Any]]) -> str | None:
-    """The request that all rows share: the first paragraph of their first user turn, or None when they differ."""
-    first = {row["messages"][0]["content"].split("\n\n")[0] for row in rows if row["messages"][0]["role"] == "user"}
-    return first.pop() if len(first) == 1 else None
+def shared_opening(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the conversations of a dataset begin, for whoever asks a model that was trained on it.
+
+    Returns:
+        `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the first
+        user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
+    """
+    systems = Counter(row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else None for row in rows)
+    first = Counter(
+        turn["content"].split("\n\n")[0]
+        for row in rows
+        if (turn := next((turn for turn in row["messages"] if turn["role"] == "user"), None))
+    )
+    shared = len(first) == 1 or 0 < 2 * len(first) <= len(rows)
+    return {
+        "system": next(iter(systems)) if len(systems) == 1 else None,
+        "request": first.most_common(1)[0][0] if shared else None,
+        "request_variants": len(first) if shared else 0,
+    }
 
 
 def count_rows(dataset: LocatedDataset, split: str) -> int:

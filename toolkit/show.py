@@ -142,20 +142,32 @@ def built(result: Any, json_wanted: bool) -> None:
     for reason, count in result.dropped.items():
         say(f"dropped, {reason}: {count:,}")
     say(f"{result.creatures:,} creatures in {result.families:,} families, {duration(result.seconds)}.")
-    say(f"The dataset and its card are in {result.path}. Check it with `pkt validate {result.path}`.")
+    for note in result.notes:
+        say(note)
+    counted = ", ".join(f"{finding['code']} {finding['count']:,}" for finding in result.validation["findings"])
+    verdict = "passes" if result.validation["ok"] else "does not pass"
+    say(f"It {verdict} validation{f' ({counted})' if counted else ''}.")
+    say(f"The dataset and its card are in {result.path}. Look at it with `{program()} preview {result.path}`.")
 
 
-def validated(dataset: str, report: Any, json_wanted: bool) -> None:
-    """A validation report."""
+def validated(dataset: str, report: Any, json_wanted: bool, unwritten: Exception | None = None) -> None:
+    """A validation report, and why it could not be written where it belongs."""
+    if unwritten is not None:
+        say(str(unwritten))
     if json_wanted:
         as_json(report.to_json())
         return
-    for finding in report.findings:
-        heading = f"{finding.severity} {finding.code}: {finding.what}, {finding.count:,} times"
-        CONSOLE.print(Text(heading, style="bold red" if finding.severity == "error" else "yellow"), soft_wrap=True)
+    width = max((len(finding.code) for finding in report.findings), default=0)
+    for number, finding in enumerate(report.findings):
+        columns = (Column("code", width=width), Column("severity", width=8), Column("count", width=9, justify="right"))
+        table = Table(*columns, "what it finds", box=None, pad_edge=False, show_header=number == 0)
+        style = "bold red" if finding.severity == "error" else "bold yellow"
+        table.add_row(finding.code, finding.severity, f"{finding.count:,}", finding.what, style=style)
+        CONSOLE.print(table)
         for place in finding.places:
             row = f" row {place.row}" if place.row is not None else ""
-            say(f"  {place.split}{row}{f' ({place.id})' if place.id else ''}: {place.excerpt}")
+            where = f"{place.split}{row}{f' ({place.id})' if place.id else ''}"
+            CONSOLE.print(Padding(Text(f"{where}: {place.excerpt}" if place.excerpt else where), (0, 0, 0, 2)))
         if finding.count > len(finding.places):
             say(f"  and {finding.count - len(finding.places):,} more")
     for reason in dict.fromkeys(skipped.reason for skipped in report.skipped):
@@ -213,12 +225,14 @@ def _percent(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.1%} ({figure['low']:.0%}–{figure['high']:.0%})"
 
 
-def published(result: Any, json_wanted: bool) -> None:
-    """Something that is on a Hub now."""
+def published(result: Any, json_wanted: bool, *, train_from_it: bool = False) -> None:
+    """Something that is on a Hub now; of a dataset also how to train from it."""
     if json_wanted:
         as_json(asdict(result))
         return
     say(f"{result.url} {'is at' if result.changed else 'was already at'} revision {result.revision}.")
+    if train_from_it:
+        say(f"Train from it with `pkt train {result.repo_id} OUT --dataset-revision {result.revision}`.")
 
 
 def would_publish(adapter: Path, repo_id: str, files: Sequence[Path], json_wanted: bool) -> None:

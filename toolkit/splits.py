@@ -48,6 +48,26 @@ def deal_splits(
     ]
 
 
+def join_clusters(clusters: Sequence[int], labels: Sequence[str], same: Iterable[tuple[str, str]]) -> list[int]:
+    """Clusters that hold all texts of a label, too; an empty label joins nothing.
+
+    Args:
+        clusters: Of each text, the index of the first text of its cluster.
+        labels: Of each text.
+        same: Pairs of labels that are one.
+    """
+    same = [(one, other) for one, other in same if one and other]
+    names = dict.fromkeys(name for name in (*labels, *(label for pair in same for label in pair)) if name)
+    node = {name: len(clusters) + index for index, name in enumerate(names)}
+    root = list(range(len(clusters) + len(node)))
+    links = [(node[one], node[other]) for one, other in same]
+    links += [(place, node[label]) for place, label in enumerate(labels) if label]
+    for one, other in (*enumerate(clusters), *links):
+        one, other = find_root(root, one), find_root(root, other)
+        root[max(one, other)] = min(one, other)
+    return [find_root(root, place) for place in range(len(clusters))]
+
+
 def _unseen_families(families: Sequence[str], clusters: Sequence[str], share: float, seed: int) -> set[str]:
     names = sorted(set(families))
     number = {name: index for index, name in enumerate(names)}

@@ -15,6 +15,8 @@ _FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, explain=False)
 _SOFT_HYPHEN = re.compile(r"\u00ad(?:[ \t]*[\r\n\f]+[ \t]*)?")
 _HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)([-\u2010\u2011—])[ \t]*[\r\n\f]+[ \t]*(?=\w)")
 _SPACE = re.compile(r"\s+")
+# Most texts, which need no mending: single spaces, and no ampersand, which may begin an HTML entity.
+_CLEAN_ASCII = re.compile(r"(?:[!-%'-~]+(?: (?! |\Z))?)*+")
 
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that change the direction of the text around them, and so what a reader believes it says."""
@@ -42,7 +44,7 @@ def clean_text(text: str) -> str:
 
     Cleaning a clean text changes nothing.
     """
-    while (cleaned := _clean_once(text)) != text:
+    while not _CLEAN_ASCII.fullmatch(text) and (cleaned := _clean_once(text)) != text:
         text = cleaned
     return text
 

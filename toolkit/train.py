@@ -120,7 +120,7 @@ def train(
             "architecture": type(peft_model.get_base_model()).__name__,
         },
         "dataset": dataset_facts,
-        "request": rows.shared_request(training_rows),
+        **rows.shared_opening(training_rows),
         "steps": state.global_step,
         "examples_seen": round(state.epoch * len(examples)),
         "supervised_tokens": sum(len(example.answer_ids) for example in examples),

@@ -104,7 +104,7 @@ def test_a_changed_evaluation_does_not_train_again(finished):
 
 
 def test_a_run_that_failed_in_its_first_second_goes_on_when_its_cause_is_mended(tmp_path):
-    missing = SHORT + '[dataset]\nsource = "table"\nlocation = "missing.csv"\n'
+    missing = SHORT + '[[dataset.sources]]\nname = "table"\nlocation = "missing.csv"\n'
     (tmp_path / "short.toml").write_text(missing)
     for _ in range(2):
         failed = pkt("run", "short.toml", "out", cwd=tmp_path)

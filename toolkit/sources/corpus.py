@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.recipe import DatasetSettings
+from toolkit.recipe import SourceSettings
 from toolkit.record import Record
-from toolkit.sources.facts import SourceFacts, wanted_languages
+from toolkit.sources.facts import SourceFacts, refuse_other_settings
 
 LICENSE = "CC0-1.0"
 CREATURES, DESCRIPTIONS = "creatures.jsonl", "descriptions.jsonl"
 
 
-def read_corpus(settings: DatasetSettings) -> tuple[Iterator[Record], SourceFacts]:
-    """The corpus in the languages that the settings ask for.
+def read_corpus(source: SourceSettings, languages: Sequence[str]) -> tuple[SourceFacts, Iterator[Record]]:
+    """The corpus in the languages asked for.
 
     Raises:
-        InputError: The settings name a location or revision, which the corpus does not have.
+        InputError: The settings name a location or what else the corpus does not have, for it is in the package.
     """
-    if settings.location is not None or settings.revision is not None:
-        raise InputError(
-            "The source corpus is part of the toolkit and has no location or revision.",
-            "Leave --from and --revision out, or choose another --source.",
-        )
-    languages = wanted_languages(settings)
+    refuse_other_settings(source)
     texts = {name: _packaged(name) for name in (CREATURES, DESCRIPTIONS)}
     digest = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()
     facts = SourceFacts("corpus", "embedded corpus", f"sha256:{digest[:12]}", LICENSE, digest)
-    return _records(_rows(texts[CREATURES]), _rows(texts[DESCRIPTIONS]), languages), facts
+    return facts, _records(_rows(texts[CREATURES]), _rows(texts[DESCRIPTIONS]), languages)
 
 
 def _packaged(name: str) -> str:
@@ -47,7 +42,7 @@ def _rows(text: str) -> list[dict[str, Any]]:
 
 
 def _records(
-    creatures: list[dict[str, Any]], descriptions: list[dict[str, Any]], languages: tuple[str, ...]
+    creatures: list[dict[str, Any]], descriptions: list[dict[str, Any]], languages: Sequence[str]
 ) -> Iterator[Record]:
     known = {creature["key"]: creature for creature in creatures}
     for number, row in enumerate(descriptions, 1):
@@ -62,6 +57,7 @@ def _records(
                 source="corpus",
                 source_ref=f"{DESCRIPTIONS}:{number}",
                 license=LICENSE,
+                parallel=f"{creature['key']}/{row['register']}",
                 attributes={
                     "generation": creature["generation"],
                     "register": row["register"],
