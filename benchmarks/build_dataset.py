@@ -1,8 +1,8 @@
 """A dataset built and validated: time and peak memory by size, beside the seed's way and an all-pairs comparison.
 
-Every run is a process of its own, so that its peak memory is its own. A table is made of random words in Zipf's proportions:
-20 descriptions a creature, two creatures a family; a tenth of the descriptions say their creature's name, a tenth another's, and
-one in fifty is a near-duplicate of the one before it.
+Every run is a process of its own, so that its peak memory is its own. A table is made of random words in Zipf's
+proportions: 20 descriptions a creature, two creatures a family; a tenth of the descriptions say their creature's name,
+a tenth another's, and one in fifty is a near-duplicate of the one before it.
 `python benchmarks/build_dataset.py [--rows 100000 --rows 1000000] [--pokeapi FOLDER]`
 """
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -41,10 +42,8 @@ def main(rows: tuple[int, ...], pokeapi: Path | None, way: str | None, table: Pa
         if pokeapi:
             source = ["--source", "pokeapi", "--from", str(pokeapi), "--description-language", "en,ko"]
             measure_pkt("PokéAPI, English and Korean", source, folder / "pokeapi")
-        took = [measure_size(count, folder) for count in sorted(rows)]
-        for (small, first), (large, second) in zip(
-            list(zip(sorted(rows), took))[:-1], list(zip(sorted(rows), took))[1:]
-        ):
+        took = [(count, measure_size(count, folder)) for count in sorted(rows)]
+        for (small, first), (large, second) in pairwise(took):
             exponent = math.log(second / first) / math.log(large / small)
             click.echo(f"from {small:,} to {large:,} rows, time grows as n^{exponent:.2f}")
         pairs = folder / "pairs.csv"
@@ -52,8 +51,8 @@ def main(rows: tuple[int, ...], pokeapi: Path | None, way: str | None, table: Pa
         ours = measure_pkt(f"{ALL_PAIRS:,} rows", table_source(pairs), folder / "pairs")
         theirs = child("all-pairs", pairs)
         click.echo(
-            f"{ALL_PAIRS:,} rows, all pairs compared and nothing else: {theirs[0]:.1f} s, {theirs[0] / ours:.1f} times our whole "
-            f"build and validation; a million rows have {(1_000_000 / ALL_PAIRS) ** 2:,.0f} times the pairs"
+            f"{ALL_PAIRS:,} rows, all pairs compared and nothing else: {theirs[0]:.1f} s, {theirs[0] / ours:.1f} times "
+            f"our whole build and validation; a million rows have {(1_000_000 / ALL_PAIRS) ** 2:,.0f} times the pairs"
         )
 
 
@@ -81,8 +80,8 @@ def measure_pkt(what: str, source: list[str], out: Path) -> float:
     check, check_memory = timed([sys.executable, "-m", "toolkit", "validate", str(out), "--json"])
     facts = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     click.echo(
-        f"{what}: {facts['read']:,} read, {sum(facts['splits'].values()):,} kept; built with its validation in {build:.1f} s "
-        f"({build_memory:,.0f} MB), validated once more in {check:.1f} s ({check_memory:,.0f} MB)"
+        f"{what}: {facts['read']:,} read, {sum(facts['splits'].values()):,} kept; built with its validation in "
+        f"{build:.1f} s ({build_memory:,.0f} MB), validated once more in {check:.1f} s ({check_memory:,.0f} MB)"
     )
     return build + check
 
@@ -138,7 +137,7 @@ def syllables(rng: numpy.random.Generator, count: int, longest: int = 4) -> list
     while len(made) < count:
         onsets = rng.choice(list("bdfgklmnprstvz"), size=longest)
         vowels = rng.choice(["a", "e", "i", "o", "u", "ai", "or", "en"], size=longest)
-        made["".join(a + b for a, b in zip(onsets, vowels))[: rng.integers(4, 3 * longest)]] = None
+        made["".join(a + b for a, b in zip(onsets, vowels, strict=True))[: rng.integers(4, 3 * longest)]] = None
     return list(made)
 
 

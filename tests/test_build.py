@@ -507,3 +507,14 @@ def test_the_folder_of_a_private_table_is_nowhere_in_the_dataset(tmp_path: Path,
     assert b"secret-client" not in written
     assert str(tmp_path).encode() not in written
     assert b"creatures.csv" in written
+
+
+def test_a_text_with_a_misspelt_name_is_dropped_unless_others_use_the_word(tmp_path: Path) -> None:
+    rows = [
+        {"name": "Mawile", "description": "Its huge jaws are steel horns. MAWHILE bites with them."},
+        {"name": "Shakira", "description": "The ground is shakirs when it runs across the field."},
+        {"name": "Tom", "description": "All around it the old house is full of shakirs."},
+    ]
+    result = build(tmp_path, rows, **EVERYTHING_TO_TRAIN)
+    assert result.dropped == {"near-name": 1}
+    assert list(rejected(result)) == [rows[0]["description"]]

@@ -232,7 +232,7 @@ def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, m
     (tmp_path / "adapter").mkdir()
     monkeypatch.chdir(tmp_path / "adapter")
     monkeypatch.setattr(cli, "start", lambda *_: None)
-    monkeypatch.setattr(rows, "locate_dataset", lambda _: None)
+    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(train, "train", see)
     result = CliRunner().invoke(cli.main, ["train", "data", "."])
     assert result.output == f"Error: {tmp_path}/adapter and {tmp_path}/adapter-checkpoints. y.\n"
@@ -257,7 +257,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
         raise InputError("x.", "y.")
 
     monkeypatch.setattr(cli, "start", lambda *_: None)
-    monkeypatch.setattr(rows, "locate_dataset", lambda _: None)
+    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(model, "locate_tokenizer", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
     assert (result.exit_code, asked) == (2, ["owner/base"])

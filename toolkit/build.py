@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.checks import check_folder
 from toolkit.dataset_card import render_dataset_card
 from toolkit.dataset_files import write_rejected, write_split
-from toolkit.drafts import DROPPED, Draft, Progress, Work, drop_repeated, mask_names, read_drafts
+from toolkit.drafts import DROPPED, Draft, Progress, Work, drop_near_names, drop_repeated, mask_names, read_drafts
 from toolkit.duplicates import cluster_texts, normal_text
 from toolkit.errors import InputError
 from toolkit.folder import VALIDATION, atomic_folder, write_json, write_manifest
@@ -73,6 +73,7 @@ def build_dataset(
         sources = read_records(settings)
         work = read_drafts(sources, settings, report)
         mask_names(work, settings, report)
+        drop_near_names(work)
         drop_repeated(work, settings)
         rows = _rows_by_split(work, settings, seed, report)
         _refuse_nothing(rows, work, [facts for facts, _ in sources])
@@ -82,7 +83,7 @@ def build_dataset(
         facts = _facts(rows, work, settings, [facts for facts, _ in sources], seed, recipe_name)
         # A million drafts are a gigabyte, which the validation needs.
         del work, rows, drafts
-        validation = check_folder(folder, progress=progress).to_json()
+        validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
         render_dataset_card(folder, facts)
         seconds = time.perf_counter() - started

@@ -152,8 +152,8 @@ def source_options(command: Command) -> Command:
                 "location",
                 {
                     "metavar": "PATH|URL|REPO_ID",
-                    "help": "Folder or URL (pokeapi), file or pattern (table), Hub id or id:config (hub). It belongs to the "
-                    "--source before it, as do the next six.",
+                    "help": "Folder or URL (pokeapi), file or pattern (table), Hub id or id:config (hub). Belongs to "
+                    "the --source before it, as do the next six.",
                 },
             ),
             ("--revision", "revision", {"help": "Revision of the source (pokeapi, hub)."}),

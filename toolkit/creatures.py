@@ -37,10 +37,10 @@ class Creature:
 
 
 def unite(creatures: Sequence[Creature]) -> dict[str, Creature]:
-    """Which creature stands for each key, when creatures of different sources with the same English or Korean name are one.
+    """Which creature stands for each key, when those of different sources with the same English or Korean name are one.
 
-    It gets the names of all that it stands for, and the families of united creatures become one family. Of several, that
-    of the first source which knows families gives key and family. A name that one source has twice unites nothing.
+    It gets the names of all that it stands for, and the families of united creatures become one family. Of several,
+    that of the first source which knows families gives key and family. A name that one source has twice unites nothing.
     """
     order = sorted(range(len(creatures)), key=lambda index: (not _knows_family(creatures[index]), index))
     place = {creatures[index].key: rank for rank, index in enumerate(order)}

@@ -32,6 +32,7 @@ DROPPED_KO = {
     "too-short": "너무 짧음",
     "too-long": "너무 김",
     "unmaskable": "가림 표현에 이름이 들어 있음",
+    "near-name": "이름과 거의 같은 말이 들어 있음",
     "duplicate": "같은 개체의 같은 설명이 이미 있음",
     "ambiguous": "이름이 다른 개체들의 설명이 똑같음",
 }

@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from toolkit.creatures import Creature, unite
+from toolkit.creatures import ANSWER_LANGUAGES, Creature, unite
 from toolkit.duplicates import normal_text
 from toolkit.grammar import Masks
-from toolkit.masking import Masker, own_names_in
+from toolkit.masking import Masker, fold, own_names_in
+from toolkit.near_names import WORD, near_name
 from toolkit.recipe import DatasetSettings
 from toolkit.record import Record
 from toolkit.sources.facts import SourceFacts, wanted_languages
@@ -36,6 +37,7 @@ DROPPED = {
     "too-short": "too short",
     "too-long": "too long",
     "unmaskable": "the mask would say the name",
+    "near-name": "a word that is nearly the name",
     "duplicate": "the same text again for the same creature",
     "ambiguous": "the same text for creatures with different names",
 }
@@ -44,8 +46,10 @@ DROPPED = {
 
 @dataclass(slots=True)
 class Draft:
-    """A record on its way: `reason` says why it was dropped, empty while it is kept. `origin` is the place of its source
-    among those that are read."""
+    """A record on its way: `reason` says why it was dropped, empty while it is kept.
+
+    `origin` is the place of its source among those that are read.
+    """
 
     creature: Creature
     text: str
@@ -159,15 +163,37 @@ def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
     masker = Masker(names, masks, _ordinary_words(kept, Masker(names, masks)))
     for number, draft in enumerate(kept, 1):
         draft.text = masker.mask(draft.text, draft.creature.key, draft.language)
-        own = [draft.creature.names[language] for language in ("en", "ko") if language in draft.creature.names]
         if len(draft.text) < settings.min_characters:
             draft.reason = "too-short"
         elif len(draft.text) > settings.max_characters:
             draft.reason = "too-long"
-        elif own_names_in(draft.text, own):
+        elif own_names_in(draft.text, _own_names(draft.creature)):
             draft.reason = "unmaskable"
         if number % REPORT_EVERY == 0 or number == len(kept):
             report("masking", number, len(kept))
+
+
+def drop_near_names(work: Work) -> None:
+    """Drop texts with a word that is nearly their creature's name, unless other families' texts use it in lower case."""
+    hits = []
+    for draft in work.kept():
+        near = near_name(draft.text, fold(draft.text), _own_names(draft.creature))
+        if near is not None:
+            hits.append((draft, near[1].lower()))
+    words = {word for _, word in hits}
+    if not words:
+        return
+    users: dict[str, set[str]] = defaultdict(set)
+    for draft in work.kept():
+        for word in words.intersection(WORD.findall(draft.text)):
+            users[word].add(draft.creature.family)
+    for draft, word in hits:
+        if not users[word] - {draft.creature.family}:
+            draft.reason = "near-name"
+
+
+def _own_names(creature: Creature) -> list[str]:
+    return [creature.names[language] for language in ANSWER_LANGUAGES if language in creature.names]
 
 
 def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:

@@ -146,8 +146,8 @@ def shared_opening(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How the conversations of a dataset begin, for whoever asks a model that was trained on it.
 
     Returns:
-        `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the first
-        user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
+        `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the
+        first user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
     """
     systems = Counter(row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else None for row in rows)
     first = Counter(
