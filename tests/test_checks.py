@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from toolkit.checks import check_folder
-from toolkit.findings import CODES, Finding, Report
+from toolkit.checks.findings import CODES, Finding, Report
+from toolkit.checks.folder import check_folder
 
 Row = dict[str, Any]
 Splits = dict[str, list[Row]]

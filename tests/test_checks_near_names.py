@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from toolkit.checks import check_folder
+from toolkit.checks.folder import check_folder
 from toolkit.masking import fold
 from toolkit.near_names import near_name
 

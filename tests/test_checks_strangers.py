@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from toolkit.checks import check_folder
-from toolkit.findings import Report
+from toolkit.checks.findings import Report
+from toolkit.checks.folder import check_folder
 
 Turns = list[dict[str, str]]
 HEADS = ("am", "bar", "cor", "dim", "em", "fea", "gin", "hor", "is", "ket", "lan", "mar", "net", "or", "pep")

@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from toolkit import dataset_card
-from toolkit.dataset_card import render_dataset_card
-from toolkit.dataset_metadata import front_matter
-from toolkit.dataset_words import DROPPED_KO
+from toolkit.dataset_card.metadata import front_matter
+from toolkit.dataset_card.render import render_dataset_card
+from toolkit.dataset_card.words import DROPPED_KO
 from toolkit.drafts import DROPPED
 from toolkit.errors import InputError
 from toolkit.folder import file_hashes

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from toolkit.build import build_dataset
+from toolkit.checks.findings import CODES, Finding, Report
 from toolkit.errors import InputError
-from toolkit.findings import CODES, Finding, Report
 from toolkit.recipe import DatasetSettings
 from toolkit.validate import validate_dataset
 

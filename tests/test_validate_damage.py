@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolkit.checks import check_folder
-from toolkit.findings import CODES, Report
-from toolkit.shards import TEXT_COLUMNS
+from toolkit.checks.findings import CODES, Report
+from toolkit.checks.folder import check_folder
+from toolkit.checks.shards import TEXT_COLUMNS
 
 EXAMPLES = int(os.environ.get("PKT_FUZZ_EXAMPLES", "100"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit import cli, validate
-from toolkit.checks import check_folder
-from toolkit.findings import Report
+from toolkit.checks.findings import Report
+from toolkit.checks.folder import check_folder
 from toolkit.folder import VALIDATION, read_json
 from toolkit.rows import LocatedDataset
 

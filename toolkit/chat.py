@@ -1,21 +1,27 @@
-"""Messages to token ids, and which of them are the answer. The only place that does it: training, ranking, generation,
-the card's snippet and the validator call it, so training text and inference text can not drift apart.
+"""Messages to token ids, and which of them are the answer. The only place that does it: training, ranking, generation
+and the validator call it, so training text and inference text can not drift apart. `settle` has the card's snippet,
+and everybody else who loads the adapter's tokenizer, send the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import TemplateError
-
+from toolkit.chat_template import (
+    Format,
+    Messages,
+    no_end,
+    prompt_changes,
+    read_format,
+    render,
+    tokens_join,
+    unheard_role,
+)
 from toolkit.errors import InputError
 
 REQUEST = "다음 특성을 살린 포켓몬식 이름을 지어줘:"
-
-Messages = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +71,35 @@ def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:
     return [*messages, {"role": "assistant", "content": answer}]
 
 
-def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
-    """Token ids that inference sends: the chat template with its generation prompt, `[tokens]`.
+def settle(tokenizer: Any) -> None:
+    """Put the template that training uses in the tokenizer, which is to be saved with what was trained.
+
+    It is the base's own wherever that leaves nothing open. After this,
+    `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` sends what `prompt_ids` gives.
 
     Raises:
-        InputError: The tokenizer has no chat template, or one that refuses the conversation or does not write exactly
-            one begin-of-text token where the tokenizer wants one; or a text holds a control token.
+        InputError: As `prompt_ids`.
     """
-    if not tokenizer.chat_template:
-        raise InputError("The base's tokenizer has no chat template.", "Choose an instruction-tuned base.")
-    _refuse_control_tokens(tokenizer, messages)
-    ids = _rendered(tokenizer, messages, add_generation_prompt=True)
-    beginnings = 0 if tokenizer.bos_token_id is None else ids.count(tokenizer.bos_token_id)
-    if beginnings > 1:
-        raise InputError("The base's chat template writes its begin-of-text token twice.", "Choose another base.")
-    if beginnings == 0 and _begins_plain_text(tokenizer):
+    tokenizer.chat_template = read_format(tokenizer).template
+
+
+def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
+    """Token ids that inference sends: the settled chat template with its generation prompt, `[tokens]`.
+
+    Raises:
+        InputError: The tokenizer has no chat template, or one that can not be trained with, refuses the conversation,
+            leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer wants
+            one; or a text holds a control token.
+    """
+    form = read_format(tokenizer)
+    _refuse_control_tokens(form, messages)
+    ids: list[int] = render(tokenizer, form.template, messages, None)
+    unheard = unheard_role(tokenizer, form.template, tuple(message["role"] for message in messages))
+    if unheard is not None:
         raise InputError(
-            "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
-            "Choose another base.",
+            f"The base's chat template leaves out the {unheard} turn.", f"Remove the {unheard} turns from the data."
         )
+    _check_beginning(tokenizer, ids, messages)
     return ids
 
 
@@ -94,65 +110,60 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     of the answer's turn (a line break) is left out: no model needs to learn it, and generation stops before it.
 
     Raises:
-        InputError: The last turn is no assistant turn, the template has no end of turn, it renders the prompt
-            differently once an answer follows, or as `prompt_ids`.
+        InputError: The last turn is no assistant turn, the prompt's text or tokens change once the answer follows, or
+            as `prompt_ids`.
     """
     if not messages or messages[-1]["role"] != "assistant":
         raise InputError("The last message is not an assistant turn.", "Each row ends with the answer.")
     prompt = prompt_ids(tokenizer, messages[:-1])
-    _refuse_control_tokens(tokenizer, messages[-1:])
-    whole = _rendered(tokenizer, messages, add_generation_prompt=False)
-    if whole[: len(prompt)] != prompt:
+    form = read_format(tokenizer)
+    _refuse_control_tokens(form, messages[-1:])
+    whole: list[int] = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
+    written = len(prompt) - form.unwritten
+    if whole[:written] != prompt[:written]:
+        raise _cause(tokenizer, form, messages)
+    ids = prompt + whole[written:]
+    if form.end_id not in whole[written:]:
+        raise no_end("another end after this answer")
+    return Example(ids[: ids.index(form.end_id, len(prompt)) + 1], len(prompt))
+
+
+def _cause(tokenizer: Any, form: Format, messages: Messages) -> InputError:
+    """Why an answer's conversation does not begin with the tokens of its prompt."""
+    prompt = render(tokenizer, form.template, messages[:-1], None, tokenize=False)
+    whole = render(tokenizer, form.template, messages[:-1], messages[-1]["content"], tokenize=False)
+    return tokens_join() if whole.startswith(prompt) else prompt_changes()
+
+
+def _check_beginning(tokenizer: Any, ids: list[int], messages: Messages) -> None:
+    """Where the tokenizer begins any text with a token, a prompt does so once, or once a round (Llama 2)."""
+    beginning = tokenizer.bos_token_id
+    if beginning is None:
+        return
+    adds = tokenizer("x").input_ids[:1] == [beginning]
+    rounds = sum(message["role"] == "user" for message in messages)
+    if ids[:2] == [beginning] * 2 or (adds and ids.count(beginning) > max(rounds, 1)):
+        raise InputError("The base's chat template writes its begin-of-text token twice.", "Choose another base.")
+    if adds and ids[:1] != [beginning]:
         raise InputError(
-            "The base's chat template renders the prompt differently once an answer follows.",
-            "Choose a base whose template is prefix-stable.",
+            "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
+            "Choose another base.",
         )
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    for index in range(len(prompt), len(whole)):
-        if whole[index] in special:
-            return Example(whole[: index + 1], len(prompt))
-    raise InputError(
-        "The base's chat template does not end the answer's turn with a special token.", "Choose another base."
-    )
 
 
-def _rendered(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> list[int]:
-    """Token ids of the rendered template, which is the base's own program and can fail in any way that Jinja can."""
-    try:
-        ids: list[int] = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=add_generation_prompt, return_dict=False
-        )
-    except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-        said = " ".join(str(getattr(error, "message", None) or error).split())
-        raise InputError(
-            f"The base's chat template does not render this conversation: {said}{'' if said.endswith('.') else '.'}",
-            "Change the conversation, or choose another base.",
-        ) from error
-    return ids
+def end_of_turn_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
+    """Ids at which generation stops: the token that ends an answer in this template, the tokenizer's end of text, and
+    those that the model's generation configuration lists.
+    """
+    listed = getattr(generation_config, "eos_token_id", None)
+    configured = listed if isinstance(listed, list) else [listed]
+    ends = [read_format(tokenizer).end_id, tokenizer.eos_token_id, *configured]
+    return [number for number in dict.fromkeys(ends) if number is not None]
 
 
-def _begins_plain_text(tokenizer: Any) -> bool:
-    return tokenizer.bos_token_id is not None and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
-
-
-def end_of_turn_ids(tokenizer: Any) -> list[int]:
-    """Ids at which generation stops: the token that ends an answer in this template, the tokenizer's end of text."""
-    example = encode(tokenizer, with_answer(naming_messages("a"), "b"))
-    return list(
-        dict.fromkeys(
-            [example.input_ids[-1], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]
-        )
-    )
-
-
-def control_tokens(tokenizer: Any) -> set[str]:
-    """Texts that this tokenizer reads as control tokens wherever they stand."""
-    return {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-
-
-def _refuse_control_tokens(tokenizer: Any, messages: Messages) -> None:
-    for token in control_tokens(tokenizer):
-        for message in messages:
+def _refuse_control_tokens(form: Format, messages: Messages) -> None:
+    for message in messages:
+        for token in form.controls:
             if token in message["content"]:
                 raise InputError(
                     f"A {message['role']} text holds the control token {token}.", "Remove it from the data."

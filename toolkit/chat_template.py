@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from os.path import commonprefix
 from typing import Any
 
 from jinja2 import TemplateError
@@ -32,15 +31,6 @@ DAY = date(2024, 7, 26)
 CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 OTHER_BASE = "Choose another base."
-REWRITES = InputError(
-    "The base's chat template renders the prompt differently once an answer follows.",
-    "Choose a base whose template is prefix-stable.",
-)
-JOINS = InputError(
-    "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token, so what "
-    "inference sends is not how the training text begins.",
-    OTHER_BASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +82,17 @@ def read_format(tokenizer: Any) -> Format:
 @lru_cache(maxsize=16)
 def _read(tokenizer: Any, template: str, _special_ids: tuple[int, ...]) -> Format:
     template = _settled(tokenizer, _without_clock(template))
-    prompt = render(tokenizer, template, QUESTION, answer=None)
+    prompt = render(tokenizer, template, QUESTION, None)
     finished = [render(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
-    header = commonprefix(finished)
-    unwritten = len(prompt) - len(header) if _border(tokenizer, template).unwritten else 0
-    if any(ids[: len(prompt) - unwritten] != prompt[: len(prompt) - unwritten] for ids in finished):
-        raise JOINS
-    ending = commonprefix([ids[::-1] for ids in finished])[::-1]
+    border = _border(tokenizer, template)
+    kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
+    if any(ids[:kept] != prompt[:kept] for ids in finished):
+        raise tokens_join()
+    ending = _shared(*(ids[::-1] for ids in finished))[::-1]
     end_id = _end_id(tokenizer, ending)
     added = tokenizer.added_tokens_decoder
     controls = {str(token) for token in added.values() if token.special} | {str(added.get(end_id, ""))} - {""}
-    return Format(template, unwritten, end_id, frozenset(controls))
+    return Format(template, len(prompt) - kept, end_id, frozenset(controls))
 
 
 def render(tokenizer: Any, template: str, messages: Messages, answer: str | None, *, tokenize: bool = True) -> Any:
@@ -128,11 +118,28 @@ def _rendered(tokenizer: Any, template: str, turns: Messages, asks: bool, tokeni
         ) from error
 
 
-def is_prefix_stable(tokenizer: Any, form: Format, messages: Messages, answer: str) -> bool:
-    """Whether the conversation's text begins with the text of its prompt, whatever the tokens are."""
-    prompt = render(tokenizer, form.template, messages, None, tokenize=False)
-    header = prompt.removesuffix(_border(tokenizer, form.template).unwritten)
-    return bool(render(tokenizer, form.template, messages, answer, tokenize=False).startswith(header))
+def prompt_changes() -> InputError:
+    """Training text would not begin as what inference sends."""
+    return InputError(
+        "The base's chat template renders the prompt differently once an answer follows.",
+        "Choose a base whose template is prefix-stable.",
+    )
+
+
+def tokens_join() -> InputError:
+    """The same, although the text would."""
+    return InputError(
+        "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token.", OTHER_BASE
+    )
+
+
+def no_end(written: str) -> InputError:
+    """A model that was taught such answers would never stop."""
+    return InputError(
+        f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
+        f"stop: it writes {written}.",
+        OTHER_BASE,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -165,22 +172,25 @@ def _settled(tokenizer: Any, template: str) -> str:
     What it would write there once an answer follows, an empty thought say, becomes part of the generation prompt: by
     the template's own switch where it has one, else by writing it.
     """
-    lead = _border(tokenizer, template).lead
-    if not lead.strip() if lead else True:
-        return template
-    asking, silent = (_rendered(tokenizer, template, QUESTION, asks, False) for asks in (True, False))
-    if asking == silent:
+    switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
+    for choice in (template, *switched):
+        border = _border(tokenizer, choice)
+        if border is not None and _is_blank(border.lead):
+            return choice
+    border = _border(tokenizer, template)
+    if border is None:
+        raise prompt_changes()
+    if _rendered(tokenizer, template, QUESTION, True, False) == _rendered(tokenizer, template, QUESTION, False, False):
         raise InputError(
-            f"The base's chat template has no generation prompt: it writes {lead!r} only once an answer follows.",
+            f"The base's chat template has no generation prompt: only once an answer follows it writes {border.lead!r}.",
             OTHER_BASE,
         )
-    switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
-    written = [_with_lead(template, text) for text in dict.fromkeys((lead, lead.rstrip()))]
-    for changed in (*switched, *written):
-        border = _border(tokenizer, changed)
-        if not border.lead.strip() and not border.unwritten and _keeps_tokens(tokenizer, changed):
-            return changed
-    raise JOINS
+    written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
+    return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def _with_lead(template: str, lead: str) -> str:
@@ -194,14 +204,21 @@ def _keeps_tokens(tokenizer: Any, template: str) -> bool:
     return all(render(tokenizer, template, QUESTION, answer)[: len(prompt)] == prompt for answer in ANSWERS)
 
 
-def _border(tokenizer: Any, template: str) -> Border:
+def _border(tokenizer: Any, template: str) -> Border | None:
+    """None when the prompt is written in another way once an answer follows."""
     prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
-    header = commonprefix([render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS])
+    header = _shared(*(render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS))
     if header[: len(prompt)] == prompt:
         return Border(header[len(prompt) :], "")
     if prompt[: len(header)] == header and _is_closed(prompt[len(header) :]):
         return Border("", prompt[len(header) :])
-    raise REWRITES
+    return None
+
+
+def _shared(first: Any, second: Any) -> Any:
+    """The beginning that two texts, or lists of tokens, have in common."""
+    differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return first[: next(differing, min(len(first), len(second)))]
 
 
 def _is_closed(thought: str) -> bool:
@@ -217,8 +234,4 @@ def _end_id(tokenizer: Any, ending: Sequence[int]) -> int:
         if number in own and number != getattr(tokenizer, "unk_token_id", None):
             return number
     written = f"only {tokenizer.decode(ending)!r}" if ending else "nothing"
-    raise InputError(
-        f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
-        f"stop: it writes {written}.",
-        OTHER_BASE,
-    )
+    raise no_end(written)

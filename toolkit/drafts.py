@@ -174,7 +174,10 @@ def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
 
 
 def drop_near_names(work: Work) -> None:
-    """Drop texts with a word that is nearly their creature's name, unless other families' texts use it in lower case."""
+    """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word.
+
+    It is one where texts of other families use it in lower case.
+    """
     hits = []
     for draft in work.kept():
         near = near_name(draft.text, fold(draft.text), _own_names(draft.creature))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
-from toolkit.chat import Messages, end_of_turn_ids, prompt_ids
+from toolkit.chat import end_of_turn_ids, prompt_ids
+from toolkit.chat_template import Messages
 from toolkit.recipe import DecodingSettings
 
 
@@ -37,7 +39,7 @@ def _generate(model: Any, tokenizer: Any, messages: Messages, settings: Decoding
     import torch
 
     prompt = torch.tensor([prompt_ids(tokenizer, messages)], device=model.device)
-    stop = end_of_turn_ids(tokenizer)
+    stop = end_of_turn_ids(tokenizer, model.generation_config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
     with torch.inference_mode():
         sequences = model.generate(
@@ -48,4 +50,6 @@ def _generate(model: Any, tokenizer: Any, messages: Messages, settings: Decoding
             pad_token_id=pad,
             **how,
         )
-    return [tokenizer.decode(row[prompt.shape[1] :], skip_special_tokens=True).strip() for row in sequences]
+    answers = (takewhile(lambda token: token not in stop, row[prompt.shape[1] :].tolist()) for row in sequences)
+    # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
+    return [tokenizer.decode(list(answer), skip_special_tokens=True).strip() for answer in answers]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.checks import Progress, check_folder
+from toolkit.checks.findings import Report
+from toolkit.checks.folder import Progress, check_folder
 from toolkit.errors import ToolkitError
-from toolkit.findings import Report
 from toolkit.folder import VALIDATION, unwritable, write_json
 from toolkit.rows import LocatedDataset
 

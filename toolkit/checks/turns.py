@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.shard_rows import Row, Turn
+from toolkit.checks.shard_rows import Row, Turn
 
 # Of a sample, at least so many rows and such a share must have a text for it to be a request.
 FEWEST = 3

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.dataset_counts import DatasetCounts, SplitCounts
-from toolkit.dataset_words import DROPPED_KO, LANGUAGES, PURPOSES, SOURCES
+from toolkit.dataset_card.counts import DatasetCounts, SplitCounts
+from toolkit.dataset_card.words import DROPPED_KO, LANGUAGES, PURPOSES, SOURCES
 from toolkit.escape import md_cell, md_text
 from toolkit.splits import MIN_CLUSTERS
 from toolkit.words import number

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from toolkit.findings import Findings
-from toolkit.shards import MOST_ROWS, Shard, damage, said
+from toolkit.checks.findings import Findings
+from toolkit.checks.shards import MOST_ROWS, Shard, damage, said
 
 if TYPE_CHECKING:
     import pyarrow

@@ -9,12 +9,12 @@ from functools import lru_cache
 
 from ftfy.badness import is_bad
 
-from toolkit.findings import excerpt
+from toolkit.checks.findings import excerpt
+from toolkit.checks.shard_rows import Row, Turn
+from toolkit.checks.turns import Conversation
 from toolkit.masking import ORDINARY_WORDS, fold, names_of_answer, own_names_in, spellings
 from toolkit.near_names import near_name
-from toolkit.shard_rows import Row, Turn
 from toolkit.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul, language_of
-from toolkit.turns import Conversation
 
 Add = Callable[[str, str, int], None]
 """Called with a code, a text that shows the fault, and its place in it."""

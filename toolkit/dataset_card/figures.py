@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.dataset_counts import DatasetCounts
+from toolkit.dataset_card.counts import DatasetCounts
 from toolkit.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
 from toolkit.rows import SPLITS
 

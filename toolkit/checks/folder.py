@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from toolkit import chat
-from toolkit.across import compare_rows, not_comparable
+from toolkit.checks.across import compare_rows, not_comparable
+from toolkit.checks.findings import CODES, Findings, Report, Skipped
+from toolkit.checks.habits import Habits
+from toolkit.checks.near_hits import NearHits
+from toolkit.checks.remembered import Remembered, Texts
+from toolkit.checks.row import LONGEST_NAME, Add, check_answer, check_description, check_leak, check_turns, names_of
+from toolkit.checks.shard_rows import Row, Turn, read_batches
+from toolkit.checks.shards import TEXT_COLUMNS, Shard, find_files, open_shards, read_own_manifest
+from toolkit.checks.turns import Conversation, Shared, learn_shared, read_conversation
 from toolkit.errors import InputError
-from toolkit.findings import CODES, Findings, Report, Skipped
-from toolkit.habits import Habits
-from toolkit.near_hits import NearHits
 from toolkit.recipe import DatasetSettings
-from toolkit.remembered import Remembered, Texts
-from toolkit.row_checks import LONGEST_NAME, Add, check_answer, check_description, check_leak, check_turns, names_of
-from toolkit.shard_rows import Row, Turn, read_batches
-from toolkit.shards import TEXT_COLUMNS, Shard, find_files, open_shards, read_own_manifest
-from toolkit.turns import Conversation, Shared, learn_shared, read_conversation
 
 Progress = Callable[[str, int, int | None], None]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.checks.findings import Findings
 from toolkit.errors import InputError
-from toolkit.findings import Findings
 from toolkit.folder import MANIFEST, is_manifest, read_json, sha256_file
 from toolkit.rows import REJECTED, SPLITS
 

@@ -9,10 +9,10 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.across import add_rows
-from toolkit.findings import Findings
+from toolkit.checks.across import add_rows
+from toolkit.checks.findings import Findings
+from toolkit.checks.remembered import Remembered
 from toolkit.near_names import WORD
-from toolkit.remembered import Remembered
 
 # A word that this many others use; two are enough to tell that there is one beside the row's own.
 OWNERS = 2

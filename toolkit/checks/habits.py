@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from toolkit.findings import FIRST_PLACES, Findings, Place, excerpt
-from toolkit.row_checks import script_of
+from toolkit.checks.findings import FIRST_PLACES, Findings, Place, excerpt
+from toolkit.checks.row import script_of
+from toolkit.checks.turns import Conversation
 from toolkit.text import fits_language
-from toolkit.turns import Conversation
 
 MOST = 0.9
 """The share of answers in one script from which the others are faults."""

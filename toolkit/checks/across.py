@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.checks.findings import FIRST_PLACES, Findings, Place, excerpt
+from toolkit.checks.remembered import Beginnings, Numbers, Remembered, Texts
 from toolkit.duplicates import cluster_texts
-from toolkit.findings import FIRST_PLACES, Findings, Place, excerpt
-from toolkit.remembered import Beginnings, Numbers, Remembered, Texts
 
 HELD_OUT_OF_KNOWN = ("validation", "test")
 COMPARED_CHARACTERS = 2_000

@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from toolkit import __version__
-from toolkit.dataset_card_facts import (
+from toolkit.dataset_card.counts import DatasetCounts, count_dataset
+from toolkit.dataset_card.facts import (
     content_facts,
     held_out_facts,
     license_facts,
@@ -19,10 +20,9 @@ from toolkit.dataset_card_facts import (
     source_facts,
     validation_facts,
 )
-from toolkit.dataset_counts import DatasetCounts, count_dataset
-from toolkit.dataset_figures import lengths_plot, rows_plot
-from toolkit.dataset_metadata import front_matter
-from toolkit.dataset_words import ANSWERS
+from toolkit.dataset_card.figures import lengths_plot, rows_plot
+from toolkit.dataset_card.metadata import front_matter
+from toolkit.dataset_card.words import ANSWERS
 from toolkit.escape import fence, md_text, plain
 from toolkit.folder import VALIDATION, read_json
 from toolkit.rows import LocatedDataset, split_files
