@@ -17,7 +17,7 @@ from huggingface_hub.repocard import metadata_load
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from toolkit import dataset_card
+from toolkit.dataset_card import render as rendering
 from toolkit.dataset_card.metadata import front_matter
 from toolkit.dataset_card.render import render_dataset_card
 from toolkit.dataset_card.words import DROPPED_KO
@@ -579,7 +579,7 @@ def test_a_fact_that_is_not_there_is_an_error() -> None:
     from jinja2 import UndefinedError
 
     with pytest.raises(UndefinedError):
-        dataset_card.render("citation.md.jinja", {"sources": {"several": False}})
+        rendering.render("citation.md.jinja", {"sources": {"several": False}})
 
 
 def test_no_line_of_the_card_is_blank_twice(tmp_path: Path) -> None:
