@@ -248,7 +248,7 @@ def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
 
 
 def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
-    from toolkit import model, rows
+    from toolkit import bases, rows
 
     asked = []
 
@@ -258,7 +258,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cli, "start", lambda *_: None)
     monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
-    monkeypatch.setattr(model, "locate_tokenizer", locate)
+    monkeypatch.setattr(bases, "locate_tokenizer", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
     assert (result.exit_code, asked) == (2, ["owner/base"])
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from toolkit import model, tiny
+from toolkit import bases, model, tiny
 from toolkit.errors import EnvironmentLacks, HubError, InputError
 from toolkit.folder import write_manifest
 from toolkit.recipe import load_recipe
@@ -15,13 +15,13 @@ from toolkit.recipe import load_recipe
 
 def make_adapter(folder, small_base):
     """An untrained adapter of the small base, with a manifest."""
-    base = model.LocatedBase(tiny.BASE_ID, None, small_base)
+    base = bases.LocatedBase(tiny.BASE_ID, None, small_base)
     settings = load_recipe("demo", {"lora.r": 2})
     untrained = model.add_lora(model.load_base(base, model.Precision("none", "float32")), settings.lora, 7)
     folder.mkdir()
     model.save_adapter(untrained, model.load_tokenizer(small_base), base, folder)
     (folder / model.ANSWERS).write_text('["Squirtle", "Vulpix"]')
-    write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": model.base_hash(base)}})
+    write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_base_is_an_input_error(tmp_path, small_base, config):
     folder = shutil.copytree(small_base, tmp_path / "base")
     (folder / "config.json").write_text(changed((folder / "config.json").read_text(), **config))
     with pytest.raises(InputError, match="The base a/b can not be loaded"):
-        model.load_base(model.LocatedBase("a/b", None, folder), model.Precision("none", "float32"))
+        model.load_base(bases.LocatedBase("a/b", None, folder), model.Precision("none", "float32"))
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
 
 
 def test_a_base_card_that_can_not_be_read_states_no_licence(tmp_path):
-    base = model.LocatedBase("a/b", None, tmp_path)
+    base = bases.LocatedBase("a/b", None, tmp_path)
     for card in (b"---\nlicense: [\n---\n", b"---\nlicense:\n---\n", b"\xff", b"# Title"):
         (tmp_path / "README.md").write_bytes(card)
-        assert model.base_license(base) == "other"
+        assert bases.base_license(base) == "other"
     (tmp_path / "README.md").write_bytes(b"---\nlicense: gemma\n---\n")
-    assert model.base_license(base) == "gemma"
+    assert bases.base_license(base) == "gemma"
 
 
 def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeypatch):
@@ -145,10 +145,10 @@ def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeyp
         monkeypatch.setenv("HF_ENDPOINT", url)
         HfApi(endpoint=url).create_repo("owner/small")
         HfApi(endpoint=url).upload_folder(repo_id="owner/small", folder_path=small_base)
-        found = model.locate_tokenizer("owner/small")
+        found = bases.locate_tokenizer("owner/small")
         assert not list(found.glob("*.safetensors"))
         assert model.load_tokenizer(found).chat_template == model.load_tokenizer(small_base).chat_template
-        assert list(model.locate_base("owner/small").path.glob("*.safetensors"))
+        assert list(bases.locate_base("owner/small").path.glob("*.safetensors"))
 
 
 def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_path, monkeypatch):

@@ -7,7 +7,40 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from toolkit import packing
 from toolkit.chat import Example
 
-FAMILIES = ["gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "llama", "mistral"]
+WINDOWED = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+SCALED = {
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+    "attention_multiplier": 0.3,
+    "logits_scaling": 2.0,
+}
+# With what each family has beyond the plain decoder switched on: logits capped or scaled, a window shorter than the
+# packed row and than the longest sequence in it, layers without positions, embeddings a layer.
+FAMILIES = {
+    "gemma": {},
+    "gemma2": {**WINDOWED, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 2.0},
+    "gemma3_text": {**WINDOWED, "final_logit_softcapping": 2.0},
+    "gemma4_text": {
+        **WINDOWED,
+        "final_logit_softcapping": 2.0,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 300,
+        # As initialised by default, its gradients are so steep that rounding alone exceeds 1e-5.
+        "initializer_range": 0.2,
+    },
+    "qwen2": {**WINDOWED, "use_sliding_window": True},
+    "qwen3": {**WINDOWED, "use_sliding_window": True},
+    "llama": {},
+    "mistral": {"sliding_window": 8},
+    "phi3": {"sliding_window": 8, "pad_token_id": 0},
+    "exaone4": WINDOWED,
+    "smollm3": {**WINDOWED, "use_sliding_window": True, "no_rope_layers": [1, 0], "pad_token_id": 0},
+    "olmo3": {**WINDOWED, "pad_token_id": 0},
+    "granite": SCALED,
+    "cohere": {"logit_scale": 0.5, "pad_token_id": 0},
+    "hyperclovax": SCALED,
+    "glm4": {"pad_token_id": 0},
+}
 SMALL = {
     "vocab_size": 97,
     "hidden_size": 64,
@@ -22,8 +55,12 @@ SMALL = {
 
 def small_model(family, **settings):
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**SMALL, **settings)
+    config = CONFIG_MAPPING[family](**SMALL | settings)
     return AutoModelForCausalLM.from_config(config)
+
+
+def family_model(family):
+    return small_model(family, vocab_size=300, **FAMILIES[family])
 
 
 def examples():
@@ -54,12 +91,14 @@ def packed_loss(model, batch):
 def gradients(model, loss):
     model.zero_grad()
     loss.backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return gradients_of(model)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_equal_the_plain_computation(family):
-    model = small_model(family)
+def gradients_of(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).float()
+
+
+def assert_equal_to_plain(model):
     plain = plain_loss(model, examples())
     plain_gradients = gradients(model, plain)
     packed = packed_loss(model, examples())
@@ -67,22 +106,58 @@ def test_loss_and_gradients_equal_the_plain_computation(family):
     torch.testing.assert_close(gradients(model, packed), plain_gradients, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_the_plain_computation(family):
+    assert_equal_to_plain(family_model(family))
+
+
+def test_so_they_do_where_layers_share_keys_and_values():
+    # The small models of Gemma 4. In double precision, because gradients near 10 round by more than 1e-5.
+    layers = {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "layer_types": WINDOWED["layer_types"] * 2}
+    model = small_model("gemma4_text", vocab_size=300, **FAMILIES["gemma4_text"] | layers)
+    assert_equal_to_plain(model.double())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family):
+    model = family_model(family)
+    whole = plain_loss(model, examples())
+    whole_gradients = gradients(model, whole)
+    first, second, third = examples()
+    supervised = sum(len(example.answer_ids) for example in examples())
+    model.zero_grad()
+    losses = []
+    # 7 supervised tokens, then 5: a mean of means would weigh the second batch too much.
+    for micro_batch in ([first, second], [third]):
+        inputs = packing.collate(micro_batch)
+        labels = inputs.pop("labels")
+        loss = packing.answer_loss(model(**inputs), labels, num_items_in_batch=supervised)
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(sum(losses), whole.detach(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradients_of(model), whole_gradients, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_computed_at_the_supervised_positions_only(family):
+    inputs = packing.collate(examples())
+    del inputs["labels"]
+    supervised = sum(len(example.answer_ids) for example in examples())
+    assert family_model(family)(**inputs).logits.shape == (1, supervised, 300)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_family_has_of_its_own_is_switched_on_here(family):
+    config = family_model(family).config
+    assert {name: getattr(config, name) for name in FAMILIES[family]} == FAMILIES[family]
+    window = FAMILIES[family].get("sliding_window")
+    assert window is None or window < max(len(example.input_ids) for example in examples())
+
+
 def test_the_trainer_counts_every_supervised_token_of_a_batch():
     labels = packing.collate(examples())["labels"]
     # The Trainer counts `labels[..., 1:]` that are not ignored.
     assert int((labels[..., 1:] != packing.IGNORED).sum()) == sum(len(example.answer_ids) for example in examples())
-
-
-def test_micro_batches_add_up_to_the_loss_of_the_whole_batch():
-    model = small_model("gemma3_text")
-    batch = examples()
-    count = sum(len(example.answer_ids) for example in batch)
-    parts = []
-    for example in batch:
-        inputs = packing.collate([example])
-        labels = inputs.pop("labels")
-        parts.append(packing.answer_loss(model(**inputs), labels, num_items_in_batch=count))
-    torch.testing.assert_close(sum(parts), packed_loss(model, batch), rtol=0, atol=1e-5)
 
 
 def test_the_mean_loss_weighs_tokens_not_batches(monkeypatch):

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from toolkit import chat, checkpoints, model, rows, train
+from toolkit import bases, chat, checkpoints, model, rows, train
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.folder import content_hash, file_hashes, read_json, read_jsonl
 from toolkit.recipe import load_recipe
@@ -73,7 +73,7 @@ def test_the_adapter_folder_holds_what_peft_needs_and_no_pickle(tmp_path, datase
 def test_the_base_is_four_bit_while_training(use_small_base):
     from bitsandbytes.nn import Linear4bit
 
-    loaded = model.load_base(model.locate_base(use_small_base), model.chosen_precision("nf4"))
+    loaded = model.load_base(bases.locate_base(use_small_base), model.chosen_precision("nf4"))
     quantised = [module for module in loaded.modules() if isinstance(module, Linear4bit)]
     assert len(quantised) == 7
     assert {module.weight.quant_state.quant_type for module in quantised} == {"nf4"}
@@ -224,7 +224,7 @@ def test_target_modules_that_the_base_lacks_are_an_input_error(tmp_path, dataset
 
 def test_a_base_given_as_a_folder_is_refused(small_base):
     with pytest.raises(InputError, match="is a folder"):
-        model.locate_base(str(small_base))
+        bases.locate_base(str(small_base))
 
 
 def test_only_marked_checkpoints_count(tmp_path):

@@ -137,7 +137,7 @@ def no_end(written: str) -> InputError:
     """A model that was taught such answers would never stop."""
     return InputError(
         f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
-        f"stop: it writes {written}.",
+        f"stop, but with {written}.",
         OTHER_BASE,
     )
 
@@ -180,9 +180,10 @@ def _settled(tokenizer: Any, template: str) -> str:
     border = _border(tokenizer, template)
     if border is None:
         raise prompt_changes()
-    if _rendered(tokenizer, template, QUESTION, True, False) == _rendered(tokenizer, template, QUESTION, False, False):
+    asking, silent = (_rendered(tokenizer, template, QUESTION, asks, False) for asks in (True, False))
+    if asking == silent:
         raise InputError(
-            f"The base's chat template has no generation prompt: only once an answer follows it writes {border.lead!r}.",
+            f"The base's chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
             OTHER_BASE,
         )
     written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
@@ -226,12 +227,14 @@ def _is_closed(thought: str) -> bool:
     return len(re.findall(r"<[^<>]+>|\[[^\[\]]+\]", thought)) == 2
 
 
-def _end_id(tokenizer: Any, ending: Sequence[int]) -> int:
+def _end_id(tokenizer: Any, ending: list[int]) -> int:
     """The first token of its own (no plain text, no blanks) among those that the template writes after an answer."""
     added = tokenizer.added_tokens_decoder
     own = {number for number in added if str(added[number]).strip()} | set(tokenizer.all_special_ids)
-    for number in ending:
-        if number in own and number != getattr(tokenizer, "unk_token_id", None):
-            return number
-    written = f"only {tokenizer.decode(ending)!r}" if ending else "nothing"
-    raise no_end(written)
+    own -= {getattr(tokenizer, "unk_token_id", None)}
+    place = next((place for place, number in enumerate(ending) if number in own), len(ending))
+    # Plain text between the answer and its end would be part of every name that is generated.
+    between = tokenizer.decode(ending[:place]) if place else ""
+    if place == len(ending) or not _is_blank(between):
+        raise no_end(f"{between!r}" if between else "nothing")
+    return ending[place]

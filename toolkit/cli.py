@@ -270,10 +270,10 @@ def validate(
     What it can not check, it names, and why.
     """
     start(endpoint, token_file)
-    from toolkit import model, rows, show, validate
+    from toolkit import bases, model, rows, show, validate
 
     located = rows.locate_dataset(dataset, revision)
-    loaded = model.load_tokenizer(model.locate_tokenizer(tokenizer)) if tokenizer else None
+    loaded = model.load_tokenizer(bases.locate_tokenizer(tokenizer)) if tokenizer else None
     with show.counting() as count:
         report = validate.validate_dataset(
             located.path, strict=strict, tokenizer=loaded, max_length=max_length, progress=count

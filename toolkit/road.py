@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import __version__, build, evaluate, hub, model, rows, sources, train, verify, watching
+from toolkit import __version__, bases, build, evaluate, hub, rows, sources, train, verify, watching
 from toolkit.endpoint import use_hub
 from toolkit.errors import CheckFailed, InputError
 from toolkit.folder import (
@@ -157,8 +157,8 @@ def _train(
     watchers: Watchers,
     restart: bool,
 ) -> None:
-    base = model.locate_base(recipe.base, recipe.base_revision)
-    read = json_hash([__version__, train.what_decides(recipe), dataset.content(), model.base_hash(base)])
+    base = bases.locate_base(recipe.base, recipe.base_revision)
+    read = json_hash([__version__, train.what_decides(recipe), dataset.content(), bases.base_hash(base)])
     weights = adapter / "adapter_model.safetensors"
     if state.unchanged("adapter", read, _hash_of_file(weights)):
         watchers.step("Training", True)

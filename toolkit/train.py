@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit import cards, chat, checkpoints, model, rows
+from toolkit import bases, cards, chat, checkpoints, model, rows
 from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.folder import (
     atomic_folder,
@@ -81,7 +81,7 @@ def train(
     """
     check_replaceable(out, "adapter")
     _check_environment(recipe.training)
-    base = model.locate_base(recipe.base, recipe.base_revision)
+    base = bases.locate_base(recipe.base, recipe.base_revision)
     tokenizer = model.load_tokenizer(base.path)
     training_rows = rows.read_split(dataset, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
@@ -92,7 +92,7 @@ def train(
     identity = {
         "recipe": json_hash(what_decides(recipe)),
         "dataset": dataset_facts["content"],
-        "base": model.base_hash(base),
+        "base": bases.base_hash(base),
     }
     kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
     resume = checkpoints.prepare(kept, identity, restart=restart)
@@ -115,7 +115,7 @@ def train(
             "id": base.id,
             "revision": base.revision,
             "content": identity["base"],
-            "license": model.base_license(base),
+            "license": bases.base_license(base),
             "parameters": _base_parameters(peft_model),
             "architecture": type(peft_model.get_base_model()).__name__,
         },
