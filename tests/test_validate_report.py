@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit import cli, validate
-from toolkit.checks.findings import Report
+from toolkit.checks.findings import CODES, Report
 from toolkit.checks.folder import check_folder
 from toolkit.folder import VALIDATION, read_json
 from toolkit.rows import LocatedDataset
@@ -102,3 +102,9 @@ def test_a_person_sees_code_severity_count_what_it_is_and_the_first_places(datas
     assert "and 2 more" in lines
     assert any(line.startswith("not checked: tokens.length, tokens.contract (no tokenizer given)") for line in lines)
     assert lines[-1] == f"{dataset} does not pass: 7 rows in train."
+
+
+def test_every_code_stands_in_the_documentation_with_its_severity_and_what_it_finds() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "dataset.md").read_text(encoding="utf-8")
+    table = page.partition("| code | severity | finds |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    assert table.split("\n") == [f"| `{code}` | {severity} | {what} |" for code, (severity, what) in CODES.items()]
