@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.checks import check_folder
+from toolkit.collecting import collecting_rarely
 from toolkit.dataset_card import render_dataset_card
 from toolkit.dataset_files import write_rejected, write_split
 from toolkit.drafts import DROPPED, Draft, Progress, Work, drop_near_names, drop_repeated, mask_names, read_drafts
@@ -51,6 +52,7 @@ class BuildResult:
     seconds: float
 
 
+@collecting_rarely()
 def build_dataset(
     out: Path, settings: DatasetSettings, seed: int, recipe_name: str, progress: Progress | None = None
 ) -> BuildResult:

@@ -21,6 +21,7 @@ from toolkit.checks.row import LONGEST_NAME, Add, check_answer, check_descriptio
 from toolkit.checks.shard_rows import Row, Turn, read_batches
 from toolkit.checks.shards import TEXT_COLUMNS, Shard, find_files, open_shards, read_own_manifest
 from toolkit.checks.turns import Conversation, Shared, learn_shared, read_conversation
+from toolkit.collecting import collecting_rarely
 from toolkit.errors import InputError
 from toolkit.recipe import DatasetSettings
 
@@ -37,6 +38,7 @@ REPEATED_ANSWERS = 0.75
 NEVER_NULL = tuple(name for name in TEXT_COLUMNS if not name.startswith("name_"))
 
 
+@collecting_rarely()
 def check_folder(
     path: Path,
     *,
