@@ -112,7 +112,7 @@ COHERE = """\
 # Text before the answer that no switch moves into the generation prompt.
 RESPONSE = """\
 {%- for m in messages %}{{ '<|START|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}{{ '<|RESPONSE|>' }}{% endif %}
-{{- m.content + '<|END|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|START|>assistant\\n' }}{% endif %}
+{{- m.content + '<|END|>' }}{% endfor %}{{ '<|START|>assistant\\n' if add_generation_prompt else '' }}
 """
 
 OLMO = """\
@@ -251,7 +251,7 @@ FAMILIES = {
 TEXTS = [
     "A small red fox with six tails sits beside a pond. Vulpix Bulbasaur Pikachu Ninetales",
     "다음 특성을 살린 포켓몬식 이름을 지어줘: 식스테일 이상해씨",
-    "user assistant system model\n\nthink thought [INST] [/INST]",
+    "user assistant system model think thought [INST] [/INST]" + "\n\n\n." * 9,
 ]
 
 
@@ -263,7 +263,7 @@ def _trained(family):
 
     bpe = Tokenizer(models.BPE())
     if family.sentencepiece:
-        bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
         bpe.decoder = decoders.Metaspace(prepend_scheme="first")
         alphabet = sorted(set("".join(TEXTS)) | {chr(code) for code in range(32, 127)})
     else:

@@ -91,6 +91,7 @@ def test_a_conversation_that_does_not_end_with_an_answer_is_refused(tokenizer):
         ("{% if %}", "Expected an expression"),
         ("{{ messages[0].content + 1 }}", "can only concatenate str"),
         ("{{ nothing.at.all }}", "undefined"),
+        ("{{ none | dictsort }}", "has no attribute 'items'"),
     ],
 )
 def test_what_a_template_says_against_a_conversation_is_said_to_the_user(tokenizer, template, said):

@@ -58,10 +58,3 @@ def test_a_generation_configuration_may_list_one_id_or_none(tokenizer):
     ends = tokenizer.convert_tokens_to_ids(["<end_of_turn>", "<eos>"])
     assert chat.end_of_turn_ids(tokenizer, small_model("llama", eos_token_id=7).generation_config) == [*ends, 7]
     assert chat.end_of_turn_ids(tokenizer, small_model("llama", eos_token_id=None).generation_config) == ends
-
-
-def test_a_tokenizer_without_pad_token_generates():
-    tokenizer = family_tokenizer(FAMILIES["mistral"])
-    assert tokenizer.pad_token is None
-    word = tokenizer("Pikachu", add_special_tokens=False).input_ids
-    assert sampled(model_saying([*word, tokenizer.eos_token_id], tokenizer, None), tokenizer) == "Pikachu"

@@ -1,4 +1,4 @@
-"""The chat contract holds for the shapes of template that families have; what can not hold is refused with the reason."""
+"""The chat contract holds for the shapes of template that families have; others are refused with the reason."""
 
 import copy
 import dataclasses
@@ -48,12 +48,24 @@ def test_the_answer_and_its_end_of_turn_are_supervised_and_nothing_else(family):
 
 
 @every_family
-def test_the_tokens_are_those_of_the_whole_rendering(family):
+def test_text_and_answer_are_the_templates_own_rendering(family):
     tokenizer = settled(family)
     example = chat.encode(tokenizer, MESSAGES)
-    closing = len(tokenizer(family.closing, add_special_tokens=False).input_ids)
-    ids = example.input_ids[: example.answer_start - closing] + example.answer_ids
-    assert tokenizer.apply_chat_template(MESSAGES, return_dict=False)[: len(ids)] == ids
+    whole = tokenizer.apply_chat_template(MESSAGES, return_dict=False)
+    text = tokenizer.decode(example.input_ids).replace(family.closing, "")
+    assert tokenizer.decode(whole).startswith(text)
+    end = len(whole) - whole[::-1].index(example.input_ids[-1])
+    assert whole[end - len(example.answer_ids) : end] == example.answer_ids
+
+
+def test_line_breaks_that_end_a_prompt_are_trained_as_they_are_sent():
+    # As GPT-2's tokenizer, this one reads them as one token at the end of a text and as two before a word.
+    tokenizer = family_tokenizer(FAMILIES["exaone"])
+    example = chat.encode(tokenizer, MESSAGES)
+    whole = tokenizer.apply_chat_template(MESSAGES, return_dict=False)
+    assert example.input_ids[: example.answer_start] == sent(tokenizer, MESSAGES[:-1])
+    assert whole[: example.answer_start] != example.input_ids[: example.answer_start]
+    assert tokenizer.decode(example.answer_ids) == "Vulpix[|endofturn|]"
 
 
 @every_family
@@ -102,8 +114,10 @@ def test_the_end_of_turn_stops_generation_and_stays_supervised_when_it_also_pads
     assert tokenizer.eos_token_id in chat.end_of_turn_ids(tokenizer)
 
 
-@pytest.mark.parametrize("name", ["llama3", "granite"])
-def test_a_prompt_is_the_same_on_another_day(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "day"), [("llama3", "Today Date: 26 Jul 2024"), ("granite", "Today is July 26, 2024.")]
+)
+def test_a_prompt_is_the_same_on_another_day(name, day, monkeypatch):
     class Later(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -113,6 +127,7 @@ def test_a_prompt_is_the_same_on_another_day(name, monkeypatch):
     open_today, today = sent(tokenizer, MESSAGES[:-1]), chat.prompt_ids(tokenizer, MESSAGES[:-1])
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Later)
     assert sent(tokenizer, MESSAGES[:-1]) != open_today
+    assert day in tokenizer.decode(today)
     assert chat.prompt_ids(tokenizer, MESSAGES[:-1]) == today
     assert sent(settled(FAMILIES[name]), MESSAGES[:-1]) == today
 
@@ -138,6 +153,12 @@ def test_an_answer_that_holds_an_added_token_is_not_cut_there():
     assert tokenizer("a\n\nb  c", add_special_tokens=False).input_ids[1] in tokenizer.added_tokens_decoder
     answer = chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "a\n\nb  c")).answer_ids
     assert tokenizer.decode(answer) == "a\n\nb  c<end_of_turn>"
+
+
+def test_an_added_token_of_blanks_ends_no_turn():
+    family = FAMILIES["gemma"]
+    tokenizer = family_tokenizer(family, family.template.replace("'<end_of_turn>\\n'", "'\\n\\n<end_of_turn>'"))
+    assert tokenizer.decode(chat.encode(tokenizer, MESSAGES).answer_ids) == "Vulpix\n\n<end_of_turn>"
 
 
 def test_a_text_that_holds_an_end_of_turn_which_is_no_special_token_is_refused():
@@ -171,15 +192,16 @@ REFUSED = {
     "asks in other words": (CHATML_TURNS + ASKS.replace("assistant", "model"), "differently once an answer follows"),
     "asks for more": (CHATML_TURNS + ASKS.replace("assistant\\n", "assistant\\nName: "), "differently once an answer"),
     "leaves a thought open": (THOUGHT, "differently once an answer follows"),
-    "rewrites the answer": (CHATML.replace("m.content", "m.content | upper"), "differently once an answer follows"),
     "ends as plain text": (TURNS.replace("END", "</s>") + ASKS, "could stop, but with '</s>'"),
     "ends as a heading": (TURNS.replace("END", "\\n### End\\n") + ASKS, "could stop, but with '\\n### End\\n'"),
     "does not end": (TURNS.replace("END", "") + ASKS, "could stop, but with nothing"),
+    "ends as an unknown token": (TURNS.replace("END", "<|im_start|>") + ASKS, "could stop, but with '<|im_start|>'"),
     "text before the end": (TURNS.replace("END", "(end)<|im_end|>") + ASKS, "could stop, but with '(end)'"),
     "no text of the user": (
         CHATML.replace("m.content", "(m.content if m.role == 'assistant' else '')"),
         "out the user",
     ),
+    "no text but in parts": (CHATML.replace("m.content", "(m.content[0].text or '')"), "leaves out the answer"),
     "the date, reckoned": ("{{ strftime_now('%d' + '%m') }}" + CHATML, "the date in a way that can not be settled"),
     "two bos": ("<|endoftext|><|endoftext|>" + CHATML, "begin-of-text token twice"),
 }
@@ -195,6 +217,16 @@ def test_a_template_that_can_not_be_used_is_refused_with_the_reason(template, re
     assert "\n" not in str(caught.value)
 
 
+def test_an_answer_that_the_template_ends_in_another_way_is_refused():
+    template = CHATML.replace(
+        "m.content + '<|im_end|>\\n'", "m.content + ('<|im_end|>' if m.content[8:] != 'on' else '')"
+    )
+    tokenizer = family_tokenizer(FAMILIES["qwen2"], template)
+    assert chat.encode(tokenizer, MESSAGES)
+    with pytest.raises(InputError, match="could stop, but with another end after this answer"):
+        chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "Charmeleon"))
+
+
 def test_a_system_turn_that_the_template_leaves_out_is_refused():
     template = CHATML.replace("for m in messages", "for m in messages if m.role != 'system'")
     tokenizer = family_tokenizer(FAMILIES["qwen2"], template)
@@ -206,13 +238,11 @@ def test_a_system_turn_that_the_template_leaves_out_is_refused():
 def test_a_tokenizer_that_joins_prompt_and_answer_is_refused():
     joined = FAMILIES["llama2"].template.replace("' [/INST]'", "' [/INST] '").replace("' ' + m.c", "m.c")
     with pytest.raises(InputError, match="joins the end of the prompt and the beginning of the answer"):
-        chat.encode(family_tokenizer(FAMILIES["llama2"], joined), MESSAGES)
+        chat.prompt_ids(family_tokenizer(FAMILIES["llama2"], joined), MESSAGES[:-1])
 
 
 def test_a_tokenizer_that_joins_only_some_answers_refuses_those():
-    tokenizer = family_tokenizer(
-        FAMILIES["qwen2"], CHATML.replace("'\\n' + m.c", "': ' + m.c").replace("nt\\n", "nt: ")
-    )
+    tokenizer = family_tokenizer(FAMILIES["qwen2"])
     assert chat.encode(tokenizer, MESSAGES)
     with pytest.raises(InputError, match="joins the end of the prompt"):
-        chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "  Vulpix"))
+        chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "\n\nVulpix"))

@@ -118,6 +118,28 @@ def test_so_they_do_where_layers_share_keys_and_values():
     assert_equal_to_plain(model.double())
 
 
+@pytest.mark.parametrize("family", ["gemma3", "gemma4"])
+def test_so_they_do_in_a_model_that_also_sees_pictures(family):
+    # What AutoModelForCausalLM makes of the larger Gemmas.
+    eyes = {
+        "model_type": {"gemma3": "siglip_vision_model", "gemma4": "gemma4_vision"}[family],
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+    }
+    text = f"{family}_text"
+    words = SMALL | FAMILIES[text] | {"vocab_size": 300, "model_type": text}
+    marks = {"image_token_id": 298, "boi_token_id": 297, "eoi_token_id": 296}
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[family](text_config=words, vision_config=eyes, audio_config=None, **marks)
+    assert_equal_to_plain(AutoModelForCausalLM.from_config(config))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family):
     model = family_model(family)
@@ -149,6 +171,7 @@ def test_logits_are_computed_at_the_supervised_positions_only(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_family_has_of_its_own_is_switched_on_here(family):
     config = family_model(family).config
+    assert set(FAMILIES[family]) <= set(type(config)().to_dict())
     assert {name: getattr(config, name) for name in FAMILIES[family]} == FAMILIES[family]
     window = FAMILIES[family].get("sliding_window")
     assert window is None or window < max(len(example.input_ids) for example in examples())

@@ -12,6 +12,7 @@ from typing import Any
 from toolkit.chat_template import (
     Format,
     Messages,
+    answer_place,
     no_end,
     prompt_changes,
     read_format,
@@ -119,13 +120,13 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages[-1:])
     whole: list[int] = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
-    written = len(prompt) - form.unwritten
-    if whole[:written] != prompt[:written]:
+    place = answer_place(tokenizer, prompt[: len(prompt) - form.unwritten], whole)
+    if place is None:
         raise _cause(tokenizer, form, messages)
-    ids = prompt + whole[written:]
-    if form.end_id not in whole[written:]:
+    answer = whole[place:]
+    if form.end_id not in answer:
         raise no_end("another end after this answer")
-    return Example(ids[: ids.index(form.end_id, len(prompt)) + 1], len(prompt))
+    return Example(prompt + answer[: answer.index(form.end_id) + 1], len(prompt))
 
 
 def _cause(tokenizer: Any, form: Format, messages: Messages) -> InputError:

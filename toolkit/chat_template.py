@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from jinja2 import TemplateError
@@ -28,7 +29,7 @@ ANSWERS = ("Vulpix", "식스테일")
 SWITCHES = ("enable_thinking", "thinking")
 # Any day will do as long as it is always the same; Llama's templates write this one when they are told none.
 DAY = date(2024, 7, 26)
-CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
+CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])([^"']*)\1\s*\)""")
 
 OTHER_BASE = "Choose another base."
 
@@ -86,7 +87,7 @@ def _read(tokenizer: Any, template: str, _special_ids: tuple[int, ...]) -> Forma
     finished = [render(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
     border = _border(tokenizer, template)
     kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
-    if any(ids[:kept] != prompt[:kept] for ids in finished):
+    if any(answer_place(tokenizer, prompt[:kept], ids) is None for ids in finished):
         raise tokens_join()
     ending = _shared(*(ids[::-1] for ids in finished))[::-1]
     end_id = _end_id(tokenizer, ending)
@@ -116,6 +117,21 @@ def _rendered(tokenizer: Any, template: str, turns: Messages, asks: bool, tokeni
             f"The base's chat template does not render this conversation: {said}{'' if said.endswith('.') else '.'}",
             "Change the conversation, or choose another base.",
         ) from error
+
+
+def answer_place(tokenizer: Any, prompt: list[int], whole: list[int]) -> int | None:
+    """How many tokens of a conversation come before its answer; None when its text or its tokens run across the border.
+
+    Mostly as many as the prompt has. But tokenizers that split as GPT-2's does read two line breaks as one token at
+    the end of a text and as two before a word.
+    """
+    if whole[: len(prompt)] == prompt:
+        return len(prompt)
+    text = "".join(tokenizer.convert_ids_to_tokens(prompt))
+    pieces = tokenizer.convert_ids_to_tokens(whole)
+    lengths = accumulate(map(len, pieces), initial=0)
+    place = next((place for place, length in enumerate(lengths) if length == len(text)), None)
+    return place if place is not None and "".join(pieces[:place]) == text else None
 
 
 def prompt_changes() -> InputError:
@@ -202,13 +218,17 @@ def _with_lead(template: str, lead: str) -> str:
 
 def _keeps_tokens(tokenizer: Any, template: str) -> bool:
     prompt = render(tokenizer, template, QUESTION, None)
-    return all(render(tokenizer, template, QUESTION, answer)[: len(prompt)] == prompt for answer in ANSWERS)
+    finished = (render(tokenizer, template, QUESTION, answer) for answer in ANSWERS)
+    return all(answer_place(tokenizer, prompt, ids) is not None for ids in finished)
 
 
 def _border(tokenizer: Any, template: str) -> Border | None:
     """None when the prompt is written in another way once an answer follows."""
     prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
-    header = _shared(*(render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS))
+    finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
+    if finished[0] == finished[1]:
+        raise InputError("The base's chat template leaves out the answer.", OTHER_BASE)
+    header = _shared(*finished)
     if header[: len(prompt)] == prompt:
         return Border(header[len(prompt) :], "")
     if prompt[: len(header)] == header and _is_closed(prompt[len(header) :]):
