@@ -14,7 +14,7 @@ IDENTITY = {"recipe": "a", "dataset": "b", "base": "c"}
 def folder(tmp_path):
     """A run's folder with two checkpoints, each marked whole."""
     made = tmp_path / "checkpoints"
-    assert checkpoints.prepare(made, IDENTITY, restart=False) is None
+    assert checkpoints.prepare(made, IDENTITY, restart=False) == checkpoints.Start(None, 0, ())
     for step in (5, 10):
         checkpoint = made / f"checkpoint-{step}"
         (checkpoint / "state").mkdir(parents=True)
@@ -25,12 +25,44 @@ def folder(tmp_path):
 
 
 def newest(folder):
-    return checkpoints.prepare(folder, IDENTITY, restart=False)
+    return checkpoints.prepare(folder, IDENTITY, restart=False).checkpoint
 
 
-def test_the_newest_whole_checkpoint_is_taken(folder):
-    assert newest(folder) == folder / "checkpoint-10"
+def test_the_newest_whole_checkpoint_is_taken_and_said(folder):
+    start = checkpoints.prepare(folder, IDENTITY, restart=False)
+    assert start == checkpoints.Start(folder / "checkpoint-10", 10, ("Continuing from step 10.",))
     assert checkpoints.seconds_so_far(folder / "checkpoint-10") == 10.0
+
+
+def test_an_unmarked_checkpoint_does_not_count_and_is_removed(folder):
+    (folder / "checkpoint-15").mkdir()
+    start = checkpoints.prepare(folder, IDENTITY, restart=False)
+    assert start.step == 10
+    assert start.notes[0] == "The checkpoint of step 15 was not finished and is left out."
+    assert not (folder / "checkpoint-15").exists()
+
+
+def test_where_none_is_whole_it_is_said_that_training_begins_anew(folder):
+    for step in (5, 10):
+        (folder / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"weighed")
+    start = checkpoints.prepare(folder, IDENTITY, restart=False)
+    assert (start.checkpoint, start.step) == (None, 0)
+    assert start.notes == (
+        "The checkpoint of step 10 is damaged and is left out.",
+        "The checkpoint of step 5 is damaged and is left out.",
+        "No checkpoint is left, so the training begins anew.",
+    )
+
+
+def test_damage_that_keeps_the_size_is_noticed(folder):
+    (folder / "checkpoint-10" / "state" / "rng.pth").write_bytes(b"Random")
+    assert newest(folder) == folder / "checkpoint-5"
+
+
+def test_a_mark_whose_seconds_were_changed_does_not_count(folder):
+    mark = folder / "checkpoint-10" / checkpoints.MARK
+    mark.write_text(mark.read_text().replace("10.0", "90.0"))
+    assert newest(folder) == folder / "checkpoint-5"
 
 
 @pytest.mark.parametrize("gone", ["model.safetensors", "state/rng.pth"])
@@ -67,7 +99,7 @@ def test_restart_forgets_the_checkpoints_of_another_recipe(folder):
     changed = IDENTITY | {"recipe": "z"}
     with pytest.raises(InputError, match="unfinished run with another recipe"):
         checkpoints.prepare(folder, changed, restart=False)
-    assert checkpoints.prepare(folder, changed, restart=True) is None
+    assert checkpoints.prepare(folder, changed, restart=True) == checkpoints.Start(None, 0, ())
     assert json.loads((folder / checkpoints.IDENTITY).read_text()) == changed
 
 

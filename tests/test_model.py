@@ -7,19 +7,23 @@ import shutil
 import pytest
 import torch
 
-from toolkit import bases, model, tiny
+from toolkit import adapter_file, bases, model, tiny
 from toolkit.errors import EnvironmentLacks, HubError, InputError
 from toolkit.folder import write_manifest
 from toolkit.recipe import load_recipe
 
 
-def make_adapter(folder, small_base):
-    """An untrained adapter of the small base, with a manifest."""
+def make_adapter(folder, small_base, *, trained=True, **lora):
+    """An adapter of the small base, with a manifest; what passes for training is a B that is not zero."""
     base = bases.LocatedBase(tiny.BASE_ID, None, small_base)
-    settings = load_recipe("demo", {"lora.r": 2})
-    untrained = model.add_lora(model.load_base(base, model.Precision("none", "float32")), settings.lora, 7)
+    settings = load_recipe("demo", {"lora.r": 2} | {f"lora.{key}": value for key, value in lora.items()})
+    peft_model = model.add_lora(model.load_base(base, model.Precision("none", "float32")), settings.lora, 7)
+    if trained:
+        for name, parameter in peft_model.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.ones_(parameter)
     folder.mkdir()
-    model.save_adapter(untrained, model.load_tokenizer(small_base), base, folder)
+    adapter_file.save_adapter(peft_model, model.load_tokenizer(small_base), base, folder)
     (folder / model.ANSWERS).write_text('["Squirtle", "Vulpix"]')
     write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder
@@ -28,6 +32,37 @@ def make_adapter(folder, small_base):
 @pytest.fixture
 def adapter(tmp_path, small_base, use_small_base):
     return make_adapter(tmp_path / "adapter", small_base)
+
+
+def test_an_adapter_that_was_never_trained_is_refused(tmp_path, small_base, use_small_base):
+    untrained = make_adapter(tmp_path / "untrained", small_base, trained=False)
+    assert model.adapter_changes_nothing(untrained)
+    with pytest.raises(InputError, match="changes nothing: with it, the base answers as without it"):
+        model.load_adapter(untrained)
+
+
+def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_adapter(tmp_path / "adapter", small_base, trained=False, target_modules=["q_proj", "embed_tokens"])
+    file = folder / model.ADAPTER_WEIGHTS
+    untrained = load_file(file)
+    assert model.adapter_changes_nothing(folder)
+    # LoRA begins with B = 0, and of embeddings with A = 0; what makes one of them something else is training.
+    for name in (name for name, tensor in untrained.items() if not tensor.any()):
+        save_file(untrained | {name: torch.ones_like(untrained[name])}, file)
+        assert not model.adapter_changes_nothing(folder), name
+    grown = {name: tensor + 1 if tensor.any() else tensor for name, tensor in untrained.items()}
+    save_file(grown, file)
+    assert model.adapter_changes_nothing(folder)
+    save_file(untrained | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, file)
+    assert not model.adapter_changes_nothing(folder), "a whole layer was trained"
+
+
+def test_weights_that_are_no_safetensors_are_an_input_error(adapter):
+    (adapter / model.ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match="can not be read"):
+        model.adapter_changes_nothing(adapter)
 
 
 def changed(text, **values):
@@ -112,7 +147,7 @@ def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monke
         raise raised
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
-    with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--micro-batch-size"):
+    with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--quantization nf4"):
         model.load_adapter(adapter)
 
 

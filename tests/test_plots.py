@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
+from toolkit import plots
 from toolkit.plots import accuracy_plot, loss_plot, ordered_methods
 
 LOG: list[dict[str, Any]] = [
@@ -54,6 +55,34 @@ def test_any_log_gives_a_figure_of_the_card_s_width(log: list[dict[str, Any]], t
     assert loss_plot(log, tmp_path / "figures" / "loss.png")
     with Image.open(tmp_path / "figures" / "loss.png") as image:
         assert image.width == 1400
+
+
+def height(log: list[dict[str, Any]], path: Path) -> int:
+    assert loss_plot(log, path)
+    with Image.open(path) as image:
+        return image.height
+
+
+def test_learning_rate_and_gradient_norm_are_drawn_where_the_log_has_them(tmp_path: Path) -> None:
+    heights = [
+        height([{key: row[key] for key in ("step", *keys) if key in row} for row in LOG], tmp_path / "loss.png")
+        for keys in (("loss",), ("loss", "learning_rate"), ("loss", "learning_rate", "grad_norm"))
+    ]
+    assert heights[0] < heights[1] < heights[2]
+
+
+def test_the_lowest_validation_loss_is_marked_where_there_are_several(tmp_path: Path) -> None:
+    from toolkit.drawing import new_figure
+
+    def labels(validation: list[tuple[float, float]]) -> list[str]:
+        with new_figure(3) as figure:
+            axes = figure.add_subplot()
+            plots._draw_losses(axes, [(10, 2.0)], validation)
+            marked = [line for line in axes.lines if line.get_label() == "lowest"]
+            return [f"{line.get_xdata()[0]:g}" for line in marked]
+
+    assert labels([(10, 2.9), (20, 1.9), (30, 2.4)]) == ["20"]
+    assert labels([(10, 2.9)]) == []
 
 
 def test_an_empty_log_gives_no_figure(tmp_path: Path) -> None:

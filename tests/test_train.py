@@ -1,17 +1,14 @@
-"""Training: QLoRA for real, on the answer only, and never lost."""
+"""Training: QLoRA for real, on the answer only, the same bytes from the same inputs."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from toolkit import bases, chat, checkpoints, model, rows, train
-from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
+from toolkit import bases, chat, model, rows, train
+from toolkit.errors import EnvironmentLacks, InputError
 from toolkit.folder import content_hash, file_hashes, read_json, read_jsonl
 from toolkit.recipe import load_recipe
 
@@ -22,11 +19,19 @@ CREATURES = {
 }
 
 
-def write_dataset(folder: Path, splits=("train", "validation", "test"), answer=None) -> rows.LocatedDataset:
+def write_dataset(
+    folder: Path, splits=("train", "validation", "test"), answer=None, *, strange_validation=False
+) -> rows.LocatedDataset:
+    """A dataset; with a strange validation split, what is learnt of names soon makes its loss worse."""
     (folder / "data").mkdir(parents=True)
     for split in splits:
+        turned = -1 if strange_validation and split == "validation" else 1
         lines = [
-            {"messages": chat.with_answer(chat.naming_messages(f"It is {text}, seen in {split} {n}."), answer or name)}
+            {
+                "messages": chat.with_answer(
+                    chat.naming_messages(f"It is {text}, seen in {split} {n}."), (answer or name)[::turned]
+                )
+            }
             for name, text in CREATURES.items()
             for n in range(4 if split == "train" else 1)
         ]
@@ -114,89 +119,6 @@ def test_another_seed_gives_another_adapter(tmp_path, dataset, use_small_base):
     assert weights[0] != weights[1]
 
 
-KILLED = """
-import sys, os, signal
-from pathlib import Path
-from toolkit import rows, tiny, train, checkpoints
-from toolkit.recipe import Recipe
-dataset, out, base, settings, where, step = sys.argv[1:]
-tiny.base_folder = lambda: Path(base)
-def at_step(progress):
-    if where == "step" and progress.step == int(step):
-        os.kill(os.getpid(), signal.SIGKILL)
-mark = checkpoints.mark_whole
-def at_mark(checkpoint, seconds):
-    if where == "save" and checkpoint.name == f"checkpoint-{step}":
-        os.kill(os.getpid(), signal.SIGKILL)
-    mark(checkpoint, seconds)
-checkpoints.mark_whole = at_mark
-train.train(rows.locate_dataset(dataset), Path(out), Recipe.model_validate_json(settings), progress=at_step)
-"""
-
-
-@pytest.mark.parametrize(("where", "step", "resumed"), [("step", 5, 3), ("save", 6, 3), ("step", 1, 0)])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    tmp_path, dataset, use_small_base, small_base, where, step, resumed
-):
-    settings = recipe(use_small_base)
-    train.train(dataset, tmp_path / "whole", settings)
-    paths = [str(dataset.path), str(tmp_path / "cut"), str(small_base)]
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, *paths, settings.model_dump_json(), where, str(step)]
-    killed = subprocess.run(command, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (tmp_path / "cut").exists()
-    result = train.train(dataset, tmp_path / "cut", settings)
-    assert result.resumed_from == resumed
-    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
-
-
-def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path, dataset, use_small_base):
-    settings = recipe(use_small_base)
-    train.train(dataset, tmp_path / "whole", settings)
-
-    def interrupt(progress):
-        if progress.step == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(train.Interrupted, match="Stopped at step") as caught:
-        train.train(dataset, tmp_path / "cut", settings, progress=interrupt)
-    assert caught.value.exit_code == 130
-    result = train.train(dataset, tmp_path / "cut", settings)
-    assert result.resumed_from in (5, 6)
-    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
-
-
-def interrupted(dataset, out, settings):
-    with pytest.raises(train.Interrupted):
-        train.train(
-            dataset, out, settings, progress=lambda p: signal.raise_signal(signal.SIGINT) if p.step == 4 else None
-        )
-
-
-def test_a_changed_recipe_is_noticed_and_restart_begins_anew(tmp_path, dataset, use_small_base):
-    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
-    changed = recipe(use_small_base, training__learning_rate=1e-4)
-    with pytest.raises(InputError, match="unfinished run with another recipe"):
-        train.train(dataset, tmp_path / "adapter", changed)
-    assert train.train(dataset, tmp_path / "adapter", changed, restart=True).resumed_from == 0
-
-
-def test_a_changed_dataset_is_noticed(tmp_path, dataset, use_small_base):
-    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
-    other = write_dataset(tmp_path / "other", answer="Mew")
-    with pytest.raises(InputError, match="unfinished run with another dataset"):
-        train.train(other, tmp_path / "adapter", recipe(use_small_base))
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, dataset, use_small_base, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(train, "answer_loss", lambda outputs, labels, **_: outputs.logits.sum() * torch.nan)
-    with pytest.raises(ToolkitError, match="loss is nan at step 1"):
-        train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
-    assert not (tmp_path / "adapter").exists()
-
-
 def test_a_row_that_is_too_long_is_named(tmp_path, dataset, use_small_base):
     with pytest.raises(InputError, match=r"Row 0 of train has \d+ tokens, more than max_length = 16"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__max_length=16))
@@ -227,19 +149,6 @@ def test_a_base_given_as_a_folder_is_refused(small_base):
         bases.locate_base(str(small_base))
 
 
-def test_only_marked_checkpoints_count(tmp_path):
-    identity = {"recipe": "a", "dataset": "b", "base": "c"}
-    assert checkpoints.prepare(tmp_path / "c", identity, restart=False) is None
-    for step in (5, 10, 15):
-        (tmp_path / "c" / f"checkpoint-{step}").mkdir()
-    checkpoints.mark_whole(tmp_path / "c" / "checkpoint-5", 1.5)
-    checkpoints.mark_whole(tmp_path / "c" / "checkpoint-10", 3.0)
-    newest = checkpoints.prepare(tmp_path / "c", identity, restart=False)
-    assert newest == tmp_path / "c" / "checkpoint-10"
-    assert checkpoints.seconds_so_far(newest) == 3.0
-    assert not (tmp_path / "c" / "checkpoint-15").exists()
-
-
 def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_base):
     train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
     manifest = json.loads((tmp_path / "adapter" / "manifest.json").read_text())
@@ -251,76 +160,37 @@ def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_b
     assert manifest["files"] == file_hashes(tmp_path / "adapter")
 
 
-KILLED_AT_THE_END = """
-import sys, os, signal
-from pathlib import Path
-from toolkit import checkpoints, rows, tiny, train
-from toolkit.recipe import Recipe
-dataset, out, base, settings, where = sys.argv[1:]
-tiny.base_folder = lambda: Path(base)
-def kill(*_, **__):
-    os.kill(os.getpid(), signal.SIGKILL)
-if where == "before the folder":
-    train.model.save_adapter = kill
-else:
-    checkpoints.remove = kill
-train.train(rows.locate_dataset(dataset), Path(out), Recipe.model_validate_json(settings))
-"""
-
-
-@pytest.mark.parametrize("where", ["before the folder", "after the folder"])
-def test_a_run_killed_after_its_last_step_is_not_trained_further(tmp_path, dataset, use_small_base, small_base, where):
-    settings = recipe(use_small_base)
-    train.train(dataset, tmp_path / "whole", settings)
-    arguments = [str(dataset.path), str(tmp_path / "cut"), str(small_base), settings.model_dump_json(), where]
-    command = [sys.executable, "-W", "ignore", "-c", KILLED_AT_THE_END, *arguments]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
-    result = train.train(dataset, tmp_path / "cut", settings)
-    assert (result.resumed_from, result.steps) == (8, 8)
-    assert result.loss is not None
-    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
-
-
-def test_micro_batches_train_the_same_adapter_as_whole_batches(tmp_path, dataset, use_small_base):
-    from safetensors.torch import load_file
-
-    weights = []
-    for micro in (4, 1):
-        settings = recipe(use_small_base, training__micro_batch_size=micro, lora__dropout=0.0)
-        train.train(dataset, tmp_path / str(micro), settings)
-        weights.append(load_file(tmp_path / str(micro) / "adapter_model.safetensors"))
-    for name, whole in weights[0].items():
-        assert (whole - weights[1][name]).abs().max() < 1e-3, name
-
-
 def test_the_dataset_is_never_replaced_by_the_adapter(dataset, use_small_base):
     with pytest.raises(InputError):
         train.train(dataset, dataset.path, recipe(use_small_base))
-
-
-def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path, dataset, use_small_base):
-    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
-    for file in (tmp_path / "adapter-checkpoints").glob("checkpoint-*/adapter_model.safetensors"):
-        file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(InputError, match=r"is damaged: .* Give --restart"):
-        train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
-
-
-def test_a_gradient_that_overflowed_leaves_the_log_readable():
-    from toolkit.watching import log_lines
-
-    steps = [
-        {"step": step, "epoch": 0.1, "learning_rate": 0.1, "loss": 2.0, "grad_norm": norm}
-        for step, norm in enumerate([float("inf"), 3.0], start=1)
-    ]
-    assert log_lines(steps, 2)[0]["grad_norm"] == 3.0
-    assert "grad_norm" not in log_lines(steps[:1], 1)[0]
 
 
 def test_where_the_descriptions_came_from_stays_out_of_the_adapter(tmp_path, dataset, use_small_base):
     settings = recipe(use_small_base, dataset__sources=[{"name": "table", "location": "/home/alice/private.csv"}])
     train.train(dataset, tmp_path / "adapter", settings)
     assert "alice" not in (tmp_path / "adapter" / "manifest.json").read_text()
+
+
+def test_the_file_holds_what_was_trained_and_nothing_of_the_base(tmp_path, dataset, use_small_base):
+    from safetensors.torch import load_file
+
+    # The base's head is its embeddings, so whoever trains these trains that.
+    for number, (modules, trained) in enumerate(
+        ((["q_proj"], {"q_proj"}), (["q_proj", "embed_tokens"], {"q_proj", "embed_tokens", "lm_head"}))
+    ):
+        settings = recipe(use_small_base, lora__target_modules=modules, training__max_steps=2)
+        train.train(dataset, tmp_path / str(number), settings)
+        weights = load_file(tmp_path / str(number) / "adapter_model.safetensors")
+        assert all(".lora_" in name for name in weights)
+        assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights} == trained
+        # Two matrices of rank 4 a module: nothing as large as the embeddings of 64 numbers a token.
+        assert all(4 in tensor.shape for tensor in weights.values())
+
+
+def test_the_result_and_the_manifest_say_how_many_epochs_were_run(tmp_path, dataset, use_small_base):
+    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    assert result.epochs == pytest.approx(8 * 4 / 12)
+    assert read_json(tmp_path / "adapter" / "manifest.json")["epochs"] == 2.67
 
 
 def test_the_card_counts_the_examples_that_were_seen(tmp_path, dataset, use_small_base):

@@ -1,15 +1,26 @@
-"""A base by its Hub id: where its files are, what they hash to, under which licence. Loads no weights."""
+"""A base by its Hub id: where its files are, what they hash to, under which licence. Loads no weights.
+
+What is known before the download is said before it: a repository that holds no base, a machine without the room for it.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from toolkit import tiny
 from toolkit.endpoint import hub, hub_errors
-from toolkit.errors import InputError
+from toolkit.errors import HubError, InputError
+from toolkit.estimates import shape_of
 from toolkit.folder import MANIFEST, json_hash, sha256_file
+from toolkit.machine import this_machine
 from toolkit.markdown import front_matter
+from toolkit.offers import look_up, read_config
+from toolkit.recipe import Recipe
+from toolkit.room import check_disk, check_memory, check_training
 
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", "README.md"]
 TOKENIZER = [
@@ -34,16 +45,54 @@ class LocatedBase:
     path: Path
 
 
-def locate_base(base: str, revision: str | None = None) -> LocatedBase:
+def locate_base(
+    base: str,
+    revision: str | None = None,
+    *,
+    quantization: str = "nf4",
+    recipe: Recipe | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> LocatedBase:
     """Find a base by Hub id, downloading it when it is not cached; the tiny base comes with the toolkit.
 
+    Before the download it is seen that the repository holds a base, and that this machine has room for it.
+
+    Args:
+        base: Hub id.
+        revision: Commit, branch or tag; a commit that is cached needs no network.
+        quantization: How the base will be held, `nf4` or `none`.
+        recipe: What it will be trained by; without it, only loading is thought of.
+        note: Told in a sentence what the user had better know before the download.
+
     Raises:
-        InputError: A folder's path, which nobody else could load the adapter with, or not an id.
-        HubError, EnvironmentLacks: Unknown, unreachable or gated.
+        InputError: A folder's path, which nobody else could load the adapter with, not an id, or no base that can be
+            trained: an adapter, pickled or GGUF weights, an architecture that transformers does not know.
+        HubError: Unknown, private, or unreachable and not cached.
+        EnvironmentLacks: Gated, or too large for this machine.
     """
     if base == tiny.BASE_ID:
         return LocatedBase(base, revision, tiny.base_folder())
-    snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
+    _refuse_folder(base)
+
+    def see_room(config: Mapping[str, Any], parameters: int | None) -> None:
+        shape = shape_of(config, parameters)
+        if shape is not None and recipe is not None:
+            check_training(base, shape, recipe, this_machine(), note)
+        elif shape is not None:
+            check_memory(base, shape, quantization, this_machine())
+
+    with hub_errors(f"The base {base}"):
+        offer = None if _cached(base, revision) else look_up(base, revision, WEIGHTS_AND_TOKENIZER)
+        if offer is not None:
+            check_disk(base, offer.download, _cache())
+            see_room(offer.config, offer.parameters)
+        snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
+    if offer is None:
+        if not _is_base(snapshot):
+            raise HubError(
+                f"The Hub can not be reached, and only a part of the base {base} is in the cache.", "Check the network."
+            )
+        see_room(read_config(base, snapshot / "config.json"), None)
     return LocatedBase(base, snapshot.name, snapshot)
 
 
@@ -53,17 +102,48 @@ def locate_tokenizer(base: str) -> Path:
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base`.
     """
-    return tiny.base_folder() if base == tiny.BASE_ID else _download(base, None, TOKENIZER)
+    if base == tiny.BASE_ID:
+        return tiny.base_folder()
+    _refuse_folder(base)
+    with hub_errors(f"The base {base}"):
+        return _download(base, None, TOKENIZER)
 
 
-def _download(base: str, revision: str | None, patterns: list[str]) -> Path:
+def _refuse_folder(base: str) -> None:
     if Path(base).is_dir():
         raise InputError(
             f"The base {base} is a folder.",
             "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
         )
-    with hub_errors(f"The base {base}"):
-        return Path(hub().snapshot_download(base, revision=revision, allow_patterns=patterns))
+
+
+def _download(base: str, revision: str | None, patterns: list[str]) -> Path:
+    return Path(hub().snapshot_download(base, revision=revision, allow_patterns=patterns))
+
+
+def _cached(base: str, revision: str | None) -> bool:
+    """Whether a commit is in the cache: nothing about it can have changed, so nobody has to be asked."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
+        return False
+    try:
+        snapshot = hub().snapshot_download(
+            base, revision=revision, allow_patterns=WEIGHTS_AND_TOKENIZER, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return False
+    return _is_base(Path(snapshot))
+
+
+def _is_base(snapshot: Path) -> bool:
+    return (snapshot / "config.json").is_file() and any(snapshot.glob("*.safetensors"))
+
+
+def _cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
 
 
 def base_hash(base: LocatedBase) -> str:

@@ -1,7 +1,7 @@
 """Checkpoints that can be trusted: which of them are whole, and whether they belong to this run.
 
 The Trainer writes and removes a checkpoint one file after the other, so a killed process leaves half of one. A
-checkpoint counts only with its mark, which is written last and names every file with its size.
+checkpoint counts only with its mark, which is written last and names every file with its hash.
 """
 
 from __future__ import annotations
@@ -10,18 +10,34 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.folder import holds_nothing, read_json, unwritable, write_json
+from toolkit.folder import holds_nothing, json_hash, read_json, sha256_file, unwritable, write_json
 
 MARK = "complete.json"
 IDENTITY = "run.json"
 
 
-def prepare(folder: Path, identity: dict[str, str], *, restart: bool) -> Path | None:
-    """Make the folder ready for a run, and return the newest whole checkpoint of the same run, if any.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        checkpoint: The one that it continues from; None: at the first step.
+        step: Steps that were taken before.
+        notes: What is to be said about it, if anything.
+    """
+
+    checkpoint: Path | None
+    step: int
+    notes: tuple[str, ...]
+
+
+def prepare(folder: Path, identity: dict[str, str], *, restart: bool) -> Start:
+    """Make the folder ready for a run, and find the newest whole checkpoint of the same run, if any.
 
     Args:
         folder: Where the run keeps its checkpoints.
@@ -45,7 +61,7 @@ def prepare(folder: Path, identity: dict[str, str], *, restart: bool) -> Path | 
         if restart:
             _remove_checkpoints(folder)
             write_json(folder / IDENTITY, identity)
-            return None
+            return Start(None, 0, ())
         changed = [key for key, value in identity.items() if before.get(key) != value]
         if changed:
             raise InputError(
@@ -77,31 +93,47 @@ def _remove_checkpoints(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def _newest_whole(folder: Path) -> Path | None:
-    whole = []
-    for path in _checkpoints(folder):
-        if _is_whole(path):
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _newest_whole(folder: Path) -> Start:
+    """The newest checkpoint that is whole; those after it are removed, and it is said why."""
+    notes: list[str] = []
+    for path in sorted(_checkpoints(folder), key=_step_of, reverse=True):
+        wrong = _what_is_wrong(path)
+        if wrong is None:
+            step = _step_of(path)
+            return Start(path, step, (*notes, f"Continuing from step {step:,}."))
+        notes.append(f"The checkpoint of step {_step_of(path):,} {wrong}.")
+        shutil.rmtree(path)
+    return Start(None, 0, (*notes, "No checkpoint is left, so the training begins anew.") if notes else ())
+
+
+def _what_is_wrong(checkpoint: Path) -> str | None:
+    """Why a checkpoint does not count; None when it is whole."""
+    if not (checkpoint / MARK).exists():
+        return "was not finished and is left out"
     mark = _read_or_none(checkpoint / MARK)
-    files = mark.get("files") if isinstance(mark, dict) else None
-    return isinstance(files, dict) and files.items() <= _sizes(checkpoint).items()
+    whole = isinstance(mark, dict) and mark == _mark(mark.get("seconds"), mark.get("files"))
+    if not whole or not isinstance(mark["files"], dict) or not mark["files"].items() <= _hashes(checkpoint).items():
+        return "is damaged and is left out"
+    return None
 
 
-def _sizes(checkpoint: Path) -> dict[str, int]:
-    """Bytes of every file of a checkpoint, its mark left out, by relative POSIX path."""
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint, its mark left out, by relative POSIX path."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / MARK)
-    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+    return {path.relative_to(checkpoint).as_posix(): sha256_file(path) for path in files}
+
+
+def _mark(seconds: Any, files: Any) -> dict[str, Any]:
+    return {"seconds": seconds, "files": files, "hash": json_hash([seconds, files])}
 
 
 def mark_whole(checkpoint: Path, seconds: float) -> None:
     """Say that a checkpoint is complete as it is now, `seconds` of training in."""
-    write_json(checkpoint / MARK, {"seconds": seconds, "files": _sizes(checkpoint)})
+    write_json(checkpoint / MARK, _mark(seconds, _hashes(checkpoint)))
 
 
 def seconds_so_far(checkpoint: Path | None) -> float:

@@ -324,13 +324,45 @@ def push_dataset(
 @click.option("--max-steps", "training__max_steps", type=int, help="Optimiser steps. Excludes --epochs.")
 @click.option("--epochs", "training__epochs", type=float, help="Passes over the train split. Excludes --max-steps.")
 @click.option("--batch-size", "training__batch_size", type=int, help="Examples in one optimiser step.")
-@click.option("--micro-batch-size", "training__micro_batch_size", type=int, help="Examples in one forward pass.")
+@click.option(
+    "--micro-batch-size",
+    "training__micro_batch_size",
+    metavar="N|auto",
+    help="Examples in one forward pass. auto: as many as fit the memory.",
+)
+@click.option(
+    "--gradient-checkpointing",
+    "training__gradient_checkpointing",
+    type=click.Choice(["auto", "on", "off"]),
+    help="Compute activations twice to save memory. auto: only when one example does not fit.",
+)
 @click.option("--max-length", "training__max_length", type=int, help="Tokens of prompt and answer.")
 @click.option("--optimizer", "training__optimizer", type=click.Choice(["adamw", "paged_adamw_8bit"]))
 @click.option(
     "--quantization", "training__quantization", type=click.Choice(["nf4", "none"]), help="How the base is held."
 )
 @click.option("--save-every", "training__save_every", type=int, help="Optimiser steps between two checkpoints.")
+@click.option(
+    "--keep",
+    "training__keep",
+    type=click.Choice(["last", "best"]),
+    help="Write the adapter of the last step, or of the lowest validation loss.",
+)
+@click.option(
+    "--early-stopping",
+    "training__early_stopping",
+    type=int,
+    metavar="N",
+    help="Stop after N validation losses in a row without a lower one.",
+)
+@click.option(
+    "--track",
+    "training__track",
+    type=click.Choice(["trackio", "tensorboard"]),
+    multiple=True,
+    callback=lambda _context, _parameter, given: list(given) or None,
+    help="Draw the losses while training; the package must be installed. Repeat it for both.",
+)
 @click.option("--lora-r", "lora__r", type=int, help="Rank of the adapter.")
 @click.option("--lora-alpha", "lora__alpha", type=float)
 @click.option("--lora-dropout", "lora__dropout", type=float)
@@ -361,7 +393,7 @@ def train(
     with show.training() as progress:
         # "." and ".." are no names that checkpoints could lie beside.
         named = out.resolve() if out.name in ("", "..") else out
-        result = train.train(located, named, recipe, restart=not resume, progress=progress)
+        result = train.train(located, named, recipe, restart=not resume, progress=progress, say=show.say)
     show.trained(result, as_json)
 
 

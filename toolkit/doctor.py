@@ -1,19 +1,23 @@
-"""What this machine can do, and what is missing for what. Changes nothing."""
+"""What this machine can do, what is missing for what, and which recipes it can run. Changes nothing."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from toolkit.endpoint import DEFAULT_ENDPOINT
+from toolkit.estimates import GATED, KNOWN, gigabytes
 from toolkit.folder import library_versions
+from toolkit.machine import Machine, free_disk, main_memory, matrix_flops, this_machine
+from toolkit.recipe import Recipe, load_recipe, recipe_names
+from toolkit.room import least_to_train, time_on_a_cpu
 
-GIB = 1024**3
-SEED_BASE_GIB = 6
+# Below it, hardly the demo and its libraries fit.
+LITTLE_MEMORY, LITTLE_DISK = 4e9, 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,37 +31,26 @@ class Finding:
 
 
 def diagnose() -> Sequence[Finding]:
-    """Look at Python, libraries, device, memory, disk, Hub and token."""
+    """Look at Python, libraries, device, memory, disk, Hub and token, and at what the shipped recipes need of them."""
     libraries = ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    machine = this_machine()
     return [
         Finding("Python", "ok", platform.python_version(), ""),
         Finding("libraries", "ok", libraries, ""),
-        _device(),
+        _device(machine),
         _four_bit(),
         _memory(),
         _disk(),
         _hub(),
         _token(),
+        *_recipes(machine),
     ]
 
 
-def _device() -> Finding:
-    import torch
-
-    if not torch.cuda.is_available():
-        return Finding(
-            "device",
-            "note",
-            f"CPU, {os.cpu_count()} cores",
-            "the recipe demo runs; gemma-2b recipes want a GPU with 16 GB",
-        )
-    total = torch.cuda.get_device_properties(0).total_memory / GIB
-    precision = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    enough = total >= 14
-    means = "all recipes run" if enough else "too small for gemma-2b recipes, which want 16 GB"
-    return Finding(
-        "device", "ok" if enough else "note", f"{torch.cuda.get_device_name()}, {total:.0f} GiB, {precision}", means
-    )
+def _device(machine: Machine) -> Finding:
+    if machine.gpu is None:
+        return Finding("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
+    return Finding("device", "ok", f"{machine.gpu}, {gigabytes(machine.memory)}, {machine.compute}", "")
 
 
 def _four_bit() -> Finding:
@@ -74,19 +67,22 @@ def _four_bit() -> Finding:
 
 
 def _memory() -> Finding:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    means = "" if total >= 8 else "a 2 B base needs 8 GiB to be loaded"
-    return Finding("memory", "ok" if total >= 8 else "note", f"{total:.0f} GiB", means)
+    total = main_memory()
+    enough = total >= LITTLE_MEMORY
+    return Finding("memory", "ok" if enough else "note", gigabytes(total), "" if enough else "little even for the demo")
 
 
 def _disk() -> Finding:
+    free = free_disk(_cache())
+    enough = free >= LITTLE_DISK
+    means = "" if enough else f"downloaded bases go into {_cache()}; HF_HUB_CACHE names another folder"
+    return Finding("disk", "ok" if enough else "missing", f"{gigabytes(free)} free for the cache", means)
+
+
+def _cache() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    existing = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.exists())
-    free = shutil.disk_usage(existing).free / GIB
-    enough = free >= SEED_BASE_GIB
-    means = "" if enough else f"google/gemma-2b-it takes {SEED_BASE_GIB} GiB in {HF_HUB_CACHE}"
-    return Finding("disk", "ok" if enough else "missing", f"{free:.0f} GiB free for the cache", means)
+    return Path(HF_HUB_CACHE)
 
 
 def _hub() -> Finding:
@@ -112,3 +108,46 @@ def _token() -> Finding:
     if get_token():
         return Finding("token", "ok", "present", "")
     return Finding("token", "note", "none", "the public Hub wants one to push, and for gated bases: `hf auth login`")
+
+
+# What the recipes need.
+
+
+def _recipes(machine: Machine) -> list[Finding]:
+    flops = matrix_flops() if machine.gpu is None else None
+    free = free_disk(_cache())
+    return [recipe_finding(load_recipe(name), machine, free, flops) for name in recipe_names()]
+
+
+def recipe_finding(recipe: Recipe, machine: Machine, free: int, flops: float | None) -> Finding:
+    """What a shipped recipe needs, by estimate, and whether a machine has it.
+
+    Args:
+        recipe: A shipped one: only their bases are known without a Hub.
+        machine: What computes.
+        free: Bytes that the cache can still take.
+        flops: Operations a second of the CPU, where it computes.
+    """
+    shape = KNOWN.get(recipe.base)
+    if shape is None:
+        return Finding(f"recipe {recipe.name}", "ok", "nothing to download", "its base comes with the toolkit")
+    # Published in bf16: two bytes each.
+    download = 2 * shape.parameters
+    memory = least_to_train(shape, recipe, machine.compute)
+    found = f"{gigabytes(download)} to download, {gigabytes(memory)} of memory"
+    lacking = _lacking(recipe, machine, memory, download - free)
+    if lacking:
+        return Finding(f"recipe {recipe.name}", "missing", found, lacking)
+    means = [time_on_a_cpu(shape, recipe, flops)] if flops is not None else []
+    if recipe.base in GATED:
+        means.append(f"gated: accept its licence on {DEFAULT_ENDPOINT}/{recipe.base}")
+    return Finding(f"recipe {recipe.name}", "note" if flops is not None else "ok", found, "; ".join(means))
+
+
+def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> str:
+    """What a machine lacks for a recipe; empty when it lacks nothing."""
+    if memory > machine.memory:
+        return f"too large for the {'GPU' if machine.gpu else 'memory'}"
+    if recipe.training.optimizer == "paged_adamw_8bit" and machine.gpu is None:
+        return "its optimizer paged_adamw_8bit wants a CUDA GPU"
+    return f"{gigabytes(too_much)} too little room on the disk" if too_much > 0 else ""

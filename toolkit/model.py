@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,39 @@ from toolkit.bases import LocatedBase, base_hash, locate_base
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
 from toolkit.folder import MANIFEST, read_manifest
+from toolkit.probing import overflow
 from toolkit.recipe import LoraSettings
 
 # File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
 ANSWERS = "answers.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
+PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
 # What the libraries raise on files that are not what they should be.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
 # cuBLAS and CUDA have words of their own.
+EMBEDDINGS = {"embed_tokens", "lm_head"}
+LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
 NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How numbers are held: `base` is `nf4` or `none` (not quantised), `compute` a torch dtype's name."""
+    """How numbers are held.
+
+    Attributes:
+        base: `nf4` or `none` (not quantised).
+        compute: Name of the torch dtype that is computed in.
+        overflowed: What did not fit fp16, where that is why it is computed in fp32.
+    """
 
     base: str
     compute: str
+    overflowed: str | None = None
+
+    def widened(self, overflowed: str) -> Precision:
+        """The same in fp32, which holds whatever bf16 holds and more exactly."""
+        return replace(self, compute="float32", overflowed=overflowed)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -131,13 +146,21 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        # Beside its own class, torch raises plain RuntimeErrors: on a CPU, and from the libraries of a GPU.
-        lacking = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-        if not lacking and not NO_MEMORY.search(str(error)):
+        if not lacks_memory(error):
             raise
         raise EnvironmentLacks(
-            "There is not enough memory.", "Close other programs, or lower --micro-batch-size."
+            "There is not enough memory.",
+            "Close other programs, hold the base in 4 bits (--quantization nf4), or choose a smaller one.",
         ) from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the machine's or the GPU's.
+
+    Beside its own class, torch raises plain RuntimeErrors: on a CPU, and from the libraries of a GPU.
+    """
+    known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return known or NO_MEMORY.search(str(error)) is not None
 
 
 def _first_line(error: Exception) -> str:
@@ -162,6 +185,9 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         lora_dropout=settings.dropout,
         target_modules=list(settings.target_modules),
         task_type="CAUSAL_LM",
+        # Where embeddings and head are one matrix, they stay one when either is trained.
+        ensure_weight_tying=bool(EMBEDDINGS & set(settings.target_modules))
+        and bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False)),
     )
     torch.manual_seed(seed)
     try:
@@ -171,25 +197,28 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         raise InputError(f"LoRA does not fit the base: {_first_line(error)}", "Correct lora.target_modules.") from error
 
 
-def save_adapter(model: Any, tokenizer: Any, base: LocatedBase, folder: Path) -> None:
-    """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only."""
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-    file = folder / ADAPTER_CONFIG
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": base.id, "revision": base.revision}
-    # A set in peft, so in random order: sorted, the same run writes the same bytes.
-    config["target_modules"] = sorted(config["target_modules"])
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(folder)
+def adapter_changes_nothing(folder: Path) -> bool:
+    """Whether a model with the adapter in a folder answers as the base does, told from its weights alone.
 
+    LoRA adds B·A to a weight, and B begins as zero: where each product is zero, nothing was learnt. Weights of another
+    kind (whole layers that were trained) count as a change.
 
-def restore_adapter(model: Any, checkpoint: Path) -> None:
-    """Put the adapter weights of a checkpoint into the model."""
-    from peft import set_peft_model_state_dict
+    Raises:
+        InputError: The weights can not be read.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
+    try:
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+    except (OSError, *DAMAGED, SafetensorError) as error:
+        raise InputError(
+            f"The adapter in {folder} can not be read: {_first_line(error)}", "Train or download it again."
+        ) from error
+    names = [name for name in weights if LORA_B.search(name)]
+    if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
+        return False
+    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
 
 
 def locate_adapter(name: str, revision: str | None = None) -> Path:
@@ -235,8 +264,13 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
                 raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
             base = locate_base(str(config.base_model_name_or_path), config.revision)
             _check_tiny_base(base, folder)
+            tokenizer = load_tokenizer(folder)
             precision = chosen_precision(quantization)
             model = PeftModel.from_pretrained(load_base(base, precision), folder)
+            if precision.compute == "float16" and (found := _overflow(model, tokenizer)):
+                del model
+                precision = precision.widened(found)
+                model = PeftModel.from_pretrained(load_base(base, precision), folder)
     except (*DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
             f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again."
@@ -246,7 +280,21 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
             f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
             "Train it again with a lower --learning-rate.",
         )
-    return model.eval(), load_tokenizer(folder), precision
+    if adapter_changes_nothing(folder):
+        raise InputError(
+            f"The adapter in {folder} changes nothing: with it, the base answers as without it.",
+            "Train it again, longer or with a higher --learning-rate.",
+        )
+    return model.eval(), tokenizer, precision
+
+
+def _overflow(model: Any, tokenizer: Any) -> str | None:
+    """What does not fit fp16 when the model reads a text, if anything."""
+    import torch
+
+    ids = tokenizer(PROBE_TEXT, return_tensors="pt")["input_ids"].to(model.device)
+    with torch.no_grad():
+        return overflow(model.eval(), "float16", lambda probed: probed(input_ids=ids, use_cache=False).logits)
 
 
 def _check_tiny_base(base: LocatedBase, adapter: Path) -> None:
@@ -307,4 +355,4 @@ def peak_memory_bytes() -> int:
 
 def precision_facts(precision: Precision) -> dict[str, str]:
     """The precision as a manifest holds it."""
-    return asdict(precision)
+    return {key: value for key, value in asdict(precision).items() if value is not None}

@@ -57,20 +57,30 @@ def answer_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> An
     return total / (num_items_in_batch if num_items_in_batch is not None else len(targets))
 
 
-def mean_loss(model: Any, examples: Sequence[Example]) -> float:
-    """Mean cross-entropy of all supervised tokens of the examples, in nats, without dropout."""
+def to_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:
+    """A batch with its tensors on a device."""
+    return {name: value.to(device) if hasattr(value, "to") else value for name, value in inputs.items()}
+
+
+def mean_loss(model: Any, examples: Sequence[Example], at_once: int | None = None) -> float:
+    """Mean cross-entropy of all supervised tokens of the examples, in nats, without dropout.
+
+    `at_once` is the number of examples in one forward pass.
+    """
     import torch
 
+    size = at_once or VALIDATION_BATCH
     was_training = model.training
-    model.eval()
     total, count = 0.0, 0
-    with torch.no_grad():
-        for start in range(0, len(examples), VALIDATION_BATCH):
-            batch = collate(examples[start : start + VALIDATION_BATCH])
-            labels = batch.pop("labels").to(model.device)
-            tensors = {key: value.to(model.device) for key, value in batch.items() if key != "use_cache"}
-            supervised = labels.shape[1] - 1
-            total += float(answer_loss(model(**tensors, use_cache=False), labels)) * supervised
-            count += supervised
-    model.train(was_training)
+    try:
+        model.eval()
+        with torch.no_grad():
+            for start in range(0, len(examples), size):
+                batch = to_device(collate(examples[start : start + size]), model.device)
+                labels = batch.pop("labels")
+                supervised = labels.shape[1] - 1
+                total += float(answer_loss(model(**batch), labels)) * supervised
+                count += supervised
+    finally:
+        model.train(was_training)
     return total / count

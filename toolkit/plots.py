@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 METHODS = {"adapter": "this adapter", "base": "base alone", "tfidf": "TF-IDF", "chance": "chance"}
 MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
+# What is drawn small below the losses, by its key in the log.
+SMALL_PANELS = {"learning_rate": "learning\nrate", "grad_norm": "gradient\nnorm"}
 
 
 def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
-    """Draw training and validation loss over optimiser steps, with the learning rate below, as PNG.
+    """Draw training and validation loss over optimiser steps as PNG, with learning rate and gradient norm below.
 
     Args:
         log: Rows of `training_log.jsonl`.
@@ -27,20 +29,22 @@ def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
     """
     from matplotlib.ticker import MaxNLocator
 
-    training, validation, rate = (_series(log, key) for key in ("loss", "validation_loss", "learning_rate"))
+    training, validation = _series(log, "loss"), _series(log, "validation_loss")
     if not training and not validation:
         return False
-    with new_figure(3.6 if rate else 2.9) as figure:
-        grid = figure.add_gridspec(2 if rate else 1, 1, height_ratios=[4, 1] if rate else [1])
+    small = [(points, label) for key, label in SMALL_PANELS.items() if (points := _series(log, key))]
+    with new_figure(2.9 + 0.7 * len(small)) as figure:
+        grid = figure.add_gridspec(1 + len(small), 1, height_ratios=[4] + [1] * len(small))
         axes = figure.add_subplot(grid[0])
         _draw_losses(axes, training, validation)
-        if rate:
+        for row, (points, label) in enumerate(small, 1):
             axes.tick_params(labelbottom=False)
-            axes = figure.add_subplot(grid[1], sharex=axes)
-            _draw_rate(axes, rate)
-        axes.set_xlim(0, max(step for step, _ in training + validation + rate) * 1.02)
+            axes = figure.add_subplot(grid[row], sharex=axes)
+            _draw_small(axes, points, label)
+        axes.set_xlim(0, max(row["step"] for row in log) * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("optimiser step")
+        figure.align_ylabels()
         save(figure, path)
     return True
 
@@ -87,19 +91,22 @@ def _draw_losses(axes: Axes, training: list[tuple[float, float]], validation: li
         axes.plot(
             *zip(*validation, strict=True), color=ORANGE, marker="s", markersize=4.5, linestyle="--", label="validation"
         )
+        if len(validation) > 1:
+            best = min(validation, key=lambda point: point[1])
+            axes.plot(*best, color=ORANGE, marker="o", markersize=10, fillstyle="none", linestyle="", label="lowest")
     axes.set_ylim(bottom=0, top=max(value for _, value in training + validation) * 1.08 or 1)
     axes.set_ylabel("loss (nats a token)")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     # Above the axes, where no curve can run into it.
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, borderaxespad=0)
 
 
-def _draw_rate(axes: Axes, rate: list[tuple[float, float]]) -> None:
-    axes.plot(*zip(*rate, strict=True), color=GREY, marker=_marker(rate), markersize=3)
-    top = max(value for _, value in rate) or 1
+def _draw_small(axes: Axes, points: list[tuple[float, float]], label: str) -> None:
+    axes.plot(*zip(*points, strict=True), color=GREY, marker=_marker(points), markersize=3)
+    top = max(value for _, value in points) or 1
     axes.set_ylim(0, top * 1.2)
     axes.set_yticks([0, top], ["0", f"{top:.3g}"])
-    axes.set_ylabel("learning\nrate", fontsize=9)
+    axes.set_ylabel(label, fontsize=9)
 
 
 def _marker(points: list[tuple[float, float]]) -> str:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from toolkit.errors import InputError
 
@@ -99,7 +99,12 @@ class TrainingSettings(Section):
     scheduler: Literal["constant", "linear", "cosine"] = "linear"
     warmup_steps: int = Field(0, ge=0)
     batch_size: int = Field(4, ge=1, description="Examples in one optimiser step (the effective batch).")
-    micro_batch_size: int = Field(4, ge=1, description="Examples in one forward pass; divides batch_size.")
+    micro_batch_size: int | Literal["auto"] = Field(
+        "auto", description="Examples in one forward pass; divides batch_size. auto: as many as fit the memory."
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compute activations twice to save memory; auto: only when one example does not fit."
+    )
     max_steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
@@ -109,17 +114,36 @@ class TrainingSettings(Section):
     quantization: Literal["nf4", "none"] = "nf4"
     log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
     save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Adapter that is written: of the last step, or of the lowest validation loss."
+    )
+    early_stopping: int | None = Field(
+        None, ge=1, description="Validation losses in a row without a lower one after which training stops."
+    )
+    track: list[Literal["trackio", "tensorboard"]] | None = Field(
+        None, min_length=1, description="Where the losses are drawn while training; changes no result."
+    )
+
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _whole_or_auto(cls, value: Any) -> Any:
+        whole = value if isinstance(value, int) else int(value) if str(value).isdecimal() else 0
+        if value != "auto" and (isinstance(value, bool) or whole < 1):
+            raise ValueError(f"{value!r} is neither a whole number from 1 on nor auto")
+        return value if value == "auto" else whole
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.max_steps is not None and self.epochs is not None:
+            examples = self.max_steps * self.batch_size
             raise ValueError(
                 f"max_steps = {self.max_steps} and epochs = {self.epochs:g} are both given, "
-                "and only one of them could win"
+                f"and only one of them could win: {self.max_steps:,} steps of batch_size = {self.batch_size} are "
+                f"{examples:,} examples, which are {self.epochs:g} epochs of {examples / self.epochs:,.0f} rows alone"
             )
         if self.max_steps is None and self.epochs is None:
             raise ValueError("neither max_steps nor epochs is given")
-        if self.batch_size % self.micro_batch_size:
+        if self.micro_batch_size != "auto" and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size = {self.micro_batch_size} does not divide batch_size = {self.batch_size}"
             )

@@ -1,7 +1,8 @@
 """Dataset and base to adapter folder, by QLoRA (Dettmers et al. 2023) with the `transformers` Trainer.
 
-The loss is computed at the supervised positions only, over packed sequences (`packing.py`). An interrupted run goes on
-from its last whole checkpoint (`checkpoints.py`) and ends with the same bytes as without the interruption.
+The loss is computed at the supervised positions only, over packed sequences (`packing.py`), in pieces that fit the
+memory (`fitting.py`). An interrupted run goes on from its last whole checkpoint (`checkpoints.py`) and ends with the
+same bytes as without the interruption.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit import bases, cards, chat, checkpoints, model, rows
-from toolkit.errors import EnvironmentLacks, InputError, ToolkitError
+from toolkit import adapter_file, bases, cards, chat, checkpoints, history, model, rows
+from toolkit.errors import InputError, ToolkitError
 from toolkit.folder import (
     atomic_folder,
     check_replaceable,
@@ -29,9 +30,10 @@ from toolkit.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.packing import answer_loss, collate
+from toolkit.fresh_model import fitting_model
 from toolkit.recipe import Recipe, TrainingSettings
-from toolkit.watching import Progress, Watch, callback, log_lines, stopping_on_signals
+from toolkit.trainer import check_environment, make_trainer, tensorboard_folder
+from toolkit.watching import BEST, Progress, Watch, stopping_on_signals
 
 # What the libraries raise on a checkpoint that is damaged, and on a disk that is full.
 DAMAGED = (RuntimeError, ValueError, KeyError, EOFError, SafetensorError)
@@ -39,14 +41,33 @@ DAMAGED = (RuntimeError, ValueError, KeyError, EOFError, SafetensorError)
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a finished training left behind."""
+    """What a finished training left behind.
+
+    Attributes:
+        adapter: Its folder.
+        steps: Optimiser steps that were taken in all.
+        epochs: Passes over the train split that these are.
+        resumed_from: The step that this process continued from; 0 at the beginning.
+        best_step: The step whose adapter was written, where it was chosen by its validation loss.
+        loss: Training loss of the last step.
+        validation_loss: Of the adapter that was written.
+        seconds: Of training, those before an interruption included.
+        tokens_per_second: Of prompts and answers in this process; None where it took no step.
+        peak_memory_bytes: Of the GPU when there is one, else of the process.
+        notes: What happened that was not asked for: a damaged checkpoint, less memory than hoped.
+    """
 
     adapter: Path
     steps: int
+    epochs: float
     resumed_from: int
+    best_step: int | None
     loss: float | None
     validation_loss: float | None
     seconds: float
+    tokens_per_second: float | None
+    peak_memory_bytes: int
+    notes: tuple[str, ...]
 
 
 class Interrupted(ToolkitError):
@@ -63,6 +84,7 @@ def train(
     checkpoint_folder: Path | None = None,
     restart: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainResult:
     """Fine-tune an adapter and write its folder; an interrupted run continues from its last whole checkpoint.
 
@@ -73,21 +95,29 @@ def train(
         checkpoint_folder: Where checkpoints are kept until the run is over; beside `out` by default.
         restart: Forget the checkpoints of an earlier run.
         progress: Called after every optimiser step.
+        say: Called with each of the result's notes when it happens.
 
     Raises:
         InputError: Rows that do not fit the recipe, or checkpoints of a run with other settings or data.
-        EnvironmentLacks: The recipe needs a GPU.
+        EnvironmentLacks: The recipe needs a GPU, a package, or more memory.
         Interrupted: SIGINT or SIGTERM came; the same command continues.
+        ToolkitError: The training diverged, or changed nothing.
     """
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        say(text)
+
     check_replaceable(out, "adapter")
-    _check_environment(recipe.training)
+    settings = recipe.training
+    check_environment(settings)
     base = bases.locate_base(recipe.base, recipe.base_revision)
     tokenizer = model.load_tokenizer(base.path)
     training_rows = rows.read_split(dataset, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
-    if not examples:
-        raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
+    _check_rows(dataset, examples, validation, settings)
     dataset_facts = _dataset_facts(dataset)
     identity = {
         "recipe": json_hash(what_decides(recipe)),
@@ -95,84 +125,151 @@ def train(
         "base": bases.base_hash(base),
     }
     kept = checkpoint_folder or out.with_name(f"{out.name}-checkpoints")
-    resume = checkpoints.prepare(kept, identity, restart=restart)
+    start = checkpoints.prepare(kept, identity, restart=restart)
+    for text in start.notes:
+        note(text)
 
-    precision = model.chosen_precision(recipe.training.quantization)
-    model.seed_everything(recipe.seed)
-    peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
-    watch = Watch(progress, checkpoints.seconds_so_far(resume))
-    trainer = _trainer(peft_model, examples, validation, recipe, kept, precision, watch)
+    peft_model, precision, fit = fitting_model(base, recipe, examples, note)
+    if settings.track:
+        note(_where_losses_are_drawn(settings.track, kept))
+    watch = Watch(progress, checkpoints.seconds_so_far(start.checkpoint))
+    trainer = make_trainer(peft_model, examples, validation, recipe, kept, precision, fit, watch)
     with stopping_on_signals(watch), _full_disk_is_clear(kept):
-        state = _finish(trainer, resume, watch)
-    if state.global_step < state.max_steps:
-        raise Interrupted(f"Stopped at step {state.global_step}.", "Run the same command to continue from there.")
+        state = _finish(trainer, start, watch, settings)
+    if not _is_over(state, settings):
+        again = "Run the same command without --restart" if restart else "Run the same command"
+        raise Interrupted(f"Stopped at step {state.global_step}.", f"{again} to continue from there.")
+    best_step = _put_best(peft_model, watch, state)
 
     facts = {
+        **_facts(recipe, base, identity["base"], peft_model, examples),
+        "dataset": dataset_facts,
+        **rows.shared_opening(training_rows),
+        "steps": state.global_step,
+        "epochs": round(state.epoch, 2),
+        **({} if best_step is None else {"best_step": best_step}),
+        "examples_seen": round(state.epoch * len(examples)),
+        "train_seconds": round(watch.seconds(), 1),
+        "peak_memory_bytes": model.peak_memory_bytes(),
+        "hardware": model.hardware(),
+        "precision": model.precision_facts(precision),
+        "micro_batch_size": fit.micro_batch,
+        "gradient_checkpointing": fit.checkpointing,
+        "training_libraries": library_versions(),
+    }
+    with _full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
+        adapter_file.save_adapter(peft_model, tokenizer, base, folder)
+        _check_learnt(folder, state.global_step, settings)
+        write_jsonl(
+            folder / "training_log.jsonl", history.log_lines(state.log_history, settings.log_every, kept=best_step)
+        )
+        write_json(folder / model.ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
+        cards.render_model_card(folder, facts)
+        write_manifest(folder, "adapter", facts)
+    checkpoints.remove(kept)
+    loss, validation_loss = history.last_losses(state.log_history)
+    return TrainResult(
+        adapter=out,
+        steps=state.global_step,
+        epochs=state.epoch,
+        resumed_from=start.step,
+        best_step=best_step,
+        loss=loss,
+        validation_loss=history.loss_at(state.log_history, best_step) if best_step else validation_loss,
+        seconds=watch.seconds(),
+        tokens_per_second=watch.tokens_per_second(),
+        peak_memory_bytes=facts["peak_memory_bytes"],
+        notes=tuple(notes),
+    )
+
+
+def _check_rows(
+    dataset: rows.LocatedDataset,
+    examples: Sequence[chat.Example],
+    validation: Sequence[chat.Example],
+    settings: TrainingSettings,
+) -> None:
+    if not examples:
+        raise InputError(f"The dataset {dataset.id} has no rows in its train split.", "Check it with `pkt validate`.")
+    if settings.early_stopping and not validation:
+        raise InputError(
+            f"The dataset {dataset.id} has no rows in its validation split, which early_stopping looks at.",
+            "Build it with a larger --validation-size, or leave --early-stopping out.",
+        )
+
+
+def _facts(
+    recipe: Recipe, base: bases.LocatedBase, content: str, peft_model: Any, examples: Sequence[chat.Example]
+) -> dict[str, Any]:
+    """What a manifest says of the settings, the base and the adapter."""
+    return {
         # Where the descriptions came from is the dataset's to tell, and may be a private place.
         "recipe": recipe.model_dump(exclude={"dataset"}),
         "seed": recipe.seed,
         "base": {
             "id": base.id,
             "revision": base.revision,
-            "content": identity["base"],
+            "content": content,
             "license": bases.base_license(base),
             "parameters": _base_parameters(peft_model),
             "architecture": type(peft_model.get_base_model()).__name__,
         },
-        "dataset": dataset_facts,
-        **rows.shared_opening(training_rows),
-        "steps": state.global_step,
-        "examples_seen": round(state.epoch * len(examples)),
         "supervised_tokens": sum(len(example.answer_ids) for example in examples),
         "trainable_parameters": sum(p.numel() for p in peft_model.parameters() if p.requires_grad),
-        "train_seconds": round(watch.seconds(), 1),
-        "peak_memory_bytes": model.peak_memory_bytes(),
-        "hardware": model.hardware(),
-        "precision": model.precision_facts(precision),
-        "training_libraries": library_versions(),
     }
-    with _full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
-        model.save_adapter(peft_model, tokenizer, base, folder)
-        write_jsonl(folder / "training_log.jsonl", log_lines(state.log_history, recipe.training.log_every))
-        write_json(folder / model.ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
-        cards.render_model_card(folder, facts)
-        write_manifest(folder, "adapter", facts)
-    checkpoints.remove(kept)
-    return TrainResult(out, state.global_step, watch.resumed_from, watch.loss, watch.validation_loss, watch.seconds())
 
 
-def _finish(trainer: Any, resume: Path | None, watch: Watch) -> Any:
+def _where_losses_are_drawn(track: Sequence[str], kept: Path) -> str:
+    commands = {"trackio": "trackio show", "tensorboard": f"tensorboard --logdir {tensorboard_folder(kept)}"}
+    return f"To see the losses while it trains: {', '.join(commands[name] for name in track)}."
+
+
+def _finish(trainer: Any, start: checkpoints.Start, watch: Watch, settings: TrainingSettings) -> Any:
     """Train from the checkpoint, if any, to the last step or an interruption; the Trainer's state at the end.
 
     A checkpoint of the last step is taken as it is: the Trainer itself would add a step to it.
     """
     from transformers import TrainerState
 
-    if resume is not None:
-        state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-        if state.global_step >= state.max_steps:
-            model.restore_adapter(trainer.model, resume)
-            watch.take_from(state.log_history, state.global_step)
-            return state
+    resume = start.checkpoint
     try:
+        if resume is not None:
+            if (resume / BEST).is_file():
+                watch.best = adapter_file.read_weights(resume / BEST)
+            state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+            if _is_over(state, settings):
+                adapter_file.put_weights(trainer.model, adapter_file.read_weights(resume / model.ADAPTER_WEIGHTS))
+                return state
         with model.memory_errors():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except DAMAGED as error:
         if resume is None or watch.steps_taken:
             raise
         raise InputError(
-            f"The checkpoint {resume} is damaged: {str(error).split(chr(10))[0]}.", "Give --restart to begin anew."
+            f"The checkpoint {resume} can not be continued: {str(error).split(chr(10))[0]}.",
+            "Give --restart to begin anew.",
         ) from error
     return trainer.state
 
 
-def _check_environment(settings: TrainingSettings) -> None:
-    import torch
+def _is_over(state: Any, settings: TrainingSettings) -> bool:
+    return bool(state.global_step >= state.max_steps or history.stops_early(state.log_history, settings.early_stopping))
 
-    if settings.optimizer == "paged_adamw_8bit" and not torch.cuda.is_available():
-        raise EnvironmentLacks(
-            "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
-            "Run on a GPU machine, or give --optimizer adamw to try it on this CPU.",
+
+def _put_best(peft_model: Any, watch: Watch, state: Any) -> int | None:
+    """Put the weights of the lowest validation loss into the model, where they were kept; their step."""
+    if watch.best is None:
+        return None
+    adapter_file.put_weights(peft_model, watch.best)
+    return history.best_step(state.log_history)
+
+
+def _check_learnt(folder: Path, steps: int, settings: TrainingSettings) -> None:
+    if model.adapter_changes_nothing(folder):
+        warm_up = ", or lower --warmup-steps" if settings.warmup_steps >= steps else ""
+        raise ToolkitError(
+            f"After {steps:,} steps the adapter changes nothing: with it, the base would answer as without it.",
+            f"Raise --max-steps or --learning-rate{warm_up}, and run again with --restart.",
         )
 
 
@@ -195,7 +292,9 @@ def _encode_rows(tokenizer: Any, split: list[dict[str, Any]], recipe: Recipe, na
 
 def what_decides(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter: a checkpoint made with others can not be continued."""
-    return recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
+    deciding = recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
+    del deciding["training"]["track"]
+    return deciding
 
 
 def _dataset_facts(dataset: rows.LocatedDataset) -> dict[str, Any]:
@@ -218,57 +317,6 @@ def _base_parameters(peft_model: Any) -> int:
             state = getattr(parameter, "quant_state", None)
             total += math.prod(state.shape) if state is not None else parameter.numel()
     return total
-
-
-def _trainer(
-    peft_model: Any,
-    examples: list[chat.Example],
-    validation: list[chat.Example],
-    recipe: Recipe,
-    checkpoint_folder: Path,
-    precision: model.Precision,
-    watch: Watch,
-) -> Any:
-    from transformers import PrinterCallback, Trainer, TrainingArguments
-
-    settings = recipe.training
-    arguments = TrainingArguments(
-        output_dir=str(checkpoint_folder),
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.scheduler,
-        warmup_steps=settings.warmup_steps,
-        max_steps=settings.max_steps or -1,
-        num_train_epochs=settings.epochs or 1,
-        optim={"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}[settings.optimizer],
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=precision.compute == "bfloat16",
-        fp16=precision.compute == "float16",
-        use_cpu=precision.compute == "float32",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=settings.save_every,
-        save_total_limit=2,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to=[],
-    )
-    trainer = Trainer(
-        model=peft_model,
-        args=arguments,
-        train_dataset=examples,
-        data_collator=collate,
-        compute_loss_func=answer_loss,
-        callbacks=[callback(watch, validation, settings.save_every)],
-    )
-    trainer.model_accepts_loss_kwargs = False
-    trainer.loss_is_scaled_for_ga = True
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 @contextmanager

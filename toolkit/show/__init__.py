@@ -5,129 +5,26 @@ Called by the command line alone; what it shows was worked out elsewhere.
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from toolkit.estimates import gigabytes
+from toolkit.show.progress import counting as counting
+from toolkit.show.progress import road as road
+from toolkit.show.progress import training as training
+from toolkit.show.terminal import CONSOLE, as_json, program
+from toolkit.show.terminal import say as say
 from toolkit.words import duration
 
-CONSOLE = Console(stderr=True, highlight=False)
 LABELS = {"adapter": "this adapter", "base": "base without it", "tfidf": "TF-IDF neighbour", "chance": "chance"}
-PLAIN_SECONDS = 5.0
-
-
-def as_json(value: Any) -> None:
-    """Print a value for machines."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
-
-
-def say(text: str) -> None:
-    """Print a line for people."""
-    CONSOLE.print(text, soft_wrap=True, markup=False)
-
-
-# Progress.
-
-
-@contextmanager
-def counting() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar for each kind of thing that is counted; a line every few seconds when the output is no terminal."""
-    if not CONSOLE.is_terminal:
-        yield _Lines().count
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=CONSOLE, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def count(what: str, done: int, of: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done, total=of)
-
-        yield count
-
-
-class _Lines:
-    """Plain lines, not more often than every few seconds, for logs."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def due(self, last_one: bool) -> bool:
-        if not last_one and time.monotonic() - self.last < PLAIN_SECONDS:
-            return False
-        self.last = time.monotonic()
-        return True
-
-    def count(self, what: str, done: int, of: int | None) -> None:
-        if self.due(done == of):
-            say(f"  {what} {done}" + (f"/{of}" if of else ""))
-
-
-@contextmanager
-def training() -> Iterator[Callable[[Any], None]]:
-    """A bar with loss, validation loss and time left."""
-    if not CONSOLE.is_terminal:
-        lines = _Lines()
-
-        def line(progress: Any) -> None:
-            if lines.due(progress.step == progress.steps):
-                say(f"  step {progress.step}/{progress.steps}  {_losses(progress)}  {_left(progress)}")
-
-        yield line
-        return
-    columns = (TextColumn("  training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, console=CONSOLE, transient=True) as bars:
-        task = bars.add_task("training", total=None, state="")
-
-        def bar(progress: Any) -> None:
-            state = f"{_losses(progress)}  {_left(progress)}"
-            bars.update(task, completed=progress.step, total=progress.steps, state=state)
-
-        yield bar
-
-
-def _losses(progress: Any) -> str:
-    parts = []
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.validation_loss is not None:
-        parts.append(f"validation {progress.validation_loss:.3f}")
-    return "  ".join(parts)
-
-
-def _left(progress: Any) -> str:
-    return "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
-
-
-@contextmanager
-def road() -> Iterator[
-    tuple[Callable[[str, bool], None], Callable[[str, int, int | None], None], Callable[[Any], None]]
-]:
-    """What shows a whole run: a heading for each step, and the step's own progress below it."""
-    with counting() as count, training() as progress:
-
-        def step(title: str, skipped: bool) -> None:
-            CONSOLE.print(Text.assemble((title, "bold"), "  unchanged, skipped" if skipped else ""))
-
-        yield step, count, progress
-
-
-# Results.
 
 
 def built(result: Any, json_wanted: bool) -> None:
@@ -177,15 +74,32 @@ def validated(dataset: str, report: Any, json_wanted: bool, unwritten: Exception
     say(f"{dataset} {verdict}: {sum(report.rows.values()):,} rows in {', '.join(report.rows)}.")
 
 
-def trained(result: Any, json_wanted: bool) -> None:
-    """An adapter that was trained."""
+def trained(result: Any, json_wanted: bool, dataset: str | None = None) -> None:
+    """An adapter that was trained, and on which dataset it can be measured."""
     if json_wanted:
         as_json(asdict(result))
         return
     resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
-    validation = f", validation loss {result.validation_loss:.3f}" if result.validation_loss is not None else ""
-    say(f"{result.steps} steps in {duration(result.seconds)}{resumed}: loss {result.loss:.3f}{validation}.")
-    say(f"The adapter is in {result.adapter}. Measure it with `pkt evaluate {result.adapter} DATASET`.")
+    say(f"{result.steps:,} steps, {result.epochs:.1f} epochs, in {duration(result.seconds)}{resumed}.")
+    table = Table(Column(style="dim"), Column(), box=None, pad_edge=False, show_header=False)
+    for what, found in _training_facts(result):
+        table.add_row(f"  {what}", found)
+    CONSOLE.print(table)
+    for note in result.notes:
+        say(note)
+    say(f"Measure it with `{program()} evaluate {result.adapter} {dataset or 'DATASET'}`.")
+
+
+def _training_facts(result: Any) -> list[tuple[str, str]]:
+    """What is known of a training, each with its name; what was not measured is left out."""
+    best = f", the lowest, at step {result.best_step:,}" if result.best_step is not None else ""
+    return [
+        *([("loss", f"{result.loss:.3f}")] if result.loss is not None else []),
+        *([("validation loss", f"{result.validation_loss:.3f}{best}")] if result.validation_loss is not None else []),
+        *([("pace", f"{result.tokens_per_second:,.0f} tokens/s")] if result.tokens_per_second is not None else []),
+        ("peak memory", gigabytes(result.peak_memory_bytes)),
+        ("adapter", str(result.adapter)),
+    ]
 
 
 def evaluated(evaluation: Mapping[str, Any], json_wanted: bool) -> None:
@@ -275,13 +189,6 @@ def candidates(result: Sequence[tuple[str, float]], json_wanted: bool) -> None:
         click.echo(f"{probability:6.1%}  {name}")
 
 
-def program() -> str:
-    """How this command line is called on this machine: `pkt` where it is on the path."""
-    if shutil.which("pkt"):
-        return "pkt"
-    return "python -m toolkit" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
-
-
 def travelled(result: Any, json_wanted: bool) -> None:
     """The summary of a whole run."""
     if json_wanted:
@@ -324,7 +231,8 @@ def diagnosed(findings: Sequence[Any], json_wanted: bool) -> None:
     if json_wanted:
         as_json([asdict(finding) for finding in findings])
         return
-    table = Table("", "what", "found", "means", box=None, pad_edge=False)
+    folded = [Column(heading, overflow="fold") for heading in ("found", "means")]
+    table = Table("", "what", *folded, box=None, pad_edge=False)
     for finding in findings:
         table.add_row(
             {"ok": "✓", "missing": "✗", "note": "·"}[finding.state], finding.what, finding.found, finding.means

@@ -1,0 +1,62 @@
+"""What a training begins with: a base with a fresh adapter, in a precision and in pieces that the machine holds.
+
+Knows nothing of how it is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toolkit import bases, chat, fitting, model, probing
+from toolkit.errors import ToolkitError
+from toolkit.recipe import Recipe
+
+
+def fitting_model(
+    base: bases.LocatedBase, recipe: Recipe, examples: Sequence[chat.Example], note: Callable[[str], None]
+) -> tuple[Any, model.Precision, fitting.Fit]:
+    """The base with a fresh adapter, in a precision and in pieces that one step on the longest examples fits.
+
+    Raises:
+        ToolkitError: The loss or its gradients are no numbers before any training.
+        EnvironmentLacks: Not even one example fits the memory.
+    """
+    settings = recipe.training
+    longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    fit = fitting.Fit(settings, len(longest_first[0].input_ids), note)
+    precision = model.chosen_precision(settings.quantization)
+    peft_model = _fresh(base, recipe, precision, fit)
+    overflowed = _overflow(peft_model, precision, fit, longest_first)
+    if overflowed and precision.compute == "float16":
+        note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
+        precision = precision.widened(overflowed)
+        del peft_model
+        fitting.free_cache()
+        peft_model = _fresh(base, recipe, precision, fit)
+        overflowed = _overflow(peft_model, precision, fit, longest_first)
+    if overflowed:
+        raise ToolkitError(
+            f"{overflowed[:1].upper()}{overflowed[1:]} of the base {base.id} is no number, before any training.",
+            "Download the base again, or choose another.",
+        )
+    fit.measure(peft_model, longest_first, precision.compute)
+    return peft_model, precision, fit
+
+
+def _fresh(base: bases.LocatedBase, recipe: Recipe, precision: model.Precision, fit: fitting.Fit) -> Any:
+    model.seed_everything(recipe.seed)
+    peft_model = model.add_lora(model.load_base(base, precision), recipe.lora, recipe.seed)
+    fit.prepare(peft_model)
+    return peft_model
+
+
+def _overflow(
+    peft_model: Any, precision: model.Precision, fit: fitting.Fit, longest_first: Sequence[chat.Example]
+) -> str | None:
+    peft_model.train()
+    return probing.overflow(
+        peft_model,
+        precision.compute,
+        lambda probed: fit.gradients(probed, longest_first[:1], lambda loss: loss.backward()),
+    )
