@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "toolkit"
-GROUND = {"", "errors", "record", "folder", "recipe", "recipes", "corpus", "notices", "escape", "endpoint", "collecting"}
+GROUND = {
+    "",
+    "errors",
+    "record",
+    "folder",
+    "recipe",
+    "recipes",
+    "corpus",
+    "notices",
+    "escape",
+    "endpoint",
+    "collecting",
+}
 STEPS = {"build", "validate", "train", "evaluate", "hub", "verify", "reproduce", "naming", "preview", "doctor"}
 TOP = {"road": 4, "cli": 5, "__main__": 6, "show": 3}
 HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "bitsandbytes", "sklearn"}

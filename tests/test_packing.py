@@ -193,3 +193,13 @@ def test_the_mean_loss_leaves_the_model_in_the_mode_it_was_in():
     model = small_model("gemma3_text")
     packing.mean_loss(model.train(), examples())
     assert model.training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_that_keep_packed_sequences_apart_are_known_as_such(family):
+    assert packing.packs_exactly(family_model(family))
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "opt", "qwen3_next"])
+def test_families_whose_packed_sequences_see_each_other_are_found(family):
+    assert not packing.packs_exactly(small_model(family))

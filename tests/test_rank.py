@@ -20,7 +20,7 @@ def separate_passes(model, prompt, candidates):
     return scores
 
 
-@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text", "qwen2", "llama", "mistral"])
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text", "qwen2", "llama", "mistral", "qwen3_next"])
 @pytest.mark.parametrize("piece", [2, 64])
 def test_scores_equal_separate_full_passes(family, piece, monkeypatch):
     monkeypatch.setattr(rank, "PIECE", piece)

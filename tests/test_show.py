@@ -165,7 +165,6 @@ def test_the_summary_says_what_was_done_what_came_of_it_and_what_comes_next(monk
         "pace 1,234 tokens/s",
         "peak memory 1.6 GB",
         "adapter runs/adapter",
-        "A checkpoint was damaged.",
         "Measure it with `pkt evaluate runs/adapter data`.",
     ]
 

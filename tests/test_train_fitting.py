@@ -52,6 +52,17 @@ def test_micro_batches_train_the_same_adapter_as_whole_batches(tmp_path, dataset
         assert (whole - weights[1][name]).abs().max() < 1e-3, name
 
 
+def test_a_base_that_does_not_keep_packed_sequences_apart_reads_one_at_a_time(
+    tmp_path, dataset, use_small_base, monkeypatch
+):
+    train.train(dataset, tmp_path / "single", recipe(use_small_base, training__micro_batch_size=1))
+    monkeypatch.setattr(packing, "packs_exactly", lambda _: False)
+    result = train.train(dataset, tmp_path / "apart", recipe(use_small_base, training__micro_batch_size=4))
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("single", "apart")]
+    assert weights[0] == weights[1]
+    assert any("does not keep packed sequences apart" in note for note in result.notes)
+
+
 def test_a_step_that_ran_out_of_memory_is_taken_in_smaller_pieces_with_the_same_bytes(
     tmp_path, dataset, use_small_base, monkeypatch
 ):
@@ -130,7 +141,7 @@ def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
     collate = packing.collate
 
     def collate_or_fail(batch):
-        if not torch.is_grad_enabled() and len(batch) > 1:
+        if not torch.is_grad_enabled() and len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return collate(batch)
 

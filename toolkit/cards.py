@@ -56,7 +56,7 @@ def render_model_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | 
         "loss": _drawn(folder / "figures" / "loss.png", lambda path: loss_plot(log, path)),
         "accuracy": _drawn(folder / "figures" / "accuracy.png", lambda path: accuracy_plot(evaluation, path)),
     }
-    tokens = stop_tokens(folder)
+    tokens = manifest.get("stop_tokens") or stop_tokens(folder)
     for name, (language, template) in CARDS.items():
         facts = _facts(manifest, evaluation, log, samples, tokens, repo_id, language)
         (folder / name).write_text(render(template, {**facts, "figures": figures}), encoding="utf-8")
@@ -118,7 +118,7 @@ def _facts(
 
 
 def stop_tokens(folder: Path) -> list[str]:
-    """The tokens at which an answer ends, from the folder's tokenizer; empty when the folder has none."""
+    """The tokens at which an answer ends, from the folder's tokenizer: where a manifest does not name them."""
     if not (folder / "tokenizer_config.json").is_file():
         return []
     tokenizer = model.load_tokenizer(folder)

@@ -394,7 +394,7 @@ def train(
         # "." and ".." are no names that checkpoints could lie beside.
         named = out.resolve() if out.name in ("", "..") else out
         result = train.train(located, named, recipe, restart=not resume, progress=progress, say=show.say)
-    show.trained(result, as_json)
+    show.trained(result, as_json, dataset)
 
 
 @main.command()
@@ -563,7 +563,7 @@ def run(
     from toolkit import road, show
 
     with show.road() as watching:
-        result = road.run(recipe, out, road.Watchers(*watching), restart=not resume)
+        result = road.run(recipe, out, road.Watchers(*watching, show.say), restart=not resume)
     show.travelled(result, as_json)
 
 

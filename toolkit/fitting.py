@@ -39,9 +39,12 @@ class Fit:
         self.say = say
 
     def prepare(self, model: Any) -> None:
-        """Switch gradient checkpointing on where it was asked for."""
+        """Switch gradient checkpointing on where it was asked for, and packing off where it is not exact."""
         if self.checkpointing:
             switch_checkpointing_on(model)
+        if len(self.sizes) > 1 and not packing.packs_exactly(model):
+            self.sizes, self.micro_batch = [1], 1
+            self.say("The base does not keep packed sequences apart: one example goes through it at a time.")
 
     def gradients(self, model: Any, batch: Sequence[Example], backward: Callable[[Any], None]) -> Any:
         """Add the gradients of a batch's mean loss, in nats a supervised token, and return the loss.
@@ -61,6 +64,8 @@ class Fit:
 
     def validation_loss(self, model: Any, examples: Sequence[Example]) -> float:
         """Mean loss of the examples, one at a time where the memory does not hold several."""
+        if self.sizes == [1]:
+            return packing.mean_loss(model, examples, at_once=1)
         try:
             return packing.mean_loss(model, examples)
         except (RuntimeError, MemoryError) as error:

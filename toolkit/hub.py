@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import cards, dataset_card, tiny
+from toolkit import cards, dataset_card, model, tiny
 from toolkit.checks import check_folder
 from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
 from toolkit.errors import HubError, InputError
@@ -116,6 +116,8 @@ def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = N
         raise InputError(
             f"{folder} was never evaluated, so its card would hold no figures.", "Run `pkt evaluate` first."
         )
+    if model.adapter_changes_nothing(folder):
+        raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
     base = dict(manifest["base"])
     base["revision"] = _base_revision(base["id"], base["revision"])
     dataset = dict(manifest["dataset"])

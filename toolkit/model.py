@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +25,8 @@ ANSWERS = "answers.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
+JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
+TOWERS = r".*\b(vision|audio)\w*\..*"
 # What the libraries raise on files that are not what they should be.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
 # cuBLAS and CUDA have words of their own.
@@ -167,6 +169,11 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".:") + "."
 
 
+def _targets(wanted: Sequence[str]) -> list[str]:
+    """The modules to adapt, under the names of families that join several into one (Phi-3, GLM-4) too."""
+    return [*wanted, *(joined for joined, parts in JOINED.items() if parts <= set(wanted) and joined not in wanted)]
+
+
 def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
     """The model with a fresh adapter on it, only the adapter trainable. The seed decides its initial weights.
 
@@ -183,7 +190,9 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
+        target_modules=_targets(settings.target_modules),
+        # A name alone would also hit the towers for pictures and sound, which no text goes through.
+        exclude_modules=TOWERS if any(re.fullmatch(TOWERS, name) for name, _ in model.named_modules()) else None,
         task_type="CAUSAL_LM",
         # Where embeddings and head are one matrix, they stay one when either is trained.
         ensure_weight_tying=bool(EMBEDDINGS & set(settings.target_modules))
@@ -262,7 +271,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
             config = PeftConfig.from_pretrained(folder)
             if not config.base_model_name_or_path:
                 raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
-            base = locate_base(str(config.base_model_name_or_path), config.revision)
+            base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
             _check_tiny_base(base, folder)
             tokenizer = load_tokenizer(folder)
             precision = chosen_precision(quantization)

@@ -4,7 +4,8 @@ The prompt is read once and its keys and values are kept. Candidates, sorted so 
 scored in pieces: each piece is a trie whose nodes go through the model in one pass, each node seeing the prompt and its
 own ancestors only. The softmax normaliser is computed once for each distinct prefix. The result equals separate full
 passes (up to rounding); a test compares them. Where a model's sliding window is shorter than prompt and candidate, the
-candidates take separate passes: one mask for all layers would show the prompt to layers that no longer see it.
+candidates take separate passes: one mask for all layers would show the prompt to layers that no longer see it. So they
+do where a model remembers by a recurrent state.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequ
     import torch
     from transformers import DynamicCache
 
-    if _beyond_window(model, len(prompt) + max(map(len, candidates))):
+    if _keeps_a_state(model) or _beyond_window(model, len(prompt) + max(map(len, candidates))):
         return [_separate_pass(model, prompt, candidate) for candidate in candidates]
     order = sorted(range(len(candidates)), key=lambda index: list(candidates[index]))
     scores = [0.0] * len(candidates)
@@ -89,6 +90,11 @@ def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequ
             for index, score in zip(piece, _score(model, cache, len(prompt), trie, first), strict=True):
                 scores[index] = score
     return scores
+
+
+def _keeps_a_state(model: Any) -> bool:
+    """Whether the model remembers by a state that can not be cut back to the prompt, as recurrent layers do."""
+    return bool(getattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "_is_stateful", False))
 
 
 def _beyond_window(model: Any, length: int) -> bool:

@@ -38,11 +38,13 @@ class Watchers:
         step: Called when a step starts, with its title; the flag says that it is skipped.
         count: Called with what is being done, how much is done, and of how much (None: unknown).
         training: Called after every optimiser step.
+        note: Told in a sentence what the user had better know.
     """
 
     step: Callable[[str, bool], None]
     count: Callable[[str, int, int | None], None]
     training: Callable[[watching.Progress], None]
+    note: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +159,22 @@ def _train(
     watchers: Watchers,
     restart: bool,
 ) -> None:
-    base = bases.locate_base(recipe.base, recipe.base_revision)
+    base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe)
     read = json_hash([__version__, train.what_decides(recipe), dataset.content(), bases.base_hash(base)])
     weights = adapter / "adapter_model.safetensors"
     if state.unchanged("adapter", read, _hash_of_file(weights)):
         watchers.step("Training", True)
         return
     watchers.step("Training", False)
-    train.train(dataset, adapter, recipe, checkpoint_folder=checkpoints, restart=restart, progress=watchers.training)
+    train.train(
+        dataset,
+        adapter,
+        recipe,
+        checkpoint_folder=checkpoints,
+        restart=restart,
+        progress=watchers.training,
+        say=watchers.note,
+    )
     state.done("adapter", read, str(_hash_of_file(weights)))
 
 

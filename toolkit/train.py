@@ -112,8 +112,9 @@ def train(
     check_replaceable(out, "adapter")
     settings = recipe.training
     check_environment(settings)
-    base = bases.locate_base(recipe.base, recipe.base_revision)
+    base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
     tokenizer = model.load_tokenizer(base.path)
+    chat.settle(tokenizer)
     training_rows = rows.read_split(dataset, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
@@ -145,6 +146,7 @@ def train(
         **_facts(recipe, base, identity["base"], peft_model, examples),
         "dataset": dataset_facts,
         **rows.shared_opening(training_rows),
+        "stop_tokens": _stop_tokens(tokenizer, peft_model),
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
         **({} if best_step is None else {"best_step": best_step}),
@@ -217,6 +219,12 @@ def _facts(
         "supervised_tokens": sum(len(example.answer_ids) for example in examples),
         "trainable_parameters": sum(p.numel() for p in peft_model.parameters() if p.requires_grad),
     }
+
+
+def _stop_tokens(tokenizer: Any, peft_model: Any) -> list[str]:
+    """The tokens at which an answer ends, those of the base's generation settings included."""
+    ids = chat.end_of_turn_ids(tokenizer, peft_model.generation_config)
+    return [token for token in tokenizer.convert_ids_to_tokens(ids) if token]
 
 
 def _where_losses_are_drawn(track: Sequence[str], kept: Path) -> str:

@@ -85,8 +85,6 @@ def trained(result: Any, json_wanted: bool, dataset: str | None = None) -> None:
     for what, found in _training_facts(result):
         table.add_row(f"  {what}", found)
     CONSOLE.print(table)
-    for note in result.notes:
-        say(note)
     say(f"Measure it with `{program()} evaluate {result.adapter} {dataset or 'DATASET'}`.")
 
 
