@@ -26,15 +26,15 @@ import numpy
 
 PER_CREATURE = 20
 WORDS = 30_000
-ALL_PAIRS = 10_000
 
 
 @click.command()
 @click.option("--rows", multiple=True, type=int, default=(100_000, 1_000_000), help="Sizes of the generated table.")
+@click.option("--pairs", default=10_000, show_default=True, help="Rows of which all pairs are compared.")
 @click.option("--pokeapi", type=click.Path(path_type=Path), help="Folder of PokéAPI's tables, if they are at hand.")
 @click.option("--way", type=click.Choice(["seed", "all-pairs"]), hidden=True)
 @click.option("--table", type=click.Path(path_type=Path), hidden=True)
-def main(rows: tuple[int, ...], pokeapi: Path | None, way: str | None, table: Path | None) -> None:
+def main(rows: tuple[int, ...], pairs: int, pokeapi: Path | None, way: str | None, table: Path | None) -> None:
     """Build and validate each size, and print what it took."""
     if way:
         {"seed": seeds_way, "all-pairs": all_pairs}[way](table)
@@ -48,14 +48,19 @@ def main(rows: tuple[int, ...], pokeapi: Path | None, way: str | None, table: Pa
         for (small, first), (large, second) in pairwise(took):
             exponent = math.log(second / first) / math.log(large / small)
             click.echo(f"from {small:,} to {large:,} rows, time grows as n^{exponent:.2f}")
-        pairs = folder / "pairs.csv"
-        write_table(pairs, ALL_PAIRS)
-        ours = measure_pkt(f"{ALL_PAIRS:,} rows", table_source(pairs), folder / "pairs")
-        theirs = child("all-pairs", pairs)
-        click.echo(
-            f"{ALL_PAIRS:,} rows, all pairs compared and nothing else: {theirs}, {theirs.processor / ours:.1f} times "
-            f"our whole build and validation; a million rows have {(1_000_000 / ALL_PAIRS) ** 2:,.0f} times the pairs"
-        )
+        compare_pairs(pairs, folder)
+
+
+def compare_pairs(count: int, folder: Path) -> None:
+    """Print what comparing all pairs of so many rows takes, beside our whole build and validation of them."""
+    table = folder / "pairs.csv"
+    write_table(table, count)
+    ours = measure_pkt(f"{count:,} rows", table_source(table), folder / "pairs")
+    theirs = child("all-pairs", table)
+    click.echo(
+        f"{count:,} rows, all pairs compared and nothing else: {theirs}, {theirs.processor / ours:.1f} times "
+        f"our whole build and validation; a million rows have {(1_000_000 / count) ** 2:,.0f} times the pairs"
+    )
 
 
 def measure_size(count: int, folder: Path) -> float:

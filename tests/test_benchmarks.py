@@ -1,0 +1,61 @@
+"""Each script in benchmarks/ answers --help, and runs at its smallest size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SMALLEST = {
+    "build_dataset.py": ["--rows", "200", "--pairs", "200"],
+    "ranking.py": ["--rounds", "1"],
+    "train_throughput.py": [
+        "--shape",
+        "tiny",
+        "--rounds",
+        "1",
+        "--batches",
+        "1",
+        "--ways",
+        "full-logits",
+        "--ways",
+        "ours",
+    ],
+}
+
+
+def run(script: str, *arguments: str) -> str:
+    """What a script prints; it must succeed."""
+    # Benchmarks measure one thread; a GPU's own shapes are not what these tests are about.
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_benchmark_has_a_smallest_size_here():
+    assert {path.name for path in BENCHMARKS.glob("*.py")} == set(SMALLEST)
+
+
+@pytest.mark.parametrize("script", SMALLEST)
+def test_help_says_how_to_run_it(script):
+    assert run(script, "--help").startswith(f"Usage: {script} [OPTIONS]")
+
+
+@pytest.mark.parametrize("script", [script for script in SMALLEST if script != "train_throughput.py"])
+def test_it_runs_at_its_smallest_size(script):
+    assert run(script, *SMALLEST[script])
+
+
+def test_the_toolkits_training_has_the_loss_of_full_logits(tmp_path):
+    """The benchmark compares speeds, so both ways must do the same mathematics on the same batches."""
+    printed = run("train_throughput.py", *SMALLEST["train_throughput.py"], "--json", str(tmp_path / "runs.json"))
+    runs = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))["runs"]
+    full, ours = (runs[way][0] for way in ("full-logits", "ours"))
+    assert ours["first_loss"] == pytest.approx(full["first_loss"], abs=1e-4)
+    assert ours["examples_per_step"] == full["examples_per_step"] == 4
+    assert "first loss, full-logits: the same as ours" in printed
