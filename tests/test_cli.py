@@ -76,6 +76,22 @@ def test_each_kind_of_error_is_one_line_and_its_exit_code(monkeypatch, error, co
     assert (result.exit_code, result.output) == (code, "Error: x. y.\n")
 
 
+def test_a_training_that_was_stopped_prints_the_command_that_continues_it(tmp_path, monkeypatch):
+    from toolkit import rows, train
+
+    def stop(*_, **__):
+        raise train.Interrupted("Stopped at step 3.", "Run it again.")
+
+    monkeypatch.setattr(cli, "start", lambda *_: None)
+    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
+    monkeypatch.setattr(train, "train", stop)
+    arguments = ["train", "my data", str(tmp_path / "adapter"), "--restart"]
+    monkeypatch.setattr(sys, "argv", ["pkt", *arguments])
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 130
+    assert result.stderr.endswith(f" train 'my data' {tmp_path}/adapter\n")
+
+
 def test_an_interrupt_exits_130(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

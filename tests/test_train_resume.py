@@ -205,7 +205,7 @@ def test_a_changed_recipe_is_noticed_and_restart_begins_anew_once(tmp_path, data
     changed = recipe(use_small_base, training__learning_rate=1e-4)
     with pytest.raises(InputError, match="unfinished run with another recipe"):
         train.train(dataset, tmp_path / "adapter", changed)
-    with pytest.raises(train.Interrupted, match="Run the same command without --restart to continue"):
+    with pytest.raises(train.Interrupted, match="without --restart, to continue"):
         train.train(dataset, tmp_path / "adapter", changed, restart=True, progress=stop_at(2))
     assert train.train(dataset, tmp_path / "adapter", changed).resumed_from in (2, 3)
 

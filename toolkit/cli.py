@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import traceback
@@ -45,6 +46,11 @@ class Toolkit(click.Group):
             for char in without_secrets(str(error))
         )
         click.echo(f"Error: {line}", err=True)
+        if error.exit_code == INTERRUPTED_EXIT_CODE:
+            from toolkit.show.terminal import program
+
+            again = [argument for argument in sys.argv[1:] if argument != "--restart"]
+            click.echo(f"  {program()} {without_secrets(shlex.join(again))}", err=True)
         sys.exit(error.exit_code)
 
 

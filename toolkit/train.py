@@ -138,8 +138,9 @@ def train(
     with stopping_on_signals(watch), _full_disk_is_clear(kept):
         state = _finish(trainer, start, watch, settings)
     if not _is_over(state, settings):
-        again = "Run the same command without --restart" if restart else "Run the same command"
-        raise Interrupted(f"Stopped at step {state.global_step}.", f"{again} to continue from there.")
+        raise Interrupted(
+            f"Stopped at step {state.global_step}.", "Run it again, without --restart, to continue there."
+        )
     best_step = _put_best(peft_model, watch, state)
 
     facts = {
