@@ -174,8 +174,9 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
     if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
         return _refusal(subject, endpoint, error)
     if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
+        within = subject[:1].lower() + subject[1:]
         return HubError(
-            f"{endpoint} can not be reached, and {subject} is not in the cache.", "Check the network and --endpoint."
+            f"{endpoint} can not be reached, and {within} is not in the cache.", "Check the network and --endpoint."
         )
     if isinstance(error, errors.HFValidationError):
         return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
