@@ -77,12 +77,12 @@ def build_dataset(
         mask_names(work, settings, report)
         drop_near_names(work)
         drop_repeated(work, settings)
-        rows = _rows_by_split(work, settings, seed, report)
+        rows, near = _rows_by_split(work, settings, seed, report)
         _refuse_nothing(rows, work, [facts for facts, _ in sources])
         for split, drafts in rows.items():
             write_split(folder, split, drafts, settings)
         write_rejected(folder, [draft for draft in work.drafts if draft.reason])
-        facts = _facts(rows, work, settings, [facts for facts, _ in sources], seed, recipe_name)
+        facts = _facts(rows, near, work, settings, [facts for facts, _ in sources], seed, recipe_name)
         # A million drafts are a gigabyte, which the validation needs.
         del work, rows, drafts
         validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
@@ -119,8 +119,10 @@ def _dropped(work: Work) -> dict[str, int]:
     return dict(Counter(draft.reason for draft in work.drafts if draft.reason).most_common())
 
 
-def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Progress) -> dict[str, list[Draft]]:
-    """Kept drafts of each split that has any, sorted by id."""
+def _rows_by_split(
+    work: Work, settings: DatasetSettings, seed: int, report: Progress
+) -> tuple[dict[str, list[Draft]], dict[str, int]]:
+    """Kept drafts of each split that has any, sorted by id, and how many of them are near-duplicates."""
     kept = work.kept()
     for draft in kept:
         draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
@@ -129,7 +131,6 @@ def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Pro
     near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
     clusters = join_clusters(near, [draft.parallel for draft in kept], work.same_parallel)
     report("comparing", len(kept), len(kept))
-    work.near_duplicates = _count_shared(near)
     dealt = deal_splits(
         [draft.creature.key for draft in kept],
         [draft.creature.family for draft in kept],
@@ -140,7 +141,7 @@ def _rows_by_split(work: Work, settings: DatasetSettings, seed: int, report: Pro
     rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}
     for draft, split in zip(kept, dealt, strict=True):
         rows[split].append(draft)
-    return {split: drafts for split, drafts in rows.items() if drafts}
+    return {split: drafts for split, drafts in rows.items() if drafts}, _count_shared(near)
 
 
 def _count_shared(clusters: list[int]) -> dict[str, int]:
@@ -151,6 +152,7 @@ def _count_shared(clusters: list[int]) -> dict[str, int]:
 
 def _facts(
     rows: Mapping[str, list[Draft]],
+    near_duplicates: Mapping[str, int],
     work: Work,
     settings: DatasetSettings,
     sources: Sequence[SourceFacts],
@@ -170,7 +172,7 @@ def _facts(
         "pokemon": _about_pokemon(sources, kept),
         "read": len(work.drafts),
         "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(work).items()},
-        "near_duplicates": work.near_duplicates,
+        "near_duplicates": dict(near_duplicates),
         "splits": {split: len(drafts) for split, drafts in rows.items()},
         "creatures": len({draft.creature.key for draft in kept}),
         "families": len({draft.creature.family for draft in kept}),

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from toolkit.duplicates import find_root
+from toolkit.masking import ANSWER_LANGUAGES
 from toolkit.sources.columns import slug
-
-ANSWER_LANGUAGES = ("en", "ko")
 
 
 @dataclass(slots=True)

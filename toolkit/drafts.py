@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from toolkit.creatures import ANSWER_LANGUAGES, Creature, unite
+from toolkit.creatures import Creature, unite
 from toolkit.duplicates import normal_text
 from toolkit.grammar import Masks
-from toolkit.masking import Masker, fold, own_names_in
+from toolkit.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
 from toolkit.near_names import WORD, near_name
 from toolkit.recipe import DatasetSettings
 from toolkit.record import Record
@@ -72,7 +72,6 @@ class Work:
     creatures: dict[str, Creature] = field(default_factory=dict)
     # Pairs of `parallel` whose texts are the same, of which only one is kept.
     same_parallel: list[tuple[str, str]] = field(default_factory=list)
-    near_duplicates: dict[str, int] = field(default_factory=dict)
 
     def kept(self) -> list[Draft]:
         """Drafts that nothing has dropped so far."""

@@ -19,8 +19,7 @@ class Machine:
     Attributes:
         gpu: Its name; None where the CPU computes.
         memory: Bytes of the GPU's memory, or of the machine's.
-        compute: The torch dtype that it computes in: bf16 where the GPU has it natively, fp16 on older ones, fp32 on a
-            CPU.
+        compute: The torch dtype that it computes in (`compute_dtype`).
     """
 
     gpu: str | None
@@ -33,9 +32,17 @@ def this_machine() -> Machine:
     import torch
 
     if not torch.cuda.is_available():
-        return Machine(None, main_memory(), "float32")
-    compute = "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
-    return Machine(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory, compute)
+        return Machine(None, main_memory(), compute_dtype())
+    return Machine(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory, compute_dtype())
+
+
+def compute_dtype() -> str:
+    """The torch dtype to compute in: bf16 where the GPU has it natively, fp16 on older GPUs, fp32 on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
 
 
 def main_memory() -> int:

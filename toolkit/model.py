@@ -17,6 +17,7 @@ from toolkit.bases import LocatedBase, base_hash, locate_base
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
 from toolkit.folder import MANIFEST, read_manifest
+from toolkit.machine import compute_dtype
 from toolkit.probing import overflow
 from toolkit.recipe import LoraSettings
 
@@ -79,12 +80,8 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def chosen_precision(quantization: str) -> Precision:
-    """bf16 where the GPU has it natively, fp16 on older GPUs, fp32 on a CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return Precision(quantization, "float32")
-    return Precision(quantization, "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16")
+    """The base held as asked for, computed in what suits this machine."""
+    return Precision(quantization, compute_dtype())
 
 
 def load_base(base: LocatedBase, precision: Precision) -> Any:

@@ -12,7 +12,7 @@ from ftfy.badness import is_bad
 from toolkit.checks.findings import excerpt
 from toolkit.checks.shard_rows import Row, Turn
 from toolkit.checks.turns import Conversation
-from toolkit.masking import ORDINARY_WORDS, fold, names_of_answer, own_names_in, spellings
+from toolkit.masking import ANSWER_LANGUAGES, ORDINARY_WORDS, fold, names_of_answer, own_names_in, spellings
 from toolkit.near_names import near_name
 from toolkit.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul, language_of
 
@@ -23,7 +23,6 @@ Fault = tuple[str, str, int]
 
 # Longer answers are sentences, whose words may stand in the prompt.
 LONGEST_NAME = 60
-ANSWER_LANGUAGES = ("en", "ko")
 # Requests, system turns and answers come again and again.
 LONGEST_REMEMBERED = 200
 

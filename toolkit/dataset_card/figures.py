@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.dataset_card.counts import DatasetCounts
+from toolkit.dataset_card.words import LANGUAGES
 from toolkit.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
 from toolkit.rows import SPLITS
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = dict(zip(SPLITS, (BLUE, GREY, ORANGE, GREEN), strict=True))
-LANGUAGES = {"en": "English", "ko": "Korean"}
 WIDTHS = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
 MOST_BINS, MOST_BARS = 40, 20
 # Where a few values would squeeze all the others to less than two thirds of the width, the last bar takes them.
@@ -35,7 +35,7 @@ def lengths_plot(lengths: Mapping[str, NDArray[Any]], path: Path) -> str | None:
         lengths: Language -> characters of each description.
         path: File to write.
     """
-    shown = {LANGUAGES[code]: lengths[code] for code in LANGUAGES if code in lengths}
+    shown = {LANGUAGES[code][0]: lengths[code] for code in LANGUAGES if code in lengths}
     edges = _edges(np.concatenate(list(shown.values()))) if shown else []
     shown = {name: values for name, values in shown.items() if _bars(values, edges) > 1}
     if not shown:
