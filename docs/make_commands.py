@@ -23,7 +23,8 @@ def reference() -> str:
 
 def _commands(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
     found = []
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
         found += _commands(command, (*path, name)) if isinstance(command, click.Group) else [((*path, name), command)]
     return found
 

@@ -58,6 +58,12 @@ def test_help_fits_a_terminal_of_80_columns(path):
     assert max(len(line) for line in result.output.split("\n")) <= 80
 
 
+def when_it_starts(monkeypatch, do):
+    """Let a command do this in place of choosing its Hub and silencing the libraries."""
+    monkeypatch.setattr("toolkit.notices.silence", lambda: None)
+    monkeypatch.setattr("toolkit.endpoint.use_hub", do)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -71,7 +77,7 @@ def test_each_kind_of_error_is_one_line_and_its_exit_code(monkeypatch, error, co
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(cli, "start", fail)
+    when_it_starts(monkeypatch, fail)
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert (result.exit_code, result.output) == (code, "Error: x. y.\n")
 
@@ -82,7 +88,7 @@ def test_a_training_that_was_stopped_prints_the_command_that_continues_it(tmp_pa
     def stop(*_, **__):
         raise train.Interrupted("Stopped at step 3.", "Run it again.")
 
-    monkeypatch.setattr(cli, "start", lambda *_: None)
+    when_it_starts(monkeypatch, lambda *_: None)
     monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(train, "train", stop)
     arguments = ["train", "my data", str(tmp_path / "adapter"), "--restart"]
@@ -96,15 +102,15 @@ def test_an_interrupt_exits_130(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "start", interrupt)
+    when_it_starts(monkeypatch, interrupt)
     assert CliRunner().invoke(cli.main, ["doctor"]).exit_code == 130
 
 
 def test_a_bug_is_one_line_with_the_traceback_in_a_file_and_no_secret_in_either(tmp_path):
     code = (
-        "import sys; from toolkit import cli\n"
+        "import sys; from toolkit import cli, endpoint\n"
         "def fail(*_): raise RuntimeError('with hf_abcdefghijkl')\n"
-        "cli.start = fail\nsys.argv = ['pkt', 'doctor']\ncli.main()"
+        "endpoint.use_hub = fail\nsys.argv = ['pkt', 'doctor']\ncli.main()"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
@@ -219,7 +225,7 @@ def test_an_error_is_one_line_whatever_names_it_holds(monkeypatch):
     def fail(*_):
         raise InputError("a\nb\x1b[31m \udcff 포켓몬.", "y.")
 
-    monkeypatch.setattr(cli, "start", fail)
+    when_it_starts(monkeypatch, fail)
     assert CliRunner().invoke(cli.main, ["doctor"]).output == "Error: a\\nb\\x1b[31m \\udcff 포켓몬. y.\n"
 
 
@@ -247,7 +253,7 @@ def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, m
 
     (tmp_path / "adapter").mkdir()
     monkeypatch.chdir(tmp_path / "adapter")
-    monkeypatch.setattr(cli, "start", lambda *_: None)
+    when_it_starts(monkeypatch, lambda *_: None)
     monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(train, "train", see)
     result = CliRunner().invoke(cli.main, ["train", "data", "."])
@@ -272,7 +278,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
         asked.append(base)
         raise InputError("x.", "y.")
 
-    monkeypatch.setattr(cli, "start", lambda *_: None)
+    when_it_starts(monkeypatch, lambda *_: None)
     monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(bases, "locate_tokenizer", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
