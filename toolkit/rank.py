@@ -1,11 +1,10 @@
-"""Log-likelihood of many candidate answers after one prompt. Knows nothing of what the answers mean.
+"""Log-likelihood of many candidate answers after a prompt. Knows nothing of what the answers mean.
 
-The prompt is read once and its keys and values are kept. Candidates, sorted so that equal beginnings lie together, are
-scored in pieces: each piece is a trie whose nodes go through the model in one pass, each node seeing the prompt and its
-own ancestors only. The softmax normaliser is computed once for each distinct prefix. The result equals separate full
-passes (up to rounding); a test compares them. Where a model's sliding window is shorter than prompt and candidate, the
-candidates take separate passes: one mask for all layers would show the prompt to layers that no longer see it. So they
-do where a model remembers by a recurrent state.
+Candidates are prepared once for any number of prompts. Each prompt is read once, and the candidates after it as tries
+in rows (`trie.py`, `passes.py`), so that what they share is computed once in a row; the softmax normaliser too. The
+result equals a full pass for each candidate, up to rounding; tests compare them for every family.
+
+Memory depends on the pass, not on the number of candidates, and where it runs out, passes become smaller.
 """
 
 from __future__ import annotations
@@ -14,45 +13,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from toolkit import chat
+from toolkit import chat, passes
+from toolkit.errors import InputError
+from toolkit.fitting import free_cache
+from toolkit.model import lacks_memory
+from toolkit.trie import Rows, lay_out
 
-PIECE = 64
+# Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
+ROW = 64
+# Tokens in one pass by device, and bytes of its logits, which a large vocabulary has many of.
+AT_ONCE = {"cpu": 512, "cuda": 4096}
+LOGIT_BYTES = 2**28
 
 
 @dataclass(slots=True)
-class Trie:
-    """Distinct prefixes of some candidates, in the order a depth-first walk meets them.
+class Prepared:
+    """Candidates that one model scores after any number of prompts, and what was found out while it did.
 
-    Node `n` holds the token `tokens[n]`, its parent node `parents[n]` (-1: the prompt) and its depth, 0 for a first
-    token. `leaves[c]` is the node at which candidate `c` ends.
+    Attributes:
+        distinct: The distinct candidates, sorted.
+        places: Where each given candidate stands among them.
+        at_once: Tokens that go through the model at once, 0 before the first prompt. Halved when the memory runs out.
+        takes_tries: Whether the model reads tries, None before the first prompt.
+        rows: The candidates laid out, by the number of nodes that a row has room for.
     """
 
-    tokens: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    leaves: list[int] = field(default_factory=list)
-
-    def add(self, candidate: Sequence[int], children: dict[tuple[int, int], int]) -> None:
-        """Walk down from the root, making the nodes that are missing."""
-        node = -1
-        for depth, token in enumerate(candidate):
-            following = children.get((node, token))
-            if following is None:
-                following = children[node, token] = len(self.tokens)
-                self.tokens.append(token)
-                self.parents.append(node)
-                self.depths.append(depth)
-            node = following
-        self.leaves.append(node)
-
-
-def build_trie(candidates: Sequence[Sequence[int]]) -> Trie:
-    """The trie of some candidates, none of them empty."""
-    trie = Trie()
-    children: dict[tuple[int, int], int] = {}
-    for candidate in candidates:
-        trie.add(candidate, children)
-    return trie
+    distinct: list[tuple[int, ...]]
+    places: list[int]
+    at_once: int = 0
+    takes_tries: bool | None = None
+    rows: dict[int, Rows] = field(default_factory=dict)
 
 
 def answer_ids(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
@@ -62,95 +52,79 @@ def answer_ids(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
 
 
 def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
+    """Natural-log probability of each candidate after one prompt, as `prepare` and `score` find it."""
+    return score(model, prompt, prepare(candidates))
+
+
+def prepare(candidates: Sequence[Sequence[int]]) -> Prepared:
+    """Candidates, each the token ids of an answer with its end of turn, ready for `score`.
+
+    Raises:
+        InputError: One has no tokens.
+    """
+    given = [tuple(candidate) for candidate in candidates]
+    if () in given:
+        raise InputError("A candidate has no tokens.", "Rank answers that have at least an end of turn.")
+    distinct = sorted(set(given))
+    place = {candidate: index for index, candidate in enumerate(distinct)}
+    return Prepared(distinct, [place[candidate] for candidate in given])
+
+
+def score(model: Any, prompt: Sequence[int], prepared: Prepared) -> list[float]:
     """Natural-log probability of each candidate as the continuation of the prompt.
 
     Args:
-        model: A causal language model in eval mode.
-        prompt: Token ids, `[tokens]`.
-        candidates: Token ids of each candidate with its end of turn, none empty.
+        model: A causal language model in eval mode, the same for all prompts; adapters may be switched on and off.
+        prompt: Token ids, `[tokens]`, at least one.
+        prepared: The candidates. They keep what was learnt about the memory for the next prompt.
 
     Returns:
-        One sum of token log-probabilities a candidate, in the order given.
+        One sum of token log-probabilities a candidate, in the order given to `prepare`; no candidates give none.
+
+    Raises:
+        InputError: The model's probabilities are no numbers.
+        RuntimeError: The memory does not hold one candidate; or a MemoryError (`model.memory_errors` has words for it).
     """
     import torch
-    from transformers import DynamicCache
 
-    if _keeps_a_state(model) or _beyond_window(model, len(prompt) + max(map(len, candidates))):
-        return [_separate_pass(model, prompt, candidate) for candidate in candidates]
-    order = sorted(range(len(candidates)), key=lambda index: list(candidates[index]))
-    scores = [0.0] * len(candidates)
-    with torch.inference_mode():
-        cache = DynamicCache()
-        ids = torch.tensor([list(prompt)], device=model.device)
-        last = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
-        first = last.float().log_softmax(-1)
-        for start in range(0, len(order), PIECE):
-            piece = order[start : start + PIECE]
-            trie = build_trie([candidates[index] for index in piece])
-            for index, score in zip(piece, _score(model, cache, len(prompt), trie, first), strict=True):
-                scores[index] = score
-    return scores
-
-
-def _keeps_a_state(model: Any) -> bool:
-    """Whether the model remembers by a state that can not be cut back to the prompt, as recurrent layers do."""
-    return bool(getattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "_is_stateful", False))
-
-
-def _beyond_window(model: Any, length: int) -> bool:
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return window is not None and length > window
+    if not prepared.distinct:
+        return []
+    prepared.at_once = prepared.at_once or _first_size(model)
+    while True:
+        try:
+            with torch.inference_mode():
+                scores = _scores(model, prompt, prepared).cpu()
+            break
+        except (RuntimeError, MemoryError) as error:
+            if prepared.at_once == 1 or not lacks_memory(error):
+                raise
+        # Behind the `except`, so that nothing holds on to the pass that failed. The prompt is read again: its cache
+        # may have grown in some layers only.
+        free_cache()
+        prepared.at_once //= 2
+        prepared.rows.clear()
+    if bool(scores.isnan().any()):
+        raise InputError(
+            "The model's probabilities are no numbers (NaN): the weights of its adapter or base are broken.",
+            "Train the adapter again or download it again.",
+        )
+    return list(scores[torch.tensor(prepared.places)].tolist())
 
 
-def _separate_pass(model: Any, prompt: Sequence[int], candidate: Sequence[int]) -> float:
-    import torch
-
-    targets = torch.tensor(list(candidate), device=model.device)
-    ids = torch.tensor([[*prompt, *candidate]], device=model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(candidate) + 1).logits[0, :-1]
-    return float(logits.double().log_softmax(-1).gather(1, targets[:, None]).sum())
+def _first_size(model: Any) -> int:
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    return max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), LOGIT_BYTES // (4 * vocabulary)))
 
 
-def _score(model: Any, cache: Any, prompt_length: int, trie: Trie, first: Any) -> list[float]:
-    """Score one trie after the cached prompt; the cache is left as it was."""
-    import torch
-
-    # A node that nobody continues needs no pass: its own probability comes from its parent.
-    inner = sorted({parent for parent in trie.parents if parent >= 0})
-    rank_of = {node: rank for rank, node in enumerate(inner)}
-    scores = torch.zeros(len(trie.tokens), dtype=torch.float64)
-    normalised: Any = _continuations(model, cache, prompt_length, trie, inner, rank_of) if inner else None
-    for node, (token, parent) in enumerate(zip(trie.tokens, trie.parents, strict=True)):
-        if parent < 0:
-            scores[node] = first[token].double()
-        else:
-            scores[node] = scores[parent] + normalised[rank_of[parent], token].double()
-    return [float(scores[leaf]) for leaf in trie.leaves]
-
-
-def _continuations(
-    model: Any, cache: Any, prompt_length: int, trie: Trie, inner: list[int], rank_of: dict[int, int]
-) -> Any:
-    """Log-probabilities of the next token after each inner node, `[inner nodes, vocabulary]`."""
-    import torch
-
-    count = len(inner)
-    visible = torch.zeros(count, count, dtype=torch.bool)
-    for rank, node in enumerate(inner):
-        parent = trie.parents[node]
-        if parent >= 0:
-            visible[rank] = visible[rank_of[parent]]
-        visible[rank, rank] = True
-    visible = torch.cat([torch.ones(count, prompt_length, dtype=torch.bool), visible], dim=1)
-    mask = torch.zeros(1, 1, count, prompt_length + count, dtype=model.dtype)
-    mask.masked_fill_(~visible, torch.finfo(model.dtype).min)
-    logits = model(
-        input_ids=torch.tensor([[trie.tokens[node] for node in inner]], device=model.device),
-        position_ids=torch.tensor([[prompt_length + trie.depths[node] for node in inner]], device=model.device),
-        attention_mask=mask.to(model.device),
-        past_key_values=cache,
-        use_cache=True,
-    ).logits[0]
-    cache.crop(-count)
-    return logits.float().log_softmax(-1)
+def _scores(model: Any, prompt: Sequence[int], prepared: Prepared) -> Any:
+    """Of the distinct candidates, `[candidates]` in float64."""
+    if prepared.takes_tries is None:
+        prepared.takes_tries = passes.takes_tries(model)
+    within = passes.sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
+    room = min(ROW, prepared.at_once) if prepared.takes_tries and within else 0
+    if room not in prepared.rows:
+        prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
+    rows = prepared.rows[room]
+    if not prepared.takes_tries:
+        return passes.whole(model, prompt, rows, prepared.at_once)
+    return passes.after_prompt(model, prompt, rows, prepared.at_once, masked=within)
