@@ -1,11 +1,15 @@
-"""Evaluation: exact ranks, honest intervals, baselines beside the adapter, samples that nobody selected."""
+"""Evaluation: every figure follows from the predictions, beside baselines, and an interruption loses nothing."""
 
 import pytest
 from test_train import recipe, write_dataset
 
-from toolkit import baselines, evaluate, train
+from toolkit import bases, chat, evaluate, model, rank, rows, train
 from toolkit.errors import InputError
-from toolkit.folder import read_json, read_jsonl, read_manifest
+from toolkit.evaluate import Comparison
+from toolkit.evaluation import asking, measuring, predictions
+from toolkit.folder import file_hashes, read_json, read_jsonl, read_manifest
+
+WITHOUT_TIMES = ("evaluation.json", "samples.jsonl", "predictions.parquet")
 
 
 @pytest.fixture
@@ -19,25 +23,85 @@ def adapter(tmp_path, dataset, use_small_base):
     return tmp_path / "adapter"
 
 
-def measure(adapter, dataset, **how):
-    settings = recipe("pokepicker/tiny-gemma")
+def measure(adapter, dataset, settings=None, **how):
+    settings = settings or recipe("pokepicker/tiny-gemma")
     return evaluate.evaluate(adapter, dataset, settings.evaluation, settings.decoding, 7, **how)
 
 
-def test_the_adapter_stands_beside_base_tfidf_and_chance(adapter, dataset):
+def written(folder):
+    return {name: (folder / name).read_bytes() for name in WITHOUT_TIMES}
+
+
+def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
     evaluation = measure(adapter, dataset)
-    assert set(evaluation["test"]["methods"]) == {"adapter", "base", "tfidf", "chance"}
+    methods = evaluation["test"]["methods"]
+    assert list(methods) == ["adapter", "base", "tfidf", "tfidf_centroid", "frequent", "chance"]
     assert evaluation["candidates"] == 3
-    assert evaluation["test"]["methods"]["chance"]["top1"]["value"] == pytest.approx(1 / 3)
-    assert evaluation["test"]["methods"]["tfidf"]["top1"]["value"] == 1
+    assert methods["chance"]["top1"]["value"] == pytest.approx(1 / 3)
+    assert methods["tfidf"]["top1"]["value"] == 1
+    assert {"top1", "top5", "mrr", "exact"} == set(methods["adapter"]) == set(methods["base"])
+    assert set(evaluation["test"]["differences"]) == set(methods) - {"adapter", "chance"}
+    assert list(evaluation["unseen"]["methods"]) == ["adapter", "base"]
     assert read_json(adapter / "evaluation.json") == evaluation
 
 
-def test_the_base_is_ranked_without_the_adapter(tmp_path, dataset, use_small_base):
-    # An adapter of zero training differs from the base in nothing; a trained one must.
-    train.train(dataset, tmp_path / "trained", recipe(use_small_base, training__max_steps=60))
-    methods = measure(tmp_path / "trained", dataset)["test"]["methods"]
-    assert methods["adapter"]["mrr"]["value"] != methods["base"]["mrr"]["value"]
+def test_only_what_was_asked_for_is_compared(adapter, dataset):
+    evaluation = measure(adapter, dataset, compare=Comparison(["tfidf"]))
+    assert list(evaluation["test"]["methods"]) == ["adapter", "tfidf"]
+    assert list(evaluation["unseen"]["methods"]) == ["adapter"]
+
+
+def test_the_figures_follow_from_the_predictions(adapter, dataset):
+    evaluation = measure(adapter, dataset)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    asked = asking.read_asked(dataset, recipe("pokepicker/tiny-gemma").evaluation)
+    again = evaluate.figures(made, asked, 7)
+    assert {key: evaluation[key] for key in ("test", "unseen")} == again
+
+
+def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
+    import torch
+
+    measure(adapter, dataset)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    peft_model, tokenizer, _ = model.load_adapter(adapter)
+    answers = ["Pikachu", "Squirtle", "Vulpix"]
+    for method in ("adapter", "base"):
+        for row, prediction in zip(
+            rows.read_split(dataset, "test"), [one for one in made if one.method == method], strict=False
+        ):
+            scores = {}
+            for answer in answers:
+                prompt = chat.prompt_ids(tokenizer, row["messages"][:-1])
+                (ids,) = rank.answer_ids(tokenizer, [answer])
+                with torch.no_grad():
+                    if method == "base":
+                        with peft_model.disable_adapter():
+                            logits = peft_model(torch.tensor([prompt + ids])).logits[0]
+                    else:
+                        logits = peft_model(torch.tensor([prompt + ids])).logits[0]
+                steps = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
+                scores[answer] = float(steps.gather(1, torch.tensor(ids)[:, None]).sum())
+            ranked = sorted(answers, key=lambda answer: -scores[answer])
+            assert prediction.top == ranked
+            assert prediction.place == ranked.index(prediction.answer) + 1
+            assert prediction.log_likelihoods == pytest.approx([scores[answer] for answer in ranked], abs=1e-3)
+            likeliest = torch.tensor([scores[answer] for answer in answers]).softmax(0).max()
+            assert prediction.confidence == pytest.approx(float(likeliest), abs=1e-3)
+
+
+@pytest.mark.parametrize("wrong", ["it always gives the same scores", "it always says the first name"])
+def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    many = write_dataset(tmp_path / "many", splits=("train", "test"))
+    scores = [-1.0] * 12 if "same" in wrong and "scores" in wrong else [-0.1, *[-9.0] * 11]
+    monkeypatch.setattr(measuring.rank, "score", lambda *_: scores)
+    evaluation = measure(adapter, many, compare=Comparison([]))
+    assert evaluation["test"]["shuffled"]["reads"] is False
+
+
+def test_with_a_handful_of_creatures_nobody_can_tell_whether_it_reads(adapter, dataset):
+    assert measure(adapter, dataset, compare=Comparison([]))["test"]["shuffled"]["reads"] is None
 
 
 def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset):
@@ -49,9 +113,47 @@ def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset)
     assert all(sorted(sample["identified"]) == ["Pikachu", "Squirtle", "Vulpix"] for sample in samples[:3])
 
 
-def test_the_same_seed_gives_the_same_evaluation_and_samples(adapter, dataset):
-    first = measure(adapter, dataset), (adapter / "samples.jsonl").read_bytes()
-    assert (measure(adapter, dataset), (adapter / "samples.jsonl").read_bytes()) == first
+def test_the_same_seed_gives_the_same_bytes(adapter, dataset):
+    measure(adapter, dataset)
+    first = written(adapter)
+    measure(adapter, dataset)
+    assert written(adapter) == first
+
+
+@pytest.mark.parametrize("after", [1, 3, 5, 9, 14, 20])
+def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(adapter, dataset, monkeypatch, tmp_path, after):
+    measure(adapter, dataset, output=tmp_path / "whole")
+    once, asked = measuring.Journal.once, []
+
+    def interrupted(self, piece, work):
+        if len(asked) == after:
+            raise KeyboardInterrupt
+        asked.append(piece)
+        return once(self, piece, work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.Journal, "once", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset, output=tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    notes = []
+    measure(adapter, dataset, output=tmp_path / "report", say=notes.append)
+    assert written(tmp_path / "report") == written(tmp_path / "whole")
+    assert f"{after} answers are kept" in notes[0]
+    assert not list(tmp_path.glob("*-evaluation.jsonl"))
+
+
+def test_an_interrupted_evaluation_with_other_settings_begins_anew(adapter, dataset, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset)
+    notes = []
+    measure(adapter, dataset, recipe("pokepicker/tiny-gemma", decoding__temperature=0.2), say=notes.append)
+    assert not notes
 
 
 def test_the_manifest_still_says_how_it_was_trained(adapter, dataset):
@@ -59,10 +161,53 @@ def test_the_manifest_still_says_how_it_was_trained(adapter, dataset):
     measure(adapter, dataset)
     after = read_manifest(adapter, "adapter")
     assert after["evaluation_precision"] == {"base": "none", "compute": "float32"}
-    assert {key: after[key] for key in ("recipe", "base", "dataset", "steps")} == {
-        key: before[key] for key in ("recipe", "base", "dataset", "steps")
-    }
-    assert "evaluation.json" in after["files"]
+    kept = ("recipe", "base", "dataset", "steps", "training_libraries")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert set(WITHOUT_TIMES) < set(after["files"])
+
+
+def test_the_settings_that_were_used_are_what_card_and_verification_read(adapter, dataset):
+    measure(
+        adapter,
+        dataset,
+        recipe("pokepicker/tiny-gemma", decoding__temperature=0.2, evaluation__names_per_description=2),
+    )
+    used = read_manifest(adapter, "adapter")["recipe"]
+    assert used["decoding"]["temperature"] == 0.2
+    assert used["evaluation"]["names_per_description"] == 2
+    assert "temperature=0.2" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_report_elsewhere_leaves_the_adapter_as_it_is(adapter, dataset, tmp_path):
+    before = file_hashes(adapter)
+    measure(adapter, dataset, output=tmp_path / "report")
+    assert file_hashes(adapter) == before
+    assert set(WITHOUT_TIMES) < set(file_hashes(tmp_path / "report"))
+    assert (tmp_path / "report" / "figures" / "accuracy.png").is_file()
+
+
+def test_an_adapter_of_another_trainer_is_measured_into_a_report(adapter, dataset, tmp_path):
+    for name in ("manifest.json", "answers.json", "README.md", "training_log.jsonl"):
+        (adapter / name).unlink()
+    assert measure(adapter, dataset, output=tmp_path / "report")["test"]["rows"] == 3
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        measure(adapter, dataset)
+
+
+def test_another_adapter_is_compared_on_the_same_rows(adapter, dataset, use_small_base, tmp_path):
+    other = tmp_path / "elsewhere" / "adapter"
+    train.train(dataset, other, recipe(use_small_base, training__max_steps=60))
+    alone = measure(other, dataset, output=tmp_path / "alone")["test"]["methods"]["adapter"]
+    evaluation = measure(adapter, dataset, compare=Comparison(["tfidf"], [str(other)]), output=tmp_path / "report")
+    assert evaluation["test"]["methods"]["elsewhere/adapter"] == alone
+    assert set(evaluation["test"]["differences"]) == {"elsewhere/adapter", "tfidf"}
+    assert set(evaluation["unseen"]["methods"]) == {"adapter", "elsewhere/adapter"}
+    assert str(tmp_path) not in (tmp_path / "report" / "evaluation.json").read_text()
+
+
+def test_two_adapters_of_one_name_can_not_be_told_apart(adapter, dataset):
+    with pytest.raises(InputError, match="Two of the adapters"):
+        measure(adapter, dataset, compare=Comparison([], [str(adapter), str(adapter)]))
 
 
 def test_a_dataset_with_nothing_to_measure_is_refused(tmp_path, adapter):
@@ -71,43 +216,20 @@ def test_a_dataset_with_nothing_to_measure_is_refused(tmp_path, adapter):
         measure(adapter, only_train)
 
 
-def test_wilson_interval_of_a_known_case():
-    # 10 of 100: Wilson's interval is 0.0552 to 0.1744 (Newcombe 1998 gives the method; computed by hand).
-    figure = evaluate.share(10, 100)
-    assert (figure["value"], figure["n"]) == (0.1, 100)
-    assert (figure["low"], figure["high"]) == pytest.approx((0.0552, 0.1744), abs=5e-5)
+@pytest.mark.parametrize(("splits", "missing"), [(("train", "test"), "unseen"), (("train", "unseen"), "test")])
+def test_a_split_that_is_not_there_is_not_measured(tmp_path, adapter, splits, missing):
+    evaluation = measure(adapter, write_dataset(tmp_path / "part", splits=splits))
+    assert evaluation[missing] is None
+    assert evaluation[{"test": "unseen", "unseen": "test"}[missing]]["rows"] == 3
 
 
-@pytest.mark.parametrize(
-    "name", ["Pikabolt", "Mr. Mime", "Farfetch'd", "Nidoran♀", "이상해씨", "이상해씨 (Bulbasaur)", "Ho-Oh"]
-)
-def test_what_has_the_form_of_a_name(name):
-    assert evaluate.is_well_formed(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "body:", "a fox", "Xxxxx", "Brrrt", "Wbzkt", "This Is A Long Name", "Pika\nchu", "P", "Aaaa"]
-)
-def test_what_is_babble(name):
-    assert not evaluate.is_well_formed(name)
-
-
-def test_chance_is_what_guessing_would_give():
-    assert baselines.chance(4) == pytest.approx({"top1": 0.25, "top5": 1.0, "mrr": (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4})
-
-
-def test_ties_share_their_places():
-    assert baselines.mean_rank([3.0, 3.0, 1.0], 0) == 1.5
-    assert baselines.mean_rank([3.0, 2.0, 1.0], 2) == 3
-
-
-def test_tfidf_finds_the_nearest_description_and_puts_unknown_answers_last():
-    texts, answers = ["blue turtle shell", "red fox tails", "yellow mouse"], ["Squirtle", "Vulpix", "Pikachu"]
-    asked = ["a turtle in its shell", "a mouse", "a fox"]
-    ranks = baselines.tfidf_ranks(texts, answers, asked, ["Squirtle", "Vulpix", "Mew"], 5)
-    assert ranks[0] == 1
-    assert ranks[1] > 1
-    assert ranks[2] == 4.5
+def test_a_dataset_of_one_row(tmp_path, adapter, monkeypatch):
+    monkeypatch.setattr("test_train.CREATURES", {"Vulpix": "a red fox with six tails"})
+    evaluation = measure(adapter, write_dataset(tmp_path / "one", splits=("test",)))
+    figure = evaluation["test"]["methods"]["adapter"]["top1"]
+    assert figure["value"] == 1
+    assert figure["low"] < 1
+    assert evaluation["test"]["shuffled"] is None or evaluation["test"]["shuffled"]["reads"] is None
 
 
 def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatch, tmp_path, small_base):
@@ -121,16 +243,7 @@ def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatc
         measure(adapter, dataset)
 
 
-def test_the_settings_that_were_used_are_what_card_and_verification_read(adapter, dataset):
-    settings = recipe("pokepicker/tiny-gemma", decoding__temperature=0.2, evaluation__names_per_description=2)
-    evaluate.evaluate(adapter, dataset, settings.evaluation, settings.decoding, 7)
-    used = read_manifest(adapter, "adapter")["recipe"]
-    assert used["decoding"]["temperature"] == 0.2
-    assert used["evaluation"]["names_per_description"] == 2
-    assert "temperature=0.2" in (adapter / "README.md").read_text(encoding="utf-8")
-
-
-def test_a_later_evaluation_keeps_the_libraries_of_the_training(adapter, dataset):
-    before = read_manifest(adapter, "adapter")["training_libraries"]
-    measure(adapter, dataset)
-    assert read_manifest(adapter, "adapter")["training_libraries"] == before
+def test_the_base_is_not_needed_where_it_is_not_compared(adapter, dataset):
+    assert bases.locate_base("pokepicker/tiny-gemma")
+    evaluation = measure(adapter, dataset, compare=Comparison([]))
+    assert list(evaluation["test"]["methods"]) == ["adapter"]

@@ -1,43 +1,62 @@
 """Adapter and dataset to evaluation: does it identify, does it invent, and is it better than what costs nothing?
 
-Everything is measured with the base in the precision that the card's snippet loads it in, and says so.
+Everything is measured with the base in the precision that the card's snippet loads it in, and says so. What the models
+answer goes into predictions, and every figure is worked out from these.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import baselines, cards, chat, generate, model, rank, rows
+from toolkit import __version__, model, rows
 from toolkit.errors import InputError
+from toolkit.evaluation import encoder, statistics, summary
+from toolkit.evaluation.asking import Asked, baseline_predictions, model_predictions, read_asked
+from toolkit.evaluation.measuring import Questions, Reader, Say
+from toolkit.evaluation.predictions import Prediction, write_predictions
 from toolkit.folder import (
     atomic_folder,
     check_replaceable,
+    json_hash,
     manifest_facts,
     read_manifest,
+    sha256_file,
     write_json,
     write_jsonl,
     write_manifest,
 )
+from toolkit.journal import Journal
+from toolkit.model_card import plots
+from toolkit.model_card import render as cards
+from toolkit.model_card.evaluation import read_evaluation
+from toolkit.model_card.templates import check_templates, with_templates
 from toolkit.recipe import DecodingSettings, EvaluationSettings
 
-TOP = 5
-SAMPLED_TEST_ROWS = 8
-BASELINES = ("base", "tfidf", "chance")
-
-Say = Callable[[str, int, int], None]
+SCHEMA = 2
+ADAPTER, REPORT = "adapter", "evaluation"
+BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", summary.CHANCE)
+# An encoder is another model, and not everyone has it.
+DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """How one description was identified: the right answer's place (1 is first), and the best candidates in order."""
+class Comparison:
+    """What stands beside the adapter.
 
-    place: float
-    top: list[str]
+    Attributes:
+        baselines: Of `BASELINES`.
+        against: Other adapters, by folder or Hub id.
+        encoder: Model of the encoder baseline; None takes the usual one.
+    """
+
+    baselines: Sequence[str] = DEFAULT_BASELINES
+    against: Sequence[str] = ()
+    encoder: str | None = None
 
 
 def evaluate(
@@ -47,189 +66,198 @@ def evaluate(
     decoding: DecodingSettings,
     seed: int,
     *,
-    compare: Sequence[str] = BASELINES,
+    compare: Comparison | None = None,
+    output: Path | None = None,
+    templates: Path | None = None,
+    restart: bool = False,
     progress: Say = lambda _what, _done, _of: None,
+    say: Callable[[str], None] = lambda _note: None,
 ) -> dict[str, Any]:
-    """Measure an adapter and write `evaluation.json`, `samples.jsonl` and the card into its folder.
+    """Measure an adapter; write figures, predictions, samples and card into its folder, or a report elsewhere.
+
+    Interrupted and run again, it goes on where it stopped.
 
     Args:
-        adapter: A folder that `train` wrote; it is replaced whole.
-        dataset: Where `test` and `unseen` are read from, and `train` for the TF-IDF baseline.
+        adapter: A folder that `train` wrote, which is replaced whole; or any adapter's folder, with an `output`.
+        dataset: Where `test` and `unseen` are read from, and `train` for the baselines.
         settings: How much is measured.
         decoding: How names are sampled.
-        seed: Decides the sampled names.
-        compare: Baselines beside the adapter, of `base`, `tfidf` and `chance`.
+        seed: Decides the sampled names, the control and the resamples of the intervals.
+        compare: What stands beside the adapter.
+        output: A folder of its own for the report, in place of the adapter's.
+        templates: A folder of card templates that stand in for the toolkit's.
+        restart: Forget an interrupted evaluation.
         progress: Called with what is being done, how many rows are done, and of how many.
+        say: Told in a sentence what the user had better know.
 
     Returns:
         What `evaluation.json` holds.
 
     Raises:
-        InputError: The adapter can not be loaded, or the dataset has neither `test` nor `unseen`.
+        InputError: An adapter can not be loaded, or the dataset has neither `test` nor `unseen`.
+        EnvironmentLacks: The memory is too small, or a package is missing.
     """
-    manifest = read_manifest(adapter, "adapter")
-    check_replaceable(adapter, "adapter")
-    splits = {split: rows.read_split(dataset, split) for split in rows.SPLITS}
-    test = splits["test"][: settings.max_test]
-    unseen = splits["unseen"][: settings.max_unseen]
-    if not test and not unseen:
-        raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
-    peft_model, tokenizer, precision = model.load_adapter(adapter, settings.quantization)
-    candidates = sorted({rows.answer_of(row) for split in splits.values() for row in split})
-
-    shown = [("test", row) for row in test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in unseen]
-    with model.memory_errors():
-        rankings, methods = _identify(peft_model, tokenizer, test, splits["train"], candidates, compare, progress)
-        samples = _sample(peft_model, tokenizer, shown, rankings, settings, decoding, seed, progress)
-    evaluation = {
-        "schema": 1,
-        "seed": seed,
-        "candidates": len(candidates),
-        "dataset_content": dataset.content(),
-        "precision": model.precision_facts(precision),
-        "machine": model.drawing_machine(),
-        "test": {"rows": len(test), "methods": methods} if test else None,
-        "unseen": _invention(samples, candidates) if unseen else None,
+    compare = compare or Comparison()
+    target, kind = (adapter, ADAPTER) if output is None else (output, REPORT)
+    manifest = read_manifest(adapter, ADAPTER) if output is None else {}
+    check_replaceable(target, kind)
+    if templates is not None:
+        check_templates(templates)
+    asked, others = read_asked(dataset, settings), _others(compare.against)
+    weights = {name: _weights(folder) for name, folder in {ADAPTER: adapter, **others}.items()}
+    used = {
+        "evaluation": settings.model_dump(),
+        "decoding": decoding.model_dump(),
+        "compare": [*compare.baselines, *others],
+        **({"encoder": _encoder(compare)} if "encoder" in compare.baselines else {}),
     }
-    # The settings that were used replace those of the training: card, `pkt name` and `pkt verify` read them.
-    used = {"decoding": decoding.model_dump(), "evaluation": settings.model_dump()}
-    facts = {
-        **manifest_facts(manifest),
-        "recipe": manifest["recipe"] | used,
-        "evaluation_precision": evaluation["precision"],
-    }
-    with atomic_folder(adapter, "adapter") as folder:
-        shutil.copytree(adapter, folder, dirs_exist_ok=True)
-        write_json(folder / "evaluation.json", evaluation)
-        write_jsonl(folder / "samples.jsonl", samples)
-        cards.render_model_card(folder, facts, facts.get("repo_id"))
-        write_manifest(folder, "adapter", facts)
+    known_by = [__version__, SCHEMA, dataset.content(), weights, used, seed, model.drawing_machine()]
+    with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
+        if journal.found:
+            say(f"An evaluation that was interrupted goes on: {journal.found} answers are kept.")
+        precision, predictions = _ask(adapter, others, asked, settings, decoding, seed, compare, journal, progress)
+        evaluation = {
+            "schema": SCHEMA,
+            "seed": seed,
+            "dataset": {"id": dataset.id, "revision": dataset.revision, "content": dataset.content()},
+            "adapter": {"weights": weights[ADAPTER]},
+            "candidates": len(asked.known),
+            "precision": model.precision_facts(precision),
+            "machine": model.drawing_machine(),
+            "settings": used,
+            **figures(predictions, asked, seed, compare.baselines),
+        }
+        with atomic_folder(target, kind) as folder:
+            if kind == ADAPTER:
+                shutil.copytree(adapter, folder, dirs_exist_ok=True)
+            write_json(folder / "evaluation.json", evaluation)
+            write_jsonl(folder / "samples.jsonl", _samples(predictions, asked))
+            write_predictions(folder, predictions)
+            _finish(folder, kind, manifest, evaluation, templates)
+        journal.remove()
     return evaluation
 
 
-def _identify(
-    peft_model: Any,
-    tokenizer: Any,
-    test: list[dict[str, Any]],
-    train: list[dict[str, Any]],
-    candidates: list[str],
-    compare: Sequence[str],
-    progress: Say,
-) -> tuple[list[Ranking], dict[str, Any]]:
-    """Rankings of the adapter, and the figures of every method by name."""
-    if not test:
-        return [], {}
-    prompts = [chat.prompt_ids(tokenizer, row["messages"][:-1]) for row in test]
-    ids = rank.answer_ids(tokenizer, candidates)
-    right = [candidates.index(rows.answer_of(row)) for row in test]
+def figures(
+    predictions: Sequence[Prediction], asked: Asked, seed: int, compared: Sequence[str] = (summary.CHANCE,)
+) -> dict[str, Any]:
+    """The part of `evaluation.json` that follows from the predictions: `test` and `unseen`.
 
-    def ranked(what: str) -> list[Ranking]:
-        scored = (rank.log_likelihoods(peft_model, prompt, ids) for prompt in prompts)
-        rankings = []
-        for scores, answer in zip(scored, right, strict=True):
-            rankings.append(_ranking(scores, answer, candidates))
-            progress(what, len(rankings), len(test))
-        return rankings
-
-    rankings = ranked("identify")
-    methods = {"adapter": _figures([ranking.place for ranking in rankings])}
-    if "base" in compare:
-        with peft_model.disable_adapter():
-            methods["base"] = _figures([ranking.place for ranking in ranked("base")])
-    if "tfidf" in compare and train:
-        places = baselines.tfidf_ranks(
-            [rows.description_of(row) for row in train],
-            [rows.answer_of(row) for row in train],
-            [rows.description_of(row) for row in test],
-            [rows.answer_of(row) for row in test],
-            len(candidates),
-        )
-        methods["tfidf"] = _figures(places)
-    if "chance" in compare:
-        chance = baselines.chance(len(candidates))
-        methods["chance"] = {name: {"value": value, "n": len(test)} for name, value in chance.items()}
-    return rankings, methods
-
-
-def _ranking(scores: Sequence[float], right: int, candidates: list[str]) -> Ranking:
-    order = sorted(range(len(candidates)), key=lambda index: -scores[index])
-    return Ranking(baselines.mean_rank(scores, right), [candidates[index] for index in order[:TOP]])
-
-
-def _figures(places: Sequence[float]) -> dict[str, Any]:
-    count = len(places)
+    Args:
+        predictions: What `predictions.parquet` holds.
+        asked: The dataset's rows, as `asking.read_asked` finds them.
+        seed: That of the evaluation.
+        compared: The baselines that were asked for.
+    """
     return {
-        "top1": share(sum(place < 2 for place in places), count),
-        "top5": share(sum(place < TOP + 1 for place in places), count),
-        "mrr": {"value": sum(1 / place for place in places) / count, "n": count},
+        "test": summary.identification(predictions, len(asked.known), seed, chance=summary.CHANCE in compared),
+        "unseen": summary.invention(predictions, asked.known, asked.names, asked.training_answers, seed),
     }
 
 
-def share(successes: int, count: int) -> dict[str, Any]:
-    """A proportion with its 95 % Wilson score interval (Wilson 1927)."""
-    from scipy.stats import binomtest
+def _others(against: Sequence[str]) -> dict[str, Path]:
+    """Folders of the adapters to compare with, under the names that the report gives them: no path of this machine."""
+    found: dict[str, Path] = {}
+    for given in against:
+        folder = model.locate_adapter(given)
+        name = folder.resolve().name if Path(given).is_dir() else given
+        if name in (ADAPTER, *BASELINES):
+            name = f"{folder.resolve().parent.name}/{name}"
+        if name in found:
+            raise InputError(f"Two of the adapters to compare with are called {name}.", "Rename one of the folders.")
+        found[name] = folder
+    return found
 
-    interval = binomtest(successes, count).proportion_ci(confidence_level=0.95, method="wilson")
-    return {"value": successes / count, "low": float(interval.low), "high": float(interval.high), "n": count}
+
+def _encoder(compare: Comparison) -> str:
+    """The model of the encoder baseline, as a report may say it: no path of this machine."""
+    given = compare.encoder or encoder.DEFAULT_ENCODER
+    return Path(given).resolve().name if Path(given).is_dir() else given
 
 
-def _sample(
-    peft_model: Any,
-    tokenizer: Any,
-    shown: list[tuple[str, dict[str, Any]]],
-    rankings: list[Ranking],
+def _weights(folder: Path) -> str:
+    file = folder / model.ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise InputError(f"{folder} holds no {file.name}.", "Train or download it again.")
+    return sha256_file(file)
+
+
+def _journal_of(target: Path) -> Path:
+    """Beside the folder, because that one is replaced as a whole."""
+    whole = target.resolve()
+    return whole.with_name(f"{whole.name}-evaluation.jsonl")
+
+
+def _ask(
+    adapter: Path,
+    others: dict[str, Path],
+    asked: Asked,
     settings: EvaluationSettings,
     decoding: DecodingSettings,
     seed: int,
+    compare: Comparison,
+    journal: Journal,
     progress: Say,
-) -> list[dict[str, Any]]:
-    """The lines of samples.jsonl: the first rows of `test` and all rows of `unseen`, none of them selected."""
-    samples = []
-    for number, (split, row) in enumerate(shown):
-        prompt = row["messages"][:-1]
-        names = generate.sample_names(
-            peft_model, tokenizer, prompt, decoding, settings.names_per_description, seed + number
-        )
-        samples.append(
-            {
-                "split": split,
-                "id": str(row.get("id", number)),
-                "description": rows.description_of(row),
-                "messages": prompt,
-                "answer": rows.answer_of(row),
-                "greedy": generate.greedy_name(peft_model, tokenizer, prompt, decoding),
-                "names": names,
-                "identified": rankings[number].top if split == "test" else None,
-            }
-        )
-        progress("sample", number + 1, len(shown))
-    return samples
+) -> tuple[model.Precision, list[Prediction]]:
+    """The precision of the adapter's base, and what adapter, base, other adapters and baselines answer."""
+    sampled = [(row, seed + number) for number, (_, row) in enumerate(asked.shown)]
+    partners = statistics.shuffled_partners(asked.creatures, seed)
+    predictions: list[Prediction] = []
+
+    def ask(method: str, peft_model: Any, tokenizer: Any) -> None:
+        control = partners if method == ADAPTER else [[] for _ in asked.test]
+        questions = Questions(asked.test, asked.known, control, sampled, decoding, settings.names_per_description)
+        reader = Reader(method, peft_model, tokenizer, questions, journal, progress)
+        with model.memory_errors():
+            predictions.extend(model_predictions(reader, asked, questions))
+
+    peft_model, tokenizer, precision = model.load_adapter(adapter, settings.quantization)
+    ask(ADAPTER, peft_model, tokenizer)
+    if "base" in compare.baselines:
+        with peft_model.disable_adapter():
+            ask("base", peft_model, tokenizer)
+    for name, folder in others.items():
+        # Two models do not stay in memory at once.
+        del peft_model, tokenizer
+        peft_model, tokenizer, _ = model.load_adapter(folder, settings.quantization)
+        ask(name, peft_model, tokenizer)
+    return precision, predictions + baseline_predictions(asked, compare.baselines, compare.encoder, progress)
 
 
-WORD = r"[A-ZÀ-Þ][\w'’.♀♂-]{1,13}"
-WELL_FORMED = re.compile(rf"{WORD}( [\w'’.♀♂-]{{1,13}})?|[가-힣♀♂]{{2,8}}|[가-힣♀♂]{{1,8}} \({WORD}\)")
+def _samples(predictions: Sequence[Prediction], asked: Asked) -> list[dict[str, Any]]:
+    """The lines of samples.jsonl."""
+    sampled = [prediction for prediction in predictions if prediction.method == ADAPTER and prediction.names]
+    return [
+        {
+            "split": split,
+            "id": prediction.id,
+            "description": rows.description_of(row),
+            "messages": row["messages"][:-1],
+            "answer": prediction.answer,
+            "greedy": prediction.greedy,
+            "names": prediction.names,
+            "identified": prediction.top if split == "test" else None,
+        }
+        for (split, row), prediction in zip(asked.shown, sampled, strict=True)
+    ]
 
 
-def is_well_formed(name: str) -> bool:
-    """Whether a text has the form of a name: one or two capitalised words of letters, or Hangul, or both; not babble.
-
-    A run of three equal letters, or a word of four letters and more without a vowel, is babble.
-    """
-    return (
-        WELL_FORMED.fullmatch(name) is not None
-        and re.search(r"(.)\1\1", name.lower()) is None
-        and re.search(r"(?<![A-Za-z])[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{4,}(?![A-Za-z])", name) is None
+def _finish(
+    folder: Path, kind: str, manifest: dict[str, Any], evaluation: dict[str, Any], templates: Path | None
+) -> None:
+    """Figures, card and manifest. The settings that were used replace those of the training: others read them there."""
+    if kind == REPORT:
+        plots.draw_figures([], read_evaluation(folder)[0], folder / "figures")
+        write_manifest(folder, kind, {"evaluation_precision": evaluation["precision"]})
+        return
+    used = {key: evaluation["settings"][key] for key in ("decoding", "evaluation")}
+    facts = with_templates(
+        {
+            **manifest_facts(manifest),
+            "recipe": manifest["recipe"] | used,
+            "evaluation_precision": evaluation["precision"],
+        },
+        templates,
     )
-
-
-def _invention(samples: list[dict[str, Any]], candidates: Sequence[str]) -> dict[str, Any]:
-    """Shares of the names sampled for unseen creatures that have the form of a name, are no known name, and differ."""
-    names = [name for sample in samples if sample["split"] == "unseen" for name in sample["names"]]
-    known = {candidate.casefold() for candidate in candidates}
-    return {
-        "rows": sum(sample["split"] == "unseen" for sample in samples),
-        "names": len(names),
-        "well_formed": share(sum(is_well_formed(name) for name in names), len(names)),
-        "new": share(sum(name.casefold() not in known for name in names), len(names)),
-        "distinct": share(len({name.casefold() for name in names}), len(names)),
-    }
+    cards.render_model_card(folder, facts, facts.get("repo_id"), templates)
+    write_manifest(folder, kind, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -10,14 +11,29 @@ from toolkit.chat_template import Messages
 from toolkit.recipe import DecodingSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A name, and whether the model ended its turn by itself, within the tokens that it was given."""
+
+    name: str
+    stopped: bool
+
+
 def greedy_name(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings) -> str:
     """The most likely name, token by token: the same on every run."""
-    return _generate(model, tokenizer, messages, settings, do_sample=False)[0]
+    return _generate(model, tokenizer, messages, settings, do_sample=False)[0].name
 
 
 def sample_names(
     model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int
 ) -> list[str]:
+    """The names that `sample` draws."""
+    return [drawn.name for drawn in sample(model, tokenizer, messages, settings, count, seed)]
+
+
+def sample(
+    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int
+) -> list[Generated]:
     """`count` names drawn with the given temperature, top-k and top-p; the same seed draws the same names."""
     import torch
 
@@ -35,7 +51,9 @@ def sample_names(
     )
 
 
-def _generate(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, **how: Any) -> list[str]:
+def _generate(
+    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, **how: Any
+) -> list[Generated]:
     import torch
 
     prompt = torch.tensor([prompt_ids(tokenizer, messages)], device=model.device)
@@ -50,6 +68,12 @@ def _generate(model: Any, tokenizer: Any, messages: Messages, settings: Decoding
             pad_token_id=pad,
             **how,
         )
-    answers = (takewhile(lambda token: token not in stop, row[prompt.shape[1] :].tolist()) for row in sequences)
     # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
-    return [tokenizer.decode(list(answer), skip_special_tokens=True).strip() for answer in answers]
+    ends = set(stop)
+    generated = []
+    for row in sequences:
+        tokens = row[prompt.shape[1] :].tolist()
+        answer = list(takewhile(lambda token: token not in ends, tokens))
+        name = tokenizer.decode(answer, skip_special_tokens=True).strip()
+        generated.append(Generated(name, stopped=len(answer) < len(tokens)))
+    return generated

@@ -1,0 +1,258 @@
+"""Names that a model gave creatures it never saw: has each the form of a name, is it new, is it this creature's alone?
+
+`docs/metrics.md` says what each figure means, where it comes from and what it can not tell.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from toolkit.checks.habits import MOST
+from toolkit.checks.row import script_of
+from toolkit.evaluation.likeness import percentiles, symbols
+from toolkit.evaluation.statistics import figure
+from toolkit.masking import fold, names_of_answer
+
+Script = Literal["en", "ko", "both"]
+SCRIPTS: tuple[Script, ...] = ("en", "ko", "both")
+
+SHORTEST_COPY = 4
+"""Letters (jamo in Korean) from which a name one edit away is a copy; shorter names have too many neighbours."""
+LEAST_LIKE = 0.05
+"""The percentile of likeness that an invention has to reach; 95 % of real names do."""
+# Names that are compared with all known ones at once: 50,000 known names then take 12 MB.
+COMPARED_AT_ONCE = 256
+
+_LETTER = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+_ENGLISH = rf"[{_LETTER}][{_LETTER}0-9'’.♀♂-]{{1,13}}(?:(?:: ?| )[{_LETTER}0-9][{_LETTER}0-9'’.♀♂-]{{0,12}})?"
+_KOREAN = r"(?:[가-힣♀♂]{2,8}|[가-힣♀♂]{1,7}(?:[0-9A-Z]|:[가-힣]))"
+_OTHER = rf"(?![{_LETTER}가-힣])[^\W_]"
+_FORMS = {
+    "en": re.compile(_ENGLISH),
+    "ko": re.compile(_KOREAN),
+    "both": re.compile(rf"(?:[가-힣♀♂]|{_KOREAN}) \({_ENGLISH}\)"),
+    # Words of neither script, after their combining marks are left out.
+    "other": re.compile(rf"{_OTHER}(?:{_OTHER}|['’.・·♀♂-]){{1,13}}(?: {_OTHER}(?:{_OTHER}|['’.-]){{0,12}})?"),
+}
+_REPEATED = re.compile(r"(.)\1\1|(..+)\2\2")
+_WITHOUT_VOWEL = re.compile(r"(?<![a-z])[b-df-hj-np-tv-xz]{4,}(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Invented:
+    """One sampled name.
+
+    Attributes:
+        description: Id of the description.
+        name: What the model said.
+        stopped: Whether it ended by itself, not at the limit of new tokens.
+        script: The asked script, as `answer_script` finds it.
+        creature: Id of the creature that is described; the description's where that is unknown. Several descriptions
+            of one creature may well get the same name.
+    """
+
+    description: str
+    name: str
+    stopped: bool
+    script: Script | None
+    creature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What can be said of one name by itself.
+
+    Attributes:
+        well_formed: See `is_well_formed`.
+        new: Not a known name, nor one edit away from one.
+        memorised: A name of the training split.
+    """
+
+    well_formed: bool
+    new: bool
+    memorised: bool
+
+
+def answer_script(answers: Iterable[str]) -> Script | None:
+    """The script that nine tenths of the answers share, None when they share none or it is neither Latin nor Hangul."""
+    scripts = Counter(script_of(answer) for answer in answers)
+    return next((form for form in SCRIPTS if scripts[form] and scripts[form] >= MOST * scripts.total()), None)
+
+
+def is_well_formed(name: str, script: Script | None = None) -> bool:
+    """Whether a text has the form of one name: one or two capitalised words, or a word of Hangul, or both; not babble.
+
+    A letter three times in a row, more letters three times in a row, or a word of four Latin letters and more without
+    a vowel, is babble.
+
+    Args:
+        script: The asked form; None takes any, and names in other alphabets.
+    """
+    name = unicodedata.normalize("NFC", name)
+    bare = "".join(letter for letter in name if not unicodedata.category(letter).startswith("M"))
+    forms = _FORMS.values() if script is None else [_FORMS[script]]
+    return (
+        any(form.fullmatch(bare) for form in forms)
+        and not any(word[0].islower() or not any(map(str.isalnum, word)) for word in re.split(r"[ (]+", bare))
+        and any(map(str.isalpha, bare))
+        and _REPEATED.search(bare.lower()) is None
+        and _WITHOUT_VOWEL.search(fold(bare)) is None
+    )
+
+
+def judge(name: str, known: Collection[str], training: Collection[str], script: Script | None) -> Judgement:
+    """Judge one name; `judge_all` is faster for many."""
+    return judge_all([name], known, training, [script])[0]
+
+
+def judge_all(
+    names: Sequence[str], known: Collection[str], training: Collection[str], scripts: Sequence[Script | None]
+) -> list[Judgement]:
+    """Judge names, each by itself.
+
+    Args:
+        names: What was said, copies included.
+        known: All answers of the dataset.
+        training: The answers of its training split.
+        scripts: The asked script of each name.
+
+    Returns:
+        One judgement for each name. An answer of two names is new when both are, memorised when either is.
+    """
+    known_keys, training_keys = _keys(known), _keys(training)
+    said = {part for name in names for part in _parts(name)}
+    copies = known_keys | {key for key, _ in _near_copies(said - known_keys, known_keys)}
+    return [
+        Judgement(
+            well_formed=is_well_formed(name, script),
+            new=all(part and part not in copies for part in _parts(name)),
+            memorised=any(part in training_keys for part in _parts(name)),
+        )
+        for name, script in zip(names, scripts, strict=True)
+    ]
+
+
+def invention_figures(
+    samples: Sequence[Invented], known: Collection[str], training: Collection[str], seed: int
+) -> dict[str, Any]:
+    """The figures of `docs/metrics.md`, with 95 % intervals by a bootstrap over creatures.
+
+    Args:
+        samples: All names that one model gave.
+        known: All answers of the dataset.
+        training: The answers of its training split.
+        seed: Decides the bootstrap and which names likeness holds out.
+
+    Returns:
+        `rows` (descriptions), `names` (samples), and by name of the figure `value`, `low`, `high` and `n`. What can not
+        be measured is absent: whether a name is for one creature alone when there is only one, what is name-like when
+        the training split has too few names, whether samples of a description differ when each has one.
+    """
+    figures: dict[str, Any] = {"rows": len({sample.description for sample in samples}), "names": len(samples)}
+    if not samples:
+        return figures
+    judged = judge_all([sample.name for sample in samples], known, training, [sample.script for sample in samples])
+    creatures = [_creature(sample) for sample in samples]
+    formed = np.array([sample.stopped and each.well_formed for sample, each in zip(samples, judged, strict=True)])
+    if len(set(creatures)) > 1:
+        different = formed & _for_one_creature(samples)
+        new = different & np.array([each.new for each in judged])
+        likeness = _likeness(samples, new, training, seed)
+        if likeness is not None:
+            mean, least = likeness
+            figures["invented"] = _figure(new & (least >= LEAST_LIKE), creatures, seed)
+            figures["likeness"] = _figure(mean, creatures, seed)
+        figures["new"] = _figure(new, creatures, seed)
+        figures["different"] = _figure(different, creatures, seed)
+        varied = _varied(samples, different)
+        if varied:
+            figures["varied"] = _figure([share for _, share in varied], [creature for creature, _ in varied], seed)
+    figures["well_formed"] = _figure(formed, creatures, seed)
+    figures["memorised"] = _figure([each.memorised for each in judged], creatures, seed)
+    return figures
+
+
+def _figure(values: Iterable[float], creatures: Sequence[str], seed: int) -> dict[str, Any]:
+    return figure([float(value) for value in values], creatures, seed)
+
+
+def _creature(sample: Invented) -> str:
+    return sample.description if sample.creature is None else sample.creature
+
+
+@lru_cache(maxsize=200_000)
+def _key(name: str) -> str:
+    """A name as names are compared: its letters, vowel signs and digits alone."""
+    return "".join(symbol for symbol in symbols(name) if unicodedata.category(symbol)[0] in "LMN")
+
+
+def _parts(answer: str) -> list[str]:
+    return [_key(name) for name in names_of_answer(answer)]
+
+
+def _keys(answers: Iterable[str]) -> set[str]:
+    return {key for answer in answers for key in _parts(answer)} - {""}
+
+
+def _near_copies(keys: Collection[str], others: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of a key and the same or another: one insertion, deletion, substitution or swap of neighbours away."""
+    these, those = (sorted(key for key in some if len(key) >= SHORTEST_COPY) for some in (keys, others))
+    for start in range(0, len(these) if those else 0, COMPARED_AT_ONCE):
+        some = these[start : start + COMPARED_AT_ONCE]
+        distances = process.cdist(some, those, scorer=OSA.distance, score_cutoff=1, dtype=np.uint8)
+        for one, other in np.argwhere(distances <= 1):
+            yield some[one], those[other]
+
+
+def _for_one_creature(samples: Sequence[Invented]) -> NDArray[np.bool_]:
+    """For each sample, whether no other creature was given its name, one of its two names, or a near copy of one."""
+    given: defaultdict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        for part in _parts(sample.name):
+            given[part].add(_creature(sample))
+    shared = {part for part, creatures in given.items() if len(creatures) > 1}
+    shared |= {one for one, other in _near_copies(given, given) if given[one] != given[other]}
+    return np.array([shared.isdisjoint(_parts(sample.name)) for sample in samples])
+
+
+def _likeness(
+    samples: Sequence[Invented], new: NDArray[np.bool_], training: Collection[str], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The mean and the least percentile of each new sample's names, 0 for the others; None when not measurable."""
+    answers = {sample.name: names_of_answer(sample.name) for sample, is_new in zip(samples, new, strict=True) if is_new}
+    names = sorted({name for parts in answers.values() for name in parts})
+    shares = percentiles(names, [name for answer in training for name in names_of_answer(answer)], seed)
+    if shares is None:
+        return None
+    percentile = dict(zip(names, shares, strict=True))
+    found = {answer: [percentile[name] for name in parts] for answer, parts in answers.items()}
+    each = [found[sample.name] if is_new else [0.0] for sample, is_new in zip(samples, new, strict=True)]
+    return np.array([sum(parts) / len(parts) for parts in each]), np.array([min(parts) for parts in each])
+
+
+def _varied(samples: Sequence[Invented], different: NDArray[np.bool_]) -> list[tuple[str, float]]:
+    """For each description of several samples: its creature, and the share of pairs of samples that are two names of
+    this creature's own (Simpson 1949, without bias by the number of samples)."""
+    own: defaultdict[str, list[str | None]] = defaultdict(list)
+    creature: dict[str, str] = {}
+    for sample, counts in zip(samples, different, strict=True):
+        creature[sample.description] = _creature(sample)
+        own[sample.description].append(" ".join(_parts(sample.name)) if counts else None)
+    shares = []
+    for description, names in own.items():
+        if len(names) > 1:
+            copies = Counter(name for name in names if name is not None)
+            pairs = copies.total() ** 2 - sum(count**2 for count in copies.values())
+            shares.append((creature[description], pairs / (len(names) * (len(names) - 1))))
+    return shares
