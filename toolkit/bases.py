@@ -136,6 +136,20 @@ def _cached(base: str, revision: str | None) -> bool:
     return _is_base(Path(snapshot))
 
 
+def cached_config(base: str, revision: str | None = None) -> Path | None:
+    """The configuration of a base, where that is on this machine; nobody is asked."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if base == tiny.BASE_ID:
+        return tiny.base_folder() / "config.json"
+    try:
+        found = try_to_load_from_cache(base, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def _is_base(snapshot: Path) -> bool:
     return (snapshot / "config.json").is_file() and any(snapshot.glob("*.safetensors"))
 

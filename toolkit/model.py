@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import tiny
-from toolkit.bases import LocatedBase, base_hash, locate_base
+from toolkit.bases import LocatedBase, base_hash, cached_config, locate_base
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
-from toolkit.folder import MANIFEST, read_manifest
+from toolkit.folder import MANIFEST, read_json, read_manifest
 from toolkit.machine import compute_dtype
 from toolkit.probing import overflow
 from toolkit.recipe import LoraSettings
@@ -24,6 +24,7 @@ from toolkit.recipe import LoraSettings
 # File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
 ANSWERS = "answers.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 # What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
 JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
@@ -110,7 +111,8 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
         raise InputError(
             f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base."
         ) from error
-    _keep_cpu_arithmetic(model)
+    if getattr(model, "is_loaded_in_4bit", False):
+        _keep_cpu_arithmetic(model)
     return model
 
 
@@ -249,6 +251,20 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
         return Path(hub().snapshot_download(name, revision=revision))
 
 
+def may_be_quantized(adapter: Path) -> bool:
+    """Whether the base of an adapter may be stored in a quantised form, which takes other libraries to load.
+
+    It is told from files on this machine alone; a base that is not here yet may be anything.
+    """
+    try:
+        named = read_json(adapter / ADAPTER_CONFIG)
+        config = cached_config(named["base_model_name_or_path"], named.get("revision"))
+        return config is None or bool(read_json(config).get("quantization_config"))
+    except (InputError, LookupError, TypeError, AttributeError):
+        # Damage is told where the adapter is loaded.
+        return True
+
+
 def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Precision]:
     """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
 
@@ -270,7 +286,8 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
                 raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
             base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
             _check_tiny_base(base, folder)
-            tokenizer = load_tokenizer(folder)
+            # Other tools save an adapter without the tokenizer, which is then its base's.
+            tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
             precision = chosen_precision(quantization)
             model = PeftModel.from_pretrained(load_base(base, precision), folder)
             if precision.compute == "float16" and (found := _overflow(model, tokenizer)):

@@ -1,22 +1,44 @@
-"""Commands that answer one description: name, identify."""
+"""Commands that ask an adapter: name, identify."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import click
 
-from toolkit.cli.group import Command, hub_options, json_option, main, start
+from toolkit.cli.group import PATH, Command, hub_options, json_option, main, start
+from toolkit.errors import InputError
 
 
-def adapter_option(command: Command) -> Command:
-    """`--adapter`."""
-    return click.option("--adapter", required=True, metavar="FOLDER|REPO_ID", help="The adapter that answers.")(command)
+def question_options(command: Command) -> Command:
+    """DESCRIPTION, `--from`, `--adapter` and `--candidates`."""
+    for option in (
+        click.option(
+            "--candidates",
+            type=PATH,
+            metavar="FILE",
+            help="Names of the known creatures, one a line, in the place of those that the adapter learnt.",
+        ),
+        click.option(
+            "--from",
+            "file",
+            type=PATH,
+            metavar="FILE",
+            help="Descriptions, one a line; of a .jsonl file the `description` of each line. -: standard input.",
+        ),
+        click.option("--adapter", required=True, metavar="FOLDER|REPO_ID", help="The adapter that answers."),
+        click.argument("description", required=False),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command()
-@click.argument("description")
-@adapter_option
+@question_options
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many names.")
 @click.option(
     "--seed",
@@ -28,26 +50,114 @@ def adapter_option(command: Command) -> Command:
 @hub_options
 @json_option
 def name(
-    description: str, adapter: str, count: int, seed: int, endpoint: str | None, token_file: Path | None, as_json: bool
+    description: str | None,
+    adapter: str,
+    file: Path | None,
+    candidates: Path | None,
+    count: int,
+    seed: int,
+    endpoint: str | None,
+    token_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Invent names for the creature in DESCRIPTION."""
-    start(endpoint, token_file)
-    from toolkit import model, naming, show
+    """Invent names for the creature in DESCRIPTION, in English or Korean.
 
-    show.names(naming.name(model.locate_adapter(adapter), description, count, seed), as_json)
+    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
+    object, and a file or standard input one object a line.
+
+    Before each name stands the probability that the model answers exactly this, of all that it could say. Those of a
+    few names do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds
+    them.
+    """
+    start(endpoint, token_file)
+    several, questions = _questions(description, file)
+    from toolkit import naming
+    from toolkit.show import answers
+
+    def answer(answerer: Any, text: str) -> None:
+        answers.named(naming.name(answerer, text, count, seed), as_json, wanted=count, one_of_several=several)
+
+    _ask(questions, lambda: _opened(adapter, candidates), answer)
 
 
 @main.command()
-@click.argument("description")
-@adapter_option
+@question_options
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="How many candidates.")
 @hub_options
 @json_option
 def identify(
-    description: str, adapter: str, top: int, endpoint: str | None, token_file: Path | None, as_json: bool
+    description: str | None,
+    adapter: str,
+    file: Path | None,
+    candidates: Path | None,
+    top: int,
+    endpoint: str | None,
+    token_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Say which of the creatures that the adapter learnt DESCRIPTION is about."""
-    start(endpoint, token_file)
-    from toolkit import model, naming, show
+    """Say which known creature DESCRIPTION is about, in English or Korean.
 
-    show.candidates(naming.identify(model.locate_adapter(adapter), description, top), as_json)
+    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
+    object, and a file or standard input one object a line.
+
+    Before each name stands its probability among all the names that the adapter learnt, or that --candidates gives.
+    """
+    start(endpoint, token_file)
+    several, questions = _questions(description, file)
+    from toolkit import naming
+    from toolkit.show import answers
+
+    def answer(answerer: Any, text: str) -> None:
+        answers.identified(naming.identify(answerer, text, top), as_json, one_of_several=several)
+
+    _ask(questions, lambda: _opened(adapter, candidates, to_identify=True), answer)
+
+
+def _questions(description: str | None, file: Path | None) -> tuple[bool, Iterator[tuple[str | None, str]]]:
+    """Whether several descriptions may come, and each of them with its place, if it has one."""
+    from toolkit.lines import STANDARD_INPUT, read_descriptions
+
+    if description is not None and file is not None:
+        raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
+    if description is not None:
+        return False, iter([(None, description)])
+    if file is None and sys.stdin.isatty():
+        raise InputError(
+            "There is no description.", "Give one in quotes, a file of them with --from FILE, or pipe them in."
+        )
+    return True, ((line.where, line.text) for line in read_descriptions(file or STANDARD_INPUT))
+
+
+def _ask(
+    questions: Iterator[tuple[str | None, str]], opened: Callable[[], Any], answer: Callable[[Any, str], None]
+) -> None:
+    """Answer each description as it comes; the adapter is loaded once, when the first is there."""
+    from toolkit.errors import after_saying
+    from toolkit.text import clean_text
+
+    # What cleaning leaves nothing of is an empty line; as an argument it is a mistake.
+    asked = ((where, text) for where, text in questions if where is None or clean_text(text))
+    first = next(asked, None)
+    if first is None:
+        raise InputError("No line holds a description.", "Write one description a line.")
+    if not clean_text(first[1]):
+        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    answerer = opened()
+    for where, text in chain([first], asked):
+        if where is None:
+            answer(answerer, text)
+        else:
+            with after_saying(f"{where}:"):
+                answer(answerer, text)
+
+
+def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Any:
+    """The adapter, in a process that imports no more than it takes."""
+    from toolkit import lean, model, naming
+
+    lean.wait_asleep()
+    folder = model.locate_adapter(adapter)
+    if not model.may_be_quantized(folder):
+        lean.keep_out()
+    with lean.no_collecting():
+        return naming.open_adapter(folder, candidates, to_identify=to_identify)
