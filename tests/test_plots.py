@@ -9,34 +9,17 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 from PIL import Image
+from test_cards import EVALUATION
 
-from toolkit import plots
-from toolkit.plots import accuracy_plot, loss_plot, ordered_methods
+from toolkit.model_card import plots
+from toolkit.model_card.evaluation import Evaluation
+from toolkit.model_card.plots import draw_figures, loss_plot, told_figures, told_loss
 
 LOG: list[dict[str, Any]] = [
     {"step": 10, "epoch": 0.4, "loss": 3.1, "learning_rate": 0.003, "grad_norm": 1.2},
     {"step": 20, "epoch": 0.8, "loss": 2.1, "learning_rate": 0.002, "grad_norm": 1.1},
     {"step": 20, "validation_loss": 2.9},
 ]
-LONG = [{"step": step, "loss": 1.0} for step in range(1, 3000)]
-
-
-def score(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    interval = {} if low is None else {"low": low, "high": high}
-    return {"value": value, "n": 130, **interval}
-
-
-EVALUATION: dict[str, Any] = {
-    "test": {
-        "rows": 130,
-        "methods": {
-            "chance": {"top1": score(0.0066), "top5": score(0.033)},
-            "tfidf": {"top1": score(0.7, 0.62, 0.77), "top5": score(0.97, 0.92, 1.0)},
-            "adapter": {"top1": score(0.31, 0.24, 0.39), "top5": score(0.55, 0.46, 0.63)},
-        },
-    },
-    "unseen": None,
-}
 
 
 @pytest.mark.parametrize(
@@ -90,47 +73,30 @@ def test_an_empty_log_gives_no_figure(tmp_path: Path) -> None:
     assert not (tmp_path / "loss.png").exists()
 
 
-def test_missing_methods_measures_and_intervals_still_give_a_figure(tmp_path: Path) -> None:
-    assert accuracy_plot(EVALUATION, tmp_path / "a.png")
-    only_top1 = {"test": {"methods": {"adapter": {"top1": score(1.0, 0.9, 1.0)}}}}
-    assert accuracy_plot(only_top1, tmp_path / "b.png")
-    uneven = {"test": {"methods": {"adapter": {"top1": score(0.5)}, "future": {"top5": score(0.2)}}}}
-    assert accuracy_plot(uneven, tmp_path / "c.png")
-
-
-@pytest.mark.parametrize("evaluation", [{}, {"test": None}, {"test": {"methods": {}}}])
-def test_an_unmeasured_test_split_gives_no_figure(evaluation: dict[str, Any], tmp_path: Path) -> None:
-    assert not accuracy_plot(evaluation, tmp_path / "accuracy.png")
-    assert not (tmp_path / "accuracy.png").exists()
-
-
-def test_every_measured_method_adds_a_row_to_the_figure(tmp_path: Path) -> None:
-    fewer = {"test": {"methods": {"adapter": EVALUATION["test"]["methods"]["adapter"]}}}
-    accuracy_plot(EVALUATION, tmp_path / "all.png")
-    accuracy_plot(fewer, tmp_path / "fewer.png")
-    with Image.open(tmp_path / "all.png") as whole, Image.open(tmp_path / "fewer.png") as part:
-        assert whole.height > part.height
-
-
-def test_the_adapter_comes_first_and_what_it_must_beat_after_it() -> None:
-    assert ordered_methods({"chance": 1, "future": 1, "tfidf": 1, "adapter": 1}) == [
-        "adapter",
-        "tfidf",
-        "chance",
-        "future",
-    ]
-
-
 def test_the_same_run_draws_the_same_bytes_whatever_the_user_s_style(tmp_path: Path) -> None:
     loss_plot(LOG, tmp_path / "a.png")
-    accuracy_plot(EVALUATION, tmp_path / "b.png")
     with mpl.rc_context({"font.size": 22, "axes.facecolor": "black", "savefig.dpi": 30}):
         loss_plot(LOG, tmp_path / "a2.png")
-        accuracy_plot(EVALUATION, tmp_path / "b2.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "a2.png").read_bytes()
-    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "b2.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert "Software" not in image.info
+
+
+def test_a_figure_is_told_exactly_when_it_is_drawn(tmp_path: Path) -> None:
+    whole = Evaluation.model_validate(EVALUATION)
+    bare = Evaluation.model_validate({**EVALUATION, "test": {"rows": 1, "methods": {}}})
+    for log, evaluation in ((LOG, whole), (LOG, None), ([], bare), ([], whole)):
+        draw_figures(log, evaluation, tmp_path)
+        told = {name for name, text in told_figures(log, evaluation).items() if text}
+        assert told == {file.stem for file in tmp_path.glob("*.png")}
+    assert told_figures(LOG, whole).keys() == {"loss", *plots.EVALUATION}
+
+
+def test_the_losses_are_told_with_their_numbers() -> None:
+    told = told_loss(LOG)
+    assert told is not None
+    assert "training loss from 3.10 at step 10 to 2.10 at step 20" in told
+    assert "validation loss" in told
 
 
 def test_drawing_leaves_matplotlib_s_settings_and_pyplot_alone(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.escape import plain
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -24,6 +26,8 @@ STYLE = {
     "axes.edgecolor": FAINT,
     "xtick.color": INK,
     "ytick.color": INK,
+    # A dollar in a name begins no formula.
+    "text.parse_math": False,
 }
 
 
@@ -37,6 +41,19 @@ def new_figure(height: float) -> Iterator[Figure]:
     with style.context(["default", STYLE]):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
         yield Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout, facecolor="white")
+
+
+def drawable(text: str) -> bool:
+    """Whether the figures' font has all letters of a text; it has none of Hangul, so that no font need be shipped."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    return all(font.get_char_index(ord(char)) for char in plain(text))
+
+
+def label(text: str, limit: int) -> str:
+    """A foreign text as a label: one line of at most `limit` characters, with `?` for letters that the font lacks."""
+    return "".join(char if drawable(char) else "?" for char in plain(text, limit)) or "?"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -74,7 +74,7 @@ summary { cursor: pointer; }
 .warning { color: var(--soft); border: 1px dashed var(--line); border-radius: 6px; padding: 4px 8px; }
 @media (max-width: 480px) { body { padding: 8px; } article { padding: 8px 14px 14px; }
   article > .file { margin: 0 -14px 12px; padding: 0 14px 8px; } .metadata dl { grid-template-columns: 1fr; gap: 0; }
-  .metadata dd { margin-bottom: 8px; } }
+  .metadata dd { margin-bottom: 8px; } td:first-child { min-width: 12em; } }
 """
 
 

@@ -1,23 +1,63 @@
-"""Figures of a run, from its own files: loss, and accuracy beside what it has to beat. Knows nothing of cards."""
+"""Figures of a run, from its own files. Knows nothing of cards.
+
+Each is drawn or not by what there is to see, and `told_figures` says what that is, for those who can not see it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.drawing import BLUE, FAINT, GREY, INK, ORANGE, new_figure, save
+from toolkit.drawing import BLUE, FAINT, GREY, ORANGE, new_figure, save
+from toolkit.model_card import evaluation_plots
+from toolkit.model_card.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METHODS = {"adapter": "this adapter", "base": "base alone", "tfidf": "TF-IDF", "chance": "chance"}
-MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
 # What is drawn small below the losses, by its key in the log.
 SMALL_PANELS = {"learning_rate": "learning\nrate", "grad_norm": "gradient\nnorm"}
 
 
-def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
+Log = Sequence[dict[str, Any]]
+# Figures of `test` by the name of their file: what is to be seen, and how it is drawn.
+EVALUATION: dict[str, tuple[Callable[[Evaluation], str | None], Callable[[Evaluation, Path], bool]]] = {
+    "accuracy": (evaluation_plots.told_accuracy, evaluation_plots.accuracy_plot),
+    "places": (evaluation_plots.told_places, evaluation_plots.places_plot),
+    "calibration": (evaluation_plots.told_calibration, evaluation_plots.calibration_plot),
+    "confusions": (evaluation_plots.told_confusions, evaluation_plots.confusions_plot),
+}
+
+
+def told_figures(log: Log, evaluation: Evaluation | None) -> dict[str, str | None]:
+    """What is to be seen in each figure, with numbers; None for one that there is nothing to draw of."""
+    measured = {name: told(evaluation) if evaluation else None for name, (told, _) in EVALUATION.items()}
+    return {"loss": told_loss(log), **measured}
+
+
+def draw_figures(log: Log, evaluation: Evaluation | None, folder: Path) -> None:
+    """Draw all figures that there is something to draw of, as PNG; one of an earlier evaluation does not outlive it."""
+    for name in ("loss", *EVALUATION):
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    loss_plot(log, folder / "loss.png")
+    if evaluation is not None:
+        for name, (_, draw) in EVALUATION.items():
+            draw(evaluation, folder / f"{name}.png")
+
+
+def told_loss(log: Log) -> str | None:
+    """The course of the losses in one sentence."""
+    training, validation = _series(log, "loss"), _series(log, "validation_loss")
+    told = [
+        f"{name} from {points[0][1]:.2f} at step {points[0][0]:,} to {points[-1][1]:.2f} at step {points[-1][0]:,}"
+        for name, points in (("training loss", training), ("validation loss", validation))
+        if points
+    ]
+    return f"Curves over optimiser steps: {', '.join(told)}" if told else None
+
+
+def loss_plot(log: Log, path: Path) -> bool:
     """Draw training and validation loss over optimiser steps as PNG, with learning rate and gradient norm below.
 
     Args:
@@ -47,37 +87,6 @@ def loss_plot(log: Sequence[dict[str, Any]], path: Path) -> bool:
         figure.align_ylabels()
         save(figure, path)
     return True
-
-
-def accuracy_plot(evaluation: dict[str, Any], path: Path) -> bool:
-    """Draw top-1 and top-5 accuracy of every measured method, with 95 % intervals as whiskers, as PNG.
-
-    Args:
-        evaluation: What `evaluation.json` holds.
-        path: File to write.
-
-    Returns:
-        Whether the test split was measured; if not, no file is written.
-    """
-    methods = (evaluation.get("test") or {}).get("methods") or {}
-    names = ordered_methods(methods)
-    panels = [measure for measure in MEASURES if any(measure in methods[name] for name in names)]
-    if not panels:
-        return False
-    with new_figure(0.95 + 0.38 * len(names)) as figure:
-        for index, measure in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), index + 1)
-            _draw_bars(axes, [methods[name].get(measure) for name in names], names)
-            axes.set_title(MEASURES[measure], fontsize=10, loc="left")
-            if index:
-                axes.tick_params(labelleft=False)
-        save(figure, path)
-    return True
-
-
-def ordered_methods(methods: dict[str, Any]) -> list[str]:
-    """The methods in the order in which readers compare them; those that this module does not know come last."""
-    return [*(name for name in METHODS if name in methods), *sorted(set(methods) - set(METHODS))]
 
 
 def _series(log: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -112,24 +121,3 @@ def _draw_small(axes: Axes, points: list[tuple[float, float]], label: str) -> No
 def _marker(points: list[tuple[float, float]]) -> str:
     """Single points are invisible without a marker; many of them hide the line."""
     return "o" if len(points) <= 30 else ""
-
-
-def _draw_bars(axes: Axes, scores: list[dict[str, Any] | None], names: list[str]) -> None:
-    for row, (score, name) in enumerate(zip(scores, names, strict=True)):
-        if score is None:
-            axes.text(0.01, row, "not measured", va="center", fontsize=9)
-            continue
-        value, low, high = score["value"], score.get("low"), score.get("high")
-        axes.barh(row, value, height=0.62, color=BLUE if name == "adapter" else GREY)
-        if low is not None and high is not None:
-            axes.plot([low, high], [row, row], color=INK, linewidth=1.3, marker="|", markersize=7)
-        end = max(value, high or 0)
-        weight = "bold" if name == "adapter" else "normal"
-        axes.text(end + 0.02, row, f"{value:.1%}", va="center", fontsize=9.5, fontweight=weight)
-    axes.set_yticks(range(len(names)), [METHODS.get(name, name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, 1.26)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
-    axes.grid(axis="x", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)

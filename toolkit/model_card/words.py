@@ -1,0 +1,97 @@
+"""The fixed words of a model card, in English and Korean. Knows nothing of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# In the order in which readers compare them: the adapter, what it must beat, what costs nothing.
+METHODS = ("adapter", "base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
+LABELS = {
+    "en": {
+        "adapter": "this adapter",
+        "shuffled": "this adapter, descriptions shuffled",
+        "base": "the base alone",
+        "tfidf": "TF-IDF nearest neighbour",
+        "tfidf_centroid": "TF-IDF centroid",
+        "encoder": "a sentence encoder",
+        "frequent": "the most frequent names",
+        "chance": "chance",
+    },
+    "ko": {
+        "adapter": "이 어댑터",
+        "shuffled": "이 어댑터, 설명을 뒤섞음",
+        "base": "어댑터 없는 베이스",
+        "tfidf": "TF-IDF 최근접 이웃",
+        "tfidf_centroid": "TF-IDF 중심",
+        "encoder": "문장 인코더",
+        "frequent": "가장 잦은 이름",
+        "chance": "무작위",
+    },
+}
+# What each method is, for whoever meets it first here.
+EXPLAINED = {
+    "en": {
+        "base": "the same prompts, without the adapter",
+        "tfidf": "looks for the training description with the most similar words",
+        "tfidf_centroid": "looks for the creature whose training descriptions together have the most similar words",
+        "encoder": "looks for the training description whose sentence embedding is nearest",
+        "frequent": "always says the names that are most frequent in training, whatever the description",
+        "chance": "draws names at random",
+    },
+    "ko": {
+        "base": "같은 프롬프트, 어댑터 없음",
+        "tfidf": "단어가 가장 비슷한 학습 설명을 찾음",
+        "tfidf_centroid": "학습 설명을 모두 합쳤을 때 단어가 가장 비슷한 생물을 찾음",
+        "encoder": "문장 임베딩이 가장 가까운 학습 설명을 찾음",
+        "frequent": "설명과 관계없이 학습에 가장 자주 나온 이름을 답함",
+        "chance": "이름을 무작위로 고름",
+    },
+}
+# Methods that need no language model to identify a creature.
+CHEAP = ("tfidf", "tfidf_centroid", "encoder", "frequent")
+# Figures of invented names, the headline first: what each is, in one line. Others appear by their key.
+INVENTION = {
+    "en": {
+        "invented": "**invented**: new, and its letters follow each other as in real names",
+        "new": "new: different, and no known name nor one letter away from one",
+        "different": "different: well formed, and given to no other creature",
+        "varied": "varied: how often two names for one description are two different ones",
+        "likeness": "likeness: rank among real names by its letters (50% is as name-like as they are; not new is 0)",
+        "well_formed": "well formed: one name in the script of the data, that ended by itself",
+        "memorised": "memorised: a name of the training data (the fewer the better)",
+    },
+    "ko": {
+        "invented": "**지어냄**: 새 이름이고, 글자의 짜임이 실제 이름과 같음",
+        "new": "새 이름: 다른 이름이며, 아는 이름과 같지도 한 글자 차이도 아님",
+        "different": "다른 이름: 이름 꼴을 갖췄고, 다른 생물에게 지어 준 적 없음",
+        "varied": "다양함: 한 설명에 지은 두 이름이 서로 다른 이름인 비율",
+        "likeness": "닮음: 글자의 짜임으로 본 실제 이름 가운데 순위(50%면 실제 이름만큼 이름다움, 새 이름이 아니면 0)",
+        "well_formed": "이름 꼴을 갖춤: 데이터와 같은 글자로 된 이름 하나, 스스로 끝남",
+        "memorised": "외운 이름: 학습 데이터에 있는 이름(적을수록 좋음)",
+    },
+}
+GROUPS = {"en": {"generation": "generation", "type": "type"}, "ko": {"generation": "세대", "type": "타입"}}
+# How the texts of a source came to be.
+SOURCES = {
+    "en": {
+        "corpus": "the corpus that comes with PokePicker Toolkit, written for it by a language model",
+        "pokeapi": "game texts from PokéAPI's tables",
+        "hub": "a dataset on the Hub",
+        "table": "a table of its maker",
+    },
+    "ko": {
+        "corpus": "PokePicker Toolkit에 들어 있는 말뭉치(언어 모델이 이 도구를 위해 새로 씀)",
+        "pokeapi": "PokéAPI 표에 있는 게임 속 설명",
+        "hub": "Hub의 데이터셋",
+        "table": "만든 이의 표 파일",
+    },
+}
+
+
+def ordered_methods(methods: Iterable[str]) -> list[str]:
+    """The methods in the order in which readers compare them; other adapters come before what costs nothing."""
+    there = set(methods)
+    others = sorted(there - set(METHODS))
+    known = [name for name in METHODS if name in there]
+    leading = [name for name in known if name in ("adapter", "base")]
+    return [*leading, *others, *(name for name in known if name not in leading)]
