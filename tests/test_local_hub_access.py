@@ -24,6 +24,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+def headers(token: bool | str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def test_a_token_says_who_you_are(shared: str) -> None:
     assert HfApi(endpoint=shared, token="token-misty").whoami()["name"] == "misty"
 
@@ -44,7 +48,13 @@ def test_a_private_repository_does_not_exist_for_others(shared: str, token: bool
     with pytest.raises(RepositoryNotFoundError):
         api.model_info("ash/private")
     assert [each.id for each in api.list_models()] == ["ash/public"]
-    assert httpx2.head(f"{shared}/ash/private/resolve/main/a.bin").status_code == 404
+    head = httpx2.head(f"{shared}/ash/private/resolve/main/a.bin", headers=headers(token))
+    missing = httpx2.head(f"{shared}/ash/missing/resolve/main/a.bin", headers=headers(token))
+    assert (head.status_code, dict(head.headers) | {"date": ""}) == (
+        missing.status_code,
+        dict(missing.headers) | {"date": ""},
+    )
+    assert head.status_code == (404 if token else 401)  # to a stranger: a token might help
     assert "ash/private" not in httpx2.get(shared).text
 
 

@@ -165,12 +165,13 @@ def test_a_repository_page_shows_its_card_and_its_files(open_hub: str) -> None:
     api.upload_file(repo_id="demo/shown", path_in_repo="README.md", path_or_fileobj=card, repo_type="dataset")
     assert 'href="/datasets/demo/shown"' in httpx2.get(open_hub).text
     page = httpx2.get(f"{open_hub}/datasets/demo/shown").text
-    assert "<h1>Title</h1>" in page
-    assert "<td>mit</td>" in page
+    assert '<h1 id="title">Title</h1>' in page
+    assert "<dd>mit</dd>" in page
     assert "<script" not in page
-    assert '<base href="/datasets/demo/shown/resolve/main/">' in page  # what makes relative images work
-    assert 'src="figures/loss.png"' in page
-    assert 'href="/datasets/demo/shown/resolve/main/README.md"' in page
+    assert 'src="/datasets/demo/shown/resolve/main/figures/loss.png"' in page
+    files = httpx2.get(f"{open_hub}/datasets/demo/shown/tree/main").text
+    assert 'href="/datasets/demo/shown/blob/main/README.md"' in files
+    assert 'href="/datasets/demo/shown/resolve/main/README.md"' in files
 
 
 def test_a_pushed_web_page_can_not_run_in_the_hubs_name(open_hub: str) -> None:

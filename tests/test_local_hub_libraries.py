@@ -15,13 +15,13 @@ from toolkit.local_hub.serve import running_hub
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What a process needs to know of a new hub."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    with running_hub(tmp_path / "hub") as url:
+    with running_hub(tmp_path / "hub", owner_token="hf_ofthehub") as url:
         yield {
             **kept,
             "HF_ENDPOINT": url,
             "HF_HOME": str(tmp_path / "home"),
             "HF_HUB_DISABLE_XET": "1",
-            "HF_TOKEN": "anything",
+            "HF_TOKEN": "hf_ofthehub",
         }
 
 
@@ -47,7 +47,8 @@ def rows(prefix, count):
     return Dataset.from_dict({"text": [f"{prefix}{number}" for number in range(count)]})
 
 for name in ("en", "ko"):
-    DatasetDict({"train": rows(name, 3), "test": rows(name, 1)}).push_to_hub("demo/rows", config_name=name)
+    both = DatasetDict({"train": rows(name, 3), "test": rows(name, 1)})
+    both.push_to_hub("demo/rows", config_name=name, private=True)
 HfApi().create_tag("demo/rows", tag="v1", repo_type="dataset")
 DatasetDict({"train": rows("new", 2)}).push_to_hub("demo/rows", config_name="en")
 

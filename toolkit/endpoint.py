@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -53,7 +54,7 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
         os.environ.setdefault("HF_DATASETS_CACHE", str(cache / "datasets"))
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     if token_file is not None:
-        os.environ["HF_TOKEN"] = _read_token(token_file)
+        os.environ["HF_TOKEN"] = read_token(token_file)
 
 
 def cache_home() -> Path | None:
@@ -78,6 +79,15 @@ def _is_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(host) and re.search(r"[\s?#]", text) is None
 
 
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address leads to this machine alone."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def hub() -> HfApi:
     """The client of the chosen Hub."""
     from huggingface_hub import HfApi
@@ -85,7 +95,8 @@ def hub() -> HfApi:
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """The token that a file holds. Raises `InputError` when it holds none, or can not be read."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

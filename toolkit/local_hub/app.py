@@ -1,7 +1,9 @@
 """The Hub as an ASGI application: which handler answers a request, who asks, and how a refusal looks."""
 
+import errno
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,21 +12,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from toolkit.local_hub import accounts, cards, commits, contents, lfs, pages, repositories
+from toolkit.local_hub import accounts, cards, commits, contents, discussions, lfs, pages, repositories
+from toolkit.local_hub.accounts import Accounts, make_accounts
+from toolkit.local_hub.body import Limits, check_headers, read_body
 from toolkit.local_hub.call import Call, answer
-from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, malformed, repo_not_found
+from toolkit.local_hub.faults import Fault, Faulty
+from toolkit.local_hub.refusal import RefusedError, malformed, repo_not_found
 from toolkit.local_hub.store import Store
 
 Handler = Callable[[Call], Response]
 Faults = Callable[[Request], Response | None]
 
-OWNER = "demo"  # everybody's name in a hub without tokens
-
 _REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
 _API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
 _SITE = f"(?:/(?P<kind>datasets|spaces))?/{_REPO}"
 _REVISION = "(?P<revision>[^/]+)"
+_NUMBER = "(?P<number>[0-9]{1,9})"
 _PATH = "(?:/(?P<path>.*))?"
 _LFS = rf"{_SITE}\.git/info/lfs/objects"
 
@@ -51,10 +56,24 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_API}/commits/{_REVISION}", commits.history),
     ("GET", f"{_API}/tree/{_REVISION}{_PATH}", contents.tree),
     ("POST", f"{_API}/paths-info/{_REVISION}", contents.paths_info),
+    ("GET", f"{_API}/discussions", discussions.listing),
+    ("POST", f"{_API}/discussions", discussions.create),
+    ("GET", f"{_API}/discussions/{_NUMBER}", discussions.details),
+    ("POST", f"{_API}/discussions/{_NUMBER}/comment", discussions.comment),
+    ("POST", f"{_API}/discussions/{_NUMBER}/title", discussions.rename),
+    ("POST", f"{_API}/discussions/{_NUMBER}/status", discussions.set_status),
+    ("POST", f"{_API}/discussions/{_NUMBER}/merge", discussions.merge),
     ("POST", f"{_LFS}/batch", lfs.batch),
     ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", contents.resolve),
+    ("GET", "/login", accounts.login),
     ("GET", "/", pages.front),
     ("GET", _SITE, pages.repository),
+    ("GET", f"{_SITE}/tree/{_REVISION}{_PATH}", pages.files),
+    ("GET", f"{_SITE}/blob/{_REVISION}{_PATH}", pages.file),
+    ("GET", f"{_SITE}/commits/{_REVISION}", pages.history),
+    ("GET", f"{_SITE}/commit/{_REVISION}", pages.commit),
+    ("GET", f"{_SITE}/discussions", pages.discussions),
+    ("GET", f"{_SITE}/discussions/{_NUMBER}", pages.discussion),
 )
 _ROUTES = tuple((method, re.compile(pattern, re.DOTALL), handler) for method, pattern, handler in ROUTES)
 _LFS_OBJECT = re.compile(f"{_LFS}/(?P<oid>[^/]+)")
@@ -62,39 +81,69 @@ _BELOW_A_REPO = re.compile(f"{_API}/.*", re.DOTALL)
 _BELOW_NO_REPO = re.compile("/api/(models|datasets|spaces)/[^/]+|(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL)
 
 
-def create_app(root: Path, *, tokens: dict[str, str] | None = None, faults: Faults | None = None) -> Starlette:
+def create_app(
+    root: Path,
+    *,
+    tokens: Mapping[str, str] | None = None,
+    owner_token: str | None = None,
+    faults: Faults | Sequence[Fault | str] | None = None,
+    limits: Limits | None = None,
+) -> ASGIApp:
     """The Hub that lives in `root`.
 
-    `tokens` maps a token to its user, who owns the namespace of that name. Without, this is a hub for one
-    person: any token or none acts as `demo`, and may write everywhere. `faults` lets a test answer a request in
-    the Hub's place. Raises `OSError` when the root can not be made or written to.
+    Args:
+        tokens: Maps tokens to users, each of whom owns the namespace of that name.
+        owner_token: Whoever shows it is `demo` and may write in every namespace. Without it and `tokens`, this is a hub
+            for one person: any token or none acts as `demo`.
+        faults: Faults, or a function that answers a request in the Hub's place.
+        limits: What a request may cost.
+
+    Raises:
+        OSError: The root can not be made or written to.
+        InputError: A fault is not written as one.
     """
-    store = Store(root)
+    hub = Hub(Store(root), make_accounts(tokens, owner_token), limits or Limits())
+    intercept = faults if callable(faults) else None
 
     async def respond(request: Request) -> Response:
-        response = faults(request) if faults is not None else None
+        response = intercept(request) if intercept is not None else None
         if response is not None:
             return response
         try:
-            return await _respond(request, store, tokens)
+            return await _respond(request, hub)
         except RefusedError as refused:
-            return _refusal_response(refused)
+            return _refusal_response(request, refused)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is left to read it
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return _refusal_response(request, RefusedError(507, "The disk of this Hub is full"))
 
-    return Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST", "PUT", "DELETE"])])
+    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST", "PUT", "DELETE"])])
+    return app if faults is None or callable(faults) else Faulty(app, faults)
 
 
-async def _respond(request: Request, store: Store, tokens: dict[str, str] | None) -> Response:
+@dataclass(frozen=True)
+class Hub:
+    """What answers requests: the repositories, who may do what, and what a request may cost."""
+
+    store: Store
+    accounts: Accounts
+    limits: Limits
+
+
+async def _respond(request: Request, hub: Hub) -> Response:
+    check_headers(request, hub.limits)
     _refuse_other_sites(request)
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.
     if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
-        return await lfs.receive(Call(request, store, _unquoted(match), b"", None, tokens is None))
-    user = _user(request, tokens)
+        return await lfs.receive(Call(request, hub.store, _unquoted(match), b"", None, hub.limits))
+    account = hub.accounts.who(request.headers.get("authorization"))
     handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
-    call = Call(request, store, args, await request.body(), user, tokens is None)
-    return await run_in_threadpool(handler, call)
+    body = await read_body(request, hub.limits, stranger=account is None)
+    return await run_in_threadpool(handler, Call(request, hub.store, args, body, account, hub.limits))
 
 
 def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
@@ -130,18 +179,6 @@ def _unquoted(match: re.Match[str]) -> dict[str, str]:
         raise malformed("The path is not UTF-8") from None
 
 
-def _user(request: Request, tokens: dict[str, str] | None) -> str | None:
-    if tokens is None:
-        return OWNER
-    header = request.headers.get("authorization")
-    if header is None:
-        return None
-    user = tokens.get(header.removeprefix("Bearer "))
-    if user is None:
-        raise RefusedError(401, BAD_TOKEN)
-    return user
-
-
 def _refuse_other_sites(request: Request) -> None:
     """Else any web page could write here through its visitor's browser; clients send no `Origin`."""
     origin = request.headers.get("origin")
@@ -149,7 +186,9 @@ def _refuse_other_sites(request: Request) -> None:
         raise RefusedError(403, "Requests from other web sites are not accepted")
 
 
-def _refusal_response(refused: RefusedError) -> Response:
+def _refusal_response(request: Request, refused: RefusedError) -> Response:
+    if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        return pages.refused(refused)
     # Headers hold one line of ASCII; the body repeats the message as it is.
     line = re.sub(r"[^\x20-\x7e]", "?", refused.message)
     headers = {"X-Error-Message": line, **refused.headers}

@@ -1,10 +1,12 @@
 """Contents, addressed by their sha256. Each is written elsewhere and renamed: a blob is whole or absent."""
 
 import hashlib
+import os
 import secrets
 import shutil
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from toolkit.local_hub.names import SHA256
 from toolkit.local_hub.objects import AddLfsFile, FileEntry, git_blob_id, lfs_pointer
@@ -32,7 +34,9 @@ class Incoming:
     def write(self, target: Path, content: bytes) -> None:
         """Make or replace `target` in one instant."""
         draft = self.fresh()
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            to_disk(file)
         draft.replace(target)
 
     def _remove_abandoned(self) -> None:
@@ -44,6 +48,12 @@ class Incoming:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Wait until what was written can survive a power cut: a rename may reach the disk before a content does."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def blob_path(folder: Path, sha256: str) -> Path:

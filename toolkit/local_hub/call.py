@@ -5,30 +5,42 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from toolkit.local_hub.body import Limits
 from toolkit.local_hub.names import RepoId, repo_id
 from toolkit.local_hub.objects import Commit, Repository
 from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, malformed, repo_not_found
 from toolkit.local_hub.store import MAIN, Store
 
+PAGE = 1_000  # entries of a tree, a history or a search in one answer
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, who owns the namespace of their name, or may write in every one."""
+
+    name: str
+    everywhere: bool
+
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose path was taken apart: `args` holds its unquoted parts. `user` is None for a stranger.
-
-    `is_open` marks a hub for one person, where everybody is that person and may write in every namespace.
-    """
+    """A request whose path was taken apart: `args` holds its unquoted parts. `account` is None for a stranger."""
 
     request: Request
     store: Store
     args: Mapping[str, str]
     body: bytes
-    user: str | None
-    is_open: bool
+    account: Account | None
+    limits: Limits
+
+    @property
+    def user(self) -> str | None:
+        return None if self.account is None else self.account.name
 
     @property
     def endpoint(self) -> str:
@@ -54,13 +66,20 @@ class Call:
 
     def readable(self, repo: RepoId | None = None) -> Repository:
         """The repository, by default the one in the path. Raises `RefusedError` unless the user may see it."""
-        repository = self.store.repository(repo or self.repo())
-        if not self.may_see(repository):
-            raise repo_not_found()
-        return repository
+        try:
+            repository = self.store.repository(repo or self.repo())
+            if self.may_see(repository):
+                return repository
+        except RefusedError as refused:
+            if refused.status != 404:
+                raise
+        raise repo_not_found(stranger=self.user is None)
 
     def may_see(self, repository: Repository) -> bool:
-        return not repository.private or self.is_open or self.user == repository.repo.namespace
+        return not repository.private or self.may_write(repository.repo.namespace)
+
+    def may_write(self, namespace: str) -> bool:
+        return self.account is not None and (self.account.everywhere or self.account.name == namespace)
 
     def commit(self) -> tuple[Repository, Commit]:
         """The repository and the commit that the path names."""
@@ -73,13 +92,18 @@ class Call:
         self.require_writer(repository.repo.namespace)
         return repository
 
-    def require_writer(self, namespace: str) -> str:
-        """The user, when they may write under `namespace`. Raises `RefusedError` (401, 403)."""
+    def require_user(self) -> str:
+        """The user. Raises `RefusedError` (401) for a stranger."""
         if self.user is None:
             raise RefusedError(401, BAD_TOKEN)
-        if not self.is_open and self.user != namespace:
-            raise RefusedError(403, f"{self.user} may not write under the namespace {namespace}")
         return self.user
+
+    def require_writer(self, namespace: str) -> str:
+        """The user, when they may write under `namespace`. Raises `RefusedError` (401, 403)."""
+        user = self.require_user()
+        if not self.may_write(namespace):
+            raise RefusedError(403, f"{user} may not write under the namespace {namespace}")
+        return user
 
     # What the body says
 
@@ -141,3 +165,16 @@ def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response in ASCII: a lone surrogate in a commit title must not break the encoding."""
     return Response(json.dumps(value), status, headers, "application/json")
+
+
+def paged(call: Call, entries: list[Any]) -> Response:
+    """One page of a list, `limit` long from `cursor` on, with a link to the next one as the clients follow it."""
+    query = call.request.query_params
+    start = whole_number(query.get("cursor", "0"))
+    end = start + max(1, min(whole_number(query.get("limit", str(PAGE))), PAGE))
+    if end >= len(entries):
+        return answer(entries[start:])
+    kept = [(name, value) for name, value in query.multi_items() if name != "cursor"]
+    raw_path = call.request.scope["raw_path"].decode("ascii")
+    url = f"{call.endpoint}{raw_path}?{urlencode([*kept, ('cursor', end)])}"
+    return answer(entries[start:end], headers={"Link": f'<{url}>; rel="next"'})

@@ -9,6 +9,7 @@ from toolkit.local_hub.objects import Commit, Repository
 from toolkit.local_hub.refusal import malformed
 from toolkit.markdown import front_matter
 
+_LONGEST = 2_000_000  # bytes: more is no card, and would keep a reader waiting
 # What the Hub wants of these fields of a card, when they are there.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "base_model": (str, list),
@@ -21,18 +22,18 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def card_text(call: Call, repository: Repository, commit: Commit) -> str | None:
-    """The README of a commit, when it has one."""
-    entry = commit.files.get("README.md")
-    if entry is None:
+def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
+    """The card of a commit, when it has one of a length that a card can have."""
+    entry = commit.files.get(path)
+    if entry is None or entry.size > _LONGEST:
         return None
     return call.store.blob(repository.repo, entry.sha256).read_text("utf-8", "replace")
 
 
-def card_data(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
+def card_data(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> dict[str, Any]:
     """The card's metadata; none when the card or its YAML is missing or broken."""
     try:
-        return front_matter(card_text(call, repository, commit) or "")
+        return front_matter(card_text(call, repository, commit, path) or "")
     except ValueError:
         return {}
 

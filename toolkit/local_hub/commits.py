@@ -2,21 +2,27 @@
 
 import base64
 import binascii
+import html
+import re
 from typing import Any
 
 from starlette.responses import Response
 
-from toolkit.local_hub.call import Call, answer, list_field, parse_object, size_field, text_field
+from toolkit.local_hub import pulls
+from toolkit.local_hub.body import too_long
+from toolkit.local_hub.call import Call, answer, list_field, paged, parse_object, size_field, text_field
+from toolkit.local_hub.discussions import discussion_path
 from toolkit.local_hub.lfs import belongs_in_lfs
 from toolkit.local_hub.names import SHA256, check_path
-from toolkit.local_hub.objects import AddFile, AddLfsFile, Operation, Remove
+from toolkit.local_hub.objects import AddFile, AddLfsFile, Commit, Operation, Remove, Repository
 from toolkit.local_hub.refusal import malformed
+from toolkit.local_hub.store import MAIN
 
 
 def preupload(call: Call) -> Response:
     """How each file is to be uploaded, and its present id, from which the client knows whether it changed."""
-    call.writable()
-    _, commit = call.commit()
+    repository, commit = call.commit()
+    _require_committer(call, repository, call.flag("create_pr"))
     answers = []
     for file in list_field(call.json(), "files"):
         path, size = check_path(text_field(file, "path")), size_field(file)
@@ -34,41 +40,73 @@ def preupload(call: Call) -> Response:
 
 
 def commit(call: Call) -> Response:
-    """Newline-separated JSON: a header, then one operation a line."""
-    repository = call.writable()
-    if call.flag("create_pr"):
-        raise malformed("Pull requests are not supported by the local Hub")
-    lines = [parse_object(line) for line in call.body.split(b"\n") if line.strip()]
+    """Newline-separated JSON: a header, then one operation a line. With `create_pr` it becomes a pull request."""
+    repository, as_pull = call.readable(), call.flag("create_pr")
+    author = _require_committer(call, repository, as_pull)
+    if as_pull and call.revision != MAIN:
+        raise malformed("A pull request can only be made for the branch main")
+    lines = _lines(call)
     if not lines or lines[0].get("key") != "header":
         raise malformed("A commit must start with its header")
     header = _value(lines[0])
-    made = call.store.commit(
-        repository.repo,
-        call.revision,
-        [_operation(line) for line in lines[1:]],
-        title=text_field(header, "summary"),
-        message=text_field(header, "description", ""),
-        author=call.require_writer(repository.repo.namespace),
-        parent=text_field(header, "parentCommit", "") or None,
-    )
+    operations = [_operation(line) for line in lines[1:]]
+    told: dict[str, Any] = {
+        "title": text_field(header, "summary"),
+        "message": text_field(header, "description", ""),
+        "author": author,
+        "parent": _parent(header),
+    }
+    answered: dict[str, object] = {"success": True, "hookOutput": ""}
+    if as_pull:
+        made, pull = pulls.propose(call.store, repository.repo, operations, **told)
+        answered["pullRequestUrl"] = f"{call.endpoint}{discussion_path(repository, pull)}"
+    else:
+        made = call.store.commit(repository.repo, call.revision, operations, **told)
     url = f"{call.endpoint}{repository.repo.url_path}/commit/{made.id}"
-    return answer({"success": True, "commitOid": made.id, "commitUrl": url, "hookOutput": ""})
+    return answer({**answered, "commitOid": made.id, "commitUrl": url})
+
+
+def _require_committer(call: Call, repository: Repository, as_pull: bool) -> str:
+    """The user, when they may commit: everybody to a pull request of their own, else who owns the namespace."""
+    pull = repository.pull(call.revision)
+    if as_pull or (pull is not None and pull.author == call.user):
+        return call.require_user()
+    return call.require_writer(repository.repo.namespace)
+
+
+def _lines(call: Call) -> list[dict[str, Any]]:
+    lines = [line for line in call.body.split(b"\n") if line.strip()]
+    for number, line in enumerate(lines, 1):
+        if len(line) > call.limits.line:
+            raise too_long(f"Line {number} of the commit", len(line), call.limits.line)
+    return [parse_object(line) for line in lines]
+
+
+def _parent(header: dict[str, Any]) -> str | None:
+    """The commit that the branch must still be at: its id or the beginning of it."""
+    parent = text_field(header, "parentCommit", "").lower()
+    if parent and not re.fullmatch("[0-9a-f]{7,40}", parent):
+        raise malformed(f"Not the id of a commit: {parent!r}")
+    return parent or None
 
 
 def history(call: Call) -> Response:
     repository = call.readable()
-    return answer(
-        [
-            {
-                "id": each.id,
-                "title": each.title,
-                "message": each.message,
-                "authors": [{"user": each.author}],
-                "date": each.date,
-            }
-            for each in call.store.history(repository, call.revision)
-        ]
-    )
+    commits = list(call.store.history(repository, call.revision))
+    return paged(call, [_described(each, call.request.query_params.getlist("expand[]")) for each in commits])
+
+
+def _described(commit: Commit, expand: list[str]) -> dict[str, object]:
+    described: dict[str, object] = {
+        "id": commit.id,
+        "title": commit.title,
+        "message": commit.message,
+        "authors": [{"user": commit.author}],
+        "date": commit.date,
+    }
+    if "formatted" in expand:
+        described["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
+    return described
 
 
 def _operation(line: dict[str, Any]) -> Operation:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import FileResponse, Response
 
-from toolkit.local_hub.call import Call, answer
+from toolkit.local_hub.call import Call, answer, paged
 from toolkit.local_hub.names import check_path
 from toolkit.local_hub.objects import Commit, FileEntry, Repository, lfs_pointer, parent_folders
 from toolkit.local_hub.refusal import entry_not_found, malformed
@@ -42,7 +42,7 @@ def tree(call: Call) -> Response:
         if path.startswith(start) and (call.flag("recursive") or "/" not in path[len(start) :])
     )
     expand = call.flag("expand")
-    return answer([_entry(call, repository, commit, folders, path, expand) for path in paths])
+    return paged(call, [_entry(call, repository, commit, folders, path, expand) for path in paths])
 
 
 def paths_info(call: Call) -> Response:

@@ -3,13 +3,16 @@
 import hashlib
 import hmac
 import secrets
+import time
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from toolkit.local_hub.call import Call, answer, list_field, size_field, text_field
+from toolkit.local_hub.blobs import to_disk
+from toolkit.local_hub.body import chunks, too_long
+from toolkit.local_hub.call import Call, answer, list_field, size_field, text_field, whole_number
 from toolkit.local_hub.names import RepoId
 from toolkit.local_hub.refusal import RefusedError, malformed
 
@@ -21,6 +24,7 @@ _LFS_SUFFIXES = (
 )
 GIT_ATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in _LFS_SUFFIXES).encode()
 
+UPLOAD_SECONDS = 3600  # until an upload must have begun
 _LARGE_TEXT = 10 * 2**20
 _KEY = secrets.token_bytes(32)  # addresses need not outlive the process: clients ask for new ones
 
@@ -32,32 +36,39 @@ def belongs_in_lfs(path: str, size: int, sample: bytes) -> bool:
 
 
 def batch(call: Call) -> Response:
-    """Where to put each object. One that the repository has already gets no `actions`."""
-    repo = call.writable().repo
+    """Where to put each object. One that the repository has already gets no `actions`.
+
+    Whoever may read may upload, since a pull request needs it; what no commit names can not be seen.
+    """
+    repo = call.readable().repo
+    call.require_user()
     wanted = call.json()
     if wanted.get("operation") != "upload":
         raise malformed("Only the operation 'upload' is supported: download through /resolve/")
     objects = []
     for each in list_field(wanted, "objects"):
         oid, size = text_field(each, "oid"), size_field(each)
+        if size > call.limits.file:
+            raise too_long(f"The file {oid[:10]}", size, call.limits.file)
         described: dict[str, object] = {"oid": oid, "size": size}
         if not call.store.blob(repo, oid).exists():
-            query = urlencode({"signature": _signature(repo, oid)})
-            href = f"{call.endpoint}{repo.url_path}.git/info/lfs/objects/{oid}?{query}"
-            described["actions"] = {"upload": {"href": href}}
+            described["actions"] = {"upload": {"href": _address(call, repo, oid, size)}}
         objects.append(described)
     return answer({"transfer": "basic", "objects": objects})
 
 
 async def receive(call: Call) -> Response:
-    """The upload of one object, kept only when it has the hash that was signed."""
-    repo, oid = call.repo(), call.args["oid"]
-    signature = call.request.query_params.get("signature", "").encode()
-    if not hmac.compare_digest(signature, _signature(repo, oid).encode()):
+    """The upload of one object, kept only when it has the hash and the size that were signed."""
+    repo, oid, query = call.repo(), call.args["oid"], call.request.query_params
+    size, expires = whole_number(query.get("size", "")), whole_number(query.get("expires", ""))
+    signature = _signature(repo, oid, size, expires)
+    if not hmac.compare_digest(query.get("signature", "").encode(), signature.encode()):
         raise RefusedError(403, "This upload was not announced to the batch endpoint")
+    if expires < time.time():
+        raise RefusedError(403, "The time for this upload is over: ask the batch endpoint again")
     incoming = call.store.incoming.fresh()
     try:
-        if await _save(call, incoming) != oid:
+        if await _save(call, incoming, size) != oid:
             raise malformed(f"The upload does not have the sha256 {oid}")
         await run_in_threadpool(call.store.adopt, repo, incoming, oid)
     finally:
@@ -65,15 +76,28 @@ async def receive(call: Call) -> Response:
     return answer({})
 
 
-async def _save(call: Call, target: Path) -> str:
-    """Write the body to `target` and return its sha256."""
-    digest = hashlib.sha256()
+async def _save(call: Call, target: Path, size: int) -> str:
+    """Write the body to `target` and return its sha256. Raises `RefusedError` unless it has `size` bytes."""
+    digest, written = hashlib.sha256(), 0
     with target.open("wb") as file:
-        async for chunk in call.request.stream():
+        async for chunk in chunks(call.request, call.limits):
+            written += len(chunk)
+            if written > size:
+                raise too_long("The upload", written, size)
             digest.update(chunk)
             file.write(chunk)
+        await run_in_threadpool(to_disk, file)
+    if written != size:
+        raise malformed(f"The upload has {written} bytes, not {size}")
     return digest.hexdigest()
 
 
-def _signature(repo: RepoId, oid: str) -> str:
-    return hmac.new(_KEY, f"{repo.kind}/{repo}/{oid}".encode(), "sha256").hexdigest()
+def _address(call: Call, repo: RepoId, oid: str, size: int) -> str:
+    """Where one object of this size can be put for a while, without a token."""
+    expires = int(time.time()) + UPLOAD_SECONDS
+    query = urlencode({"size": size, "expires": expires, "signature": _signature(repo, oid, size, expires)})
+    return f"{call.endpoint}{repo.url_path}.git/info/lfs/objects/{oid}?{query}"
+
+
+def _signature(repo: RepoId, oid: str, size: int, expires: int) -> str:
+    return hmac.new(_KEY, f"{repo.kind}/{repo}/{oid}/{size}/{expires}".encode(), "sha256").hexdigest()

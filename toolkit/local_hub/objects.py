@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from toolkit.local_hub.names import RepoId
 from toolkit.local_hub.refusal import malformed
@@ -38,6 +38,33 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class Discussion:
+    """A conversation about a repository; a pull request when it has a `head`, the commit that `refs/pr/NUMBER` names.
+
+    `base` is the commit of main that the pull request began from, `merged` the one that took it in. Each of `events`
+    has `id`, `type`, `at`, `by` and what the type needs (see `pulls.py`).
+    """
+
+    number: int
+    title: str
+    author: str
+    created_at: str
+    status: str
+    events: tuple[dict[str, Any], ...]
+    base: str | None = None
+    head: str | None = None
+    merged: str | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"refs/pr/{self.number}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("open", "draft")
+
+
+@dataclass(frozen=True)
 class Repository:
     """A repository as it stands now; `branches` and `tags` map names to commit ids."""
 
@@ -46,12 +73,22 @@ class Repository:
     created_at: str
     branches: dict[str, str]
     tags: dict[str, str]
+    discussions: tuple[Discussion, ...] = ()
 
     def refs(self, kind: RefKind) -> dict[str, str]:
         return self.branches if kind == "branches" else self.tags
 
     def with_refs(self, kind: RefKind, refs: dict[str, str]) -> "Repository":
         return replace(self, branches=refs) if kind == "branches" else replace(self, tags=refs)
+
+    def pull(self, ref: str) -> Discussion | None:
+        """The pull request that a reference names, if any does."""
+        return next((each for each in self.discussions if each.ref == ref and each.head is not None), None)
+
+    def with_discussion(self, discussion: Discussion) -> "Repository":
+        """The repository with a new discussion, or with a changed one in its place."""
+        others = {each.number: each for each in self.discussions}
+        return replace(self, discussions=tuple((others | {discussion.number: discussion}).values()))
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ def malformed(message: str) -> RefusedError:
     return RefusedError(400, message)
 
 
-def repo_not_found() -> RefusedError:
-    """Said of private repositories too, so that a stranger does not learn that they exist."""
-    return RefusedError(404, "Repository not found", code="RepoNotFound")
+def repo_not_found(*, stranger: bool = False) -> RefusedError:
+    """Said of private repositories too, so that nobody else learns that they exist. To a stranger, a token may help."""
+    return RefusedError(401 if stranger else 404, "Repository not found", code="RepoNotFound")
 
 
 def revision_not_found(revision: str) -> RefusedError:

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from toolkit.local_hub.call import Call, answer, text_field, whole_number
+from toolkit.local_hub.call import Call, answer, paged, text_field
 from toolkit.local_hub.cards import card_data
 from toolkit.local_hub.contents import lfs_details
 from toolkit.local_hub.lfs import GIT_ATTRIBUTES
@@ -64,7 +64,7 @@ def search(call: Call) -> Response:
         for each in call.store.repositories(call.args["kind"])
         if call.may_see(each) and author in (None, each.repo.namespace) and words in str(each.repo).lower()
     ]
-    return answer(found[: whole_number(query.get("limit", "1000"))])
+    return paged(call, found)
 
 
 def info(call: Call) -> Response:
@@ -88,7 +88,11 @@ def refs(call: Call) -> Response:
             "branches": _refs("heads", repository.branches),
             "tags": _refs("tags", repository.tags),
             "converts": [],
-            "pullRequests": [],
+            "pullRequests": [
+                {"name": each.ref, "ref": each.ref, "targetCommit": each.head}
+                for each in repository.discussions
+                if each.head is not None and call.flag("include_prs")
+            ],
         }
     )
 

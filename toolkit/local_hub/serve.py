@@ -3,19 +3,24 @@
 import errno
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from toolkit.endpoint import read_token
 from toolkit.errors import InputError
 from toolkit.local_hub.app import Faults, create_app
+from toolkit.local_hub.body import Limits
+from toolkit.local_hub.connection import Connection
+from toolkit.local_hub.faults import Fault
+from toolkit.local_hub.tokens import RootError as RootError
+from toolkit.local_hub.tokens import kept_token, usable
 
-
-class RootError(InputError):
-    """The root folder can not be made or written to."""
+CONNECTIONS = 512  # at once; more are answered with 503, after which clients try again
 
 
 class AddressError(InputError):
@@ -28,14 +33,19 @@ def running_hub(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    tokens: dict[str, str] | None = None,
-    faults: Faults | None = None,
+    tokens: Mapping[str, str] | None = None,
+    owner_token: str | None = None,
+    faults: Faults | Sequence[Fault | str] | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[str]:
     """Serve the Hub in `root` and yield its endpoint. Port 0 takes a free one.
 
-    `tokens` and `faults` as in `create_app`. Raises `RootError` and `AddressError`.
+    `tokens`, `owner_token`, `faults` and `limits` as in `create_app`. Raises `RootError` and `AddressError`.
     """
-    server = _server(_app(root, tokens, faults))
+    limits = limits or Limits()
+    with usable(root):
+        app = create_app(root, tokens=tokens, owner_token=owner_token, faults=faults, limits=limits)
+    server = _server(app, limits)
     listener = _listen(host, port)
     # Connections queue in the listening socket from here on: nobody has to wait for the thread.
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -52,36 +62,53 @@ def serve_forever(
     root: Path,
     host: str,
     port: int,
-    on_ready: Callable[[str], None],
-    fill: Callable[[str], None] = lambda _: None,
+    on_ready: Callable[[str, Path], None],
+    fill: Callable[[str, Path], None] = lambda *_: None,
+    *,
+    token_file: Path | None = None,
+    faults: Sequence[Fault | str] = (),
+    limits: Limits | None = None,
 ) -> None:
     """Serve the Hub in `root` until SIGINT or SIGTERM, which is raised again after a clean shutdown.
 
-    `fill` gets the endpoint of the same Hub on loopback, for what shall be in it from the start: after the address is
-    taken, before it is served. `on_ready` gets the endpoint as soon as it can be used. Raises `RootError` and
-    `AddressError`.
+    Args:
+        on_ready: Gets the endpoint as soon as it can be used, and the file that holds the token.
+        fill: Gets the endpoint of the same Hub on loopback, and the token's file, for what shall be in it from the
+            start: after the address is taken, before it is served, and without the faults.
+        token_file: Holds the token of the Hub's owner; by default one is made and kept in `root`.
+        faults, limits: As in `create_app`.
+
+    Raises:
+        RootError, AddressError: The folder or the address can not be used.
+        InputError: The token file or a fault can not be used.
     """
+    limits = limits or Limits()
     with _listen(host, port) as listener:
-        with running_hub(root) as endpoint:
-            fill(endpoint)
-        server = _server(_app(root))
-        on_ready(_url(listener))
+        with usable(root):
+            token_file = token_file or kept_token(root)
+            token = read_token(token_file)
+            app = create_app(root, owner_token=token, faults=faults, limits=limits)
+        with running_hub(root, owner_token=token) as endpoint:
+            fill(endpoint, token_file)
+        server = _server(app, limits)
+        on_ready(_url(listener), token_file)
         server.run(sockets=[listener])
 
 
-def _server(app: Starlette) -> uvicorn.Server:
+def _server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
+            app,
+            http=partial(Connection, patience=limits.patience),  # type: ignore[arg-type]  # called like the class
+            h11_max_incomplete_event_size=limits.headers,
+            limit_concurrency=CONNECTIONS,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=5,
         )
     )
-
-
-def _app(root: Path, tokens: dict[str, str] | None = None, faults: Faults | None = None) -> Starlette:
-    try:
-        return create_app(root, tokens=tokens, faults=faults)
-    except OSError as error:
-        raise RootError(f"{root} can not hold a Hub: {error.strerror}.", "Choose another folder.") from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
