@@ -2,56 +2,24 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
+from publishing import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
 from test_build import creatures, from_table, table
-from test_train import recipe
 
-from toolkit import evaluate, hub, tiny, train, verify
+from toolkit import hub, tiny, verify
 from toolkit.build import build_dataset
 from toolkit.errors import HubError, InputError
-from toolkit.folder import VALIDATION, file_hashes, manifest_facts, read_json, read_jsonl, read_manifest, write_manifest
+from toolkit.folder import VALIDATION, file_hashes, read_json, read_jsonl, read_manifest, write_manifest
 from toolkit.local_hub.serve import running_hub
 from toolkit.recipe import DatasetSettings, SourceSettings
-from toolkit.rows import locate_dataset
 from toolkit.sources import read_records
 
-REPO = "demo/namer"
-
-
-@pytest.fixture
-def endpoint(tmp_path, monkeypatch):
-    """A running local Hub that this process and its children talk to."""
-    with running_hub(tmp_path / "hub") as url:
-        monkeypatch.setenv("HF_ENDPOINT", url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """An evaluated adapter on the tiny base that ships, and its dataset."""
-    folder = tmp_path_factory.mktemp("made")
-    build_dataset(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2), 7, "test")
-    dataset = locate_dataset(str(folder / "dataset"))
-    settings = recipe(tiny.BASE_ID, training__max_steps=2)
-    train.train(dataset, folder / "adapter", settings)
-    evaluate.evaluate(folder / "adapter", dataset, settings.evaluation, settings.decoding, 7)
-    return folder
-
-
-@pytest.fixture
-def adapter(made, tmp_path):
-    return shutil.copytree(made / "adapter", tmp_path / "adapter")
-
-
-@pytest.fixture
-def dataset(made, tmp_path):
-    return shutil.copytree(made / "dataset", tmp_path / "dataset")
+__all__ = ["adapter", "dataset", "endpoint", "remembered"]
 
 
 def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, dataset):
@@ -70,6 +38,7 @@ def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, data
 def test_a_file_that_left_the_folder_leaves_the_repository(endpoint, dataset):
     hub.push_dataset(dataset, "demo/names")
     (dataset / "figures" / "lengths.png").unlink()
+    rewrite_manifest(dataset, "dataset")
     hub.push_dataset(dataset, "demo/names")
     on_hub = HfApi(endpoint=endpoint).list_repo_files("demo/names", repo_type="dataset")
     assert "figures/lengths.png" not in on_hub
@@ -83,7 +52,7 @@ def leaking(dataset):
     rows = table.to_pylist()
     rows[0]["messages"][0]["content"] += f" {rows[0]['answer']}"
     pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
-    write_manifest(dataset, "dataset", manifest_facts(read_manifest(dataset, "dataset")))
+    rewrite_manifest(dataset, "dataset")
     return dataset
 
 
@@ -193,6 +162,7 @@ def test_what_claims_nothing_is_not_verified(endpoint, adapter, empty):
     hub.push_tiny_base()
     if empty == "samples":
         (adapter / "samples.jsonl").write_text("")
+        rewrite_manifest(adapter, "adapter")
     hub.publish(adapter, REPO)
     if empty == "files":
         manifest = json.dumps(read_manifest(adapter, "adapter") | {"files": {}}).encode()
@@ -279,3 +249,177 @@ def test_the_clean_process_reaches_the_hub_as_this_one_does(endpoint, monkeypatc
     with pytest.raises(InputError, match="looked"):
         verify.verify("demo/stranger")
     assert set(KEPT) <= set(seen)
+
+
+def test_a_new_repository_is_private_until_it_was_checked(endpoint, adapter, remembered):
+    hub.push_tiny_base()
+    seen = []
+
+    def check(repo_id, revision):
+        info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision)
+        seen.append((info.private, len(list(remembered.iterdir()))))
+
+    published = hub.publish(adapter, REPO, hub.Options(tag="v1"), check=check)
+    info = HfApi(endpoint=endpoint).model_info(REPO, revision="v1")
+    assert seen == [(True, 1)]
+    assert (info.private, info.sha, published.private) == (False, published.revision, False)
+    assert list(remembered.iterdir()) == []
+
+
+def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(endpoint, adapter):
+    hub.push_tiny_base()
+    api, checked = HfApi(endpoint=endpoint), []
+
+    def interrupt(repo_id, revision):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            hub.publish(adapter, REPO, hub.Options(tag="v1"), check=interrupt)
+        assert api.model_info(REPO).private
+        assert not api.list_repo_refs(REPO).tags
+    published = hub.publish(adapter, REPO, hub.Options(tag="v1"), check=lambda *what: checked.append(what))
+    assert checked == [(REPO, published.revision)]
+    assert (api.model_info(REPO).private, published.changed) == (False, False)
+    assert [tag.name for tag in api.list_repo_refs(REPO).tags] == ["v1"]
+    hub.publish(adapter, REPO, check=lambda *what: checked.append(what))
+    assert len(checked) == 1
+
+
+def test_private_means_private_and_a_later_publication_does_not_open_it(endpoint, adapter):
+    hub.push_tiny_base()
+    api = HfApi(endpoint=endpoint)
+    assert hub.publish(adapter, REPO, hub.Options(private=True)).private
+    again = hub.publish(adapter, REPO)
+    assert again.private
+    assert "was private and stays so" in again.notes[0]
+    assert api.model_info(REPO).private
+    assert not hub.publish(adapter, REPO, hub.Options(private=False)).private
+    assert not api.model_info(REPO).private
+    hub.publish(adapter, REPO, hub.Options(private=True))
+    assert api.model_info(REPO).private
+
+
+def test_an_empty_private_repository_of_the_user_stays_private(endpoint, adapter):
+    hub.push_tiny_base()
+    HfApi(endpoint=endpoint).create_repo(REPO, private=True)
+    assert hub.publish(adapter, REPO).private
+
+
+def test_a_plan_says_of_each_file_what_would_become_of_it(endpoint, adapter):
+    hub.push_tiny_base()
+    first = hub.plan_publication(adapter, REPO)
+    assert {change.state for change in first.changes} == {"new"}
+    assert not HfApi(endpoint=endpoint).repo_exists(REPO)
+    hub.publish(adapter, REPO)
+    assert {change.state for change in hub.plan_publication(adapter, REPO).changes} == {"same"}
+    api = HfApi(endpoint=endpoint)
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id=REPO)
+    (adapter / "answers.json").unlink()
+    with (adapter / "training_log.jsonl").open("a") as log:
+        log.write("\n")
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    plan = hub.plan_publication(adapter, REPO)
+    found = {change.name: change.state for change in plan.changes if change.state != "same"}
+    assert found == {
+        "answers.json": "deleted",
+        "training_log.jsonl": "changed",
+        "fresh.json": "new",
+        "manifest.json": "changed",
+        "notes.txt": "kept",
+    }
+    hub.publish(adapter, REPO)
+    there = api.list_repo_files(REPO)
+    assert "notes.txt" in there
+    assert "answers.json" not in there
+
+
+def test_somebody_elses_commit_in_between_is_reported_and_not_overwritten(endpoint, adapter, monkeypatch):
+    hub.push_tiny_base()
+    hub.publish(adapter, REPO)
+    api = HfApi(endpoint=endpoint)
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    planned = hub.plan_publication(adapter, REPO)
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="theirs.json", repo_id=REPO)
+    commits = len(api.list_repo_commits(REPO))
+    with pytest.raises(HubError, match="was changed by somebody else meanwhile"):
+        hub.uploading.upload(planned, "mine")
+    assert len(api.list_repo_commits(REPO)) == commits
+    assert "fresh.json" not in api.list_repo_files(REPO)
+
+
+def test_a_tag_that_names_another_commit_is_refused_before_anything_is_uploaded(endpoint, adapter):
+    hub.push_tiny_base()
+    first = hub.publish(adapter, REPO, hub.Options(tag="v1"))
+    assert hub.publish(adapter, REPO, hub.Options(tag="v1")).revision == first.revision
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    with pytest.raises(InputError, match=rf"has a tag v1 already, at {first.revision[:12]}"):
+        hub.publish(adapter, REPO, hub.Options(tag="v1"))
+    assert HfApi(endpoint=endpoint).model_info(REPO).sha == first.revision
+
+
+def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
+    hub.push_tiny_base()
+    first = hub.publish(adapter, REPO)
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    checked = []
+    proposed = hub.publish(adapter, REPO, hub.Options(pull_request=True), check=lambda *what: checked.append(what))
+    api = HfApi(endpoint=endpoint)
+    assert api.model_info(REPO).sha == first.revision
+    assert proposed.pull_request.startswith(f"{endpoint}/{REPO}/discussions/")
+    assert checked == [(REPO, proposed.revision)]
+    assert "fresh.json" in api.list_repo_files(REPO, revision=proposed.revision)
+
+
+def test_a_pull_request_needs_a_repository(endpoint, adapter):
+    hub.push_tiny_base()
+    with pytest.raises(InputError, match="does not exist, so nobody can merge"):
+        hub.publish(adapter, REPO, hub.Options(pull_request=True))
+
+
+def test_only_the_files_of_the_manifest_go_up_and_the_others_are_named_and_stay(endpoint, adapter):
+    hub.push_tiny_base()
+    for name in ("training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"):
+        (adapter / name).parent.mkdir(exist_ok=True)
+        (adapter / name).write_bytes(b"\x80\x04mine")
+    plan = hub.plan_publication(adapter, REPO)
+    assert set(plan.left) == {
+        "training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"
+    }  # fmt: skip
+    hub.publish(adapter, REPO)
+    there = set(HfApi(endpoint=endpoint).list_repo_files(REPO)) - {".gitattributes"}
+    assert there == {"manifest.json", *read_manifest(adapter, "adapter")["files"]}
+    assert (adapter / "notes.txt").is_file()
+
+
+def test_everything_that_the_steps_wrote_goes_up(endpoint, adapter):
+    hub.push_tiny_base()
+    written = set(file_hashes(adapter))
+    hub.publish(adapter, REPO)
+    assert written <= set(HfApi(endpoint=endpoint).list_repo_files(REPO))
+
+
+def test_a_file_that_was_changed_after_its_step_is_refused(endpoint, adapter):
+    (adapter / "samples.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"samples\.jsonl is not the file that the manifest names"):
+        hub.publish(adapter, REPO)
+
+
+def test_a_dataset_goes_the_same_way(endpoint, dataset):
+    api = HfApi(endpoint=endpoint)
+    plan = hub.plan_dataset(dataset, "demo/names")
+    assert {change.state for change in plan.changes} == {"new"}
+    seen = []
+
+    def check(repo_id, revision):
+        seen.append(api.dataset_info(repo_id, revision=revision).private)
+
+    pushed = hub.push_dataset(dataset, "demo/names", hub.Options(tag="v1"), check=check)
+    assert seen == [True]
+    assert not api.dataset_info("demo/names", revision="v1").private
+    assert not hub.push_dataset(dataset, "demo/names", hub.Options(tag="v1")).changed
+    assert pushed.url == f"{endpoint}/datasets/demo/names"

@@ -1,77 +1,102 @@
 """Push and publish: what goes to a Hub. A folder is a repository: it is uploaded as it is.
 
-Every upload is one commit made of explicit operations, so a reader of the repository never sees half of one.
+A new repository is private while it is filled and checked, and public only when it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit import cards, dataset_card, model, tiny
+from toolkit import dataset_card, model, tiny
 from toolkit.checks import check_folder
-from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
-from toolkit.errors import HubError, InputError
-from toolkit.folder import (
-    MANIFEST,
-    VALIDATION,
-    atomic_folder,
-    is_manifest,
-    manifest_facts,
-    read_json,
-    read_manifest,
-    sha256_file,
-    write_json,
-    write_manifest,
-)
-from toolkit.rows import data_hash
+from toolkit.endpoint import DEFAULT_ENDPOINT, hub
+from toolkit.errors import InputError
+from toolkit.folder import VALIDATION, atomic_folder, manifest_facts, read_json, read_manifest, write_json
+from toolkit.model_card import render as cards
+from toolkit.model_card.templates import with_templates
+from toolkit.publishing import unfinished, uploading
+from toolkit.publishing.publication import CARDS, check_intact, contents, edited_cards, write_publication_manifest
+from toolkit.publishing.references import base_on_hub, dataset_on_hub
+from toolkit.publishing.remote import Remote, cards_edited_there, look, page_of
+from toolkit.publishing.uploading import Plan
+from toolkit.space import write_space
 
-# What an adapter repository may hold. Anything else in the folder (a pickle, a checkpoint) is never uploaded.
-ADAPTER_FILES = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "README.md",
-    "README.ko.md",
-    "figures/*.png",
-    "answers.json",
-    "evaluation.json",
-    "samples.jsonl",
-    "training_log.jsonl",
-    MANIFEST,
-)
-# The splits lie in `data/` or, in other layouts, beside the card, as what a build dropped does.
-DATASET_FILES = ("README.md", "figures/*.png", "data/*.parquet", "*.parquet", VALIDATION, MANIFEST)
-BASE_FILES = ("*.safetensors", "*.json", "chat_template.jinja", "README.md")
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How something is published.
+
+    Attributes:
+        private: Whether it is private in the end; None: a new repository becomes public, another stays as it is.
+        tag: A name for this state, such as `v1`.
+        pull_request: Open a pull request instead of committing to the main branch.
+        overwrite_card: Render cards anew that somebody edited by hand, here or on the Hub.
+    """
+
+    private: bool | None = None
+    tag: str | None = None
+    pull_request: bool = False
+    overwrite_card: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pull_request and (self.tag or self.private is not None):
+            raise InputError("A pull request has no tag and no visibility.", "Leave --create-pr or the other away.")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where something now is: repository id, commit, address of its page, and whether anything had to be uploaded."""
+    """Where something now is.
+
+    Attributes:
+        repo_id: The repository.
+        revision: Its commit.
+        url: The address of its page.
+        changed: Whether anything had to be uploaded.
+        private: Whether only its owner sees it.
+        tag: The tag that was asked for.
+        pull_request: The address of the pull request that holds it.
+        space: The address of the page to try it.
+        notes: What the user had better know.
+    """
 
     repo_id: str
     revision: str
     url: str
     changed: bool
+    private: bool = False
+    tag: str | None = None
+    pull_request: str | None = None
+    space: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
-def push_dataset(folder: Path, repo_id: str, *, private: bool = False, force: bool = False) -> Published:
-    """Upload a dataset folder in one commit; nothing is uploaded when the repository already holds the same files.
+# Looks at a repository at a commit, and raises CheckFailed when it is not what its card says.
+Check = Callable[[str, str], None]
+
+
+def plan_dataset(folder: Path, repo_id: str, options: Options = Options(), *, force: bool = False) -> Plan:
+    """Make a dataset folder say what the validator finds now, and compare it with the repository.
 
     Args:
-        force: Upload it although it fails validation, with a card that says so.
+        force: Go on although it fails validation; its card then says so.
 
     Raises:
-        InputError: Not a dataset folder, one that fails validation, or not a Hub id.
+        InputError: Not a dataset folder, one that fails validation or must not be published, or not a Hub id.
         HubError: The repository holds somebody else's files, or the Hub refused or can not be reached.
-        EnvironmentLacks: The Hub wants a token.
     """
     manifest = read_manifest(folder, "dataset")
+    check_intact(folder, "dataset", manifest)
+    remote = look(repo_id, "dataset")
+    edited = {} if options.overwrite_card else _edited(folder, "dataset", manifest, remote)
+    facts = manifest_facts(manifest)
+    if edited or options.overwrite_card:
+        # A card is part of what is validated, so it is settled first.
+        _write(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts))
     report = check_folder(folder)
     if not report.ok and not force:
         codes = ", ".join(finding.code for finding in report.findings if finding.severity == "error")
@@ -79,36 +104,61 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, force: bo
             f"{folder} does not pass validation ({codes}).",
             f"Look at it with `pkt validate {folder}`, or push it as it is with --force.",
         )
-    _state_validation(folder, manifest, report.to_json())
-    return _upload(folder, repo_id, "dataset", DATASET_FILES, f"Dataset from pkt: {folder.absolute().name}", private)
-
-
-def _state_validation(folder: Path, manifest: dict[str, Any], report: dict[str, Any]) -> None:
-    """Make the folder and its card say what the validator finds now, where they say something else."""
     stated = folder / VALIDATION
-    if stated.is_file() and read_json(stated) == report:
-        return
-    with atomic_folder(folder, "dataset") as fresh:
-        shutil.copytree(folder, fresh, dirs_exist_ok=True)
+    if not stated.is_file() or read_json(stated) != report.to_json():
+        _write(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts, report.to_json()))
+    return _plan(folder, "dataset", remote, options, _kept(edited))
+
+
+def _render_dataset(fresh: Path, facts: dict[str, Any], report: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Render a dataset's card, with a new validation report when one is given."""
+    if report is not None:
         write_json(fresh / VALIDATION, report)
-        facts = manifest_facts(manifest)
-        dataset_card.render_dataset_card(fresh, facts)
-        write_manifest(fresh, "dataset", facts)
+    dataset_card.render_dataset_card(fresh, facts)
+    return facts
+
+
+def push_dataset(
+    folder: Path, repo_id: str, options: Options = Options(), *, force: bool = False, check: Check | None = None
+) -> Published:
+    """Upload a dataset folder in one commit; nothing is uploaded when the repository already holds the same files.
+
+    Raises:
+        InputError, HubError: As `plan_dataset`; HubError also when somebody changed the repository meanwhile.
+        EnvironmentLacks: The Hub wants a token.
+    """
+    planned = plan_dataset(folder, repo_id, options, force=force)
+    return _carry_out(planned, options, f"Dataset from pkt: {folder.absolute().name}", check)
 
 
 def push_tiny_base() -> Published:
     """Upload the tiny base to the Hub under the id that adapters trained on it name."""
-    return _upload(tiny.base_folder(), tiny.BASE_ID, "base", BASE_FILES, "The tiny base of PokePicker Toolkit", False)
+    planned = uploading.plan(look(tiny.BASE_ID, "base"), contents(tiny.base_folder(), "base"))
+    return _carry_out(planned, Options(), "The tiny base of PokePicker Toolkit", None)
 
 
-def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = None) -> dict[str, Any]:
-    """Make an adapter folder say where it will be published, and check what it refers to. Nothing is uploaded.
+def plan_publication(
+    folder: Path,
+    repo_id: str,
+    options: Options = Options(),
+    *,
+    dataset_repo: str | None = None,
+    base_repo: str | None = None,
+    templates: Path | None = None,
+) -> Plan:
+    """Make an adapter folder say where it will be published, and compare it with the repository. Nothing is uploaded.
 
     The card, `adapter_config.json` and the manifest then name the repository, the base at its commit and the dataset at
     its commit, so that what is looked at is what is published.
 
+    Args:
+        dataset_repo: The published dataset that it was trained on.
+        base_repo: The Hub id of its base, where it was trained on the same base under another name.
+        templates: A folder of card templates that stand in for those of the toolkit.
+
     Raises:
-        InputError: Not an evaluated adapter folder, or the published dataset is not the one it was trained on.
+        InputError: Not an evaluated adapter folder, one that must not be published, or base or dataset are not those
+            that it was trained on.
         HubError, EnvironmentLacks: Base or dataset are not on the Hub, or the Hub refused.
     """
     manifest = read_manifest(folder, "adapter")
@@ -116,122 +166,153 @@ def prepare_publication(folder: Path, repo_id: str, dataset_repo: str | None = N
         raise InputError(
             f"{folder} was never evaluated, so its card would hold no figures.", "Run `pkt evaluate` first."
         )
+    check_intact(folder, "adapter", manifest)
     if model.adapter_changes_nothing(folder):
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
-    base = dict(manifest["base"])
-    base["revision"] = _base_revision(base["id"], base["revision"])
-    dataset = dict(manifest["dataset"])
+    remote = look(repo_id, "adapter")
+    base = base_on_hub(folder, manifest["base"], base_repo)
+    dataset: Mapping[str, Any] = manifest["dataset"]
+    notes: list[str] = []
     if dataset_repo is not None:
-        dataset |= {"id": dataset_repo, "revision": _dataset_revision(dataset_repo, dataset)}
+        dataset, notes = dataset_on_hub(dataset_repo, dataset)
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
+    facts["recipe"] = {**manifest["recipe"], "base": base["id"]}
     facts["public_hub"] = hub().endpoint == DEFAULT_ENDPOINT
-    with atomic_folder(folder, "adapter") as fresh:
-        shutil.copytree(folder, fresh, dirs_exist_ok=True)
-        config = json.loads((fresh / "adapter_config.json").read_text(encoding="utf-8"))
-        write_json(fresh / "adapter_config.json", config | {"revision": base["revision"]})
-        cards.render_model_card(fresh, facts, repo_id)
-        write_manifest(fresh, "adapter", facts)
-    return facts
+    facts = with_templates(facts, templates)
+
+    def render(fresh: Path) -> dict[str, Any]:
+        config = json.loads((fresh / model.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
+        write_json(fresh / model.ADAPTER_CONFIG, config | named)
+        cards.render_model_card(fresh, facts, repo_id, templates)
+        return facts
+
+    edited = {} if options.overwrite_card else _edited(folder, "adapter", manifest, remote)
+    _write(folder, "adapter", manifest, edited, render)
+    return _plan(folder, "adapter", remote, options, notes + _kept(edited))
 
 
-def publish(folder: Path, repo_id: str, *, dataset_repo: str | None = None, private: bool = False) -> Published:
-    """Publish an evaluated adapter in one commit.
+def publish(
+    folder: Path,
+    repo_id: str,
+    options: Options = Options(),
+    *,
+    dataset_repo: str | None = None,
+    base_repo: str | None = None,
+    templates: Path | None = None,
+    check: Check | None = None,
+) -> Published:
+    """Publish an evaluated adapter in one commit: private at first, public once it was checked.
+
+    Args:
+        dataset_repo, base_repo, templates: As for `plan_publication`.
+        check: Called with the repository and its commit when there is anything new to check; without it a new
+            repository is public as soon as it holds what was sent.
 
     Raises:
-        As `prepare_publication`; HubError also when the repository holds somebody else's files.
+        As `plan_publication`; HubError also when somebody changed the repository meanwhile, CheckFailed by the check.
     """
-    prepare_publication(folder, repo_id, dataset_repo)
-    return _upload(folder, repo_id, "adapter", ADAPTER_FILES, "Adapter and card from pkt", private)
+    planned = plan_publication(
+        folder, repo_id, options, dataset_repo=dataset_repo, base_repo=base_repo, templates=templates
+    )
+    return _carry_out(planned, options, "Adapter and card from pkt", check)
 
 
-def publication_files(folder: Path) -> list[Path]:
-    """The files of an adapter folder that publishing uploads."""
-    return _allowed(folder, ADAPTER_FILES)
+def publish_space(published: Published, repo_id: str, folder: Path, options: Options = Options()) -> Published:
+    """Write the page of a published adapter as a Space's folder, and publish that in one commit.
 
+    Args:
+        published: The adapter, at the commit that the page shows.
+        repo_id: The Space.
+        folder: Where its folder is written.
+        options: Of which the visibility counts.
 
-def _base_revision(base: str, revision: str | None) -> str:
-    """The base's commit on this Hub; for the tiny base, also that the Hub holds the same weights.
-
-    Every Hub has commits of its own of the tiny base, so one that an earlier publication named says nothing here.
+    Raises:
+        InputError: Not a Hub id, or the folder holds something else.
+        HubError: The repository holds somebody else's files, somebody changed it meanwhile, or the Hub refused.
     """
-    with hub_errors(f"The base {base}"):
-        wanted = None if base == tiny.BASE_ID else revision
-        info = hub().model_info(base, revision=wanted, files_metadata=True)
-    if base == tiny.BASE_ID:
-        there = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
-        weights = "model.safetensors"
-        if there.get(weights) != sha256_file(tiny.base_folder() / weights):
-            raise HubError(
-                f"The base {base} on the Hub has other weights than the one that comes with pkt.",
-                "Update pkt or that base.",
+    remote = look(repo_id, "space")
+    write_space(published.repo_id, published.revision, folder)
+    planned = uploading.plan(remote, contents(folder, "space"))
+    done = _carry_out(planned, Options(private=options.private), "The page of an adapter, from pkt", None)
+    return replace(published, space=done.url, notes=published.notes + done.notes)
+
+
+def _write(
+    folder: Path,
+    kind: str,
+    manifest: Mapping[str, Any],
+    edited: Mapping[str, bytes],
+    render: Callable[[Path], dict[str, Any]],
+) -> None:
+    """Write a folder again as it is published, with the cards that somebody edited in place of the rendered ones."""
+    with atomic_folder(folder, kind) as fresh:
+        shutil.copytree(folder, fresh, dirs_exist_ok=True)
+        before = set(_names(fresh))
+        facts = render(fresh)
+        named = {*manifest["files"], *CARDS[kind], *(name for name in _names(fresh) if name not in before)}
+        write_publication_manifest(fresh, kind, facts, named, edited)
+
+
+def _kept(edited: Mapping[str, bytes]) -> list[str]:
+    return [
+        f"{name} was edited by hand and is kept as it is; --overwrite-card renders it anew from the folder's files."
+        for name in edited
+    ]
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote) -> dict[str, bytes]:
+    """The cards that were edited by hand, here or on the Hub."""
+    here, there = edited_cards(folder, kind, manifest), cards_edited_there(remote, kind)
+    for name in here.keys() & there.keys():
+        if here[name] != there[name]:
+            raise InputError(
+                f"{name} was edited by hand in {folder} and, otherwise, in {remote.repo_id}.",
+                f"Put what you want into {folder / name} and on the Hub, or give --overwrite-card.",
             )
-    return str(info.sha)
+    return there | here
 
 
-def _dataset_revision(repo_id: str, trained_on: dict[str, Any]) -> str:
-    """The dataset's commit on this Hub, after a check that its data files are those that were trained on."""
-    with hub_errors(f"The dataset {repo_id}"):
-        info = hub().dataset_info(repo_id)
-        there = [file.rfilename for file in info.siblings or []]
-        manifest = _manifest_on_hub(repo_id, "dataset", str(info.sha), there)
-    if not is_manifest(manifest, "dataset") or not isinstance(manifest.get("files"), dict):
-        raise InputError(f"The dataset {repo_id} was not pushed by pkt.", "Push it with `pkt push-dataset`.")
-    if data_hash(manifest["files"]) != trained_on["content"]:
-        raise InputError(
-            f"The dataset {repo_id} is not the one that this adapter was trained on.",
-            "Push that dataset, or train again.",
-        )
-    return str(info.sha)
+def _plan(folder: Path, kind: str, remote: Remote, options: Options, notes: list[str]) -> Plan:
+    planned = uploading.plan(remote, contents(folder, kind), notes)
+    if options.tag:
+        uploading.check_tag(planned, options.tag)
+    return planned
 
 
-def _manifest_on_hub(repo_id: str, repo_type: str, revision: str, there: list[str]) -> Any:
-    """What a repository's manifest holds; None when it has none, or one that is not JSON."""
-    if MANIFEST not in there:
-        return None
-    file = hub().hf_hub_download(repo_id, MANIFEST, repo_type=repo_type, revision=revision)
-    try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-
-
-def _check_own(repo_id: str, repo_type: str, kind: str, revision: str, there: list[str]) -> None:
-    """Uploading deletes what is not in the folder, so a repository must be empty or hold what pkt wrote there."""
-    files = [name for name in there if name != ".gitattributes"]
-    if files and not is_manifest(_manifest_on_hub(repo_id, repo_type, revision, there), kind):
-        shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-        raise HubError(
-            f"The {repo_type} {repo_id} holds files that pkt did not write ({shown}).",
-            "Choose another REPO_ID, or empty it first.",
-        )
-
-
-def _upload(folder: Path, repo_id: str, kind: str, allowed: tuple[str, ...], message: str, private: bool) -> Published:
-    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
-
-    api = hub()
-    repo_type = "dataset" if kind == "dataset" else "model"
-    files = {path.relative_to(folder).as_posix(): path for path in _allowed(folder, allowed)}
-    with hub_errors(f"The {repo_type} {repo_id}"):
-        url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        before = api.repo_info(repo_id, repo_type=repo_type)
-        there = api.list_repo_files(repo_id, repo_type=repo_type)
-        _check_own(repo_id, repo_type, kind, str(before.sha), there)
-        stale = [name for name in there if name not in files and name != ".gitattributes"]
-        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
-            *(CommitOperationAdd(name, path) for name, path in files.items()),
-            *(CommitOperationDelete(name) for name in stale),
-        ]
-        # The client leaves out files that the Hub already has, and makes no commit when nothing is left.
-        commit = api.create_commit(
-            repo_id,
-            operations,
-            commit_message=message,
-            repo_type=repo_type,
-            parent_commit=before.sha if there else None,
-        )
-    return Published(repo_id, str(commit.oid), str(url), str(commit.oid) != str(before.sha))
-
-
-def _allowed(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+def _carry_out(planned: Plan, options: Options, message: str, check: Check | None) -> Published:
+    """Upload, check, tag and show to everybody, in this order; what was begun here before is finished."""
+    remote = planned.remote
+    name = (remote.repo_id, remote.repo_type)
+    begun = remote.revision is not None and unfinished.begun(*name)
+    unsaid = options.private is None and not options.pull_request
+    opening = options.private is False or (unsaid and (remote.revision is None or unfinished.becomes_public(*name)))
+    with unfinished.publication(*name, public=opening):
+        if options.private and remote.revision is not None and not remote.private:
+            uploading.set_private(remote, True)
+        uploaded = uploading.upload(planned, message, pull_request=options.pull_request)
+        is_private = options.private is True or remote.private or remote.revision is None
+        if check is not None and (uploaded.changed or begun or (opening and is_private)):
+            check(remote.repo_id, uploaded.revision)
+        if options.tag:
+            uploading.put_tag(remote, options.tag, uploaded.revision)
+        if opening and is_private:
+            uploading.set_private(remote, False)
+            is_private = False
+    notes = list(planned.notes)
+    if is_private and unsaid:
+        notes.append(f"{remote.repo_id} was private and stays so; --public shows it to everybody.")
+    return Published(
+        remote.repo_id,
+        uploaded.revision,
+        page_of(remote),
+        uploaded.changed,
+        is_private,
+        options.tag,
+        uploaded.pull_request,
+        notes=notes,
+    )

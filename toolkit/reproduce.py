@@ -1,6 +1,7 @@
 """The clean process of `verify`: `python -m toolkit.reproduce REPO_ID REVISION RESULT`, in an empty cache.
 
-It loads as a stranger does, by repository id with peft, and compares hashes and samples with what the repository says.
+It loads as a stranger does, by repository id with peft, and compares hashes, cards, samples and what the card's own
+code prints with what the repository says.
 """
 
 from __future__ import annotations
@@ -10,29 +11,68 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import generate
+from toolkit.endpoint import hub_errors, without_secrets
+from toolkit.errors import ToolkitError
 from toolkit.folder import MANIFEST, file_hashes, is_manifest, read_json, read_jsonl, write_json
-from toolkit.model import drawing_machine, nf4_config
+from toolkit.model import ADAPTER_CONFIG, drawing_machine, nf4_config
+from toolkit.model_card import render as cards
+from toolkit.model_card.metadata import is_hub_id
+from toolkit.publishing import snippet
+from toolkit.publishing.publication import EDITED
 from toolkit.recipe import DecodingSettings
+
+SAMPLES = "samples.jsonl"
 
 
 def main(repo_id: str, revision: str, result: Path) -> None:
     """Reproduce what a repository at a commit claims, and write what differed."""
+    try:
+        with hub_errors(f"The adapter {repo_id}"):
+            found = _reproduced(repo_id, revision)
+    except ToolkitError as error:
+        found = {"failed": {"kind": type(error).__name__, "found": error.found, "remedy": error.remedy}}
+    write_json(result, found)
+
+
+def _reproduced(repo_id: str, revision: str) -> dict[str, Any]:
     from huggingface_hub import snapshot_download
 
     folder = Path(snapshot_download(repo_id, revision=revision))
-    missing = [name for name in (MANIFEST, "samples.jsonl") if not (folder / name).is_file()]
+    missing = [name for name in (MANIFEST, SAMPLES) if not (folder / name).is_file()]
     if missing:
-        write_json(result, {"unusable": f"it holds no {' and no '.join(missing)}"})
-        return
+        return {"unusable": f"it holds no {' and no '.join(missing)}"}
     manifest = read_json(folder / MANIFEST)
-    samples = read_jsonl(folder / "samples.jsonl")
+    samples = read_jsonl(folder / SAMPLES)
     files = manifest.get("files") if is_manifest(manifest, "adapter") else None
-    empty = [name for name, claimed in ((MANIFEST, files), ("samples.jsonl", samples)) if not claimed]
+    empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, samples)) if not claimed]
     if empty:
-        write_json(result, {"unusable": f"in its {' and '.join(empty)} is nothing to compare"})
-        return
-    differences = _changed_files(folder, manifest) + _other_names(repo_id, revision, folder, manifest, samples)
-    write_json(result, {"files": len(manifest["files"]), "samples": len(samples), "differences": differences})
+        return {"unusable": f"in its {' and '.join(empty)} is nothing to compare"}
+    edited = _edited_cards(folder, manifest)
+    said = cards.differs(folder, repo_id)
+    kept = [line for line in said if line.startswith(tuple(edited))] if edited else []
+    notes = [f"{name} was edited by hand before it was published" for name in edited]
+    differences = [
+        *_changed_files(folder, manifest),
+        *_wrong_base(folder, manifest),
+        *(line for line in said if line not in kept),
+        *_other_names(repo_id, revision, folder, manifest, samples),
+    ]
+    printed, problem = _snippet(folder, repo_id, revision, manifest, samples)
+    if printed is None:
+        (notes if problem.endswith("was not run") else differences).append(problem)
+    return {
+        "files": len(manifest["files"]),
+        "samples": len(samples),
+        "differences": [without_secrets(line) for line in differences],
+        "notes": [*notes, *(f"of it: {line}" for line in kept)],
+        "printed": printed,
+    }
+
+
+def _edited_cards(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Cards of which the manifest says that somebody wrote them, as they are here."""
+    known, there = manifest.get(EDITED) or {}, file_hashes(folder)
+    return [name for name, digest in known.items() if there.get(name) == digest]
 
 
 def _changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
@@ -42,6 +82,19 @@ def _changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
         for name, digest in manifest["files"].items()
         if there.get(name) != digest
     ]
+
+
+def _wrong_base(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Whether `adapter_config.json`, which decides what is loaded, names the base of the manifest at its commit."""
+    config, base = read_json(folder / ADAPTER_CONFIG), manifest["base"]
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not is_hub_id(str(name)):
+        return [f"{ADAPTER_CONFIG}: its base is no repository"]
+    if (name, revision) != (base["id"], base["revision"]):
+        return [
+            f"{ADAPTER_CONFIG}: its base is {name} at {revision}, that of the manifest {base['id']} at another commit"
+        ]
+    return []
 
 
 def _other_names(
@@ -77,6 +130,26 @@ def _precision(precision: dict[str, str]) -> dict[str, Any]:
     compute = getattr(torch, precision["compute"])
     quantized = {"quantization_config": nf4_config(compute)} if precision["base"] == "nf4" else {}
     return {"dtype": compute, **quantized}
+
+
+def _snippet(
+    folder: Path, repo_id: str, revision: str, manifest: dict[str, Any], samples: list[dict[str, Any]]
+) -> tuple[str | None, str]:
+    """What the card's own code prints; or None, and why. Code that somebody else wrote is not run."""
+    card = folder / "README.md"
+    code = snippet.snippet_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    if code is None:
+        return None, "README.md: it has no Python code"
+    if not snippet.is_ours(code, folder, manifest, samples, repo_id):
+        return None, "the code of README.md is not what this version of pkt writes, and was not run"
+    printed, last = snippet.run(code, repo_id, revision)
+    if printed is None:
+        return None, f"README.md: its code fails with {last}"
+    if not printed:
+        return None, "README.md: its code prints no name"
+    if "do_sample=True" not in code and printed != samples[0]["greedy"]:
+        return None, f"README.md: its code prints {printed}, where {SAMPLES} says {samples[0]['greedy']}"
+    return printed, ""
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from toolkit.endpoint import hub, hub_errors, without_secrets
-from toolkit.errors import HubError, InputError
+from toolkit.errors import CheckFailed, EnvironmentLacks, HubError, InputError, ToolkitError
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # How the Hub is reached and on which device is computed: the same as here. Nothing else.
@@ -35,18 +35,46 @@ KEPT_ENVIRONMENT = (
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was compared, and every difference found; none means that the card told the truth."""
+    """What was compared, and every difference found; none means that the card told the truth.
+
+    Attributes:
+        repo_id: The repository.
+        revision: The commit that was looked at.
+        files: How many files the manifest names.
+        samples: How many samples were made again.
+        differences: Each in a line.
+        notes: What could not be compared, or is no lie.
+        printed: What the card's own code printed; None where it was not run.
+    """
 
     repo_id: str
     revision: str
     files: int
     samples: int
     differences: list[str]
+    notes: list[str] = field(default_factory=list)
+    printed: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing differed."""
         return not self.differences
+
+
+def check(repo_id: str, revision: str | None = None) -> Verification:
+    """Verify a published adapter, and be content with nothing less.
+
+    Raises:
+        CheckFailed: It is not what its card says.
+        As `verify`.
+    """
+    found = verify(repo_id, revision)
+    if not found.ok:
+        raise CheckFailed(
+            f"{repo_id} is not what its card says: {found.differences[0]}.",
+            f"See `pkt verify {repo_id} --revision {found.revision[:12]}` for the rest.",
+        )
+    return found
 
 
 def verify(repo_id: str, revision: str | None = None) -> Verification:
@@ -85,4 +113,12 @@ def _read_result(file: Path, done: subprocess.CompletedProcess[str], repo_id: st
         raise InputError(
             f"{repo_id} can not be verified: {result['unusable']}.", "Name a repository that pkt published."
         )
-    return Verification(repo_id, sha, result["files"], result["samples"], result["differences"])
+    if "failed" in result:
+        raise _as_raised(**result["failed"])
+    return Verification(repo_id, sha, **result)
+
+
+def _as_raised(kind: str, found: str, remedy: str) -> ToolkitError:
+    """An error of the clean process as this one would have raised it."""
+    kinds: dict[str, type[ToolkitError]] = {each.__name__: each for each in (EnvironmentLacks, HubError, InputError)}
+    return kinds.get(kind, HubError)(found, remedy)

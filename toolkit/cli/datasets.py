@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from toolkit.cli.group import PATH, Command, hub_options, json_option, load, main, recipe_option, start
+from toolkit.cli.group import (
+    PATH,
+    Command,
+    hub_options,
+    json_option,
+    load,
+    main,
+    publish_options,
+    recipe_option,
+    start,
+)
 
 SOURCE_PREFIX = "source__"
 
@@ -177,21 +187,33 @@ def validate(
 @main.command()
 @click.argument("dataset", type=PATH)
 @click.argument("repo_id")
-@click.option("--private", is_flag=True, help="Make the repository private when it is created.")
 @click.option("--force", is_flag=True, help="Push it although it fails validation; its card then says so.")
+@publish_options
 @hub_options
 @json_option
 def push_dataset(
     dataset: Path,
     repo_id: str,
-    private: bool,
     force: bool,
+    private: bool | None,
+    tag: str | None,
+    create_pr: bool,
+    overwrite_card: bool,
+    dry_run: bool,
     endpoint: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Upload the folder DATASET to the Hub as REPO_ID, in one commit. A dataset that fails validation is refused."""
+    """Upload the folder DATASET to the Hub as REPO_ID, in one commit. A dataset that fails validation is refused.
+
+    A new repository is private until all of it is there. When it is interrupted, the same command finishes it; when
+    nothing changed, nothing is uploaded.
+    """
     start(endpoint, token_file)
     from toolkit import hub, show
 
-    show.published(hub.push_dataset(dataset, repo_id, private=private, force=force), as_json, train_from_it=True)
+    options = hub.Options(private, tag, create_pr, overwrite_card)
+    if dry_run:
+        show.would_publish(hub.plan_dataset(dataset, repo_id, options, force=force), dataset, as_json)
+    else:
+        show.published(hub.push_dataset(dataset, repo_id, options, force=force), as_json, train_from_it=True)

@@ -7,36 +7,67 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli.group import PATH, hub_options, json_option, main, start
+from toolkit.cli.group import PATH, hub_options, json_option, main, publish_options, start
+from toolkit.errors import InputError
 
 
 @main.command()
 @click.argument("adapter", type=PATH)
 @click.argument("repo_id")
 @click.option("--dataset-repo", metavar="REPO_ID", help="The published dataset that it was trained on, for the card.")
-@click.option("--private", is_flag=True, help="Make the repository private when it is created.")
-@click.option("--dry-run", is_flag=True, help="Do everything but the upload.")
+@click.option("--base-repo", metavar="REPO_ID", help="The base on this Hub, where it was trained under another name.")
+@click.option(
+    "--template", "templates", type=PATH, metavar="FOLDER", help="Your own card templates, in place of the toolkit's."
+)
+@click.option("--space", metavar="REPO_ID", help="Also publish a page to try it, as the Space REPO_ID.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Check it before others see it.")
+@publish_options
 @hub_options
 @json_option
 def publish(
     adapter: Path,
     repo_id: str,
     dataset_repo: str | None,
-    private: bool,
+    base_repo: str | None,
+    space: str | None,
+    templates: Path | None,
+    verify: bool,
+    private: bool | None,
+    tag: str | None,
+    create_pr: bool,
+    overwrite_card: bool,
     dry_run: bool,
     endpoint: str | None,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Publish the evaluated folder ADAPTER on the Hub as REPO_ID, with its card, in one commit."""
+    """Publish the evaluated folder ADAPTER on the Hub as REPO_ID, with its card, in one commit.
+
+    A new repository is private until it was verified from outside. When it is interrupted, the same command finishes
+    it; when nothing changed, nothing is uploaded.
+    """
     start(endpoint, token_file)
     from toolkit import hub, show
+    from toolkit import verify as verification
 
+    options = hub.Options(private, tag, create_pr, overwrite_card)
+    if space and create_pr:
+        raise InputError("A Space shows what is published, and a pull request is not.", "Leave --space away.")
+    named = {"dataset_repo": dataset_repo, "base_repo": base_repo}
     if dry_run:
-        hub.prepare_publication(adapter, repo_id, dataset_repo)
-        show.would_publish(adapter, repo_id, hub.publication_files(adapter), as_json)
-    else:
-        show.published(hub.publish(adapter, repo_id, dataset_repo=dataset_repo, private=private), as_json)
+        plan = hub.plan_publication(adapter, repo_id, options, **named, templates=templates)
+        show.would_publish(plan, adapter, as_json)
+        return
+
+    def check(repo_id: str, revision: str) -> None:
+        show.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
+        show.verified(verification.check(repo_id, revision), False)
+
+    published = hub.publish(adapter, repo_id, options, **named, templates=templates, check=check if verify else None)
+    if space:
+        folder = adapter.resolve()
+        published = hub.publish_space(published, space, folder.with_name(f"{folder.name}-space"), options)
+    show.published(published, as_json)
 
 
 @main.command()
@@ -45,9 +76,10 @@ def publish(
 @hub_options
 @json_option
 def verify(repo_id: str, revision: str | None, endpoint: str | None, token_file: Path | None, as_json: bool) -> None:
-    """Load the published adapter REPO_ID in a clean process and reproduce its card's samples.
+    """Load the published adapter REPO_ID in a clean process, and check what its card says.
 
-    Exits 1 when they differ.
+    Every file is compared with its hash, the cards with their files; the samples are reproduced, and the card's own
+    code is run. Exits 1 when something differs.
     """
     start(endpoint, token_file)
     from toolkit import show, verify

@@ -1,0 +1,197 @@
+"""From a folder to a repository of the Hub: what would change, and one commit that changes it. Knows no cards.
+
+The commit is made of explicit operations and guarded by the parent that it was planned on: a reader never sees half of
+it, and what somebody else wrote meanwhile is not overwritten.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
+from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
+from toolkit.folder import sha256_file
+from toolkit.publishing import unfinished
+from toolkit.publishing.publication import Contents
+from toolkit.publishing.remote import ATTRIBUTES, Remote, files_at, token_in_use
+from toolkit.publishing.safety import check_safe
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an upload does to a file: `new`, `changed`, `same`, `deleted`, or `kept`, which is somebody else's."""
+
+    name: str
+    state: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an upload would do, file by file, and what of the folder stays here."""
+
+    remote: Remote
+    files: Mapping[str, Path]
+    changes: list[Change]
+    left: list[str]
+    notes: list[str]
+
+    def of(self, *states: str) -> list[Change]:
+        """The changes of these states."""
+        return [change for change in self.changes if change.state in states]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """Where it is now: the commit, whether there had to be one, and the pull request that it waits in."""
+
+    revision: str
+    changed: bool
+    pull_request: str | None
+
+
+def plan(remote: Remote, contents: Contents, notes: list[str] | None = None) -> Plan:
+    """What uploading these files would do to a repository, after a look for what must not leave this machine.
+
+    A file that pkt wrote there and that is not among them is deleted; one of somebody else's is kept.
+
+    Raises:
+        InputError: A file holds a secret, a path of this machine, or what else must not be published.
+    """
+    check_safe(contents.files)
+    changes = [
+        Change(name, _state(path, remote.files.get(name)), path.stat().st_size) for name, path in contents.files.items()
+    ]
+    own = remote.manifest.get("files") or {}
+    for name, (size, _) in sorted(remote.files.items()):
+        if name not in contents.files and name != ATTRIBUTES:
+            changes.append(Change(name, "deleted" if name in own else "kept", size))
+    return Plan(remote, contents.files, changes, contents.left, list(notes or ()))
+
+
+def _state(path: Path, there: tuple[int, str] | None) -> str:
+    if there is None:
+        return "new"
+    return "same" if there == (path.stat().st_size, _id_like(path, there[1])) else "changed"
+
+
+def _id_like(path: Path, there: str) -> str:
+    """The id of a file, of the kind that the Hub's has: a SHA-256 or a git blob's SHA-1."""
+    from huggingface_hub.utils.sha import git_hash
+
+    return sha256_file(path) if len(there) == 64 else git_hash(path.read_bytes())
+
+
+def upload(planned: Plan, message: str, *, pull_request: bool = False) -> Uploaded:
+    """Make the repository hold what was planned, in one commit or none; a new repository is private.
+
+    Raises:
+        HubError: Somebody else changed the repository since it was planned, or the Hub refused or can not be reached.
+        EnvironmentLacks: The Hub wants a token.
+        CheckFailed: What lies there afterwards is not what was sent.
+    """
+    remote = planned.remote
+    if _public_hub() and not token_in_use():
+        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give --token-file.")
+    if pull_request and remote.revision is None:
+        raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave --create-pr away.")
+    with hub_errors(remote.subject):
+        parent = remote.revision or _create(remote)
+        if not planned.of("new", "changed", "deleted"):
+            return Uploaded(parent, False, None)
+        with _card_errors(remote), warnings.catch_warnings():
+            # An adapter's predictions are no data set, and belong beside it.
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            commit = hub().create_commit(
+                remote.repo_id,
+                _operations(planned),
+                commit_message=message,
+                repo_type=remote.repo_type,
+                parent_commit=parent,
+                create_pr=pull_request,
+            )
+        _confirm(planned, str(commit.oid))
+    return Uploaded(str(commit.oid), True, str(commit.pr_url) if commit.pr_url else None)
+
+
+def _create(remote: Remote) -> str:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        hub().create_repo(
+            remote.repo_id,
+            repo_type=remote.repo_type,
+            private=True,
+            space_sdk="gradio" if remote.repo_type == "space" else None,
+        )
+    except HfHubHTTPError as error:
+        if 400 <= error.response.status_code < 500:
+            # Nothing was begun, so nothing is to be finished, whoever makes a repository of this name.
+            unfinished.forget(remote.repo_id, remote.repo_type)
+        raise
+    return str(hub().repo_info(remote.repo_id, repo_type=remote.repo_type).sha)
+
+
+def _operations(planned: Plan) -> list[Any]:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    return [
+        *(CommitOperationAdd(change.name, planned.files[change.name]) for change in planned.of("new", "changed")),
+        *(CommitOperationDelete(change.name) for change in planned.of("deleted")),
+    ]
+
+
+@contextmanager
+def _card_errors(remote: Remote) -> Iterator[None]:
+    """The Hub looks at a card's metadata before it takes anything, and its client says what is wrong in bare words."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, HfHubHTTPError) or not str(error).startswith("Invalid metadata"):
+            raise
+        told = " ".join(str(error).split())
+        raise InputError(f"{remote.subject}: the Hub refuses its card. {told}", "Mend README.md.") from error
+
+
+def _confirm(planned: Plan, revision: str) -> None:
+    """Check that the commit holds each file as it is here: a `.gitignore` there, or a lost byte, would change it."""
+    remote = planned.remote
+    there = files_at(remote.repo_id, remote.repo_type, revision)
+    wrong = [name for name, path in planned.files.items() if _state(path, there.get(name)) != "same"]
+    wrong += [change.name for change in planned.of("deleted") if change.name in there]
+    if wrong:
+        raise CheckFailed(
+            f"{remote.subject} at {revision[:12]} does not hold what was sent: {', '.join(wrong[:3])}.",
+            "Run the command again.",
+        )
+
+
+def check_tag(planned: Plan, tag: str) -> None:
+    """Raise InputError when the tag is there already, on a commit other than the one that it would be put on."""
+    there = planned.remote.tags.get(tag)
+    if there is not None and (there != planned.remote.revision or planned.of("new", "changed", "deleted")):
+        raise InputError(f"{planned.remote.subject} has a tag {tag} already, at {there[:12]}.", "Choose another --tag.")
+
+
+def put_tag(remote: Remote, tag: str, revision: str) -> None:
+    """Tag a commit, unless it has the tag already."""
+    if tag not in remote.tags:
+        with hub_errors(remote.subject):
+            hub().create_tag(remote.repo_id, tag=tag, revision=revision, repo_type=remote.repo_type)
+
+
+def set_private(remote: Remote, private: bool) -> None:
+    """Make a repository visible to its owner only, or to everybody."""
+    with hub_errors(remote.subject):
+        hub().update_repo_settings(remote.repo_id, repo_type=remote.repo_type, private=private)
+
+
+def _public_hub() -> bool:
+    return hub().endpoint == DEFAULT_ENDPOINT
