@@ -1,0 +1,287 @@
+"""The page that names the creature in a description. It runs alone, as a Space does: `python app.py`.
+
+`space.json` beside it says which adapter answers. `pkt app` shows the same page on this machine.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NAMES, NEAREST, EXAMPLES, BATCH = 5, 3, 3, 32
+LONGEST = 2000
+HANGUL = re.compile("[가-힣]")
+CSS = """
+footer { display: none !important; }
+.gradio-container { max-width: 720px !important; margin: 0 auto !important; word-break: keep-all; }
+.gradio-container p, .gradio-container button, .gradio-container li { overflow-wrap: anywhere; }
+#problem p { color: #b42318; font-weight: 600; margin: 0; }
+.dark #problem p { color: #fda29b; }
+#names ul { display: flex; flex-wrap: wrap; gap: 8px; list-style: none; margin: 0; padding: 0; }
+#names li { border: 1px solid var(--border-color-primary); border-radius: 8px; }
+#names li { font-size: 1.15rem; margin: 0; overflow-wrap: anywhere; padding: 6px 12px; }
+#names, #problem { padding: 0; }
+#names h2 { font-size: 0.9rem; font-weight: 400; margin: 0 0 8px; }
+#examples td, #examples button { white-space: normal !important; text-align: left; }
+"""
+
+
+class Problem(Exception):
+    """Something that whoever uses the page can mend, in a line that the page shows."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Names that were invented, and the known creatures that are nearest, each with its share of all known ones."""
+
+    names: list[str]
+    nearest: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page says of the adapter: its title, example descriptions, and how often it was right, if measured."""
+
+    title: str
+    examples: list[str]
+    measured: str
+
+
+def read_about(folder: Path, title: str) -> About:
+    """What an adapter's own files say of it."""
+    samples = [json.loads(line) for line in _text(folder / "samples.jsonl").split("\n") if line]
+    texts = [str(sample["description"]) for sample in samples]
+    english = [text for text in texts if not HANGUL.search(text)][:EXAMPLES]
+    korean = [text for text in texts if HANGUL.search(text)][:EXAMPLES]
+    test = json.loads(_text(folder / "evaluation.json") or "{}").get("test")
+    measured = ""
+    if test and "adapter" in test["methods"]:
+        rows, share = test["rows"], test["methods"]["adapter"]["top1"]["value"]
+        measured = (
+            f"Of {rows:,} descriptions it had never seen, it put the right creature first for {share:.0%}.<br>"
+            f"처음 보는 설명 {rows:,}개 가운데 {share:.0%}에서 맞는 생물을 첫째로 꼽았습니다."
+        )
+    return About(title, english + korean, measured)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+# The page.
+
+
+def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
+    """The page, as gradio's Blocks.
+
+    Args:
+        about: What it says of the adapter.
+        answer: Answers a description; another number draws other names. It may raise `Problem`. It is never called by
+            two people at once.
+    """
+    # Without it, gradio tells its makers of every start.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio as gr
+
+    def ask(description: str, presses: int) -> tuple[Any, Any, Any, int]:
+        try:
+            found = answer(checked(description), presses)
+        except Problem as problem:
+            return gr.update(value=f"<p>{html.escape(str(problem))}</p>", visible=True), _hidden(), _hidden(), presses
+        names, nearest = gr.update(value=names_html(found.names), visible=True), _hidden()
+        if found.nearest:
+            nearest = gr.update(value=dict(found.nearest), visible=True)
+        return _hidden(), names, nearest, presses + 1
+
+    def _hidden() -> Any:
+        return gr.update(visible=False)
+
+    with gr.Blocks(title=about.title, analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# {about.title}\nDescribe a creature and get names for it.<br>생물을 묘사하면 이름을 지어 줍니다."
+        )
+        box = gr.Textbox(label="Description · 설명", lines=4, max_lines=12, elem_id="description")
+        button = gr.Button("Name it · 이름 짓기", variant="primary", elem_id="ask")
+        problem = gr.HTML(visible=False, elem_id="problem")
+        names = gr.HTML(visible=False, elem_id="names")
+        nearest = gr.Label(
+            label="Nearest creatures · 가장 가까운 생물", show_heading=False, visible=False, elem_id="nearest"
+        )
+        if about.measured:
+            gr.Markdown(about.measured)
+        if about.examples:
+            gr.Examples([[text] for text in about.examples], box, label="Examples · 예시", elem_id="examples")
+        presses = gr.State(0)
+        gr.on(
+            [button.click],
+            ask,
+            [box, presses],
+            [problem, names, nearest, presses],
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+    return page.queue(max_size=32)
+
+
+def look() -> dict[str, Any]:
+    """How the page looks: only with fonts that are on the reader's machine."""
+    import gradio as gr
+
+    fonts = ["system-ui", "-apple-system", "Noto Sans KR", "Noto Sans CJK KR", "sans-serif"]
+    theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return {"theme": theme, "css": CSS, "footer_links": []}
+
+
+def checked(description: str | None) -> str:
+    """A description on one line.
+
+    Raises:
+        Problem: It is empty or too long.
+    """
+    text = " ".join((description or "").split())
+    if not text:
+        raise Problem("Write a sentence or two about the creature first. · 먼저 생물을 한두 문장으로 묘사해 주세요.")
+    if len(text) > LONGEST:
+        raise Problem(
+            f"The description has {len(text):,} characters; at most {LONGEST:,} can be read. · "
+            f"설명이 {len(text):,}자입니다. {LONGEST:,}자까지 읽을 수 있습니다."
+        )
+    return text
+
+
+def names_html(names: Sequence[str]) -> str:
+    """Names as a list; what a model writes is text, never markup."""
+    items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    return f"<h2>Names · 이름</h2><ul>{items}</ul>"
+
+
+# The adapter, with nothing but transformers and peft.
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter on its base, with what its manifest says of how it is asked."""
+
+    model: Any
+    tokenizer: Any
+    manifest: dict[str, Any]
+    known: list[str]
+
+
+def load(folder: Path) -> Adapter:
+    """Load an adapter folder in the precision that it was measured in; on a CPU, bf16 stands in for fp16."""
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    manifest = json.loads(_text(folder / "manifest.json"))
+    compute = manifest.get("evaluation_precision", {}).get("compute", "float32")
+    gpu = torch.cuda.is_available()
+    dtype = "bfloat16" if compute == "float16" and not gpu else compute
+    model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    known = json.loads(_text(folder / "answers.json") or "[]")
+    return Adapter(model.to("cuda" if gpu else "cpu"), AutoTokenizer.from_pretrained(folder), manifest, known)
+
+
+def answer(adapter: Adapter, description: str, seed: int) -> Answer:
+    """Names drawn with the adapter's own sampling settings, and the known names nearest to the description.
+
+    Raises:
+        Problem: The description holds one of the model's control tokens.
+    """
+    for token in adapter.tokenizer.all_special_tokens:
+        if token in description:
+            raise Problem(f"Leave out {token}, which means something to the model. · {token}을(를) 빼 주세요.")
+    prompt = _prompt(adapter, description)
+    return Answer(_invent(adapter, prompt, seed), _nearest(adapter, prompt))
+
+
+def _prompt(adapter: Adapter, description: str) -> str:
+    request, system = adapter.manifest.get("request"), adapter.manifest.get("system")
+    messages = [{"role": "user", "content": f"{request}\n\n{description}" if request else description}]
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    return str(adapter.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+
+def _ids(adapter: Adapter, text: str) -> list[int]:
+    return list(adapter.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _invent(adapter: Adapter, prompt: str, seed: int) -> list[str]:
+    import torch
+
+    ids = torch.tensor([_ids(adapter, prompt)], device=adapter.model.device)
+    stops = adapter.tokenizer.convert_tokens_to_ids(adapter.manifest["stop_tokens"])
+    torch.manual_seed(seed)
+    with torch.inference_mode():
+        drawn = adapter.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            num_return_sequences=NAMES,
+            eos_token_id=stops,
+            pad_token_id=stops[0],
+            **adapter.manifest["recipe"]["decoding"],
+        )
+    names = [adapter.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True).strip() for row in drawn]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
+    """The likeliest of the known names, with their probabilities among all of them."""
+    import torch
+
+    if not adapter.known:
+        return []
+    start, stop = _ids(adapter, prompt), adapter.manifest["stop_tokens"][0]
+    candidates = [_ids(adapter, prompt + name + stop)[len(start) :] for name in adapter.known]
+    shares = torch.tensor(log_likelihoods(adapter.model, start, candidates)).softmax(0).tolist()
+    return sorted(zip(adapter.known, shares, strict=True), key=lambda pair: -pair[1])[:NEAREST]
+
+
+def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probability of each candidate after the prompt, which is read once; shorter ones are padded behind."""
+    import torch
+    from transformers import DynamicCache
+
+    scores: list[float] = []
+    with torch.inference_mode():
+        read = DynamicCache()
+        ids = torch.tensor([list(prompt)], device=model.device)
+        first = model(input_ids=ids, past_key_values=read, use_cache=True, logits_to_keep=1).logits
+        for at in range(0, len(candidates), BATCH):
+            batch = candidates[at : at + BATCH]
+            width = max(map(len, batch))
+            rows = torch.tensor([[*one, *[0] * (width - len(one))] for one in batch], device=model.device)
+            logits = first.expand(len(batch), -1, -1)
+            if width > 1:
+                cache = copy.deepcopy(read)
+                cache.batch_repeat_interleave(len(batch))
+                rest = model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits
+                logits = torch.cat([logits, rest], dim=1)
+            found = logits.float().log_softmax(-1).gather(2, rows[:, :, None])[:, :, 0]
+            scores += [float(row[: len(one)].sum()) for row, one in zip(found, batch, strict=True)]
+    return scores
+
+
+def main() -> None:
+    """Serve the page for the adapter that `space.json` names, at its commit."""
+    from huggingface_hub import snapshot_download
+
+    chosen = json.loads(_text(Path(__file__).with_name("space.json")))
+    folder = Path(snapshot_download(chosen["adapter"], revision=chosen["revision"]))
+    adapter = load(folder)
+    about = read_about(folder, chosen["adapter"].partition("/")[2])
+    build(about, lambda description, seed: answer(adapter, description, seed)).launch(**look())
+
+
+if __name__ == "__main__":
+    main()
