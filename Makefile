@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+TESTABLE := $(VENV)/testable
 OUT ?= demo
 
 .PHONY: demo test lint bench clean
@@ -13,19 +14,24 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-lint: $(INSTALLED)
+lint: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
+bench: $(TESTABLE)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 # Runs again only when what is installed changed.
 $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("pkt needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+# What tests need beside it, which a user does not.
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,app]'
 	touch $@
 
 clean:

@@ -11,7 +11,8 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALLEST = {
     "build_dataset.py": ["--rows", "200", "--pairs", "200"],
-    "ranking.py": ["--rounds", "1"],
+    "first_answer.py": ["--rounds", "1"],
+    "rank_candidates.py": ["--rounds", "1", "--base", "tiny", "--names", "20"],
     "train_throughput.py": [
         "--shape",
         "tiny",

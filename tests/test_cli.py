@@ -40,7 +40,7 @@ def pkt(*arguments, **environment):
 def test_all_verbs_are_there():
     assert {" ".join(path) for path in VERBS} == {
         "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify",
-        "run", "preview", "hub serve", "doctor",
+        "run", "preview", "hub serve", "doctor", "merge", "app",
     }  # fmt: skip
 
 
@@ -287,6 +287,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
 
 def test_an_adapter_whose_manifest_has_no_recipe(tmp_path):
     (tmp_path / "manifest.json").write_text('{"kind": "adapter", "toolkit": "0.1.0"}')
+    (tmp_path / "adapter_config.json").write_text("{}")
     result = pkt("evaluate", tmp_path, tmp_path)
     assert_one_clear_line(result, 2)
     assert "holds no recipe" in result.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.baselines import tfidf_ranks
 from toolkit.duplicates import cluster_texts
+from toolkit.evaluation.baselines import tfidf_ranks
 from toolkit.masking import own_names_in
 
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")

@@ -21,9 +21,32 @@ GROUND = {
     "endpoint",
     "collecting",
 }
-STEPS = {"build", "validate", "train", "evaluate", "hub", "verify", "reproduce", "naming", "preview", "doctor"}
+STEPS = {
+    "build",
+    "validate",
+    "train",
+    "evaluate",
+    "hub",
+    "verify",
+    "reproduce",
+    "naming",
+    "preview",
+    "doctor",
+    "merge",
+    "app",
+}
 TOP = {"road": 4, "cli": 5, "__main__": 6, "show": 3}
-HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "bitsandbytes", "sklearn"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "matplotlib",
+    "bitsandbytes",
+    "sklearn",
+    "gradio",
+    "sentence_transformers",
+}
 
 
 def layer(module: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__, bases, build, evaluate, hub, rows, sources, train, verify, watching
-from toolkit.endpoint import use_hub
+from toolkit.endpoint import read_token, use_hub
 from toolkit.errors import CheckFailed, InputError
 from toolkit.folder import (
     holds_nothing,
@@ -25,6 +25,7 @@ from toolkit.folder import (
     write_json,
 )
 from toolkit.local_hub.serve import running_hub
+from toolkit.local_hub.tokens import kept_token
 from toolkit.recipe import Recipe
 
 STATE = "run.json"
@@ -80,8 +81,7 @@ def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False)
         _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
         _evaluate(recipe, located, adapter, state, watchers)
         if recipe.publish.adapter_repo:
-            published = _publish(recipe, dataset, adapter, watchers)
-            verified = _verify(published, state, watchers)
+            published, verified = _publish(recipe, dataset, adapter, state, watchers)
     return RoadResult(
         out, read_json(adapter / "evaluation.json"), read_jsonl(adapter / "samples.jsonl"), published, verified
     )
@@ -190,7 +190,15 @@ def _evaluate(recipe: Recipe, dataset: rows.LocatedDataset, adapter: Path, state
         watchers.step("Evaluation", True)
         return
     watchers.step("Evaluation", False)
-    evaluate.evaluate(adapter, dataset, recipe.evaluation, recipe.decoding, recipe.seed, progress=watchers.count)
+    evaluate.evaluate(
+        adapter,
+        dataset,
+        recipe.evaluation,
+        recipe.decoding,
+        recipe.seed,
+        progress=watchers.count,
+        say=watchers.note,
+    )
     state.done("evaluation", read, str(_hash_of_file(adapter / "evaluation.json")))
 
 
@@ -199,29 +207,34 @@ def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
     """The Hub that the recipe publishes to: the chosen one, or a local one in the run folder with the tiny base."""
     with ExitStack() as stack:
         if recipe.publish.local_hub:
-            use_hub(stack.enter_context(running_hub(out / "hub")), cache=out / "hub-cache")
+            token_file = kept_token(out / "hub")
+            endpoint = stack.enter_context(running_hub(out / "hub", owner_token=read_token(token_file)))
+            use_hub(endpoint, token_file, cache=out / "hub-cache")
             hub.push_tiny_base()
         yield
 
 
-def _publish(recipe: Recipe, dataset: Path, adapter: Path, watchers: Watchers) -> hub.Published:
+def _publish(
+    recipe: Recipe, dataset: Path, adapter: Path, state: State, watchers: Watchers
+) -> tuple[hub.Published, verify.Verification | None]:
+    """Publish dataset and adapter; a new repository is seen by others once it was verified."""
     watchers.step("Publication", False)
     if recipe.publish.dataset_repo:
         hub.push_dataset(dataset, recipe.publish.dataset_repo)
-    return hub.publish(adapter, str(recipe.publish.adapter_repo), dataset_repo=recipe.publish.dataset_repo)
+    verified: list[verify.Verification] = []
 
+    def check(repo_id: str, revision: str) -> None:
+        watchers.step("Verification", False)
+        verified.append(verify.check(repo_id, revision))
+        state.done("verification", json_hash([repo_id, revision]), revision)
 
-def _verify(published: hub.Published, state: State, watchers: Watchers) -> verify.Verification | None:
-    read = json_hash([published.repo_id, published.revision])
-    if state.unchanged("verification", read, published.revision):
-        watchers.step("Verification", True)
-        return None
-    watchers.step("Verification", False)
-    verified = verify.verify(published.repo_id, published.revision)
-    if not verified.ok:
-        raise CheckFailed(
-            f"{published.repo_id} is not what its card says: {verified.differences[0]}.",
-            "See `pkt verify` for the rest.",
-        )
-    state.done("verification", read, published.revision)
-    return verified
+    published = hub.publish(
+        adapter, str(recipe.publish.adapter_repo), dataset_repo=recipe.publish.dataset_repo, check=check
+    )
+    if not verified:
+        seen = json_hash([published.repo_id, published.revision])
+        if state.unchanged("verification", seen, published.revision):
+            watchers.step("Verification", True)
+        else:
+            check(published.repo_id, published.revision)
+    return published, verified[0] if verified else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit import adapter_file, bases, cards, chat, checkpoints, history, model, rows
+from toolkit import adapter_file, bases, chat, checkpoints, history, model, rows
 from toolkit.errors import InputError, ToolkitError
 from toolkit.folder import (
     atomic_folder,
@@ -31,6 +31,7 @@ from toolkit.folder import (
     write_manifest,
 )
 from toolkit.fresh_model import fitting_model
+from toolkit.model_card import render as cards
 from toolkit.recipe import Recipe, TrainingSettings
 from toolkit.trainer import check_environment, make_trainer, tensorboard_folder
 from toolkit.watching import BEST, Progress, Watch, stopping_on_signals

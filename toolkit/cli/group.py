@@ -51,6 +51,9 @@ class Toolkit(click.Group):
             return super().invoke(ctx)
         except ToolkitError as error:
             self._fail(error)
+        except BrokenPipeError:
+            # Whoever read the output has enough: Click ends quietly.
+            raise
         except OSError as error:
             self._fail(_from_os(error))
         except KeyboardInterrupt:
@@ -111,6 +114,25 @@ def recipe_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")(command)
+
+
+def publish_options(command: Command) -> Command:
+    """How something is published."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Write the card and say what would change; upload nothing."),
+        click.option(
+            "--overwrite-card", is_flag=True, help="Render a card anew that was edited by hand, here or on the Hub."
+        ),
+        click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
+        click.option("--tag", help="Tag it as a release, such as v1."),
+        click.option(
+            "--private/--public",
+            default=None,
+            help="Who sees it in the end. Default: everybody for a new repository; another stays as it is.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def hub_options(command: Command) -> Command:

@@ -54,25 +54,38 @@ def hub() -> None:
 
 @hub.command()
 @click.argument("root", type=PATH)
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another one opens it to other machines.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-def serve(root: Path, host: str, port: int) -> None:
+@click.option(
+    "--token-file", type=PATH, help="File that holds the token. Default: ROOT/token, made at the first start."
+)
+@click.option(
+    "--max-body", metavar="SIZE", default="50GB", show_default=True, help="Largest file or other body, as 200MB or 5GB."
+)
+@click.option(
+    "--fault", "faults", multiple=True, metavar="[METHOD ][/PATH ]N:WHAT",
+    help="For tests: what the Nth request meets, a status (3:503), drop, lose, truncate or delay=SECONDS. Repeatable.",
+)  # fmt: skip
+def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: str, faults: tuple[str, ...]) -> None:
     """Serve the Hub in the folder ROOT to huggingface_hub, datasets, transformers and peft, until Ctrl-C.
 
-    It needs no account: whoever reaches it may read and write. The tiny base of the demo is in it from the start.
+    Whoever reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open its
+    address in a browser to read the cards. The tiny base of the demo is in it from the start.
     """
     from toolkit import show
     from toolkit.local_hub import serve as server
+    from toolkit.local_hub.body import Limits, parse_size
 
     quieten()
+    limits = Limits(file=parse_size(max_body))
 
-    def fill(endpoint: str) -> None:
-        start(endpoint)
+    def fill(endpoint: str, token_file: Path) -> None:
+        start(endpoint, token_file)
         from toolkit import hub
 
         hub.push_tiny_base()
 
-    server.serve_forever(root, host, port, show.hub_is_ready, fill)
+    server.serve_forever(root, host, port, show.hub_is_ready, fill, token_file=token_file, faults=faults, limits=limits)
 
 
 @main.command()

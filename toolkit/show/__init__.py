@@ -5,26 +5,32 @@ Called by the command line alone; what it shows was worked out elsewhere.
 
 from __future__ import annotations
 
+import shlex
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from toolkit.endpoint import is_loopback
 from toolkit.estimates import gigabytes
+from toolkit.show.evaluation import evaluated as evaluated
+from toolkit.show.evaluation import figures
+from toolkit.show.merging import app_is_ready as app_is_ready
+from toolkit.show.merging import merged as merged
 from toolkit.show.progress import counting as counting
 from toolkit.show.progress import road as road
 from toolkit.show.progress import training as training
+from toolkit.show.publishing import published as published
+from toolkit.show.publishing import verified as verified
+from toolkit.show.publishing import would_publish as would_publish
 from toolkit.show.terminal import CONSOLE, as_json, program
 from toolkit.show.terminal import say as say
 from toolkit.words import duration
-
-LABELS = {"adapter": "this adapter", "base": "base without it", "tfidf": "TF-IDF neighbour", "chance": "chance"}
 
 
 def built(result: Any, json_wanted: bool) -> None:
@@ -100,93 +106,6 @@ def _training_facts(result: Any) -> list[tuple[str, str]]:
     ]
 
 
-def evaluated(evaluation: Mapping[str, Any], json_wanted: bool) -> None:
-    """An evaluation."""
-    if json_wanted:
-        as_json(evaluation)
-        return
-    figures(evaluation)
-
-
-def figures(evaluation: Mapping[str, Any]) -> None:
-    """The figures of an evaluation beside the baselines."""
-    test, unseen = evaluation["test"], evaluation["unseen"]
-    if test:
-        say(f"Known creatures, {test['rows']} descriptions never seen, {evaluation['candidates']} candidate names:")
-        table = Table(
-            "",
-            Column("top-1", justify="right"),
-            Column("top-5", justify="right"),
-            Column("MRR", justify="right"),
-            box=None,
-        )
-        for method, measured in test["methods"].items():
-            figures_of = [_percent(measured["top1"]), _percent(measured["top5"]), f"{measured['mrr']['value']:.3f}"]
-            table.add_row(LABELS[method], *figures_of)
-        CONSOLE.print(table)
-    if unseen:
-        shares = ", ".join(
-            f"{unseen[key]['value']:.0%} {key.replace('_', ' ')}" for key in ("well_formed", "new", "distinct")
-        )
-        say(f"Creatures never seen, {unseen['names']} names for {unseen['rows']} descriptions: {shares}.")
-
-
-def _percent(figure: Mapping[str, Any]) -> str:
-    if "low" not in figure:
-        return f"{figure['value']:.1%}"
-    return f"{figure['value']:.1%} ({figure['low']:.0%}–{figure['high']:.0%})"
-
-
-def published(result: Any, json_wanted: bool, *, train_from_it: bool = False) -> None:
-    """Something that is on a Hub now; of a dataset also how to train from it."""
-    if json_wanted:
-        as_json(asdict(result))
-        return
-    say(f"{result.url} {'is at' if result.changed else 'was already at'} revision {result.revision}.")
-    if train_from_it:
-        say(f"Train from it with `pkt train {result.repo_id} OUT --dataset-revision {result.revision}`.")
-
-
-def would_publish(adapter: Path, repo_id: str, files: Sequence[Path], json_wanted: bool) -> None:
-    """What a publication would upload."""
-    sizes = {file.relative_to(adapter).as_posix(): file.stat().st_size for file in files}
-    if json_wanted:
-        as_json({"repo_id": repo_id, "files": sizes})
-        return
-    for name, size in sizes.items():
-        say(f"{size:>12,}  {name}")
-    say(f"{len(sizes)} files would go to {repo_id}. Nothing was uploaded.")
-
-
-def verified(result: Any, json_wanted: bool) -> None:
-    """A verification."""
-    if json_wanted:
-        as_json({**asdict(result), "ok": result.ok})
-        return
-    for difference in result.differences:
-        say(difference)
-    outcome = "reproduced" if result.ok else f"{len(result.differences)} differences"
-    say(f"{result.repo_id} at {result.revision[:12]}: {result.files} files, {result.samples} samples: {outcome}.")
-
-
-def names(result: Sequence[str], json_wanted: bool) -> None:
-    """Invented names: the result itself, so on standard output."""
-    if json_wanted:
-        as_json(list(result))
-        return
-    for name in result:
-        click.echo(name)
-
-
-def candidates(result: Sequence[tuple[str, float]], json_wanted: bool) -> None:
-    """Candidate names with their probabilities, on standard output."""
-    if json_wanted:
-        as_json([{"name": name, "probability": probability} for name, probability in result])
-        return
-    for name, probability in result:
-        click.echo(f"{probability:6.1%}  {name}")
-
-
 def travelled(result: Any, json_wanted: bool) -> None:
     """The summary of a whole run."""
     if json_wanted:
@@ -217,10 +136,15 @@ def page(path: Path, *, open_browser: bool) -> None:
         webbrowser.open(path.absolute().as_uri())
 
 
-def hub_is_ready(endpoint: str) -> None:
-    """A local Hub that can be used now."""
-    say(f"The Hub is at {endpoint}. In another terminal:")
+def hub_is_ready(endpoint: str, token_file: Path) -> None:
+    """A local Hub that can be used now. The token itself is shown to a person at a terminal only, never to a log."""
+    say(f"The Hub is at {endpoint}, which a browser can open. In another terminal:")
     say(f"  export HF_ENDPOINT={endpoint} HF_HUB_DISABLE_XET=1")
+    say(f'  export HF_TOKEN="$(cat {shlex.quote(str(token_file.absolute()))})"')
+    if CONSOLE.is_terminal:
+        say(f"The token, for writing and for private repositories: {token_file.read_text(encoding='utf-8').strip()}")
+    if not is_loopback(endpoint):
+        say("Warning: other machines can reach it, and what they send and read, the token too, is not encrypted.")
     say("Stop it with Ctrl-C.")
 
 
