@@ -247,3 +247,14 @@ def test_the_base_is_not_needed_where_it_is_not_compared(adapter, dataset):
     assert bases.locate_base("pokepicker/tiny-gemma")
     evaluation = measure(adapter, dataset, compare=Comparison([]))
     assert list(evaluation["test"]["methods"]) == ["adapter"]
+
+
+def test_card_templates_of_ones_own_take_the_place_of_the_toolkits(adapter, dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "limits.md.jinja").write_text("Only for {{ title }}.\n")
+    measure(adapter, dataset, compare=Comparison([]), templates=tmp_path / "mine")
+    assert "Only for " in (adapter / "README.md").read_text(encoding="utf-8")
+    assert read_manifest(adapter, "adapter")["card_templates"]
+    (tmp_path / "mine" / "limits.md.jinja").write_text("{{ nothing_of_that_name }}\n")
+    with pytest.raises(InputError, match=r"limits\.md\.jinja.*nothing_of_that_name"):
+        measure(adapter, dataset, compare=Comparison([]), templates=tmp_path / "mine")

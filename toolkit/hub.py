@@ -175,6 +175,10 @@ def plan_publication(
     notes: list[str] = []
     if dataset_repo is not None:
         dataset, notes = dataset_on_hub(dataset_repo, dataset)
+    if "card_templates" in manifest and templates is None:
+        notes.append(
+            "The card was made with templates of your own, and is made with the toolkit's now; --template keeps them."
+        )
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
     facts["recipe"] = {**manifest["recipe"], "base": base["id"]}
     facts["public_hub"] = hub().endpoint == DEFAULT_ENDPOINT
