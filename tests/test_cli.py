@@ -315,3 +315,24 @@ def test_a_proxy_that_is_no_url_is_a_finding_of_the_doctor():
     result = pkt("doctor", "--json", HTTP_PROXY="foo://x", HF_ENDPOINT="http://192.0.2.1", NO_PROXY="")
     assert result.returncode == 0, result.stderr
     assert {finding["what"]: finding["state"] for finding in json.loads(result.stdout)}["Hub"] == "missing"
+
+
+def test_the_report_on_an_adapter_of_the_hub_needs_a_folder_of_its_own(tmp_path):
+    result = pkt("evaluate", "owner/adapter", tmp_path)
+    assert_one_clear_line(result, 2)
+    assert "--output" in result.stderr
+
+
+def test_an_unknown_baseline_is_named_with_those_there_are(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"kind": "adapter", "toolkit": "0.1.0", "recipe": {}}')
+    (tmp_path / "adapter_config.json").write_text("{}")
+    result = pkt("evaluate", tmp_path, tmp_path, "--recipe", "demo", "--baselines", "base,luck")
+    assert_one_clear_line(result, 2)
+    assert "'luck'" in result.stderr
+    assert "tfidf_centroid" in result.stderr
+
+
+def test_a_space_of_a_pull_request_is_refused(tmp_path):
+    result = pkt("publish", tmp_path, "owner/names", "--space", "owner/page", "--create-pr")
+    assert_one_clear_line(result, 2)
+    assert "Leave --space away" in result.stderr

@@ -23,7 +23,7 @@ from toolkit.publishing.publication import contents
 
 __all__ = ["adapter", "remembered"]
 
-ACTIONS = ("503", "500", "429", "401", "403", "404", "412", "409", "drop", "lose", "truncate")
+ACTIONS = ("503", "500", "429", "401", "403", "404", "412", "409", "drop", "lose", "truncate", "delay=0.02")
 
 
 @pytest.fixture(autouse=True)
