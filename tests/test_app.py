@@ -171,7 +171,7 @@ def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(
 
 def test_without_gradio_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(EnvironmentLacks, match=r"needs gradio.*pip install 'pokepicker-toolkit\[app\]'"):
+    with pytest.raises(EnvironmentLacks, match=r"needs gradio.*pip install gradio"):
         app.serve(ABOUT, answer, "127.0.0.1", 0, print)
 
 

@@ -57,7 +57,7 @@ def test_without_the_extra_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "sentence_transformers" else found(name)
     )
-    with pytest.raises(EnvironmentLacks, match=r"pip install 'pokepicker-toolkit\[encoder\]'"):
+    with pytest.raises(EnvironmentLacks, match=r"pip install sentence-transformers"):
         encoder.encoder_ranks(encoder.DEFAULT_ENCODER, TEXTS, ANSWERS, TEXTS, ANSWERS, 3)
 
 

@@ -16,9 +16,7 @@ from toolkit.space import app as page
 def check_installed() -> None:
     """Raise EnvironmentLacks unless gradio is there."""
     if importlib.util.find_spec("gradio") is None:
-        raise EnvironmentLacks(
-            "The app needs gradio, which is not installed.", "Install it with `pip install 'pokepicker-toolkit[app]'`."
-        )
+        raise EnvironmentLacks("The app needs gradio, which is not installed.", "Install it with `pip install gradio`.")
 
 
 def about(adapter: Path) -> page.About:

@@ -23,7 +23,7 @@ from toolkit.errors import InputError
     "--baselines",
     default="base,tfidf,tfidf_centroid,frequent,chance",
     show_default=True,
-    help="What stands beside the adapter, comma-separated; also: encoder, which needs pokepicker-toolkit[encoder].",
+    help="What stands beside the adapter, comma-separated; also: encoder, which needs sentence-transformers.",
 )
 @click.option("--encoder", metavar="FOLDER|ID", help="The sentence encoder of that baseline.")
 @click.option(

@@ -64,7 +64,7 @@ def load_encoder(encoder: str) -> Any:
     if importlib.util.find_spec("sentence_transformers") is None:
         raise EnvironmentLacks(
             "The encoder baseline needs sentence-transformers, which is not installed.",
-            "Install it with `pip install 'pokepicker-toolkit[encoder]'`, or leave encoder out of --baselines.",
+            "Install it with `pip install sentence-transformers`, or leave encoder out of --baselines.",
         )
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
