@@ -6,10 +6,7 @@ samples. What it says otherwise than the adapter on its base, in the same dtype,
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,12 @@ from safetensors import SafetensorError
 from toolkit import bases, generate, merging, model, tiny
 from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.estimates import gigabytes
-from toolkit.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, unwritable, write_manifest
+from toolkit.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
 from toolkit.machine import free_disk
 from toolkit.model_card import merged as merged_card
 from toolkit.probing import overflow
 from toolkit.recipe import DecodingSettings, load_recipe
+from toolkit.room import full_disk_is_clear
 
 DTYPES = ("bfloat16", "float16", "float32")
 # The share of the samples that may get another greedy name. Rounding a weight can tip the choice between two tokens
@@ -80,7 +78,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
     merging.set_generation(merged, tokenizer, decoding)
     size = sum(weight.numel() * weight.element_size() for weight in merged.parameters())
     _check_disk(out, size)
-    with _full_disk_is_clear(out), atomic_folder(out, "merged") as folder:
+    with full_disk_is_clear(out), atomic_folder(out, "merged") as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         del merged
@@ -245,16 +243,3 @@ def _check_disk(out: Path, size: int) -> None:
             f"The merged weights take {gigabytes(size)}, and {out} has {gigabytes(free)} free.",
             "Free some space, or choose another output folder.",
         )
-
-
-@contextmanager
-def _full_disk_is_clear(folder: Path) -> Iterator[None]:
-    """The libraries wrap what the system says of a full disk in an error of their own."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    except SafetensorError as error:
-        if "No space left" in str(error):
-            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
-        raise

@@ -1,12 +1,18 @@
-"""Whether this machine has room for a base: disk to download, memory to load and to train it. Downloads nothing."""
+"""Whether this machine has room: disk to download and write to, memory to load and train a base. Downloads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from toolkit.errors import EnvironmentLacks
 from toolkit.estimates import Shape, gigabytes, load_bytes, step_seconds, train_bytes
+from toolkit.folder import unwritable
 from toolkit.machine import Machine, free_disk, matrix_flops
 from toolkit.recipe import Recipe
 
@@ -83,3 +89,21 @@ def _about(seconds: float) -> str:
 def _whose(machine: Machine) -> str:
     owner = f"the GPU {machine.gpu}" if machine.gpu else "this machine"
     return f"{owner} has {gigabytes(machine.memory)}"
+
+
+@contextmanager
+def full_disk_is_clear(folder: Path) -> Iterator[None]:
+    """Name a full disk as such, which the libraries wrap in errors of their own.
+
+    Raises:
+        EnvironmentLacks: In the place of theirs; InputError where the folder can not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    except (RuntimeError, SafetensorError) as error:
+        said = str(error)
+        if "No space left" in said or "file write failed" in said or "PytorchStreamWriter failed" in said:
+            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise

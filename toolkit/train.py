@@ -7,11 +7,8 @@ same bytes as without the interruption.
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,6 @@ from toolkit.folder import (
     check_replaceable,
     json_hash,
     library_versions,
-    unwritable,
     write_json,
     write_jsonl,
     write_manifest,
@@ -33,6 +29,7 @@ from toolkit.folder import (
 from toolkit.fresh_model import fitting_model
 from toolkit.model_card import render as cards
 from toolkit.recipe import Recipe, TrainingSettings
+from toolkit.room import full_disk_is_clear
 from toolkit.trainer import check_environment, make_trainer, tensorboard_folder
 from toolkit.watching import BEST, Progress, Watch, stopping_on_signals
 
@@ -136,7 +133,7 @@ def train(
         note(_where_losses_are_drawn(settings.track, kept))
     watch = Watch(progress, checkpoints.seconds_so_far(start.checkpoint))
     trainer = make_trainer(peft_model, examples, validation, recipe, kept, precision, fit, watch)
-    with stopping_on_signals(watch), _full_disk_is_clear(kept):
+    with stopping_on_signals(watch), full_disk_is_clear(kept):
         state = _finish(trainer, start, watch, settings)
     if not _is_over(state, settings):
         raise Interrupted(
@@ -161,7 +158,7 @@ def train(
         "gradient_checkpointing": fit.checkpointing,
         "training_libraries": library_versions(),
     }
-    with _full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
+    with full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
         adapter_file.save_adapter(peft_model, tokenizer, base, folder)
         _check_learnt(folder, state.global_step, settings)
         write_jsonl(
@@ -327,17 +324,3 @@ def _base_parameters(peft_model: Any) -> int:
             state = getattr(parameter, "quant_state", None)
             total += math.prod(state.shape) if state is not None else parameter.numel()
     return total
-
-
-@contextmanager
-def _full_disk_is_clear(folder: Path) -> Iterator[None]:
-    """The libraries wrap what the system says of a full disk in errors of their own."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    except DAMAGED as error:
-        said = str(error)
-        if "No space left" in said or "file write failed" in said or "PytorchStreamWriter failed" in said:
-            raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
-        raise
