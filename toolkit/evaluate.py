@@ -33,11 +33,10 @@ from toolkit.folder import (
 from toolkit.journal import Journal
 from toolkit.model_card import plots
 from toolkit.model_card import render as cards
-from toolkit.model_card.evaluation import read_evaluation
+from toolkit.model_card.evaluation import SCHEMA, read_evaluation
 from toolkit.model_card.templates import check_templates, with_templates
 from toolkit.recipe import DecodingSettings, EvaluationSettings
 
-SCHEMA = 2
 ADAPTER, REPORT = "adapter", "evaluation"
 BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", summary.CHANCE)
 # An encoder is another model, and not everyone has it.
@@ -111,7 +110,8 @@ def evaluate(
         "compare": [*compare.baselines, *others],
         **({"encoder": _encoder(compare)} if "encoder" in compare.baselines else {}),
     }
-    known_by = [__version__, SCHEMA, dataset.content(), weights, used, seed, model.drawing_machine()]
+    content = dataset.content()
+    known_by = [__version__, SCHEMA, content, weights, used, seed, model.drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
             say(f"An evaluation that was interrupted goes on: {journal.found} answers are kept.")
@@ -119,7 +119,7 @@ def evaluate(
         evaluation = {
             "schema": SCHEMA,
             "seed": seed,
-            "dataset": {"id": dataset.id, "revision": dataset.revision, "content": dataset.content()},
+            "dataset": {"id": dataset.id, "revision": dataset.revision, "content": content},
             "adapter": {"weights": weights[ADAPTER]},
             "candidates": len(asked.known),
             "precision": model.precision_facts(precision),

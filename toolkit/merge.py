@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit import bases, generate, merging, model, tiny
+from toolkit import bases, generate, merging, model
 from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.estimates import gigabytes
 from toolkit.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
@@ -70,7 +70,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
     manifest = read_manifest(adapter, "adapter")
     decoding = load_recipe(manifest.get("recipe")).decoding
     samples = _samples(adapter)
-    peft_model, tokenizer, base = _load(adapter, manifest, dtype)
+    peft_model, tokenizer, base = _load(adapter, dtype)
     with model.memory_errors():
         before = _names(peft_model, tokenizer, samples, decoding, lambda done: count("adapter", done, len(samples)))
         merged = merging.merged_model(peft_model)
@@ -99,7 +99,7 @@ def _samples(adapter: Path) -> list[dict[str, Any]]:
     return samples
 
 
-def _load(adapter: Path, manifest: dict[str, Any], dtype: str) -> tuple[Any, Any, bases.LocatedBase]:
+def _load(adapter: Path, dtype: str) -> tuple[Any, Any, bases.LocatedBase]:
     """The adapter on its unquantised base in this dtype, its tokenizer, and that base."""
     from huggingface_hub.errors import StrictDataclassError
     from peft import PeftConfig, PeftModel
@@ -110,28 +110,17 @@ def _load(adapter: Path, manifest: dict[str, Any], dtype: str) -> tuple[Any, Any
         with model.memory_errors():
             config = PeftConfig.from_pretrained(adapter)
             base = bases.locate_base(str(config.base_model_name_or_path), config.revision, quantization="none")
-            _check_tiny_base(base, adapter, manifest)
+            model.check_tiny_base(base, adapter)
             plain = model.load_base(base, model.Precision("none", dtype))
             _refuse_quantised(plain, base)
             peft_model = PeftModel.from_pretrained(plain, adapter).eval()
     except (*model.DAMAGED, SafetensorError, StrictDataclassError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
         raise InputError(
-            f"The adapter in {adapter} can not be loaded: {reason}.", "Train or download it again."
+            f"The adapter in {adapter} can not be loaded: {model.first_line(error)}", "Train or download it again."
         ) from error
     tokenizer = model.load_tokenizer(adapter)
     _check_fits(peft_model, tokenizer, dtype)
     return peft_model, tokenizer, base
-
-
-def _check_tiny_base(base: bases.LocatedBase, adapter: Path, manifest: dict[str, Any]) -> None:
-    """The tiny base changes with the toolkit; merged into another one, an adapter answers nonsense."""
-    trained_on = manifest.get("base", {}).get("content")
-    if base.id == tiny.BASE_ID and trained_on not in (None, bases.base_hash(base)):
-        raise InputError(
-            f"The adapter in {adapter} was trained on the tiny base of another version of pkt.",
-            "Train it again, or use that version.",
-        )
 
 
 def _refuse_quantised(plain: Any, base: bases.LocatedBase) -> None:

@@ -31,9 +31,9 @@ JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_pro
 TOWERS = r".*\b(vision|audio)\w*\..*"
 # What the libraries raise on files that are not what they should be.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
-# cuBLAS and CUDA have words of their own.
 EMBEDDINGS = {"embed_tokens", "lm_head"}
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
+# cuBLAS and CUDA have words of their own.
 NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -109,7 +109,7 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
             )
     except (OSError, *DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
-            f"The base {base.id} can not be loaded: {_first_line(error)}", "Choose another base."
+            f"The base {base.id} can not be loaded: {first_line(error)}", "Choose another base."
         ) from error
     if getattr(model, "is_loaded_in_4bit", False):
         _keep_cpu_arithmetic(model)
@@ -164,7 +164,8 @@ def lacks_memory(error: BaseException) -> bool:
     return known or NO_MEMORY.search(str(error)) is not None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what a library says, as a sentence."""
     return str(error).strip().split("\n")[0].rstrip(".:") + "."
 
 
@@ -202,7 +203,7 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         with memory_errors():
             return get_peft_model(model, config)
     except ValueError as error:
-        raise InputError(f"LoRA does not fit the base: {_first_line(error)}", "Correct lora.target_modules.") from error
+        raise InputError(f"LoRA does not fit the base: {first_line(error)}", "Correct lora.target_modules.") from error
 
 
 def adapter_changes_nothing(folder: Path) -> bool:
@@ -221,7 +222,7 @@ def adapter_changes_nothing(folder: Path) -> bool:
         weights = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, *DAMAGED, SafetensorError) as error:
         raise InputError(
-            f"The adapter in {folder} can not be read: {_first_line(error)}", "Train or download it again."
+            f"The adapter in {folder} can not be read: {first_line(error)}", "Train or download it again."
         ) from error
     names = [name for name in weights if LORA_B.search(name)]
     if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
@@ -285,7 +286,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
             if not config.base_model_name_or_path:
                 raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
             base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
-            _check_tiny_base(base, folder)
+            check_tiny_base(base, folder)
             # Other tools save an adapter without the tokenizer, which is then its base's.
             tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
             precision = chosen_precision(quantization)
@@ -296,7 +297,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Pr
                 model = PeftModel.from_pretrained(load_base(base, precision), folder)
     except (*DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
-            f"The adapter in {folder} can not be loaded: {_first_line(error)}", "Train or download it again."
+            f"The adapter in {folder} can not be loaded: {first_line(error)}", "Train or download it again."
         ) from error
     if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
         raise InputError(
@@ -320,7 +321,7 @@ def _overflow(model: Any, tokenizer: Any) -> str | None:
         return overflow(model.eval(), "float16", lambda probed: probed(input_ids=ids, use_cache=False).logits)
 
 
-def _check_tiny_base(base: LocatedBase, adapter: Path) -> None:
+def check_tiny_base(base: LocatedBase, adapter: Path) -> None:
     """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
     if base.id == tiny.BASE_ID and (adapter / MANIFEST).is_file():
         trained_on = read_manifest(adapter, "adapter").get("base", {}).get("content")
