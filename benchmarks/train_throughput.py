@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 
-from toolkit import bases, fresh_model, model, packing, recipe, tiny, trainer
+from toolkit import bases, fresh_model, lean, model, packing, recipe, tiny, trainer
 from toolkit.chat import Example
 from toolkit.folder import library_versions
 from toolkit.watching import Watch
@@ -302,6 +302,9 @@ def way_trainer(job: Job, data: list[Example], settings: recipe.Recipe, folder: 
     """A Trainer that is ready to train a fresh adapter on the base."""
     located = bases.LocatedBase(job.shape, None, Path(job.base))
     if job.way == "ours":
+        # As `pkt train` does it: what it keeps out, and what it reads its rows with.
+        lean.keep_out(lean.UNUSED_IN_TRAINING)
+        importlib.import_module("pyarrow.parquet")
         lora, precision, fit = fresh_model.fitting_model(located, settings, data, refuse)
         return trainer.make_trainer(lora, data, [], settings, folder, precision, fit, Watch(lambda _: None, 0.0))
     precision = model.chosen_precision("nf4")

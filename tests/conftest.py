@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import tiny
+from toolkit import lean, tiny
 from toolkit.chat import REQUEST
 from toolkit.tiny.tokenizer import train_tokenizer
 
@@ -24,6 +24,12 @@ SENTENCES = [
     "Its blue shell is hard as stone, and two cannons peer over its broad shoulders.",
     "Bulbasaur Charmander Squirtle Pikachu Vulpix Blastoise Ninetales",
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_out(monkeypatch):
+    """A command would choose for the whole process, which runs other tests too."""
+    monkeypatch.setattr(lean, "keep_out", lambda _: None)
 
 
 @pytest.fixture(scope="session")

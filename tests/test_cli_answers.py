@@ -15,7 +15,6 @@ def ask(tmp_path, small_base, use_small_base, monkeypatch):
     adapter = make_adapter(tmp_path / "adapter", small_base)
     # They choose for a whole process, which here runs other tests too.
     monkeypatch.setattr(cli.answers, "start", lambda *_: None)
-    monkeypatch.setattr(lean, "keep_out", lambda: None)
     monkeypatch.setattr(lean, "wait_asleep", lambda: None)
 
     def run(verb, *arguments, typed=None):

@@ -10,30 +10,49 @@ import pytest
 
 from toolkit import lean, model, tiny
 
-ANSWERING = """
+keep_out = lean.keep_out
+LOADED = "print(*(name for name, module in sys.modules.items() if module is not None))"
+ANSWERING = f"""
 import sys
 from toolkit import lean, naming
-lean.keep_out()
+lean.keep_out(lean.UNUSED_IN_ANSWERS)
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.generation import utils
-print(*(name for name, module in sys.modules.items() if module is not None))
+{LOADED}
+"""
+TRAINING = f"""
+import sys
+from toolkit import lean, train
+lean.keep_out(lean.UNUSED_IN_TRAINING)
+import bitsandbytes, peft, pyarrow.parquet
+from transformers import PrinterCallback, Trainer
+{LOADED}
 """
 
 
+def loaded_by(script):
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    return set(printed.split())
+
+
 def test_what_is_never_used_stays_out_of_a_process_that_answers():
-    printed = subprocess.run([sys.executable, "-c", ANSWERING], capture_output=True, text=True, check=True).stdout
-    loaded = set(printed.split())
+    loaded = loaded_by(ANSWERING)
     assert "peft" in loaded
-    assert not loaded & {*lean.UNUSED, "matplotlib", "torch._inductor.compile_fx"}
+    assert not loaded & {*lean.UNUSED_IN_ANSWERS, "matplotlib", "torch._inductor.compile_fx"}
+
+
+def test_what_is_never_used_stays_out_of_a_process_that_trains():
+    loaded = loaded_by(TRAINING)
+    assert {"bitsandbytes", "transformers.trainer"} <= loaded
+    assert not loaded & {*lean.UNUSED_IN_TRAINING, "matplotlib"}
 
 
 def test_what_is_loaded_already_stays(monkeypatch):
     module = sys.modules["json"]
-    monkeypatch.setattr(lean, "UNUSED", ("json", "no_such_library"))
     monkeypatch.delitem(sys.modules, "no_such_library", raising=False)
-    lean.keep_out()
+    keep_out(("json", "no_such_library"))
     assert sys.modules["json"] is module
     assert sys.modules.pop("no_such_library") is None
 

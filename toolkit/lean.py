@@ -1,7 +1,9 @@
-"""A process that only answers starts without what it never uses. Changes the whole process: for the command line alone.
+"""A process that only answers, or only trains, starts without what it never uses. For the command line alone: it
+changes the whole process.
 
 torch, transformers and peft import whatever they find installed (bitsandbytes, and with it torch's compiler; scipy;
-sklearn), and Python looks for garbage many times meanwhile: together more than a third of the wait for a first answer.
+sklearn), and Python looks for garbage many times meanwhile: together more than a third of the wait for a first answer,
+and a tenth of the memory of a small training.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-UNUSED = ("bitsandbytes", "datasets", "pandas", "scipy", "sklearn")
+# By a training on rows that are lists already.
+UNUSED_IN_TRAINING = ("datasets", "pandas", "scipy", "sklearn")
+# By answers of a base that is not quantised.
+UNUSED_IN_ANSWERS = ("bitsandbytes", *UNUSED_IN_TRAINING)
 
 
-def keep_out() -> None:
-    """From now on these libraries count as not installed, unless they are loaded already. Not for a quantised base."""
+def keep_out(libraries: Sequence[str]) -> None:
+    """From now on these libraries count as not installed, unless they are loaded already."""
     modules: dict[str, Any] = sys.modules
-    for name in UNUSED:
+    for name in libraries:
         # What the import system itself takes for "there is no such module".
         modules.setdefault(name, None)
 

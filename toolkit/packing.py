@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toolkit.chat import Example
+from toolkit.cross_entropy import summed_cross_entropy
 
 IGNORED = -100
 VALIDATION_BATCH = 8
@@ -47,15 +48,15 @@ def collate(batch: Sequence[Example]) -> dict[str, Any]:
 def answer_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     """Cross-entropy in nats, summed over the supervised tokens and divided by their number in the effective batch.
 
+    The logits can not be used after a backward pass through it.
+
     Args:
         outputs: Model outputs with `logits` of `[1, supervised, vocabulary]`.
         labels: As `collate` makes them.
         num_items_in_batch: Supervised tokens of the whole effective batch; those of this micro-batch by default.
     """
-    from torch.nn.functional import cross_entropy
-
     targets = labels[0, 1:]
-    total = cross_entropy(outputs.logits[0].float(), targets, reduction="sum")
+    total = summed_cross_entropy(outputs.logits[0], targets)
     return total / (num_items_in_batch if num_items_in_batch is not None else len(targets))
 
 

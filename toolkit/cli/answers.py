@@ -158,6 +158,6 @@ def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False)
     lean.wait_asleep()
     folder = model.locate_adapter(adapter)
     if not model.may_be_quantized(folder):
-        lean.keep_out()
+        lean.keep_out(lean.UNUSED_IN_ANSWERS)
     with lean.no_collecting():
         return naming.open_adapter(folder, candidates, to_identify=to_identify)

@@ -91,8 +91,10 @@ def train(
     """
     start(endpoint, token_file)
     recipe = load(recipe_name, **overrides)
-    from toolkit import rows, show, train
+    from toolkit import lean, rows, show, train
 
+    if not recipe.training.track:  # What draws losses may use any of them.
+        lean.keep_out(lean.UNUSED_IN_TRAINING)
     located = rows.locate_dataset(dataset, dataset_revision)
     with show.training() as progress:
         # "." and ".." are no names that checkpoints could lie beside.
