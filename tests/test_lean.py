@@ -46,7 +46,7 @@ def test_what_is_never_used_stays_out_of_a_process_that_answers():
 def test_what_is_never_used_stays_out_of_a_process_that_trains():
     loaded = loaded_by(TRAINING)
     assert {"bitsandbytes", "transformers.trainer"} <= loaded
-    assert not loaded & {*lean.UNUSED_IN_TRAINING, "matplotlib"}
+    assert not loaded & {*lean.UNUSED_IN_TRAINING, "pandas", "matplotlib"}
 
 
 def test_what_is_loaded_already_stays(monkeypatch):

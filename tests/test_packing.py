@@ -203,3 +203,39 @@ def test_families_that_keep_packed_sequences_apart_are_known_as_such(family):
 @pytest.mark.parametrize("family", ["gpt_oss", "opt", "qwen3_next"])
 def test_families_whose_packed_sequences_see_each_other_are_found(family):
     assert not packing.packs_exactly(small_model(family))
+
+
+LENGTHS = [
+    Example([3 + (7 * place + length) % 90 for place in range(length)], length - 3) for length in (33, 20, 12, 7)
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_that_compute_packed_sequences_as_alone_are_known_as_such(family):
+    assert packing.packs_as_alone(family_model(family).train(), LENGTHS, "float32")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        # Longer than in any sequence, shorter than the row.
+        (
+            "llama4_text",
+            {
+                "attention_chunk_size": 40,
+                "floor_scale": 8,
+                "num_hidden_layers": 4,
+                "no_rope_layers": [1, 1, 1, 0],
+                "layer_types": [*["chunked_attention"] * 3, "full_attention"],
+                "intermediate_size_mlp": 64,
+                "moe_layers": [0, 1],
+            },
+        ),
+        ("llama", {"max_position_embeddings": 16, "rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}),
+    ],
+)
+def test_families_that_compute_otherwise_from_a_length_on_are_found_at_that_length(family, settings):
+    model = small_model(family, **settings)
+    assert packing.packs_exactly(model)
+    assert not packing.packs_as_alone(model, LENGTHS, "float32")
+    assert packing.packs_as_alone(model, [Example([5, 6, 7], 1)] * 2, "float32")

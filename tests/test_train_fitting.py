@@ -52,11 +52,12 @@ def test_micro_batches_train_the_same_adapter_as_whole_batches(tmp_path, dataset
         assert (whole - weights[1][name]).abs().max() < 1e-3, name
 
 
+@pytest.mark.parametrize("probe", ["packs_exactly", "packs_as_alone"])
 def test_a_base_that_does_not_keep_packed_sequences_apart_reads_one_at_a_time(
-    tmp_path, dataset, use_small_base, monkeypatch
+    tmp_path, dataset, use_small_base, monkeypatch, probe
 ):
     train.train(dataset, tmp_path / "single", recipe(use_small_base, training__micro_batch_size=1))
-    monkeypatch.setattr(packing, "packs_exactly", lambda _: False)
+    monkeypatch.setattr(packing, probe, lambda *_: False)
     result = train.train(dataset, tmp_path / "apart", recipe(use_small_base, training__micro_batch_size=4))
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("single", "apart")]
     assert weights[0] == weights[1]

@@ -18,7 +18,7 @@ from toolkit.probing import autocast
 from toolkit.recipe import TrainingSettings
 
 # On a CPU nothing is measured, because the same inputs must give the same bytes on every machine.
-CPU_EXAMPLES, CPU_TOKENS = 8, 4096
+CPU_EXAMPLES, CPU_TOKENS = 4, 4096
 # Share of a GPU's memory that may be in use: what is longer in training than in the probe needs the rest.
 HEAD_ROOM = 0.9
 
@@ -43,8 +43,7 @@ class Fit:
         if self.checkpointing:
             switch_checkpointing_on(model)
         if len(self.sizes) > 1 and not packing.packs_exactly(model):
-            self.sizes, self.micro_batch = [1], 1
-            self.say("The base does not keep packed sequences apart: one example goes through it at a time.")
+            self._one_at_a_time()
 
     def gradients(self, model: Any, batch: Sequence[Example], backward: Callable[[Any], None]) -> Any:
         """Add the gradients of a batch's mean loss, in nats a supervised token, and return the loss.
@@ -105,6 +104,15 @@ class Fit:
 
         if self.settings.micro_batch_size == "auto" and torch.cuda.is_available():
             self.grow(lambda size: fits_with_room(model, longest_first[:size], compute))
+
+    def check_packing(self, model: Any, longest_first: Sequence[Example], compute: str) -> None:
+        """Switch packing off where the longest examples, as many as go through at once, are not computed as alone."""
+        if self.micro_batch > 1 and not packing.packs_as_alone(model, longest_first[: self.micro_batch], compute):
+            self._one_at_a_time()
+
+    def _one_at_a_time(self) -> None:
+        self.sizes, self.micro_batch = [1], 1
+        self.say("The base does not keep packed sequences apart: one example goes through it at a time.")
 
     def grow(self, fits: Callable[[int], bool]) -> None:
         """Double the size for as long as it fits."""

@@ -41,6 +41,7 @@ def fitting_model(
             "Download the base again, or choose another.",
         )
     fit.measure(peft_model, longest_first, precision.compute)
+    fit.check_packing(peft_model, longest_first, precision.compute)
     return peft_model, precision, fit
 
 

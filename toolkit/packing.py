@@ -11,11 +11,14 @@ from typing import Any
 
 from toolkit.chat import Example
 from toolkit.cross_entropy import summed_cross_entropy
+from toolkit.probing import autocast
 
 IGNORED = -100
 VALIDATION_BATCH = 8
 # Of the largest logit. Where sequences see each other the difference is a thousandth and more, else rounding.
 BORDER_TOLERANCE = 1e-4
+# The same between passes of different shapes, which bf16 and fp16 round differently.
+ROUNDED_TOLERANCE = 5e-2
 
 
 def collate(batch: Sequence[Example]) -> dict[str, Any]:
@@ -76,7 +79,46 @@ def packs_exactly(model: Any) -> bool:
             batch.pop("labels")
             rows.append(model(**batch).logits[0, 4:].float())
     model.train(was_training)
-    return bool((rows[0] - rows[1]).abs().max() <= BORDER_TOLERANCE * rows[0].abs().max())
+    return _close(rows[0], rows[1], BORDER_TOLERANCE)
+
+
+def packs_as_alone(model: Any, examples: Sequence[Example], compute: str) -> bool:
+    """Whether these examples have the same logits packed into one row as each in a row of its own.
+
+    Some families compute otherwise from a length of the row, or of its longest sequence, on: with other rotary
+    frequencies (Phi-3), in chunks (Llama 4), with a choice of what is attended to (DeepSeek 3.2).
+
+    Args:
+        model: On its device.
+        examples: At the lengths that matter.
+        compute: Name of the torch dtype that the model computes in.
+    """
+    import torch
+
+    tolerance = BORDER_TOLERANCE if compute == "float32" else ROUNDED_TOLERANCE
+    was_training = model.training
+
+    def logits(batch: Sequence[Example]) -> Any:
+        inputs = to_device(collate(batch), model.device)
+        inputs.pop("labels")
+        return model(**inputs).logits[0]
+
+    try:
+        model.eval()
+        with torch.no_grad(), autocast(compute):
+            packed = logits(examples)
+            for example in examples:
+                alone = logits([example])
+                if not _close(alone, packed[: len(alone)], tolerance):
+                    return False
+                packed = packed[len(alone) :]
+    finally:
+        model.train(was_training)
+    return True
+
+
+def _close(some: Any, others: Any, tolerance: float) -> bool:
+    return bool((some.float() - others.float()).abs().max() <= tolerance * some.float().abs().max())
 
 
 def to_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:

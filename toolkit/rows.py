@@ -106,8 +106,8 @@ def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
 def _read(file: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
-    with _damage_is_clear(file):
-        table = pyarrow.parquet.read_table(file)
+    with _damage_is_clear(file), pyarrow.parquet.ParquetFile(file) as opened:
+        table = opened.read()
         if "messages" not in table.column_names:
             raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
         return list(table.to_pylist())
