@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 from test_model import make_adapter
 
-from toolkit import adapter_file, bases, chat, cli, generate, merge, model, tiny
+from toolkit import adapter_file, bases, chat, cli, generate, merge, merging, model, tiny
 from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.folder import read_json, read_manifest, write_json, write_jsonl
 from toolkit.recipe import DecodingSettings, load_recipe
@@ -95,6 +95,23 @@ def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dt
             for loaded in (peft_model, merged)
         ]
         assert names[0] == names[1]
+
+
+def test_a_merged_weight_is_rounded_once(tmp_path, small_base, use_small_base):
+    from peft import PeftModel
+
+    folder = put_on(tmp_path / "adapter", small_base, target_modules=["q_proj", "down_proj"])
+    plain = model.load_base(bases.LocatedBase(tiny.BASE_ID, None, small_base), model.Precision("none", "bfloat16"))
+    peft_model = PeftModel.from_pretrained(plain, folder)
+    exact = {
+        name.removeprefix("base_model.model."): layer.weight.float() + layer.get_delta_weight("default")
+        for name, layer in peft_model.named_modules()
+        if hasattr(layer, "get_delta_weight")
+    }
+    merged = dict(merging.merged_model(peft_model).named_parameters())
+    assert len(exact) == 2
+    for name, weight in exact.items():
+        assert torch.equal(merged[f"{name}.weight"], weight.bfloat16()), name
 
 
 SETTINGS = {

@@ -18,6 +18,9 @@ _BACKSLASHED = re.compile(r"([\\`*\[\]~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _ENTITIES = {ord(char): f"&#{ord(char)};" for char in "|<>&$@"}
 # `http://`, `www.` and `:name:` become links and emoji on the Hub.
 _LINKING = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
+# Some readers look for addresses once entities are characters again: only what parts the text itself stops them.
+_ADDRESS = re.compile("(?<=\\S)\0" + "64;(?=\\S)|\0" + "58;(?=//)|(?<=www)\0" + "46;", re.IGNORECASE)
+_PART = "<!-- -->"
 # Only at the start of a line: headings, their underlines, rules, lists.
 _LEADING = re.compile(r"^([-+=#])|^(\d+)([.)])(?= |$)")
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -41,6 +44,7 @@ def md_text(text: str, limit: int | None = None) -> str:
     """`plain(text)` as inline Markdown that renders to exactly those characters."""
     escaped = _BACKSLASHED.sub(r"\\\1", plain(text, limit).translate(_ENTITIES).replace("&#", "\0"))
     escaped = _LINKING.sub(lambda found: f"\0{ord(found[0])};", escaped)
+    escaped = _ADDRESS.sub(rf"\g<0>{_PART}", escaped)
     return _LEADING.sub(_backslash_leading, escaped).replace("\0", "&#")
 
 

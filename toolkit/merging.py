@@ -4,6 +4,7 @@ that generation starts from. Knows no folder.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from toolkit import chat
@@ -12,21 +13,37 @@ from toolkit.recipe import DecodingSettings
 
 
 def merged_model(peft_model: Any) -> Any:
-    """The base with the adapter's change added to its weights; `peft_model` is used up.
+    """The base with the adapter's change added to its weights in float32, rounded once; `peft_model` is used up.
 
     Raises:
         InputError: A merged weight is no number.
     """
     tied = _untie(peft_model)
-    try:
-        merged = peft_model.merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        raise InputError(
-            "A weight with the adapter merged into it is no number.", "Choose another --dtype: bfloat16 or float32."
-        ) from error
+    _merge_exactly(peft_model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
+        merged = peft_model.merge_and_unload()
     if tied:
         _tie_again(merged)
     return merged.eval()
+
+
+def _merge_exactly(peft_model: Any) -> None:
+    """Merge each adapted weight in float32: peft itself adds a rounded change to a rounded weight and rounds again."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in peft_model.modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        weight = module.get_base_layer().weight
+        dtype, weight.data = weight.dtype, weight.data.float()
+        module.merge()
+        weight.data = weight.data.to(dtype)
+        if not torch.isfinite(weight.data).all():
+            raise InputError(
+                "A weight with the adapter merged into it is no number.", "Choose another --dtype: bfloat16 or float32."
+            )
 
 
 def _untie(model: Any) -> bool:
