@@ -191,3 +191,30 @@ def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* can not be reached"):
         model.locate_adapter("runs/adapter")
+
+
+def test_what_a_family_clamps_as_it_computes_is_not_held_in_4_bits(tmp_path):
+    from transformers import AutoModelForCausalLM, Gemma3nTextConfig
+
+    config = Gemma3nTextConfig(
+        vocab_size=300,
+        vocab_size_per_layer_input=300,
+        hidden_size=64,
+        hidden_size_per_layer_input=64,
+        intermediate_size=[64] * 4,
+        num_hidden_layers=4,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        num_kv_shared_layers=2,
+        activation_sparsity_pattern=[0.5, 0.5, 0.0, 0.0],
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=64,
+        laurel_rank=64,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
+    base = bases.LocatedBase("owner/gemma-3n", None, tmp_path)
+    loaded = model.load_base(base, model.Precision("nf4", "float32")).train()
+    assert type(loaded.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
+    assert type(loaded.lm_head).__name__ == "Linear"
+    assert loaded(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False).logits.isfinite().all()

@@ -18,6 +18,7 @@ from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
 from toolkit.folder import MANIFEST, read_json, read_manifest
 from toolkit.machine import compute_dtype
+from toolkit.offers import read_config
 from toolkit.probing import overflow
 from toolkit.recipe import LoraSettings
 
@@ -31,6 +32,8 @@ JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_pro
 TOWERS = r".*\b(vision|audio)\w*\..*"
 # What the libraries raise on files that are not what they should be.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
+# Whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
+UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
 EMBEDDINGS = {"embed_tokens", "lm_head"}
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
 # cuBLAS and CUDA have words of their own.
@@ -103,7 +106,7 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
             model = AutoModelForCausalLM.from_pretrained(
                 base.path,
                 dtype=compute,
-                quantization_config=nf4_config(compute) if precision.base == "nf4" else None,
+                quantization_config=nf4_config(compute, _kind(base)) if precision.base == "nf4" else None,
                 device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
                 trust_remote_code=False,
             )
@@ -116,13 +119,25 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
     return model
 
 
-def nf4_config(compute: Any) -> Any:
-    """NF4 with double quantisation (Dettmers et al. 2023), computing in the torch dtype `compute`."""
+def nf4_config(compute: Any, kind: str) -> Any:
+    """NF4 with double quantisation (Dettmers et al. 2023), computing in the torch dtype `compute`.
+
+    `kind` is the base's model type or architecture: of some, not every matrix can be held in 4 bits.
+    """
     from transformers import BitsAndBytesConfig
 
+    whole = next((names for family, names in UNQUANTISED.items() if kind.lower().startswith(family)), None)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=whole,
     )
+
+
+def _kind(base: LocatedBase) -> str:
+    return str(read_config(base.id, base.path / "config.json").get("model_type"))
 
 
 def _keep_cpu_arithmetic(model: Any) -> None:

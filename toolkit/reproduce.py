@@ -103,8 +103,8 @@ def _other_names(
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
-    precision = manifest["evaluation_precision"]
-    model = AutoPeftModelForCausalLM.from_pretrained(repo_id, revision=revision, **_precision(precision)).eval()
+    precision = _precision(manifest["evaluation_precision"], str(manifest["base"]["architecture"]))
+    model = AutoPeftModelForCausalLM.from_pretrained(repo_id, revision=revision, **precision).eval()
     tokenizer = AutoTokenizer.from_pretrained(repo_id, revision=revision)
     settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
     evaluation = read_json(folder / "evaluation.json")
@@ -124,11 +124,11 @@ def _other_names(
     return differences
 
 
-def _precision(precision: dict[str, str]) -> dict[str, Any]:
+def _precision(precision: dict[str, str], architecture: str) -> dict[str, Any]:
     import torch
 
     compute = getattr(torch, precision["compute"])
-    quantized = {"quantization_config": nf4_config(compute)} if precision["base"] == "nf4" else {}
+    quantized = {"quantization_config": nf4_config(compute, architecture)} if precision["base"] == "nf4" else {}
     return {"dtype": compute, **quantized}
 
 
