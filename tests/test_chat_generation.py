@@ -1,4 +1,4 @@
-"""Generation stops at every token that may end a turn, and shows none of them."""
+"""Generation stops at every token that may end a turn, shows none of them, and draws what the memory holds."""
 
 import pytest
 import torch
@@ -58,3 +58,83 @@ def test_a_generation_configuration_may_list_one_id_or_none(tokenizer):
     ends = tokenizer.convert_tokens_to_ids(["<end_of_turn>", "<eos>"])
     assert chat.end_of_turn_ids(tokenizer, small_model("llama", eos_token_id=7).generation_config) == [*ends, 7]
     assert chat.end_of_turn_ids(tokenizer, small_model("llama", eos_token_id=None).generation_config) == ends
+
+
+def drawn_at_once(monkeypatch, model, most, error):
+    """How many names each call of `generate` draws; more than `most` do not fit."""
+    seen, plain = [], model.generate
+
+    def counting(**how):
+        seen.append(how["num_return_sequences"])
+        # Only then does it show: random numbers were drawn already.
+        sequences = plain(**how)
+        if seen[-1] > most:
+            raise error
+        return sequences
+
+    monkeypatch.setattr(model, "generate", counting)
+    return seen
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+    MemoryError(),
+]
+# All tokens may come, and names have different lengths.
+FREE = DecodingSettings(temperature=3.0, top_k=1000, top_p=1.0, max_new_tokens=12)
+
+
+@pytest.fixture
+def talker(tokenizer):
+    return small_model("gemma", vocab_size=len(tokenizer), max_position_embeddings=512).eval()
+
+
+@pytest.mark.parametrize("settings", [FREE, SETTINGS], ids=["free", "usual"])
+@pytest.mark.parametrize(
+    ("most", "error", "calls"),
+    [(3, ERRORS[0], [7, 3, 3, 1]), (2, ERRORS[1], [7, 3, 1, 1, 1, 1, 1, 1, 1]), (6, ERRORS[2], [7, 3, 3, 1])],
+    ids=["gpu", "cpu", "python"],
+)
+def test_names_that_do_not_fit_the_memory_are_drawn_in_parts_and_stay_the_same(
+    talker, tokenizer, monkeypatch, settings, most, error, calls
+):
+    whole = generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3)
+    seen = drawn_at_once(monkeypatch, talker, most, error)
+    assert generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3) == whole
+    assert len(set(whole)) > 4
+    assert seen == calls
+
+
+def test_what_did_not_fit_once_is_not_tried_for_the_next_description(talker, tokenizer, monkeypatch):
+    seen, known = drawn_at_once(monkeypatch, talker, 2, MemoryError()), generate.AtOnce()
+    names = generate.sample_names(talker, tokenizer, MESSAGES, SETTINGS, 4, 3, known)
+    assert (seen, known.most) == ([4, 2, 2], 2)
+    assert generate.sample_names(talker, tokenizer, MESSAGES, SETTINGS, 4, 3, known) == names
+    assert seen[3:] == [2, 2]
+
+
+def test_memory_for_less_than_one_name_is_the_error_itself(talker, tokenizer, monkeypatch):
+    seen = drawn_at_once(monkeypatch, talker, 0, torch.OutOfMemoryError("CUDA out of memory."))
+    with pytest.raises(torch.OutOfMemoryError):
+        generate.sample(talker, tokenizer, MESSAGES, SETTINGS, 4, 3)
+    assert seen == [4, 2, 1]
+
+
+def test_an_error_of_another_kind_is_not_taken_for_one_of_memory(talker, tokenizer, monkeypatch):
+    seen = drawn_at_once(monkeypatch, talker, 0, RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        generate.sample(talker, tokenizer, MESSAGES, SETTINGS, 4, 3)
+    assert seen == [4]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and this machine has none")
+def test_names_that_do_not_fit_a_gpu_stay_the_same(talker, tokenizer, monkeypatch):
+    model = talker.to("cuda")
+    whole = generate.sample(model, tokenizer, MESSAGES, FREE, 7, 3)
+    try:
+        torch.empty(2**50, device="cuda")
+    except torch.OutOfMemoryError as error:
+        drawn_at_once(monkeypatch, model, 3, error)
+    assert generate.sample(model, tokenizer, MESSAGES, FREE, 7, 3) == whole

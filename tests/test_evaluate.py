@@ -45,6 +45,17 @@ def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
     assert read_json(adapter / "evaluation.json") == evaluation
 
 
+def test_progress_goes_on_within_a_row_and_says_each_row_once(adapter, dataset, monkeypatch):
+    # Each candidate is a pass of its own.
+    monkeypatch.setattr(rank, "AT_ONCE", {"cpu": 1})
+    told = []
+    measure(adapter, dataset, compare=Comparison([]), progress=lambda *where: told.append(where))
+    done = [done for what, done, of in told if (what, of) == ("adapter: identify", 3)]
+    assert done == sorted(done)
+    assert [row for row in done if row == int(row)] == [1, 2, 3]
+    assert [row for row in done if row < 1] == pytest.approx([1 / 3, 2 / 3])
+
+
 def test_only_what_was_asked_for_is_compared(adapter, dataset):
     evaluation = measure(adapter, dataset, compare=Comparison(["tfidf"]))
     assert list(evaluation["test"]["methods"]) == ["adapter", "tfidf"]

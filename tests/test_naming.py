@@ -29,7 +29,7 @@ def drawing(monkeypatch, *rounds):
     given = iter(rounds)
     seeds = []
 
-    def sample_names(_model, _tokenizer, _messages, _settings, _count, seed):
+    def sample_names(_model, _tokenizer, _messages, _settings, _count, seed, _at_once):
         seeds.append(seed)
         return next(given)
 
@@ -154,6 +154,27 @@ def test_thousands_of_candidates_share_all_probability(adapter, tmp_path):
     found = naming.identify(naming.open_adapter(adapter, names), "A red fox.", 3000).candidates
     assert len({candidate.name for candidate in found}) == 3000
     assert sum(candidate.probability for candidate in found) == pytest.approx(1)
+
+
+def test_progress_is_told_within_one_description(adapter, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"Vulpix{number}\n" for number in range(2000)), encoding="utf-8")
+    told = []
+
+    def progress(*where):
+        told.append(where)
+
+    answerer = naming.open_adapter(adapter, names, progress=progress)
+    assert told == [("preparing known names", 1000, 2000), ("preparing known names", 2000, 2000)]
+    for ask in (
+        lambda: naming.identify(answerer, "A red fox.", 3, progress),
+        lambda: naming.name(answerer, "A red fox.", 1, 0, progress),
+    ):
+        told.clear()
+        ask()
+        assert len(told) > 3
+        assert told == sorted(told)
+        assert told[-1] == ("ranking known names", 2000, 2000)
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "\ufeff\n", "\u200b\n"], ids=ascii)

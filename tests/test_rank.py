@@ -184,6 +184,37 @@ def test_what_candidates_share_is_computed_once():
     assert sizes == [len(PROMPT), 4 + 30]
 
 
+@pytest.mark.parametrize("family", ["gemma", "bloom"])
+def test_progress_is_told_after_each_pass_up_to_the_last_distinct_candidate(family, monkeypatch):
+    monkeypatch.setattr(rank, "AT_ONCE", {"cpu": 128})
+    model, candidates, told, sizes = small_model(family).eval(), many(500), [], []
+    prepared = rank.prepare([*candidates, *candidates])
+    rank.score(model, PROMPT, prepared)
+    watch_passes(model, sizes.append)
+    rank.score(model, PROMPT, prepared, lambda done, of: told.append((done, of)))
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (500, 500)
+    # Where the prompt is read once, that is a pass too.
+    assert len(told) == len(sizes) - prepared.takes_tries > 3
+
+
+def test_few_candidates_are_told_once():
+    told = []
+    prepared = rank.prepare(CANDIDATES)
+    rank.score(small_model("gemma").eval(), PROMPT, prepared, lambda done, of: told.append((done, of)))
+    assert told == [(len(prepared.distinct),) * 2]
+
+
+def test_progress_is_told_of_many_answers_that_become_tokens_and_not_of_few(tokenizer, monkeypatch):
+    monkeypatch.setattr(rank, "REPORTED", 3)
+    told = []
+    for count in (2, 7):
+        answers = [f"Vulpix{number}" for number in range(count)]
+        ids = rank.answer_ids(tokenizer, answers, lambda done, of: told.append((done, of)))
+        assert ids == rank.answer_ids(tokenizer, answers)
+    assert told == [(3, 7), (6, 7)]
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
 @pytest.mark.parametrize("family", ["gemma", "bloom"])
 def test_out_of_memory_makes_passes_smaller_also_for_later_prompts(family, error):

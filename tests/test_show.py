@@ -116,6 +116,49 @@ def test_a_log_gets_a_line_at_each_validation_and_at_the_end(monkeypatch):
     assert written.getvalue().splitlines()[-1] == f"  {ALL.replace('120/', '300/').replace('1.567', '2.400')}"
 
 
+def test_a_log_says_which_part_of_a_row_is_done(monkeypatch):
+    clock = iter([0.0, 6.0, 6.0, 12.0, 12.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    written = console(monkeypatch)
+    with show.counting() as count:
+        count("identify", 1 + 0.375, 118)
+        count("identify", 2, 118)
+    assert written.getvalue().splitlines() == ["  identify 1.4/118", "  identify 2/118"]
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_what_ends_within_a_second_is_not_shown(monkeypatch, width):
+    clock = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    written = console(monkeypatch, terminal_width=width)
+    with show.waiting() as count:
+        for clock[0] in (60.0, 60.5, 60.9):
+            count("ranking", clock[0] - 60, 1)
+    assert written.getvalue() == ""
+
+
+def test_what_takes_longer_has_a_bar_that_is_gone_in_the_end(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    written = console(monkeypatch, terminal_width=80)
+    with show.waiting() as count:
+        for clock[0] in (60.0, 61.5):
+            count("ranking", clock[0] - 60, 50_000)
+    assert "1/50000" in written.getvalue()
+    # The last thing written erases the line.
+    assert written.getvalue().rstrip().endswith("\x1b[2K")
+
+
+def test_what_takes_longer_has_lines_in_a_log(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    written = console(monkeypatch)
+    with show.waiting() as count:
+        for clock[0] in (60.0, 62.0, 64.0, 68.0):
+            count("ranking", int(clock[0]), 100)
+    assert written.getvalue() == "  ranking 68/100\n"
+
+
 def test_a_whole_run_keeps_the_last_line_of_the_training_once(monkeypatch):
     for width in (None, 100):
         written = console(monkeypatch, terminal_width=width)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from toolkit.evaluation import statistics
 from toolkit.evaluation.bootstrap import bootstrap_mean
@@ -11,12 +12,12 @@ def alone(count):
     return [str(row) for row in range(count)]
 
 
-def coverage(draw, truth, trials=150):
+def coverage(draw, truth, trials=150, **how):
     """How many of the intervals of seeded draws hold the truth."""
     held = 0
     for trial in range(trials):
         values, groups = draw(np.random.default_rng(trial))
-        low, high = bootstrap_mean(values, groups, trial, resamples=400)
+        low, high = bootstrap_mean(values, groups, trial, resamples=400, **how)
         held += low <= truth <= high
     return held / trials
 
@@ -37,6 +38,37 @@ def creatures_of_six(generator, creatures=60, share=0.3):
 
 def test_an_interval_of_rows_that_belong_together_holds_the_truth_about_19_times_in_20():
     assert 0.9 <= coverage(creatures_of_six, 0.3) <= 0.99
+
+
+def chance(rows, candidates):
+    """Reciprocal ranks of a model that knows nothing, and their mean in the long run."""
+
+    def draw(generator):
+        return 1 / generator.integers(1, candidates + 1, size=rows), alone(rows)
+
+    return draw, (1 / np.arange(1, candidates + 1)).mean()
+
+
+@pytest.mark.parametrize(("rows", "candidates"), [(20, 151), (50, 151), (20, 1025), (100, 1025)])
+def test_an_interval_of_reciprocal_ranks_near_chance_holds_the_truth_about_19_times_in_20(rows, candidates):
+    assert coverage(*chance(rows, candidates), rare_highs=True) >= 0.92
+    assert coverage(*chance(rows, candidates)) < 0.9
+
+
+@pytest.mark.parametrize("found", [1, 2, 10])
+def test_where_high_values_are_rare_a_share_may_be_as_large_as_jeffreys_allows(found):
+    values = [1.0] * found + [0.0] * (50 - found)
+    _, high = bootstrap_mean(values, alone(50), 7, rare_highs=True)
+    jeffreys = beta.ppf(0.975, found + 0.5, 50 - found + 0.5)
+    assert high == pytest.approx(max(jeffreys, bootstrap_mean(values, alone(50), 7)[1]), abs=0.006)
+
+
+def test_rare_high_values_change_nothing_for_a_model_that_finds_most():
+    values = list(1 / np.random.default_rng(0).choice([1, 1, 1, 2, 5, 20], size=100))
+    plain, wider = (bootstrap_mean(values, alone(100), 7, rare_highs=rare) for rare in (False, True))
+    assert wider == pytest.approx(plain, abs=0.003)
+    figures = statistics.identification_figures(1 / np.array(values), alone(100), 7)
+    assert (figures["mrr"]["low"], figures["mrr"]["high"]) == wider
 
 
 def test_taking_the_rows_of_a_creature_as_independent_would_hold_the_truth_too_seldom():
@@ -89,9 +121,9 @@ def test_the_same_seed_gives_the_same_interval_and_another_a_near_one():
 
 def test_drawing_in_pieces_changes_nothing_but_memory(monkeypatch):
     values = list(np.random.default_rng(0).random(50))
-    whole = bootstrap_mean(values, alone(50), 7)
+    whole = bootstrap_mean(values, alone(50), 7, rare_highs=True)
     monkeypatch.setattr("toolkit.evaluation.bootstrap.DRAWN_AT_ONCE", 1000)
-    assert bootstrap_mean(values, alone(50), 7) == whole
+    assert bootstrap_mean(values, alone(50), 7, rare_highs=True) == whole
 
 
 def test_a_place_that_is_shared_counts_as_first_only_when_it_is_before_the_second():

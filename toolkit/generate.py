@@ -1,13 +1,19 @@
-"""Names for a description. Knows nothing of datasets."""
+"""Names for a description. Knows nothing of datasets.
+
+All names of a description are drawn at once; where the memory runs out, half as many, and the names stay the same.
+"""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from toolkit.chat import end_of_turn_ids, prompt_ids
 from toolkit.chat_template import Messages
+from toolkit.fitting import free_cache
+from toolkit.model import lacks_memory
 from toolkit.recipe import DecodingSettings
 
 
@@ -19,36 +25,116 @@ class Generated:
     stopped: bool
 
 
+@dataclass(slots=True)
+class AtOnce:
+    """How many names of one model the memory holds at once, as far as it is known.
+
+    Attributes:
+        most: None until the memory ran out: all that are asked for. Halved each time it does.
+    """
+
+    most: int | None = None
+
+
 def greedy_name(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings) -> str:
     """The most likely name, token by token: the same on every run."""
     return _generate(model, tokenizer, messages, settings, do_sample=False)[0].name
 
 
 def sample_names(
-    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    messages: Messages,
+    settings: DecodingSettings,
+    count: int,
+    seed: int,
+    at_once: AtOnce | None = None,
 ) -> list[str]:
     """The names that `sample` draws."""
-    return [drawn.name for drawn in sample(model, tokenizer, messages, settings, count, seed)]
+    return [drawn.name for drawn in sample(model, tokenizer, messages, settings, count, seed, at_once)]
 
 
 def sample(
-    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    messages: Messages,
+    settings: DecodingSettings,
+    count: int,
+    seed: int,
+    at_once: AtOnce | None = None,
 ) -> list[Generated]:
-    """`count` names drawn with the given temperature, top-k and top-p; the same seed draws the same names."""
+    """`count` names drawn with the given temperature, top-k and top-p; the same seed draws the same names.
+
+    Args:
+        model: In eval mode.
+        tokenizer: Its tokenizer.
+        messages: What it is sent.
+        settings: How names are drawn.
+        count: How many names.
+        seed: Decides them.
+        at_once: Keeps what was learnt about the memory for the next description.
+
+    Raises:
+        RuntimeError: The memory does not hold one name; or a MemoryError (`model.memory_errors` has words for it).
+    """
+    at_once = at_once or AtOnce()
+    drawn: list[Generated] = []
+    while len(drawn) < count:
+        size = min(count - len(drawn), at_once.most or count)
+        try:
+            drawn += _part(model, tokenizer, messages, settings, count, seed, slice(len(drawn), len(drawn) + size))
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not lacks_memory(error):
+                raise
+        # Behind the `except`, so that nothing holds on to the names that did not fit.
+        free_cache()
+        at_once.most = size // 2
+    return drawn
+
+
+def _part(
+    model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings, count: int, seed: int, part: slice
+) -> list[Generated]:
+    """Those of the `count` names that a seed draws."""
     import torch
 
+    size = part.stop - part.start
     torch.manual_seed(seed)
-    return _generate(
-        model,
-        tokenizer,
-        messages,
-        settings,
-        do_sample=True,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        num_return_sequences=count,
-    )
+    with _drawn_among(count, part) if size < count else nullcontext():
+        return _generate(
+            model,
+            tokenizer,
+            messages,
+            settings,
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            num_return_sequences=size,
+        )
+
+
+def _drawn_among(count: int, part: slice) -> AbstractContextManager[object]:
+    """Inside, each row of a part gets the random numbers that it has among all `count` rows.
+
+    Which numbers a row gets depends on how many rows torch draws for, and generation draws for all rows of each step:
+    so here it does for rows that are not there, too.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class DrawnAmong(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func is not torch.multinomial:
+                return func(*args, **kwargs)
+            probabilities, *rest = args
+            rows = probabilities.new_ones(count, probabilities.shape[1])
+            rows[part] = probabilities
+            return func(rows, *rest, **kwargs)[part]
+
+    return DrawnAmong()
 
 
 def _generate(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ NEAREST = 3
 # Draws are repeated this often for names that differ; a sure model draws the same ones for ever.
 ROUNDS = 4
 
+# Told what is being done, how much of it, and of how much.
+Say = Callable[[str, int, int], None]
+
+
+def _silent(_what: str, _done: int, _of: int) -> None:
+    """For whom nobody waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
@@ -33,6 +41,7 @@ class Answerer:
         decoding: How names are sampled.
         known: Distinct names of the creatures that it may know; empty when nobody says which.
         prepared: The same, ready to be ranked.
+        at_once: How many names the memory holds at once, as far as it is known.
     """
 
     model: Any
@@ -42,6 +51,7 @@ class Answerer:
     decoding: DecodingSettings
     known: list[str]
     prepared: rank.Prepared | None
+    at_once: generate.AtOnce = field(default_factory=generate.AtOnce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +94,16 @@ class Identified:
     candidates: list[Candidate]
 
 
-def open_adapter(adapter: Path, candidates: Path | None = None, *, to_identify: bool = False) -> Answerer:
+def open_adapter(
+    adapter: Path, candidates: Path | None = None, *, to_identify: bool = False, progress: Say = _silent
+) -> Answerer:
     """Load an adapter to ask it. One that pkt did not train is asked with pkt's own request and default decoding.
 
     Args:
         adapter: Its folder.
         candidates: A text of known names, one a line, in the place of those that the adapter learnt.
         to_identify: Refuse an adapter of which no known names are told.
+        progress: Told how many of many known names are prepared.
 
     Raises:
         InputError: The adapter can not be loaded or read, the text holds no name, or there are no names to identify by.
@@ -106,15 +119,17 @@ def open_adapter(adapter: Path, candidates: Path | None = None, *, to_identify: 
             "Name a text file with one name a line: --candidates FILE.",
         )
     loaded, tokenizer, _ = model.load_adapter(adapter)
-    prepared = rank.prepare(rank.answer_ids(tokenizer, known)) if known else None
+    ids = rank.answer_ids(tokenizer, known, partial(progress, "preparing known names"))
+    prepared = rank.prepare(ids) if known else None
     request = facts.get("request") or chat.REQUEST
     return Answerer(loaded, tokenizer, request, facts.get("system"), decoding, known, prepared)
 
 
-def name(answerer: Answerer, description: str, count: int, seed: int) -> Named:
+def name(answerer: Answerer, description: str, count: int, seed: int, progress: Say = _silent) -> Named:
     """At most `count` different names sampled for a description, fewer when the same ones come again and again.
 
     They are drawn with the decoding settings that the adapter was evaluated with; probabilities do not depend on those.
+    Progress is told how many of the known names are ranked.
 
     Raises:
         InputError: An empty description, one that is too long, or one with a control token.
@@ -124,12 +139,14 @@ def name(answerer: Answerer, description: str, count: int, seed: int) -> Named:
     with model.memory_errors():
         names = _draw(answerer, messages, count, seed)
         invented = _weighed(answerer, prompt, names) if names else []
-        nearest = _ranked(answerer, prompt)[:NEAREST]
+        nearest = _ranked(answerer, prompt, progress)[:NEAREST]
     return Named(clean_text(description), invented, nearest)
 
 
-def identify(answerer: Answerer, description: str, top: int) -> Identified:
+def identify(answerer: Answerer, description: str, top: int, progress: Say = _silent) -> Identified:
     """The `top` likeliest of the known names, with their probabilities among all of them; none where none are known.
+
+    Progress is told as by `name`.
 
     Raises:
         InputError: As `name`.
@@ -137,14 +154,14 @@ def identify(answerer: Answerer, description: str, top: int) -> Identified:
     """
     _, prompt = _conversation(answerer, description)
     with model.memory_errors():
-        return Identified(clean_text(description), _ranked(answerer, prompt)[:top])
+        return Identified(clean_text(description), _ranked(answerer, prompt, progress)[:top])
 
 
 def _draw(answerer: Answerer, messages: Messages, count: int, seed: int) -> list[str]:
     names: dict[str, None] = {}
     for number in range(ROUNDS):
         drawn = generate.sample_names(
-            answerer.model, answerer.tokenizer, messages, answerer.decoding, count, seed + number
+            answerer.model, answerer.tokenizer, messages, answerer.decoding, count, seed + number, answerer.at_once
         )
         names.update(dict.fromkeys(filter(None, drawn)))
         if len(names) >= count:
@@ -163,11 +180,11 @@ def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> lis
     return sorted(weighed, key=lambda one: -one.probability)
 
 
-def _ranked(answerer: Answerer, prompt: Sequence[int]) -> list[Candidate]:
+def _ranked(answerer: Answerer, prompt: Sequence[int], progress: Say) -> list[Candidate]:
     """All known names, the likeliest first."""
     if answerer.prepared is None:
         return []
-    scores = rank.score(answerer.model, prompt, answerer.prepared)
+    scores = rank.score(answerer.model, prompt, answerer.prepared, partial(progress, "ranking known names"))
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)

@@ -9,11 +9,14 @@ recurrent state, or count positions by themselves, read prompt and sequence whol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from toolkit.model import lacks_memory
 from toolkit.trie import NO_TOKEN, Rows, lay_out
+
+# Told how many are done, and of how many.
+Progress = Callable[[int, int], None]
 
 # Bytes of logits that are normalised at once: what stays in a processor's cache takes a third of the time.
 BLOCK_BYTES = 2**22
@@ -51,7 +54,9 @@ def sees_all(model: Any, length: int) -> bool:
     return all(window is None or length <= window for window in windows)
 
 
-def after_prompt(model: Any, prompt: Sequence[int], rows: Rows, at_once: int, *, masked: bool) -> Any:
+def after_prompt(
+    model: Any, prompt: Sequence[int], rows: Rows, at_once: int, progress: Progress, *, masked: bool
+) -> Any:
     """Log-likelihoods after a prompt that is read once, `[sequences]` in float64.
 
     Args:
@@ -59,6 +64,7 @@ def after_prompt(model: Any, prompt: Sequence[int], rows: Rows, at_once: int, *,
         prompt: Token ids.
         rows: The sequences.
         at_once: Most tokens of a pass; a pass has one row at least.
+        progress: Called after each pass.
         masked: The rows hold tries, and are told what they see; else each holds one sequence.
     """
     import torch
@@ -72,10 +78,11 @@ def after_prompt(model: Any, prompt: Sequence[int], rows: Rows, at_once: int, *,
         logits = _logits(model, cache, len(prompt), rows, held, masked=masked)
         before = rows.before[sequences] - held.start * nodes
         scores[sequences] += _gathered(logits, before, rows.sequences[sequences, 1:])
+        progress(sequences.stop, len(rows.sequences))
     return scores
 
 
-def whole(model: Any, prompt: Sequence[int], rows: Rows, at_once: int) -> Any:
+def whole(model: Any, prompt: Sequence[int], rows: Rows, at_once: int, progress: Progress) -> Any:
     """Log-likelihoods from reading the prompt anew for each sequence, `[sequences]`; each has a row of its own."""
     import torch
 
@@ -89,6 +96,7 @@ def whole(model: Any, prompt: Sequence[int], rows: Rows, at_once: int) -> Any:
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=nodes + 1).logits
         before = torch.arange(len(tokens) * (nodes + 1), device=ids.device).view(len(tokens), -1)
         scores.append(_gathered(logits.flatten(0, 1), before[:, :longest], rows.sequences[sequences]))
+        progress(sequences.stop, len(rows.sequences))
     return torch.cat(scores)
 
 

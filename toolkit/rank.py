@@ -17,6 +17,7 @@ from toolkit import chat, passes
 from toolkit.errors import InputError
 from toolkit.fitting import free_cache
 from toolkit.model import lacks_memory
+from toolkit.passes import Progress
 from toolkit.trie import Rows, lay_out
 
 # Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
@@ -24,6 +25,12 @@ ROW = 64
 # Tokens in one pass by device, and bytes of its logits, which a large vocabulary has many of.
 AT_ONCE = {"cpu": 512, "cuda": 4096}
 LOGIT_BYTES = 2**28
+# So many answers become token ids between two reports: a second's work on a slow machine.
+REPORTED = 1000
+
+
+def _silent(_done: int, _of: int) -> None:
+    """For whom nobody waits."""
 
 
 @dataclass(slots=True)
@@ -45,10 +52,14 @@ class Prepared:
     rows: dict[int, Rows] = field(default_factory=dict)
 
 
-def answer_ids(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
-    """Token ids of each answer with its end of turn, the same after any prompt."""
-    anything = chat.naming_messages("a")
-    return [chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids for answer in answers]
+def answer_ids(tokenizer: Any, answers: Sequence[str], progress: Progress = _silent) -> list[list[int]]:
+    """Token ids of each answer with its end of turn, the same after any prompt; progress is told where many are."""
+    anything, ids = chat.naming_messages("a"), []
+    for number, answer in enumerate(answers, start=1):
+        ids.append(chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids)
+        if number % REPORTED == 0:
+            progress(number, len(answers))
+    return ids
 
 
 def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
@@ -70,13 +81,14 @@ def prepare(candidates: Sequence[Sequence[int]]) -> Prepared:
     return Prepared(distinct, [place[candidate] for candidate in given])
 
 
-def score(model: Any, prompt: Sequence[int], prepared: Prepared) -> list[float]:
+def score(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progress = _silent) -> list[float]:
     """Natural-log probability of each candidate as the continuation of the prompt.
 
     Args:
         model: A causal language model in eval mode, the same for all prompts; adapters may be switched on and off.
         prompt: Token ids, `[tokens]`, at least one.
         prepared: The candidates. They keep what was learnt about the memory for the next prompt.
+        progress: Told after each pass how many distinct candidates are read; fewer again where the memory ran out.
 
     Returns:
         One sum of token log-probabilities a candidate, in the order given to `prepare`; no candidates give none.
@@ -93,7 +105,7 @@ def score(model: Any, prompt: Sequence[int], prepared: Prepared) -> list[float]:
     while True:
         try:
             with torch.inference_mode():
-                scores = _scores(model, prompt, prepared).cpu()
+                scores = _scores(model, prompt, prepared, progress).cpu()
             break
         except (RuntimeError, MemoryError) as error:
             if prepared.at_once == 1 or not lacks_memory(error):
@@ -116,7 +128,7 @@ def _first_size(model: Any) -> int:
     return max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), LOGIT_BYTES // (4 * vocabulary)))
 
 
-def _scores(model: Any, prompt: Sequence[int], prepared: Prepared) -> Any:
+def _scores(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progress) -> Any:
     """Of the distinct candidates, `[candidates]` in float64."""
     if prepared.takes_tries is None:
         prepared.takes_tries = passes.takes_tries(model)
@@ -126,5 +138,5 @@ def _scores(model: Any, prompt: Sequence[int], prepared: Prepared) -> Any:
         prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
     rows = prepared.rows[room]
     if not prepared.takes_tries:
-        return passes.whole(model, prompt, rows, prepared.at_once)
-    return passes.after_prompt(model, prompt, rows, prepared.at_once, masked=within)
+        return passes.whole(model, prompt, rows, prepared.at_once, progress)
+    return passes.after_prompt(model, prompt, rows, prepared.at_once, progress, masked=within)

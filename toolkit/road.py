@@ -43,7 +43,7 @@ class Watchers:
     """
 
     step: Callable[[str, bool], None]
-    count: Callable[[str, int, int | None], None]
+    count: Callable[[str, float, int | None], None]
     training: Callable[[watching.Progress], None]
     note: Callable[[str], None]
 

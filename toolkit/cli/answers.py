@@ -71,11 +71,13 @@ def name(
     """
     start(endpoint, token_file)
     several, questions = _questions(description, file)
-    from toolkit import naming
+    from toolkit import naming, show
     from toolkit.show import answers
 
     def answer(answerer: Any, text: str) -> None:
-        answers.named(naming.name(answerer, text, count, seed), as_json, wanted=count, one_of_several=several)
+        with show.waiting() as progress:
+            named = naming.name(answerer, text, count, seed, progress)
+        answers.named(named, as_json, wanted=count, one_of_several=several)
 
     _ask(questions, lambda: _opened(adapter, candidates), answer)
 
@@ -104,11 +106,13 @@ def identify(
     """
     start(endpoint, token_file)
     several, questions = _questions(description, file)
-    from toolkit import naming
+    from toolkit import naming, show
     from toolkit.show import answers
 
     def answer(answerer: Any, text: str) -> None:
-        answers.identified(naming.identify(answerer, text, top), as_json, one_of_several=several)
+        with show.waiting() as progress:
+            identified = naming.identify(answerer, text, top, progress)
+        answers.identified(identified, as_json, one_of_several=several)
 
     _ask(questions, lambda: _opened(adapter, candidates, to_identify=True), answer)
 
@@ -153,11 +157,11 @@ def _ask(
 
 def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Any:
     """The adapter, in a process that imports no more than it takes."""
-    from toolkit import lean, model, naming
+    from toolkit import lean, model, naming, show
 
     lean.wait_asleep()
     folder = model.locate_adapter(adapter)
     if not model.may_be_quantized(folder):
         lean.keep_out(lean.UNUSED_IN_ANSWERS)
-    with lean.no_collecting():
-        return naming.open_adapter(folder, candidates, to_identify=to_identify)
+    with lean.no_collecting(), show.waiting() as progress:
+        return naming.open_adapter(folder, candidates, to_identify=to_identify, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ def bootstrap_mean(
     seed: int,
     resamples: int = 2000,
     bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    rare_highs: bool = False,
 ) -> tuple[float, float]:
     """The 95 % interval of the mean of `values`, by resampling whole groups.
 
@@ -35,6 +37,8 @@ def bootstrap_mean(
         seed: Decides the resamples.
         resamples: How many means are drawn.
         bounds: The smallest and the largest value that a row could have had.
+        rare_highs: The mean may rest on few large values, which most samples have none of, as that of reciprocal ranks
+            near chance does: the upper end is then at least that of Jeffreys.
 
     Returns:
         The lower and the upper end.
@@ -47,6 +51,8 @@ def bootstrap_mean(
         ends = _accelerated(sums, counts, _resampled_means(sums, counts, seed, resamples))
         few = len(sums) < FEW_GROUPS
         low, high = (min(low, ends[0]), max(high, ends[1])) if few else ends
+    if rare_highs:
+        high = max(high, _jeffreys_end(sums, counts, seed, resamples, bounds))
     return float(low), float(high)
 
 
@@ -64,14 +70,37 @@ def _unseen_share(count: int) -> float:
     return float(binomtest(0, count).proportion_ci(confidence_level=0.95, method="wilson").high)
 
 
+def _pieces(resamples: int, groups: int) -> Iterator[int]:
+    """How many resamples to draw at once, one time after the other."""
+    at_once = max(1, DRAWN_AT_ONCE // groups)
+    for start in range(0, resamples, at_once):
+        yield min(at_once, resamples - start)
+
+
 def _resampled_means(sums: Numbers, counts: Numbers, seed: int, resamples: int) -> Numbers:
     generator = np.random.default_rng(seed)
-    at_once = max(1, DRAWN_AT_ONCE // len(sums))
     means = []
-    for start in range(0, resamples, at_once):
-        drawn = generator.integers(len(sums), size=(min(at_once, resamples - start), len(sums)))
+    for size in _pieces(resamples, len(sums)):
+        drawn = generator.integers(len(sums), size=(size, len(sums)))
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     return np.concatenate(means)
+
+
+def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bounds: tuple[float, float]) -> float:
+    """The upper end of a Bayesian bootstrap (Rubin 1981) with half a group more at either bound.
+
+    Of shares it is the end of Jeffreys's interval (see Brown, Cai and DasGupta 2001); with one group more at the upper
+    bound alone it would be Gaffke's (2005), which is wider.
+    """
+    generator = np.random.default_rng(seed)
+    more = generator.gamma(0.5, size=(resamples, 2)) * counts.mean()
+    totals, weights = [], []
+    for size in _pieces(resamples, len(sums)):
+        drawn = generator.standard_exponential((size, len(sums)))
+        totals.append((drawn * sums).sum(axis=1))
+        weights.append((drawn * counts).sum(axis=1))
+    means = (np.concatenate(totals) + (more * bounds).sum(axis=1)) / (np.concatenate(weights) + more.sum(axis=1))
+    return float(np.quantile(means, 0.975))
 
 
 def _accelerated(sums: Numbers, counts: Numbers, means: Numbers) -> tuple[float, float]:

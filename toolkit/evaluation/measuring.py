@@ -20,7 +20,8 @@ from toolkit.recipe import DecodingSettings
 TOP = 5
 
 Row = dict[str, Any]
-Say = Callable[[str, int, int], None]
+# Told what is being done, how much of it (a row may be done in part), and of how much.
+Say = Callable[[str, float, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,14 @@ class Reader:
         self.method = method
         self._model, self._tokenizer = model, tokenizer
         self._questions, self._journal, self._say = questions, journal, say
+        self._at_once = generate.AtOnce()
 
     def rankings(self) -> list[Ranked]:
         """One for each row of `test`."""
         asked = self._questions
-        prepared = rank.prepare(rank.answer_ids(self._tokenizer, asked.candidates))
+        prepared = rank.prepare(
+            rank.answer_ids(self._tokenizer, asked.candidates, partial(self._say, f"{self.method}: candidates"))
+        )
         number = {answer: index for index, answer in enumerate(asked.candidates)}
         right = [number[rows.answer_of(row)] for row in asked.test]
         looked_up: list[list[int]] = [[] for _ in asked.test]
@@ -90,9 +94,14 @@ class Reader:
             for partner in partners:
                 looked_up[partner].append(row)
 
+        def within(index: int, done: int, of: int) -> None:
+            # The end of a row is said when its answer is kept.
+            if done < of:
+                self._say(f"{self.method}: identify", index + done / of, len(asked.test))
+
         def work(index: int) -> dict[str, Any]:
             prompt = chat.prompt_ids(self._tokenizer, asked.test[index]["messages"][:-1])
-            scores = rank.score(self._model, prompt, prepared)
+            scores = rank.score(self._model, prompt, prepared, partial(within, index))
             others = {str(row): baselines.mean_rank(scores, right[row]) for row in looked_up[index]}
             return asdict(_ranked(scores, right[index], asked.candidates, others))
 
@@ -113,7 +122,13 @@ class Reader:
         def work(index: int) -> list[dict[str, Any]]:
             row, seed = asked.sampled[which[index]]
             drawn = generate.sample(
-                self._model, self._tokenizer, row["messages"][:-1], asked.decoding, asked.names, seed
+                self._model,
+                self._tokenizer,
+                row["messages"][:-1],
+                asked.decoding,
+                asked.names,
+                seed,
+                self._at_once,
             )
             return [asdict(one) for one in drawn]
 

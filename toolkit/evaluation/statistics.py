@@ -23,10 +23,15 @@ ROWS_OF_A_BIN = 20
 
 
 def figure(
-    values: Sequence[float], groups: Sequence[Hashable], seed: int, bounds: tuple[float, float] = (0.0, 1.0)
+    values: Sequence[float],
+    groups: Sequence[Hashable],
+    seed: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    rare_highs: bool = False,
 ) -> dict[str, Any]:
     """The mean of `values` as `value`, the ends of its interval as `low` and `high`, and the number of rows as `n`."""
-    low, high = bootstrap_mean(values, groups, seed, bounds=bounds)
+    low, high = bootstrap_mean(values, groups, seed, bounds=bounds, rare_highs=rare_highs)
     return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
 
 
@@ -41,7 +46,9 @@ def identification_figures(
         seed: Decides the resamples.
         exact: Whether the name that a model wrote by itself is the right one, for each row.
     """
-    figures = {name: figure(list(values), groups, seed) for name, values in _scores(places).items()}
+    figures = {
+        name: figure(list(values), groups, seed, rare_highs=name == "mrr") for name, values in _scores(places).items()
+    }
     return figures if exact is None else figures | {"exact": figure(list(map(float, exact)), groups, seed)}
 
 

@@ -25,6 +25,7 @@ from toolkit.show.merging import merged as merged
 from toolkit.show.progress import counting as counting
 from toolkit.show.progress import road as road
 from toolkit.show.progress import training as training
+from toolkit.show.progress import waiting as waiting
 from toolkit.show.publishing import published as published
 from toolkit.show.publishing import verified as verified
 from toolkit.show.publishing import would_publish as would_publish

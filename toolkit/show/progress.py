@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,7 +15,9 @@ from toolkit.estimates import gigabytes
 from toolkit.show.terminal import CONSOLE, Pace, say
 from toolkit.words import duration
 
-Count = Callable[[str, int, int | None], None]
+Count = Callable[[str, float, int | None], None]
+# What is done within so many seconds is not worth a bar.
+PATIENCE = 1.0
 # What stands beside the bar of a training, each in a width of its own so that nothing jumps: (name, width, rank). The
 # highest ranks go first when the terminal is narrow.
 COLUMNS = (
@@ -37,9 +40,9 @@ def counting() -> Iterator[Count]:
     if not CONSOLE.is_terminal:
         pace = Pace()
 
-        def line(what: str, done: int, of: int | None) -> None:
+        def line(what: str, done: float, of: int | None) -> None:
             if pace.due(important=done == of):
-                say(f"  {what} {done}" + (f"/{of}" if of else ""))
+                say(f"  {what} {done:.{0 if done == int(done) else 1}f}" + (f"/{of}" if of else ""))
 
         yield line
         return
@@ -47,10 +50,29 @@ def counting() -> Iterator[Count]:
     with Progress(*columns, console=CONSOLE, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def count(what: str, done: int, of: int | None) -> None:
+        def count(what: str, done: float, of: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=of)
             bars.update(tasks[what], completed=done, total=of)
+
+        yield count
+
+
+@contextmanager
+def waiting() -> Iterator[Count]:
+    """`counting` for what rarely takes long: nothing is shown of what ends within a second of its first report."""
+    with ExitStack() as stack:
+        begun: float | None = None
+        shown: Count | None = None
+
+        def count(what: str, done: float, of: int | None) -> None:
+            nonlocal begun, shown
+            now = time.monotonic()
+            begun = now if begun is None else begun
+            if shown is None and now - begun >= PATIENCE:
+                shown = stack.enter_context(counting())
+            if shown is not None:
+                shown(what, done, of)
 
         yield count
 
