@@ -119,6 +119,27 @@ def test_an_example_fills_the_description(browser):
 @NEEDS_GRADIO
 @NEEDS_BROWSER
 @WARNINGS
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_button_says_that_an_answer_is_on_its_way_until_it_is_there(browser, fails):
+    go_on = threading.Event()
+
+    def slow(description, presses):
+        go_on.wait(20)
+        if fails:
+            raise ValueError(description)
+        return page.Answer([description], [])
+
+    with served(slow) as url, opened(browser, url) as tab:
+        ask(tab, "A fox.")
+        tab.wait_for_selector("#ask[disabled]:text('Thinking')")
+        go_on.set()
+        tab.wait_for_selector("#ask:not([disabled]):text('Name it')")
+        assert tab.is_visible("#names li") is not fails
+
+
+@NEEDS_GRADIO
+@NEEDS_BROWSER
+@WARNINGS
 def test_two_people_are_answered_one_after_the_other(browser):
     inside, most, begun, go_on = [], [], threading.Event(), threading.Event()
 

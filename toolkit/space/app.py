@@ -12,10 +12,12 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 NAMES, NEAREST, EXAMPLES, BATCH = 5, 3, 3, 32
+ASK, WAITING = "Name it · 이름 짓기", "Thinking … · 생각하는 중 …"
 LONGEST = 2000
 HANGUL = re.compile("[가-힣]")
 CSS = """
@@ -103,12 +105,15 @@ def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
     def _hidden() -> Any:
         return gr.update(visible=False)
 
+    def turn(waiting: bool) -> Any:
+        return gr.update(value=WAITING if waiting else ASK, interactive=not waiting)
+
     with gr.Blocks(title=about.title, analytics_enabled=False) as page:
         gr.Markdown(
             f"# {about.title}\nDescribe a creature and get names for it.<br>생물을 묘사하면 이름을 지어 줍니다."
         )
         box = gr.Textbox(label="Description · 설명", lines=4, max_lines=12, elem_id="description")
-        button = gr.Button("Name it · 이름 짓기", variant="primary", elem_id="ask")
+        button = gr.Button(ASK, variant="primary", elem_id="ask")
         problem = gr.HTML(visible=False, elem_id="problem")
         names = gr.HTML(visible=False, elem_id="names")
         nearest = gr.Label(
@@ -119,14 +124,18 @@ def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
         if about.examples:
             gr.Examples([[text] for text in about.examples], box, label="Examples · 예시", elem_id="examples")
         presses = gr.State(0)
-        gr.on(
-            [button.click],
+        # What an answer fills is hidden until there is one: the button says that one is on its way.
+        pressed = button.click(partial(turn, True), None, button, queue=False, api_visibility="private")
+        answered = pressed.then(
             ask,
             [box, presses],
             [problem, names, nearest, presses],
             concurrency_limit=1,
+            show_progress_on=[button],
             api_visibility="private",
         )
+        for ended in (answered.success, answered.failure):
+            ended(partial(turn, False), None, button, queue=False, api_visibility="private")
     return page.queue(max_size=32)
 
 
