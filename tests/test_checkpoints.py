@@ -103,6 +103,13 @@ def test_restart_forgets_the_checkpoints_of_another_recipe(folder):
     assert json.loads((folder / checkpoints.IDENTITY).read_text()) == changed
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_is_in_nobodys_way(tmp_path):
+    checkpoints.prepare(tmp_path / "made", IDENTITY, restart=False)
+    changed = IDENTITY | {"recipe": "z"}
+    assert checkpoints.prepare(tmp_path / "made", changed, restart=False) == checkpoints.Start(None, 0, ())
+    assert json.loads((tmp_path / "made" / checkpoints.IDENTITY).read_text()) == changed
+
+
 def test_what_lies_beside_the_checkpoints_of_a_run_stays(folder):
     (folder / "checkpoint-best").mkdir()
     (folder / "notes.txt").write_text("mine")

@@ -155,3 +155,28 @@ def test_a_misspelt_key_of_a_source_is_corrected(settings, near, tmp_path):
     file.write_text(f'name = "mine"\nbase = "a/b"\n{settings}[training]\nmax_steps = 1\n')
     with pytest.raises(InputError, match=f"did you mean .*{near}"):
         load_recipe(str(file))
+
+
+@pytest.mark.parametrize("key", ["training.learning_rate", "training.max_steps", "seed", "lora.r"])
+def test_true_is_no_number(key):
+    with pytest.raises(InputError, match=f"{key}: true is no value for it"):
+        load_recipe("demo", {key: True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("training.learning_rate", 1e40), ("lora.alpha", 1e300), ("training.weight_decay", 1e300)]
+)
+def test_a_number_that_no_optimiser_can_hold_is_refused(key, value):
+    with pytest.raises(InputError, match=f"{key}: input should be less than or equal to"):
+        load_recipe("demo", {key: value})
+
+
+def test_a_key_written_as_other_tools_write_it_is_recognised():
+    with pytest.raises(InputError, match=r"unknown key training\.lora_r \(did you mean lora\.r\?\)"):
+        load_recipe("demo", {"training.lora_r": 4})
+
+
+def test_a_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nbase = "a/b"\n[training]\nmax_steps = 1\n', encoding="utf-8-sig")
+    assert load_recipe(str(file)).name == "mine"

@@ -288,6 +288,12 @@ def finite(file):
     return all(bool(tensor.isfinite().all()) for tensor in load_file(file).values())
 
 
+def test_where_nothing_was_kept_it_is_not_said(tmp_path, dataset, use_small_base, monkeypatch):
+    with_gradient_norm(monkeypatch, lambda _: float("inf"))
+    with pytest.raises(ToolkitError, match=r"The gradient norm is inf at step 1\. Lower --learning-rate"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+
+
 class Scaler:
     """A gradient scaler in the place of that of a GPU, which scales by 1."""
 
@@ -319,7 +325,7 @@ def with_gradient_norm(monkeypatch, norm_at, *, scaler=None):
 
 def test_gradients_that_are_no_numbers_stop_the_run_and_are_not_saved(tmp_path, dataset, use_small_base, monkeypatch):
     with_gradient_norm(monkeypatch, lambda step: float("inf") if step == 6 else 1.0)
-    with pytest.raises(ToolkitError, match="The gradient norm is inf at step 6"):
+    with pytest.raises(ToolkitError, match="The gradient norm is inf at step 6; the last checkpoint"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
     assert [path.name for path in (tmp_path / "adapter-checkpoints").glob("checkpoint-*")] == ["checkpoint-3"]
 
@@ -470,3 +476,46 @@ def test_a_tracker_sees_every_step_and_the_validation_losses(tmp_path, dataset, 
 def test_what_draws_the_losses_changes_no_result():
     plain, tracked = (load_recipe("demo", {"training.track": track}) for track in (None, ["tensorboard"]))
     assert train.what_decides(plain) == train.what_decides(tracked)
+
+
+# What a base does not allow.
+
+
+def test_a_base_without_gradient_checkpointing_is_an_input_error():
+    class Plain:
+        def activation_checkpointing_enable(self):
+            raise ValueError("Plain does not support it.\nMore.")
+
+    with pytest.raises(InputError, match=r"gradient checkpointing: Plain does not support it\. Give --gradient"):
+        fitting.switch_checkpointing_on(Plain())
+
+
+@pytest.mark.parametrize(
+    ("quantization", "said"),
+    [("nf4", r"trained held in NF4: KeyError: 'x'\. Give --quantization none"), ("none", r"trained: KeyError: 'x'\.")],
+)
+def test_what_the_libraries_say_of_a_base_in_its_first_pass_is_an_input_error(
+    tmp_path, dataset, use_small_base, monkeypatch, quantization, said
+):
+    def fail(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(packing, "answer_loss", fail)
+    with pytest.raises(InputError, match=said):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__quantization=quantization))
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        ({"target_modules": ["(q_proj"]}, r"LoRA does not fit the base: .*Correct lora\.target_modules"),
+        ({"target_modules": ["no_such"]}, r"LoRA does not fit the base: .*Correct lora\.target_modules"),
+    ],
+)
+def test_target_modules_that_the_base_does_not_have_are_an_input_error(tmp_path, dataset, use_small_base, lora, said):
+    with pytest.raises(InputError, match=said):
+        train.train(
+            dataset,
+            tmp_path / "adapter",
+            recipe(use_small_base, **{f"lora__{key}": value for key, value in lora.items()}),
+        )

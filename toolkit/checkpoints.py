@@ -63,7 +63,10 @@ def prepare(folder: Path, identity: dict[str, str], *, restart: bool) -> Start:
             write_json(folder / IDENTITY, identity)
             return Start(None, 0, ())
         changed = [key for key, value in identity.items() if before.get(key) != value]
-        if changed:
+        if changed and not any(_checkpoints(folder)):
+            # It ended before there was anything to continue.
+            write_json(folder / IDENTITY, identity)
+        elif changed:
             raise InputError(
                 f"{folder} holds an unfinished run with another {' and '.join(changed)}.",
                 "Continue it with what it was started with, or give --restart to begin anew.",

@@ -12,8 +12,8 @@ from typing import Any
 
 from toolkit import packing
 from toolkit.chat import Example
-from toolkit.errors import EnvironmentLacks
-from toolkit.model import lacks_memory
+from toolkit.errors import EnvironmentLacks, InputError
+from toolkit.model import first_line, lacks_memory
 from toolkit.probing import autocast
 from toolkit.recipe import TrainingSettings
 
@@ -172,8 +172,18 @@ def _gradients_in_pieces(model: Any, batch: Sequence[Example], size: int, backwa
 
 
 def switch_checkpointing_on(model: Any) -> None:
-    """Gradient checkpointing (Chen et al. 2016): a layer's activations are computed again in the backward pass."""
-    model.activation_checkpointing_enable()
+    """Gradient checkpointing (Chen et al. 2016): a layer's activations are computed again in the backward pass.
+
+    Raises:
+        InputError: The base's family has none.
+    """
+    try:
+        model.activation_checkpointing_enable()
+    except ValueError as error:
+        raise InputError(
+            f"The base can not save memory by gradient checkpointing: {first_line(error)}",
+            "Give --gradient-checkpointing off, or choose another base.",
+        ) from error
 
 
 def _free(model: Any) -> None:

@@ -5,11 +5,12 @@ Knows nothing of how it is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from toolkit import bases, chat, fitting, model, probing
-from toolkit.errors import ToolkitError
+from toolkit.errors import InputError, ToolkitError
 from toolkit.recipe import Recipe
 
 
@@ -19,6 +20,7 @@ def fitting_model(
     """The base with a fresh adapter, in a precision and in pieces that one step on the longest examples fits.
 
     Raises:
+        InputError: The base does not allow it.
         ToolkitError: The loss or its gradients are no numbers before any training.
         EnvironmentLacks: Not even one example fits the memory.
     """
@@ -26,8 +28,9 @@ def fitting_model(
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     fit = fitting.Fit(settings, len(longest_first[0].input_ids), note)
     precision = model.chosen_precision(settings.quantization)
-    peft_model = _fresh(base, recipe, precision, fit)
-    overflowed = _overflow(peft_model, precision, fit, longest_first)
+    with _first_pass(base, precision):
+        peft_model = _fresh(base, recipe, precision, fit)
+        overflowed = _overflow(peft_model, precision, fit, longest_first)
     if overflowed and precision.compute == "float16":
         note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
         precision = precision.widened(overflowed)
@@ -43,6 +46,23 @@ def fitting_model(
     fit.measure(peft_model, longest_first, precision.compute)
     fit.check_packing(peft_model, longest_first, precision.compute)
     return peft_model, precision, fit
+
+
+@contextmanager
+def _first_pass(base: bases.LocatedBase, precision: model.Precision) -> Iterator[None]:
+    """What the libraries raise when a base is computed for the first time is something that it does not allow.
+
+    Raises:
+        InputError: In its place.
+    """
+    try:
+        yield
+    except model.DAMAGED as error:
+        held = " held in NF4" if precision.base == "nf4" else ""
+        raise InputError(
+            f"The base {base.id} can not be trained{held}: {type(error).__name__}: {model.first_line(error)}",
+            "Give --quantization none, or choose another base." if held else "Choose another base.",
+        ) from error
 
 
 def _fresh(base: bases.LocatedBase, recipe: Recipe, precision: model.Precision, fit: fitting.Fit) -> Any:

@@ -217,8 +217,10 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
     try:
         with memory_errors():
             return get_peft_model(model, config)
-    except ValueError as error:
-        raise InputError(f"LoRA does not fit the base: {first_line(error)}", "Correct lora.target_modules.") from error
+    except (ValueError, re.error) as error:
+        # Experts that are one tensor take none.
+        remedy = "Give --lora-dropout 0." if "lora_dropout" in str(error) else "Correct lora.target_modules."
+        raise InputError(f"LoRA does not fit the base: {first_line(error)}", remedy) from error
 
 
 def adapter_changes_nothing(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from toolkit.errors import InputError
 
@@ -21,6 +21,13 @@ class Section(BaseModel):
     """A table of a recipe: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{str(value).lower()} is no value for it")
+        return value
 
 
 class SourceSettings(Section):
@@ -87,7 +94,7 @@ class LoraSettings(Section):
     """The adapter (LoRA, Hu et al. 2021)."""
 
     r: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(32, gt=0, le=1e6)
     dropout: float = Field(0.05, ge=0, lt=1)
     target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
 
@@ -95,7 +102,7 @@ class LoraSettings(Section):
 class TrainingSettings(Section):
     """Optimisation. Exactly one of `max_steps` and `epochs` says how long."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1)
     scheduler: Literal["constant", "linear", "cosine"] = "linear"
     warmup_steps: int = Field(0, ge=0)
     batch_size: int = Field(4, ge=1, description="Examples in one optimiser step (the effective batch).")
@@ -109,7 +116,7 @@ class TrainingSettings(Section):
     epochs: float | None = Field(None, gt=0)
     max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
     quantization: Literal["nf4", "none"] = "nf4"
     log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
@@ -180,7 +187,7 @@ class Recipe(Section):
     """All settings of a run."""
 
     name: str
-    base: str = Field(description="Hub id of the model that is fine-tuned.")
+    base: str = Field(min_length=1, description="Hub id of the model that is fine-tuned.")
     base_revision: str | None = None
     seed: int = Field(7, ge=0, lt=2**32)
     dataset: DatasetSettings = DatasetSettings()
@@ -275,7 +282,8 @@ def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, 
 def _read(name_or_file: str) -> dict[str, Any]:
     try:
         if name_or_file.endswith(".toml"):
-            text = Path(name_or_file).read_text(encoding="utf-8")
+            # Some editors write a mark of the encoding first.
+            text = Path(name_or_file).read_text(encoding="utf-8-sig")
         elif name_or_file in recipe_names():
             text = (files("toolkit.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
         else:
@@ -311,7 +319,10 @@ def _drop_replaced_length(settings: dict[str, Any], given: Mapping[str, Any]) ->
 def _problem(entry: Any) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _known_keys(), n=1)
+        known, last = _known_keys(), key.rpartition(".")[2]
+        # `lora_r`, as the options and other tools write it.
+        near = [last.replace("_", ".", 1)] if last.replace("_", ".", 1) in known else []
+        near = near or difflib.get_close_matches(key, known, n=1)
         return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
     if entry["type"] in ("model_type", "model_attributes_type"):
         return f"{key or 'the recipe'}: must be a table of settings"

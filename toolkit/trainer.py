@@ -65,7 +65,7 @@ def make_trainer(
             model.train()
             loss = fit.gradients(model, inputs["examples"], self.accelerator.backward)
             # Before the optimiser's step, so that no weight ever moves on it.
-            _check_number("loss", float(loss), self.state.global_step + 1)
+            self._check_number("loss", float(loss), self.state.global_step + 1)
             watch.tokens += sum(len(example.input_ids) for example in inputs["examples"])
             return loss
 
@@ -78,11 +78,23 @@ def make_trainer(
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
-                _check_gradients(logs, self.state, scaled=self.accelerator.scaler is not None)
+                self._check_gradients(logs.get("grad_norm", 0.0))
                 if validation and _is_planned(self.state, settings.save_every):
                     logs["validation_loss"] = fit.validation_loss(self.model, validation)
-                    _check_number("validation loss", logs["validation_loss"], self.state.global_step)
+                    self._check_number("validation loss", logs["validation_loss"], self.state.global_step)
             super().log(logs, start_time)
+
+        def _check_gradients(self, norm: float) -> None:
+            """Stop on gradients that are no numbers, unless the gradient scaler skipped them, and not too often."""
+            if self.accelerator.scaler is None:
+                self._check_number("gradient norm", norm, self.state.global_step)
+            elif not math.isfinite(norm) and history.skipped_in_a_row(self.state.log_history) >= MOST_SKIPPED:
+                found = f"The gradients overflowed fp16 in {MOST_SKIPPED + 1} steps in a row"
+                raise _diverged(found, self.state.global_step, folder)
+
+        def _check_number(self, name: str, value: float, step: int) -> None:
+            if not math.isfinite(value):
+                raise _diverged(f"The {name} is {value}", step, folder)
 
     trainer = AnswerTrainer(
         model=peft_model,
@@ -154,22 +166,9 @@ def _is_planned(state: Any, save_every: int) -> bool:
     return bool(state.global_step % save_every == 0 or state.global_step == state.max_steps)
 
 
-def _check_gradients(logs: dict[str, float], state: Any, *, scaled: bool) -> None:
-    """Stop on gradients that are no numbers, unless the gradient scaler skipped them, and not too often."""
-    norm = logs.get("grad_norm", 0.0)
-    if not scaled:
-        _check_number("gradient norm", norm, state.global_step)
-    elif not math.isfinite(norm) and history.skipped_in_a_row(state.log_history) >= MOST_SKIPPED:
-        raise _diverged(f"The gradients overflowed fp16 in {MOST_SKIPPED + 1} steps in a row", state.global_step)
-
-
-def _check_number(name: str, value: float, step: int) -> None:
-    if not math.isfinite(value):
-        raise _diverged(f"The {name} is {value}", step)
-
-
-def _diverged(found: str, step: int) -> ToolkitError:
+def _diverged(found: str, step: int, folder: Path) -> ToolkitError:
+    kept = "; the last checkpoint before it is kept" if any(folder.glob("checkpoint-*")) else ""
     return ToolkitError(
-        f"{found} at step {step}; the last checkpoint before it is kept.",
+        f"{found} at step {step}{kept}.",
         "Lower --learning-rate, and run again with --restart.",
     )
