@@ -97,7 +97,12 @@ def caused(error, cause):
     [
         (errors.RepositoryNotFoundError("x", response=answer(404)), HubError, "does not exist"),
         (errors.RevisionNotFoundError("x", response=answer(404)), HubError, "no such revision"),
-        (errors.GatedRepoError("x", response=answer(403)), EnvironmentLacks, "Accept its licence on .*owner/name"),
+        (errors.GatedRepoError("x", response=answer(401)), EnvironmentLacks, "on .*owner/name while .*hf auth login"),
+        (
+            errors.GatedRepoError("x", response=answer(403)),
+            EnvironmentLacks,
+            "on .*owner/name with the account of your",
+        ),
         (errors.HfHubHTTPError("x", response=answer(503)), HubError, "answered 503"),
         (errors.HfHubHTTPError("x", response=answer(401)), EnvironmentLacks, "valid token"),
         (errors.HfHubHTTPError("x", response=answer(403)), HubError, "does not allow"),
@@ -122,7 +127,7 @@ def test_what_the_clients_raise_becomes_one_clear_error(raised, kind, said):
 
 def test_a_gated_dataset_is_accepted_on_the_page_of_datasets():
     with (
-        pytest.raises(EnvironmentLacks, match=r"/datasets/owner/name while"),
+        pytest.raises(EnvironmentLacks, match=r"/datasets/owner/name with"),
         endpoint.hub_errors("The dataset owner/name"),
     ):
         raise errors.GatedRepoError("x", response=answer(403))

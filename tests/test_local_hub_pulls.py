@@ -73,6 +73,7 @@ def test_its_author_commits_to_a_pull_request_and_others_do_not(hub: str) -> Non
     commit(misty, {"c.txt": b"1"}, create_pr=True)
     commit(misty, {"c.txt": b"2"}, revision="refs/pr/1")
     assert read(hub, "c.txt", "refs%2Fpr%2F1") == b"2"
+    assert [each.type for each in misty.get_discussion_details(REPO, 1).events] == ["comment", "commit", "commit"]
     commit(client(hub, "ash"), {"d.txt": b"1"}, create_pr=True)
     assert refused(lambda: commit(misty, {"d.txt": b"2"}, revision="refs/pr/2")) == 403
     with pytest.raises(RevisionNotFoundError):

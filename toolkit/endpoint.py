@@ -20,6 +20,7 @@ from toolkit.errors import EnvironmentLacks, HubError, InputError, ToolkitError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 SECRET = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer\s+)\S+|(?<=://)[^/@\s]+@")
@@ -169,11 +170,7 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
 
     endpoint = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
     if isinstance(error, errors.GatedRepoError):
-        page = ("datasets/" if subject.lower().startswith("the dataset ") else "") + subject.split()[-1]
-        return EnvironmentLacks(
-            f"{subject} is gated.",
-            f"Accept its licence on {endpoint}/{page} while logged in, then run `hf auth login`.",
-        )
+        return _gated(subject, endpoint, error)
     if isinstance(error, errors.RepositoryNotFoundError):
         if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
             return HubError(
@@ -199,6 +196,24 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
         return HubError(f"{subject} came incomplete from {endpoint}.", "Run the command again.")
     return None
+
+
+def _gated(subject: str, endpoint: str, error: GatedRepoError) -> EnvironmentLacks:
+    repo_type = "dataset" if subject.lower().startswith("the dataset ") else "model"
+    repo_id = subject.split()[-1]
+    if error.repo_id not in (None, repo_id):
+        # What loads an adapter loads its base too.
+        within = subject[:1].lower() + subject[1:]
+        repo_type, repo_id = error.repo_type or "model", str(error.repo_id)
+        subject = f"The {repo_type} {repo_id}, which {within} needs,"
+    page = f"{endpoint}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
+    if "awaiting" in (error.server_message or ""):
+        return EnvironmentLacks(
+            f"{subject} is gated, and its owners have not answered your request yet.", f"Wait for them; see {page}."
+        )
+    # To a stranger a token may help; whoever showed one has to be let in.
+    how = "with the account of your token" if _status(error) == 403 else "while logged in, then run `hf auth login`"
+    return EnvironmentLacks(f"{subject} is gated.", f"Accept its licence on {page} {how}.")
 
 
 def _status(error: BaseException) -> int | None:

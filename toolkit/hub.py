@@ -20,6 +20,7 @@ from toolkit.folder import VALIDATION, atomic_folder, manifest_facts, read_json,
 from toolkit.model_card import render as cards
 from toolkit.model_card.templates import with_templates
 from toolkit.publishing import unfinished, uploading
+from toolkit.publishing.outside import unread_by_strangers
 from toolkit.publishing.publication import CARDS, check_intact, contents, edited_cards, write_publication_manifest
 from toolkit.publishing.references import base_on_hub, dataset_on_hub
 from toolkit.publishing.remote import Remote, cards_edited_there, look, page_of
@@ -289,10 +290,11 @@ def _plan(folder: Path, kind: str, remote: Remote, options: Options, notes: list
 
 
 def _carry_out(planned: Plan, options: Options, message: str, check: Check | None) -> Published:
-    """Upload, check, tag and show to everybody, in this order; what was begun here before is finished."""
+    """Upload, check, tag, show to everybody and read as they do, in this order; what was begun before is finished."""
     remote = planned.remote
     name = (remote.repo_id, remote.repo_type)
     begun = remote.revision is not None and unfinished.begun(*name)
+    opened = False
     unsaid = options.private is None and not options.pull_request
     opening = options.private is False or (unsaid and (remote.revision is None or unfinished.becomes_public(*name)))
     with unfinished.publication(*name, public=opening):
@@ -306,8 +308,11 @@ def _carry_out(planned: Plan, options: Options, message: str, check: Check | Non
             uploading.put_tag(remote, options.tag, uploaded.revision)
         if opening and is_private:
             uploading.set_private(remote, False)
-            is_private = False
-    notes = list(planned.notes)
+            is_private, opened = False, True
+    notes = [*planned.notes, *uploaded.notes]
+    if not is_private and not options.pull_request and (opened or uploaded.changed):
+        unread = unread_by_strangers(remote, uploaded.revision, planned.files)
+        notes += [unread] if unread else []
     if is_private and unsaid:
         notes.append(f"{remote.repo_id} was private and stays so; --public shows it to everybody.")
     return Published(

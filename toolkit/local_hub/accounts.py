@@ -69,7 +69,7 @@ def whoami(call: Call) -> Response:
 
 
 def may_read(call: Call) -> Response:
-    call.readable()
+    call.require_access(call.readable())
     return answer({})
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from toolkit.local_hub import accounts, cards, commits, contents, discussions, lfs, pages, repositories
+from toolkit.local_hub import accounts, cards, commits, contents, discussions, gates, lfs, pages, repositories
 from toolkit.local_hub.accounts import Accounts, make_accounts
 from toolkit.local_hub.body import Limits, check_headers, read_body
 from toolkit.local_hub.call import Call, answer
@@ -63,6 +63,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_API}/discussions/{_NUMBER}/title", discussions.rename),
     ("POST", f"{_API}/discussions/{_NUMBER}/status", discussions.set_status),
     ("POST", f"{_API}/discussions/{_NUMBER}/merge", discussions.merge),
+    ("GET", f"{_API}/user-access-request/(?P<status>pending|accepted|rejected)", gates.listing),
+    ("POST", f"{_API}/user-access-request/handle", gates.decide),
+    ("POST", f"{_API}/user-access-request/grant", gates.grant),
+    ("POST", f"{_SITE}/ask-access", gates.ask),
     ("POST", f"{_LFS}/batch", lfs.batch),
     ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", contents.resolve),
     ("GET", "/login", accounts.login),

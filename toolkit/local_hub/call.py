@@ -13,7 +13,7 @@ from starlette.responses import Response
 from toolkit.local_hub.body import Limits
 from toolkit.local_hub.names import RepoId, repo_id
 from toolkit.local_hub.objects import Commit, Repository
-from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, malformed, repo_not_found
+from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, gated, malformed, repo_not_found
 from toolkit.local_hub.store import MAIN, Store
 
 PAGE = 1_000  # entries of a tree, a history or a search in one answer
@@ -80,6 +80,24 @@ class Call:
 
     def may_write(self, namespace: str) -> bool:
         return self.account is not None and (self.account.everywhere or self.account.name == namespace)
+
+    def may_open(self, repository: Repository) -> bool:
+        """Whether a user who sees a repository may read its files."""
+        if repository.gated is None or self.may_write(repository.repo.namespace):
+            return True
+        return repository.request_status(self.user) == "accepted"
+
+    def require_access(self, repository: Repository) -> None:
+        """Raises `RefusedError` (401, 403) unless the user may read a repository's files."""
+        if self.may_open(repository):
+            return
+        page = f"{self.endpoint}{repository.repo.url_path}"
+        told = {
+            None: f"{repository.repo} is gated. Ask for access on {page}",
+            "pending": f"The request of {self.user} for {repository.repo} is awaiting an answer",
+            "rejected": f"The request of {self.user} for {repository.repo} was rejected",
+        }
+        raise gated(told[repository.request_status(self.user)], stranger=self.user is None)
 
     def commit(self) -> tuple[Repository, Commit]:
         """The repository and the commit that the path names."""

@@ -62,12 +62,15 @@ def commit(call: Call) -> Response:
         answered["pullRequestUrl"] = f"{call.endpoint}{discussion_path(repository, pull)}"
     else:
         made = call.store.commit(repository.repo, call.revision, operations, **told)
+        if proposal := repository.pull(call.revision):
+            pulls.note(call.store, repository.repo, proposal.number, author, "commit", title=made.title, oid=made.id)
     url = f"{call.endpoint}{repository.repo.url_path}/commit/{made.id}"
     return answer({**answered, "commitOid": made.id, "commitUrl": url})
 
 
 def _require_committer(call: Call, repository: Repository, as_pull: bool) -> str:
-    """The user, when they may commit: everybody to a pull request of their own, else who owns the namespace."""
+    """The user, when they may commit: every reader to a pull request of their own, else who owns the namespace."""
+    call.require_access(repository)
     pull = repository.pull(call.revision)
     if as_pull or (pull is not None and pull.author == call.user):
         return call.require_user()

@@ -19,6 +19,7 @@ _HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Conten
 def resolve(call: Call) -> Response:
     """A file, whole or in ranges."""
     repository, commit = call.commit()
+    call.require_access(repository)
     path = check_path(call.args.get("path", ""))
     entry = commit.files.get(path)
     if entry is None:

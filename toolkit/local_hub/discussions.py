@@ -40,7 +40,7 @@ def details(call: Call) -> Response:
         described["filesWithConflicts"] = (
             pulls.conflicts(call.store, repository, discussion) if discussion.is_open else []
         )
-        if call.flag("diff"):
+        if call.flag("diff") and call.may_open(repository):
             described["diff"] = _diff(call, repository, discussion)
     return answer(described)
 

@@ -40,8 +40,10 @@ def batch(call: Call) -> Response:
 
     Whoever may read may upload, since a pull request needs it; what no commit names can not be seen.
     """
-    repo = call.readable().repo
+    repository = call.readable()
+    repo = repository.repo
     call.require_user()
+    call.require_access(repository)
     wanted = call.json()
     if wanted.get("operation") != "upload":
         raise malformed("Only the operation 'upload' is supported: download through /resolve/")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from toolkit.local_hub.names import RepoId
@@ -66,7 +66,11 @@ class Discussion:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository as it stands now; `branches` and `tags` map names to commit ids."""
+    """A repository as it stands now; `branches` and `tags` map names to commit ids.
+
+    `gated` is None, `auto` or `manual`: who asks for its files gets them at once, or when an owner agrees. `requests`
+    maps the users who asked, or were let in, to `id`, `status` (`pending`, `accepted` or `rejected`) and `at`.
+    """
 
     repo: RepoId
     private: bool
@@ -74,6 +78,12 @@ class Repository:
     branches: dict[str, str]
     tags: dict[str, str]
     discussions: tuple[Discussion, ...] = ()
+    gated: str | None = None
+    requests: Mapping[str, dict[str, str]] = field(default_factory=dict)
+
+    def request_status(self, user: str | None) -> str | None:
+        """What became of a user's request for the files; None when there is none."""
+        return self.requests.get(user or "", {}).get("status")
 
     def refs(self, kind: RefKind) -> dict[str, str]:
         return self.branches if kind == "branches" else self.tags

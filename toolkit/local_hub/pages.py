@@ -65,6 +65,8 @@ def file(call: Call) -> Response:
     found, commit = call.commit()
     path = check_path(call.args.get("path", ""))
     entry = commit.files.get(path)
+    if path not in CARDS:
+        call.require_access(found)
     if entry is None:
         if any(each.startswith(path + "/") for each in commit.files):
             return RedirectResponse(_address(found, "tree", call.revision, path))
@@ -101,6 +103,7 @@ def history(call: Call) -> Response:
 def commit(call: Call) -> Response:
     """What one commit changed."""
     found, made = call.commit()
+    call.require_access(found)
     before = call.store.commit_at(found, made.parent) if made.parent else None
     return _page(
         call, found, "commit", "History", heading=made.title or "(without a title)", sha=made.id, author=made.author,
@@ -127,13 +130,13 @@ def discussions(call: Call) -> Response:
 
 
 def discussion(call: Call) -> Response:
-    """What was said, and, of a pull request, what it would change."""
+    """What was said, and, of a pull request, what it would change, for who may read its files."""
     found = call.readable()
     each = pulls.find(found, whole_number(call.args["number"]))
-    told: dict[str, Any] = {"is_pull": each.head is not None, "conflicts": []}
-    if each.head is not None:
+    told: dict[str, Any] = {"shows_changes": False, "conflicts": []}
+    if each.head is not None and call.may_open(found):
         before, after = (call.store.commit_at(found, str(sha)).files for sha in (each.base, each.head))
-        told |= _changes(call, found, before, after, each.head)
+        told |= {"shows_changes": True} | _changes(call, found, before, after, each.head)
         told["conflicts"] = pulls.conflicts(call.store, found, each) if each.is_open else []
     return _page(
         call, found, "discussion", "Discussions", heading=each.title, number=each.number, status=each.status,
@@ -151,14 +154,22 @@ def refused(error: RefusedError, user: str | None = None) -> Response:
 
 def _page(call: Call, found: Repository, template: str, tab: str, **values: Any) -> Response:
     home = found.repo.url_path
-    count = sum(each.is_open for each in found.discussions)
+    count, gate = sum(each.is_open for each in found.discussions), _gate(call, found)
     tabs = [("Card", home), ("Files", f"{home}/tree/main"), ("History", f"{home}/commits/main")]
     tabs.append((f"Discussions ({count})" if count else "Discussions", f"{home}/discussions"))
     return page(
         template, title=str(found.repo), user=call.user, kind=found.repo.kind.removesuffix("s"), name=str(found.repo),
-        home=home, private=found.private,
+        home=home, private=found.private, gated=found.gated is not None, gate=gate,
+        sends=gate == "question",
         tabs=[(label, address, label.startswith(tab)) for label, address in tabs], **values,
     )  # fmt: skip
+
+
+def _gate(call: Call, found: Repository) -> str | None:
+    """What stands between the visitor and the files: a `login`, the `question`, a `pending` request; None: nothing."""
+    if call.may_open(found):
+        return None
+    return "login" if call.user is None else found.request_status(call.user) or "question"
 
 
 def _card(call: Call, found: Repository, made: Commit, path: str) -> Response:
@@ -186,6 +197,7 @@ def _summary(call: Call, found: Repository) -> dict[str, Any]:
         "name": str(found.repo),
         "address": found.repo.url_path,
         "private": found.private,
+        "gated": found.gated is not None,
         "badges": badges,
         "title": last.title,
         "date": moment(last.date),

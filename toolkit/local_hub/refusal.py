@@ -30,6 +30,11 @@ def repo_not_found(*, stranger: bool = False) -> RefusedError:
     return RefusedError(401 if stranger else 404, "Repository not found", code="RepoNotFound")
 
 
+def gated(message: str, *, stranger: bool) -> RefusedError:
+    """For the files of a repository that everybody sees. To a stranger, a token may help."""
+    return RefusedError(401 if stranger else 403, message, code="GatedRepo")
+
+
 def revision_not_found(revision: str) -> RefusedError:
     return RefusedError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
 

@@ -1,5 +1,6 @@
 """Repositories as wholes: create, find, describe, rename, delete; their branches and tags."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -46,23 +47,28 @@ def move(call: Call) -> Response:
 
 
 def settings(call: Call) -> Response:
+    """Who sees a repository, and whether its files are for those only who asked for access."""
     wanted = call.json()
     repository = call.writable()
-    if wanted.get("gated"):
-        raise malformed("Gated repositories are not supported by the local Hub")
-    private = _is_private(wanted, repository.private)
-    call.store.set_private(repository.repo, private)
-    return answer({"private": private})
+    private, gated = _is_private(wanted, repository.private), wanted.get("gated", repository.gated or False)
+    if gated not in ("auto", "manual", False):
+        raise malformed(f"'gated' must be auto, manual or false: {gated!r}")
+    call.store.update(repository.repo, lambda state: replace(state, private=private, gated=gated or None))
+    return answer({"private": private, "gated": gated})
 
 
 def search(call: Call) -> Response:
-    """Every repository of one kind, narrowed by `author`, `search` and `limit`."""
+    """Every repository of one kind, narrowed by `author`, `search`, `gated` and `limit`."""
     query = call.request.query_params
     author, words = query.get("author"), query.get("search", "").lower()
+    gated = call.flag("gated") if "gated" in query else None
     found = [
         _describe(call, each, call.store.commit_at(each, MAIN))
         for each in call.store.repositories(call.args["kind"])
-        if call.may_see(each) and author in (None, each.repo.namespace) and words in str(each.repo).lower()
+        if call.may_see(each)
+        and author in (None, each.repo.namespace)
+        and words in str(each.repo).lower()
+        and gated in (None, each.gated is not None)
     ]
     return paged(call, found)
 
@@ -137,7 +143,7 @@ def _describe(call: Call, repository: Repository, commit: Commit) -> dict[str, A
         "lastModified": commit.date,
         "createdAt": repository.created_at,
         "private": repository.private,
-        "gated": False,
+        "gated": repository.gated or False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,

@@ -32,27 +32,32 @@ _HEADING = re.compile(r"<(h[1-6])>(.*?)</\1>", re.DOTALL)
 _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 
 
-def page(template: str, *, code: int = 200, **values: Any) -> Response:
-    """A page that can run no script and load nothing from elsewhere, whatever a card may hold."""
-    style, policy = _style()
+def page(template: str, *, code: int = 200, sends: bool = False, **values: Any) -> Response:
+    """A page that can run no script and load nothing from elsewhere, whatever a card may hold.
+
+    `sends`: it may hold a form of the Hub's own.
+    """
+    style, policy = _style(sends)
     content = _PAGES.get_template(f"{template}.jinja").render(style=style, **values)
     headers = {
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        # Nothing for other sites. With less, a browser would not say that a form comes from here.
+        "Referrer-Policy": "same-origin",
     }
     # YAML escapes can spell lone surrogates.
     return Response(content.encode("utf-8", "replace"), code, headers, media_type="text/html")
 
 
 @cache
-def _style() -> tuple[Markup, str]:
+def _style(sends: bool) -> tuple[Markup, str]:
     """The style sheet, and the policy that allows it by its hash, and alignments in tables, which are attributes."""
     style = _PAGES.get_template("style.jinja").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    forms = "'self'" if sends else "'none'"
     policy = (
         f"default-src 'none'; img-src 'self'; style-src-elem 'sha256-{digest}'; style-src-attr 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
     )
     return Markup(style), policy
 

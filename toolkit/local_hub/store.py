@@ -1,7 +1,7 @@
 """Repositories in a folder. Knows nothing of HTTP, and remembers nothing that is not on the disk.
 
     ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
-        repository.json     visibility, branches, tags, discussions: a commit exists once this file names it
+        repository.json     visibility, gate, branches, tags, discussions: a commit exists once this file names it
         commits/ID.json     title, author, parent, and every file of that commit
         blobs/SHA256        contents
     ROOT/incoming/          files being written; each is renamed into its place once it is complete
@@ -125,9 +125,6 @@ class Store:
             changed = change(self.repository(repo))
             self.write_state(changed)
         return changed
-
-    def set_private(self, repo: RepoId, private: bool) -> None:
-        self.update(repo, lambda repository: replace(repository, private=private))
 
     # References
 

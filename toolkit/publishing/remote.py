@@ -12,7 +12,7 @@ from typing import Any
 
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import HubError
-from toolkit.folder import MANIFEST, is_manifest
+from toolkit.folder import MANIFEST, is_manifest, sha256_file
 from toolkit.publishing.publication import CARDS, EDITED
 
 ATTRIBUTES = ".gitattributes"
@@ -127,6 +127,13 @@ def cards_edited_there(remote: Remote, kind: str) -> dict[str, bytes]:
             if digest != hashes[name] or digest == known.get(name):
                 found[name] = content
     return found
+
+
+def id_like(path: Path, there: str) -> str:
+    """The id of a file, of the kind that the Hub's has: a SHA-256 or a git blob's SHA-1."""
+    from huggingface_hub.utils.sha import git_hash
+
+    return sha256_file(path) if len(there) == 64 else git_hash(path.read_bytes())
 
 
 def page_of(remote: Remote) -> str:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
 from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
-from toolkit.folder import sha256_file
-from toolkit.publishing import unfinished
+from toolkit.publishing import proposals, unfinished
 from toolkit.publishing.publication import Contents
-from toolkit.publishing.remote import ATTRIBUTES, Remote, files_at, token_in_use
+from toolkit.publishing.remote import ATTRIBUTES, Remote, files_at, id_like, token_in_use
 from toolkit.publishing.safety import check_safe
 
 
@@ -48,11 +47,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """Where it is now: the commit, whether there had to be one, and the pull request that it waits in."""
+    """Where it is now: the commit, whether there had to be one, and the pull request that it waits in; what to say."""
 
     revision: str
     changed: bool
-    pull_request: str | None
+    pull_request: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def plan(remote: Remote, contents: Contents, notes: list[str] | None = None) -> Plan:
@@ -64,27 +64,22 @@ def plan(remote: Remote, contents: Contents, notes: list[str] | None = None) -> 
         InputError: A file holds a secret, a path of this machine, or what else must not be published.
     """
     check_safe(contents.files)
-    changes = [
-        Change(name, _state(path, remote.files.get(name)), path.stat().st_size) for name, path in contents.files.items()
-    ]
+    return Plan(remote, contents.files, _changes(remote, contents.files), contents.left, list(notes or ()))
+
+
+def _changes(remote: Remote, files: Mapping[str, Path]) -> list[Change]:
+    changes = [Change(name, _state(path, remote.files.get(name)), path.stat().st_size) for name, path in files.items()]
     own = remote.manifest.get("files") or {}
     for name, (size, _) in sorted(remote.files.items()):
-        if name not in contents.files and name != ATTRIBUTES:
+        if name not in files and name != ATTRIBUTES:
             changes.append(Change(name, "deleted" if name in own else "kept", size))
-    return Plan(remote, contents.files, changes, contents.left, list(notes or ()))
+    return changes
 
 
 def _state(path: Path, there: tuple[int, str] | None) -> str:
     if there is None:
         return "new"
-    return "same" if there == (path.stat().st_size, _id_like(path, there[1])) else "changed"
-
-
-def _id_like(path: Path, there: str) -> str:
-    """The id of a file, of the kind that the Hub's has: a SHA-256 or a git blob's SHA-1."""
-    from huggingface_hub.utils.sha import git_hash
-
-    return sha256_file(path) if len(there) == 64 else git_hash(path.read_bytes())
+    return "same" if there == (path.stat().st_size, id_like(path, there[1])) else "changed"
 
 
 def upload(planned: Plan, message: str, *, pull_request: bool = False) -> Uploaded:
@@ -103,20 +98,47 @@ def upload(planned: Plan, message: str, *, pull_request: bool = False) -> Upload
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
         if not planned.of("new", "changed", "deleted"):
-            return Uploaded(parent, False, None)
-        with _card_errors(remote), warnings.catch_warnings():
-            # An adapter's predictions are no data set, and belong beside it.
-            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-            commit = hub().create_commit(
-                remote.repo_id,
-                _operations(planned),
-                commit_message=message,
-                repo_type=remote.repo_type,
-                parent_commit=parent,
-                create_pr=pull_request,
-            )
-        _confirm(planned, str(commit.oid))
-    return Uploaded(str(commit.oid), True, str(commit.pr_url) if commit.pr_url else None)
+            return Uploaded(parent, False)
+        if pull_request:
+            return _propose(planned, message)
+        return Uploaded(str(_commit(planned, message, parent).oid), True)
+
+
+def _propose(planned: Plan, message: str) -> Uploaded:
+    """Open a pull request; where one of ours waits already, bring it up to date instead."""
+    notes = []
+    for proposal in proposals.waiting(planned.remote, message):
+        if proposal.stale is not None:
+            notes.append(f"Your pull request {proposal.number} {proposal.stale}, and stays as it is: {proposal.url}")
+            continue
+        update = replace(planned, remote=proposal.remote, changes=_changes(proposal.remote, planned.files))
+        parent = str(proposal.remote.revision)
+        if not update.of("new", "changed", "deleted"):
+            said = f"Your pull request {proposal.number} proposes exactly this already; nothing was uploaded."
+            return Uploaded(parent, False, proposal.url, [*notes, said])
+        commit = _commit(update, message, parent, revision=proposal.ref)
+        said = f"Your pull request {proposal.number} was open, and was brought up to date."
+        return Uploaded(str(commit.oid), True, proposal.url, [*notes, said])
+    commit = _commit(planned, message, str(planned.remote.revision), create_pr=True)
+    return Uploaded(str(commit.oid), True, str(commit.pr_url), notes)
+
+
+def _commit(planned: Plan, message: str, parent: str, **where: Any) -> Any:
+    """Make the one commit after `parent`, and look at what lies there afterwards."""
+    remote = planned.remote
+    with _card_errors(remote), warnings.catch_warnings():
+        # An adapter's predictions are no data set, and belong beside it.
+        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+        commit = hub().create_commit(
+            remote.repo_id,
+            _operations(planned),
+            commit_message=message,
+            repo_type=remote.repo_type,
+            parent_commit=parent,
+            **where,
+        )
+    _confirm(planned, str(commit.oid))
+    return commit
 
 
 def _create(remote: Remote) -> str:
