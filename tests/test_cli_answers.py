@@ -6,16 +6,15 @@ import pytest
 from click.testing import CliRunner
 from test_model import make_adapter
 
-from toolkit import cli, lean, model, naming
+from toolkit import cli, model, naming
 
 
 @pytest.fixture
 def ask(tmp_path, small_base, use_small_base, monkeypatch):
     """Runs a command on an adapter of the small base."""
     adapter = make_adapter(tmp_path / "adapter", small_base)
-    # They choose for a whole process, which here runs other tests too.
+    # It chooses for a whole process, which here runs other tests too.
     monkeypatch.setattr(cli.answers, "start", lambda *_: None)
-    monkeypatch.setattr(lean, "wait_asleep", lambda: None)
 
     def run(verb, *arguments, typed=None):
         return CliRunner().invoke(cli.main, [verb, *arguments, "--adapter", str(adapter)], input=typed)

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from toolkit import lean, model, tiny
+from toolkit import cli, lean, model, tiny
 
 keep_out = lean.keep_out
 LOADED = "print(*(name for name, module in sys.modules.items() if module is not None))"
@@ -109,3 +110,10 @@ def test_nothing_is_known_of_the_base_of_a_damaged_adapter(tmp_path, text):
 def test_a_base_that_was_never_downloaded_may_be_anything(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/never-downloaded"}')
     assert model.may_be_quantized(tmp_path)
+
+
+def test_every_command_waits_asleep(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert CliRunner().invoke(cli.main, ["train", "--help"]).exit_code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

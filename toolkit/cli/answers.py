@@ -159,7 +159,6 @@ def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False)
     """The adapter, in a process that imports no more than it takes."""
     from toolkit import lean, model, naming, show
 
-    lean.wait_asleep()
     folder = model.locate_adapter(adapter)
     if not model.may_be_quantized(folder):
         lean.keep_out(lean.UNUSED_IN_ANSWERS)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from toolkit import __version__
+from toolkit import __version__, lean
 from toolkit.errors import ToolkitError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -101,6 +101,7 @@ def main(verbose: bool) -> None:
     New here? `pkt run demo demo` does everything on this machine, without account, GPU or network.
     """
     sys.excepthook = _report_bug
+    lean.wait_asleep()
 
 
 def recipe_option(command: Command) -> Command:
