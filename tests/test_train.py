@@ -51,6 +51,8 @@ def recipe(base, **overrides):
         "training.log_every": 2,
         "training.warmup_steps": 0,
         "lora.r": 4,
+        # Each step draws random numbers, which going on and trying again must not change.
+        "lora.dropout": 0.05,
     }
     return load_recipe("demo", settings | {key.replace("__", "."): value for key, value in overrides.items()})
 
