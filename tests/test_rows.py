@@ -1,6 +1,7 @@
 """Datasets of strangers: every row is a conversation with an answer, or the file and the row are named."""
 
 import json
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -8,6 +9,7 @@ import pytest
 
 from toolkit import rows
 from toolkit.errors import HubError, InputError
+from toolkit.folder import write_manifest
 
 QUESTION = {"role": "user", "content": "Name it.\n\nA red fox."}
 ANSWER = {"role": "assistant", "content": "Vulpix"}
@@ -112,3 +114,21 @@ def test_a_missing_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_pat
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"There is no folder data/missing, and .* can not be reached"):
         rows.locate_dataset("data/missing")
+
+
+@pytest.mark.parametrize("change", ["lost", "replaced", "added"])
+def test_a_split_that_is_not_what_the_manifest_names_is_an_input_error(tmp_path, change):
+    located = dataset(tmp_path, [GOOD])
+    dataset(tmp_path, [GOOD, GOOD], "test")
+    write_manifest(tmp_path, "dataset", {})
+    train, test = (tmp_path / "data" / f"{split}-00000-of-00001.parquet" for split in ("train", "test"))
+    assert len(rows.read_split(located, "train")) == 1
+    if change == "lost":
+        train.unlink()
+    elif change == "replaced":
+        train.write_bytes(test.read_bytes())
+    else:
+        shutil.copy(train, tmp_path / "data" / "train-00001-of-00002.parquet")
+    with pytest.raises(InputError, match=r"not as its manifest\.json says: data/train-0000"):
+        rows.read_split(located, "train")
+    assert len(rows.read_split(located, "test")) == 2

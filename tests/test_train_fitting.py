@@ -429,10 +429,11 @@ def test_early_stopping_without_a_validation_split_is_refused(tmp_path, use_smal
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__early_stopping=2))
 
 
-def test_without_a_validation_split_the_last_step_is_kept(tmp_path, use_small_base):
+def test_without_a_validation_split_the_last_step_is_kept_and_it_is_said(tmp_path, use_small_base):
     dataset = write_dataset(tmp_path / "dataset", splits=("train", "test"))
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__keep="best"))
     assert (result.best_step, result.validation_loss, result.steps) == (None, None, 8)
+    assert any("the last one's adapter is written" in note for note in result.notes)
 
 
 # What is seen meanwhile.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -88,11 +88,13 @@ def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
     The `messages` of each are at least two turns, the last one an assistant's, of which role and content are kept.
 
     Raises:
-        InputError: A file is damaged or has no `messages` column, or a row holds no such conversation. Rows are counted
-            from 0 in their file, as `pkt validate` does in their split.
+        InputError: A file is damaged, is not what the dataset's manifest names or has no `messages` column, or a row
+            holds no such conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
     """
     rows: list[dict[str, Any]] = []
-    for file in split_files(dataset.path, split):
+    files = split_files(dataset.path, split)
+    _check_as_built(dataset, split, files)
+    for file in files:
         for number, row in enumerate(_read(file)):
             problem = _problem(row.get("messages"))
             if problem:
@@ -101,6 +103,23 @@ def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
             turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
             rows.append(row | {"messages": turns})
     return rows
+
+
+def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) -> None:
+    """Where the manifest names the files of a split, they are those that are there: none lost, replaced or added."""
+    named = dataset.manifest().get("files")
+    if not isinstance(named, dict):
+        return
+    patterns = [pattern.format(split=split) for pattern in LAYOUTS]
+    built = {name: digest for name, digest in named.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+    there = {file.relative_to(dataset.path).as_posix(): sha256_file(file) for file in files}
+    for name in sorted(built.keys() | there.keys()):
+        if built.get(name) != there.get(name):
+            wrong = "is missing" if name not in there else "is not in it" if name not in built else "is another file"
+            raise InputError(
+                f"The dataset {dataset.id} is not as its {MANIFEST} says: {name} {wrong}.",
+                f"Build or download it again; if you changed its rows on purpose, remove its {MANIFEST}.",
+            )
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

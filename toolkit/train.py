@@ -117,6 +117,8 @@ def train(
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
     validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
     _check_rows(dataset, examples, validation, settings)
+    if settings.keep == "best" and not validation:
+        note("Without rows in the validation split no step is known as the best: the last one's adapter is written.")
     dataset_facts = _dataset_facts(dataset)
     identity = {
         "recipe": json_hash(what_decides(recipe)),
