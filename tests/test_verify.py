@@ -1,12 +1,13 @@
 """What a verification reports, from what its clean process found."""
 
 import json
+import pickle
 import subprocess
 
 import pytest
 from rich.console import Console
 
-from toolkit import verify
+from toolkit import reproduce, verify
 from toolkit.errors import CheckFailed, EnvironmentLacks, HubError, InputError
 from toolkit.show import publishing
 from toolkit.verify import Verification
@@ -57,3 +58,16 @@ def test_the_verdict_is_the_last_line(monkeypatch, capsys):
     assert "Emberkit" in "".join(lines)
     bad = Verification("demo/namer", SHA, 16, 8, ["a", "b"])
     assert shown(monkeypatch, capsys, bad)[-1].endswith("8 samples: 2 differences.")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_said_and_weights_or_a_pickle_is_no_reproduction(tmp_path):
+    for name in ("README.md", ".gitattributes", "notes.txt", "more/extra.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
+    dangerous, unchecked = reproduce._other_files(tmp_path, {"files": {"README.md": "0" * 64}})
+    assert dangerous == [
+        "more/extra.safetensors: weights, of which the manifest says nothing",
+        "training_args.bin: a pickle, of which the manifest says nothing",
+    ]
+    assert unchecked == ["notes.txt is not named by the manifest, and was not checked"]

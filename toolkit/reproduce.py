@@ -19,6 +19,7 @@ from toolkit.model_card import render as cards
 from toolkit.model_card.metadata import is_hub_id
 from toolkit.publishing import snippet
 from toolkit.publishing.publication import EDITED
+from toolkit.publishing.safety import is_pickle
 from toolkit.recipe import DecodingSettings
 
 SAMPLES = "samples.jsonl"
@@ -57,6 +58,9 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, Any]:
         *(line for line in said if line not in kept),
         *_other_names(repo_id, revision, folder, manifest, samples),
     ]
+    dangerous, unchecked = _other_files(folder, manifest)
+    differences += dangerous
+    notes += unchecked
     printed, problem = _snippet(folder, repo_id, revision, manifest, samples)
     if printed is None:
         (notes if problem.endswith("was not run") else differences).append(problem)
@@ -82,6 +86,18 @@ def _changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
         for name, digest in manifest["files"].items()
         if there.get(name) != digest
     ]
+
+
+def _other_files(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Files that the manifest does not name: those that would be loaded or run, and those that were not checked."""
+    dangerous, unchecked = [], []
+    for name in file_hashes(folder).keys() - manifest["files"].keys() - {".gitattributes"}:
+        what = "a pickle" if is_pickle(folder / name) else "weights" if name.endswith(".safetensors") else None
+        if what:
+            dangerous.append(f"{name}: {what}, of which the manifest says nothing")
+        else:
+            unchecked.append(f"{name} is not named by the manifest, and was not checked")
+    return sorted(dangerous), sorted(unchecked)
 
 
 def _wrong_base(folder: Path, manifest: dict[str, Any]) -> list[str]:

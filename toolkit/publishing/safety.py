@@ -105,12 +105,18 @@ def leaks_in(name: str, path: Path) -> Iterator[Leak]:
             yield Leak(name, text.place, personal)
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle does, or as the archive that torch puts them into."""
+    with path.open("rb") as stream:
+        return PICKLE.match(stream.read(4)) is not None
+
+
 def _wrong_content(name: str, path: Path) -> str | None:
     """Why a file is not what its name says; a pickle runs code wherever it is loaded."""
+    if is_pickle(path):
+        return "a pickle"
     with path.open("rb") as stream:
         head = stream.read(8)
-    if PICKLE.match(head):
-        return "a pickle"
     expected = MAGIC.get(path.suffix)
     if expected is not None and not head.startswith(expected[: len(head)] if head else expected):
         return f"no {path.suffix[1:].upper() if path.suffix == '.png' else 'Parquet'} file"
