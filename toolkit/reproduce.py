@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toolkit import generate
+from toolkit import generate, lean
 from toolkit.endpoint import hub_errors, without_secrets
 from toolkit.errors import ToolkitError
 from toolkit.folder import MANIFEST, file_hashes, is_manifest, read_json, read_jsonl, write_json
@@ -27,6 +27,7 @@ SAMPLES = "samples.jsonl"
 
 def main(repo_id: str, revision: str, result: Path) -> None:
     """Reproduce what a repository at a commit claims, and write what differed."""
+    lean.wait_asleep()
     try:
         with hub_errors(f"The adapter {repo_id}"):
             found = _reproduced(repo_id, revision)
