@@ -1,5 +1,6 @@
 """A base is looked at before it is downloaded: whether it is one, whether it may be read, and whether it fits."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -315,3 +316,18 @@ def test_experts_and_towers_count_by_what_the_hub_counted():
               "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000, "tie_word_embeddings": True}  # fmt: skip
     assert estimates.shape_of(config) == shape
     assert estimates.shape_of(config, 5 * GB) == replace(shape, linear=5 * GB - shape.embedding)
+
+
+def test_a_file_in_the_cache_that_is_not_the_one_that_was_downloaded_is_named(tmp_path):
+    content = b"weights"
+    blob = tmp_path / "models--owner--base" / "blobs" / hashlib.sha256(content).hexdigest()
+    snapshot = tmp_path / "models--owner--base" / "snapshots" / ("a" * 40)
+    for folder in (blob.parent, snapshot):
+        folder.mkdir(parents=True)
+    blob.write_bytes(content)
+    (snapshot / "model.safetensors").symlink_to(blob)
+    located = bases.LocatedBase("owner/base", None, snapshot)
+    assert bases.base_hash(located)
+    blob.write_bytes(b"weighty")
+    with pytest.raises(InputError, match=r"model\.safetensors of the base owner/base is damaged.*models--owner--base"):
+        bases.base_hash(located)

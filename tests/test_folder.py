@@ -223,3 +223,15 @@ def test_a_damaged_line_is_named_with_its_file(tmp_path):
     (tmp_path / "samples.jsonl").write_text('{"a": 1}\n{"b": ')
     with pytest.raises(InputError, match=r"samples\.jsonl is not valid JSON Lines"):
         folder.read_jsonl(tmp_path / "samples.jsonl")
+
+
+def test_a_folder_is_on_the_disk_before_it_takes_its_place_and_its_name_after(tmp_path, monkeypatch):
+    synced, replace = [], folder._replace
+    monkeypatch.setattr(os, "fsync", lambda opened: synced.append(Path(f"/proc/self/fd/{opened}").readlink()))
+    monkeypatch.setattr(folder, "_replace", lambda *paths: (synced.append("replaced"), replace(*paths)))
+    with folder.atomic_folder(tmp_path / "out", "adapter") as fresh:
+        (fresh / "figures").mkdir()
+        (fresh / "figures" / "loss.png").write_bytes(b"x")
+    before, after = synced[: synced.index("replaced")], synced[synced.index("replaced") + 1 :]
+    assert {path.name for path in before} == {fresh.name, "figures", "loss.png"}
+    assert after == [tmp_path]

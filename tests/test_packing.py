@@ -239,3 +239,9 @@ def test_families_that_compute_otherwise_from_a_length_on_are_found_at_that_leng
     assert packing.packs_exactly(model)
     assert not packing.packs_as_alone(model, LENGTHS, "float32")
     assert packing.packs_as_alone(model, [Example([5, 6, 7], 1)] * 2, "float32")
+
+
+@pytest.mark.parametrize(("family", "expected"), [("gemma", True), ("bloom", True), ("roberta", False)])
+def test_a_family_whose_positions_begin_elsewhere_is_found(family, expected):
+    settings = {"pad_token_id": 1, "is_decoder": True} if family == "roberta" else {}
+    assert packing.counts_from_zero(small_model(family, **settings)) is expected

@@ -161,10 +161,34 @@ def _cache() -> Path:
 
 
 def base_hash(base: LocatedBase) -> str:
-    """One SHA-256 for the base's weights, configuration and tokenizer."""
+    """One SHA-256 for the base's weights, configuration and tokenizer.
+
+    Raises:
+        InputError: A large file in the Hub's cache is not the one that was downloaded.
+    """
     suffixes = (".safetensors", ".json", ".model", ".jinja")
     kept = sorted(path for path in base.path.iterdir() if path.suffix in suffixes and path.name != MANIFEST)
-    return json_hash({path.name: sha256_file(path) for path in kept})
+    hashes = {path.name: sha256_file(path) for path in kept}
+    for path in kept:
+        # The cache names large files by their hash.
+        named = path.resolve().name
+        if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", named) and named != hashes[path.name]:
+            raise InputError(
+                f"{path.name} of the base {base.id} is damaged in the cache.",
+                f"Delete {_in_cache(base)} and run again: it is then downloaded anew.",
+            )
+    return json_hash(hashes)
+
+
+def _in_cache(base: LocatedBase) -> Path:
+    return base.path.parents[1]
+
+
+def how_to_mend(base: LocatedBase) -> str:
+    """What to do about a base that can not be loaded: its copy in the cache may be damaged."""
+    if base.path.parent.name != "snapshots":
+        return "Choose another base."
+    return f"Choose another base; or, if this copy of it is damaged, delete {_in_cache(base)} and run again."
 
 
 def base_license(base: LocatedBase) -> str:

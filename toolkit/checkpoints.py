@@ -148,5 +148,5 @@ def remove(folder: Path) -> None:
     """Remove a finished run's checkpoints; what else lies there stays."""
     _remove_checkpoints(folder)
     (folder / IDENTITY).unlink(missing_ok=True)
-    if holds_nothing(folder):
+    if holds_nothing(folder) and not folder.is_symlink():
         shutil.rmtree(folder)

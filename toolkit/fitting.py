@@ -39,7 +39,13 @@ class Fit:
         self.say = say
 
     def prepare(self, model: Any) -> None:
-        """Switch gradient checkpointing on where it was asked for, and packing off where it is not exact."""
+        """Switch gradient checkpointing on where it was asked for, and packing off where it is not exact.
+
+        Raises:
+            InputError: The base counts positions in a way of its own, or has no gradient checkpointing.
+        """
+        if not packing.counts_from_zero(model):
+            raise InputError("The base counts the positions of tokens in a way of its own.", "Choose another base.")
         if self.checkpointing:
             switch_checkpointing_on(model)
         if len(self.sizes) > 1 and not packing.packs_exactly(model):

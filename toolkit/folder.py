@@ -28,7 +28,8 @@ LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "tr
 def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
     """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
 
-    A process killed at any moment leaves the old folder, the new folder or none, never a half-written one. An existing
+    A process killed at any moment, or a power cut, leaves the old folder, the new folder or none, never a half-written
+    one. An existing
     `target` is replaced only when it is empty or this toolkit wrote a folder of that `kind` there. A link is followed.
 
     Raises:
@@ -48,7 +49,10 @@ def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
         raise unwritable(target, error) from error
     try:
         yield fresh
+        for path in (*fresh.rglob("*"), fresh):
+            _sync(path)
         _replace(fresh, target)
+        _sync(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -122,6 +126,15 @@ def _alive(pid: int) -> bool:
 
 def _beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.{what}")
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file or folder, not only the system's memory."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _replace(fresh: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import tiny
-from toolkit.bases import LocatedBase, base_hash, cached_config, locate_base
+from toolkit.bases import LocatedBase, base_hash, cached_config, how_to_mend, locate_base
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
 from toolkit.folder import MANIFEST, read_json, read_manifest
@@ -112,7 +112,7 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
             )
     except (OSError, *DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
-            f"The base {base.id} can not be loaded: {first_line(error)}", "Choose another base."
+            f"The base {base.id} can not be loaded: {first_line(error)}", how_to_mend(base)
         ) from error
     if getattr(model, "is_loaded_in_4bit", False):
         _keep_cpu_arithmetic(model)

@@ -82,6 +82,22 @@ def packs_exactly(model: Any) -> bool:
     return _close(rows[0], rows[1], BORDER_TOLERANCE)
 
 
+def counts_from_zero(model: Any) -> bool:
+    """Whether positions that begin at 0 are those that the model would count itself: RoBERTa's begin elsewhere."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    batch = to_device(collate([Example([3, 4, 5, 6, 7], 1)]), model.device)
+    batch.pop("labels")
+    with torch.no_grad():
+        told = model(**batch).logits
+        batch.pop("position_ids")
+        itself = model(**batch).logits
+    model.train(was_training)
+    return _close(itself, told, BORDER_TOLERANCE)
+
+
 def packs_as_alone(model: Any, examples: Sequence[Example], compute: str) -> bool:
     """Whether these examples have the same logits packed into one row as each in a row of its own.
 

@@ -80,6 +80,8 @@ def time_on_a_cpu(shape: Shape, recipe: Recipe, flops: float) -> str:
 
 def _about(seconds: float) -> str:
     """A duration no more exact than it is known: `40 s`, `28 min`, `1.9 h`, `62 days`."""
+    if seconds < 0.1:
+        return "0.1 s or less"
     for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 100)):
         if seconds < most * size:
             return f"{seconds / size:.1f} {unit}" if seconds < 9.5 * size else f"{seconds / size:.0f} {unit}"
