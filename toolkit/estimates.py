@@ -115,7 +115,9 @@ def train_bytes(
     """Memory of a training step at its peak: base, adapter and optimiser, what the backward pass needs, and the logits.
 
     base + LoRA x (weight 4, gradient 4, optimiser 8 or 2 bytes) + tokens x layers x `KEPT`
-    + answers x vocabulary x 4 x 3 + the largest projection twice, unpacked from NF4.
+    + answers x vocabulary x 4 x 2 + the largest projection twice, unpacked from NF4.
+
+    The logits are there twice where the family scales or caps them; their gradient takes their place.
 
     Args:
         shape: Of the base.
@@ -130,7 +132,7 @@ def train_bytes(
     held = load_bytes(shape, training.quantization, compute) + shape.embedding * (embedding - WIDTH[compute])
     optimizer = 2 if training.optimizer == "paged_adamw_8bit" else 8
     adapter = lora_parameters(shape, lora) * (8 + optimizer)
-    logits = rows * min(row_tokens, ANSWER_TOKENS) * shape.vocabulary * 4 * 3
+    logits = rows * min(row_tokens, ANSWER_TOKENS) * shape.vocabulary * 4 * 2
     unpacked = 2 * shape.hidden * max(shape.feed_forward, shape.queries) * WIDTH[compute]
     return round(held + adapter + logits + unpacked + _kept_bytes(shape, training, compute, rows * row_tokens))
 
