@@ -54,8 +54,7 @@ def main() -> int:
             steps.take("tag", lambda: publishing.publish(folder, repo_id, publishing.Options(True, tag="v0")).tag)
             steps.take("edit the card on the Hub", lambda: _edit(repo_id))
             steps.take("it is kept", lambda: publishing.publish(folder, repo_id, private).notes)
-            request = publishing.Options(pull_request=True, overwrite_card=True)
-            steps.take("a pull request", lambda: publishing.publish(folder, repo_id, request).pull_request)
+            steps.take("a pull request, and no second one", lambda: _proposed(folder, repo_id))
         finally:
             if not options.keep:
                 hub().delete_repo(repo_id, missing_ok=True)
@@ -110,6 +109,19 @@ def _edit(repo_id: str) -> str:
     text = Path(hub().hf_hub_download(repo_id, "README.md")).read_text(encoding="utf-8")
     edited = f"{text}\nEdited by hand.\n".encode()
     return str(hub().upload_file(path_or_fileobj=edited, path_in_repo="README.md", repo_id=repo_id).oid)
+
+
+def _proposed(folder: Path, repo_id: str) -> str | None:
+    """Propose the same twice; the second time there is nothing to upload, and it is the same pull request."""
+    from toolkit import hub as publishing
+
+    request = publishing.Options(pull_request=True, overwrite_card=True)
+    first, second = (publishing.publish(folder, repo_id, request) for _ in range(2))
+    if first.pull_request is None:
+        raise CheckFailed("No pull request was opened, although the card differs.", "See its page.")
+    if (second.pull_request, second.changed) != (first.pull_request, False):
+        raise CheckFailed(f"{first.pull_request} was followed by {second.pull_request}.", "See the page.")
+    return first.pull_request
 
 
 def _options() -> argparse.Namespace:

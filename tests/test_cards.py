@@ -85,7 +85,7 @@ def figures(value: float, low: float, high: float, **others: dict[str, Any]) -> 
 
 EXACT = {"exact": score(0.2, 0.1, 0.4)}
 EVALUATION: dict[str, Any] = {
-    "schema": 2,
+    "schema": 3,
     "seed": 7,
     "dataset": {"id": "names", "revision": None, "content": "d" * 64},
     "adapter": {"weights": "a" * 64},

@@ -6,6 +6,7 @@ from families import FAMILIES, family_tokenizer
 from test_packing import small_model
 
 from toolkit import chat, generate
+from toolkit.errors import InputError
 from toolkit.recipe import DecodingSettings
 
 MESSAGES = chat.naming_messages("A small red fox with six tails.")
@@ -128,6 +129,53 @@ def test_an_error_of_another_kind_is_not_taken_for_one_of_memory(talker, tokeniz
     assert seen == [4]
 
 
+class Broken(torch.nn.Module):
+    """A head that gives every token the same logit, and one token another."""
+
+    def __init__(self, head, others, one):
+        super().__init__()
+        self.head, self.others, self.one = head, others, one
+
+    def forward(self, hidden):
+        logits = torch.full_like(self.head(hidden), self.others)
+        logits[..., 5] = self.one
+        return logits
+
+
+NO_PROBABILITIES = {
+    "one is no number": (0.0, torch.nan),
+    "one is infinite": (0.0, torch.inf),
+    "none may come": (-torch.inf, -torch.inf),
+    "one is infinite at this temperature": (0.0, 3e38),
+}
+
+
+@pytest.mark.parametrize("most", [9, 2])
+@pytest.mark.parametrize(("others", "one"), NO_PROBABILITIES.values(), ids=NO_PROBABILITIES)
+def test_a_model_whose_probabilities_are_no_numbers_draws_no_names(talker, tokenizer, others, one, most):
+    talker.lm_head = Broken(talker.lm_head, others, one)
+    settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
+    with pytest.raises(InputError, match="no numbers"):
+        generate.sample(talker, tokenizer, MESSAGES, settings, 4, 3, generate.AtOnce(most))
+    if one != 3e38:
+        with pytest.raises(InputError, match="no numbers"):
+            generate.greedy_name(talker, tokenizer, MESSAGES, settings)
+
+
+def test_a_token_that_can_not_come_is_no_broken_model(talker, tokenizer):
+    talker.lm_head = Broken(talker.lm_head, -torch.inf, 0.0)
+    names = generate.sample_names(talker, tokenizer, MESSAGES, DecodingSettings(max_new_tokens=3), 2, 3)
+    assert names == [generate.greedy_name(talker, tokenizer, MESSAGES, DecodingSettings(max_new_tokens=3))] * 2
+
+
+@pytest.mark.parametrize("settings", [FREE, SETTINGS], ids=["free", "usual"])
+def test_watching_for_broken_probabilities_changes_no_name(talker, tokenizer, monkeypatch, settings):
+    watched = generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3)
+    plain = talker.generate
+    monkeypatch.setattr(talker, "generate", lambda **how: plain(**how | {"logits_processor": None}))
+    assert generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3) == watched
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and this machine has none")
 def test_names_that_do_not_fit_a_gpu_stay_the_same(talker, tokenizer, monkeypatch):
@@ -138,3 +186,16 @@ def test_names_that_do_not_fit_a_gpu_stay_the_same(talker, tokenizer, monkeypatc
     except torch.OutOfMemoryError as error:
         drawn_at_once(monkeypatch, model, 3, error)
     assert generate.sample(model, tokenizer, MESSAGES, FREE, 7, 3) == whole
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and this machine has none")
+@pytest.mark.parametrize(("others", "one"), NO_PROBABILITIES.values(), ids=NO_PROBABILITIES)
+def test_broken_probabilities_leave_a_gpu_as_it_was(talker, tokenizer, others, one):
+    model = talker.to("cuda")
+    sound, model.lm_head = model.lm_head, Broken(model.lm_head, others, one)
+    settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
+    with pytest.raises(InputError, match="no numbers"):
+        generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)
+    model.lm_head = sound
+    assert len(generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)) == 4

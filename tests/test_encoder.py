@@ -41,7 +41,7 @@ def test_a_folder_is_an_encoder_and_unknown_answers_share_the_last_places(small_
     ranks = encoder.encoder_ranks(
         str(small_encoder), ["fox", "turtle", "mouse"], ANSWERS, ["fox fox", "turtle fox"], ["Vulpix", "Mew"], 6
     )
-    assert ranks == [1, 5]
+    assert ranks == [(1, 1), (5, 3)]
 
 
 @needs_extra
@@ -49,7 +49,7 @@ def test_a_folder_is_an_encoder_and_unknown_answers_share_the_last_places(small_
 def test_the_default_encoder_finds_meanings_without_a_shared_word_and_without_the_hub(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     asked = ["Red vulpine animal on a winter day", "Armoured turtle in water", "Mouse charged with lightning"]
-    assert encoder.encoder_ranks(encoder.DEFAULT_ENCODER, TEXTS, ANSWERS, asked, ANSWERS, 3) == [1, 1, 1]
+    assert encoder.encoder_ranks(encoder.DEFAULT_ENCODER, TEXTS, ANSWERS, asked, ANSWERS, 3) == [(1, 1)] * 3
 
 
 def test_without_the_extra_it_says_how_to_install_it(monkeypatch):
@@ -88,7 +88,7 @@ def test_an_encoder_comes_from_the_chosen_hub_without_its_pickles(endpoint, smal
     HfApi(endpoint=endpoint).create_repo("owner/encoder")
     HfApi(endpoint=endpoint).upload_folder(repo_id="owner/encoder", folder_path=small_encoder)
     ranks = encoder.encoder_ranks("owner/encoder", ["fox", "mouse"], ["Vulpix", "Pikachu"], ["mouse"], ["Pikachu"], 2)
-    assert ranks == [1]
+    assert ranks == [(1, 1)]
     assert not list((tmp_path / "cache").rglob("*.bin"))
 
 

@@ -1,13 +1,18 @@
 """Evaluation: every figure follows from the predictions, beside baselines, and an interruption loses nothing."""
 
+import json
+
+import pyarrow
+import pyarrow.parquet
 import pytest
+from test_naming import scale
 from test_train import recipe, write_dataset
 
 from toolkit import bases, chat, evaluate, model, rank, rows, train
 from toolkit.errors import InputError
 from toolkit.evaluate import Comparison
-from toolkit.evaluation import asking, measuring, predictions
-from toolkit.folder import file_hashes, read_json, read_jsonl, read_manifest
+from toolkit.evaluation import asking, identity, measuring, predictions
+from toolkit.folder import file_hashes, read_json, read_jsonl, read_manifest, write_json
 
 WITHOUT_TIMES = ("evaluation.json", "samples.jsonl", "predictions.parquet")
 
@@ -26,6 +31,17 @@ def adapter(tmp_path, dataset, use_small_base):
 def measure(adapter, dataset, settings=None, **how):
     settings = settings or recipe("pokepicker/tiny-gemma")
     return evaluate.evaluate(adapter, dataset, settings.evaluation, settings.decoding, 7, **how)
+
+
+def with_columns(dataset, **columns):
+    """Add columns to every split; each has three rows."""
+    for split in ("test", "unseen"):
+        (file,) = rows.split_files(dataset.path, split)
+        table = pyarrow.parquet.read_table(file)
+        for name, values in columns.items():
+            table = table.append_column(name, pyarrow.array(values))
+        pyarrow.parquet.write_table(table, file)
+    return rows.locate_dataset(str(dataset.path))
 
 
 def written(folder):
@@ -95,7 +111,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
                 scores[answer] = float(steps.gather(1, torch.tensor(ids)[:, None]).sum())
             ranked = sorted(answers, key=lambda answer: -scores[answer])
             assert prediction.top == ranked
-            assert prediction.place == ranked.index(prediction.answer) + 1
+            assert prediction.ranked() == (ranked.index(prediction.answer) + 1, 1)
             assert prediction.log_likelihoods == pytest.approx([scores[answer] for answer in ranked], abs=1e-3)
             likeliest = torch.tensor([scores[answer] for answer in answers]).softmax(0).max()
             assert prediction.confidence == pytest.approx(float(likeliest), abs=1e-3)
@@ -109,6 +125,25 @@ def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, w
     monkeypatch.setattr(measuring.rank, "score", lambda *_: scores)
     evaluation = measure(adapter, many, compare=Comparison([]))
     assert evaluation["test"]["shuffled"]["reads"] is False
+
+
+def test_a_model_that_tells_nothing_apart_is_measured_at_chance_everywhere(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    many = write_dataset(tmp_path / "many", splits=("train", "test"))
+    monkeypatch.setattr(measuring.rank, "score", lambda *_: [-1.0] * 12)
+    test = measure(adapter, many, compare=Comparison(["frequent", "chance"]))["test"]
+    chance = pytest.approx({name: figure["value"] for name, figure in test["methods"]["chance"].items()})
+    for figures in (test["methods"]["adapter"], test["methods"]["frequent"], test["shuffled"]["figures"]):
+        assert {name: figures[name]["value"] for name in ("top1", "top5", "mrr")} == chance
+    for difference in (test["differences"]["frequent"], test["shuffled"]["difference"]):
+        assert {name: figure["value"] for name, figure in difference.items()} == {"top1": 0, "top5": 0, "mrr": 0}
+    assert [part["rows"] for part in test["places"]] == [1, 4, 5, 2]
+    assert test["confusions"] == []
+    assert test["calibration"]["error"] == pytest.approx(0)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    assert {one.ranked() for one in made} == {(6.5, 12)}
+    asked = asking.read_asked(many, recipe("pokepicker/tiny-gemma").evaluation)
+    assert evaluate.figures(made, asked, 7)["test"] == test
 
 
 def test_with_a_handful_of_creatures_nobody_can_tell_whether_it_reads(adapter, dataset):
@@ -167,6 +202,85 @@ def test_an_interrupted_evaluation_with_other_settings_begins_anew(adapter, data
     assert not notes
 
 
+def test_an_interrupted_evaluation_of_another_version_begins_anew(adapter, dataset, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    notes = []
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        patched.setattr(evaluate, "SCHEMA", evaluate.SCHEMA - 1)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset)
+    measure(adapter, dataset, say=notes.append)
+    assert not notes
+
+
+def change_config(adapter):
+    config = read_json(adapter / "adapter_config.json")
+    write_json(adapter / "adapter_config.json", config | {"lora_alpha": 4 * config["lora_alpha"]})
+
+
+def add(file, text):
+    file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+CHANGES = {
+    "configuration": change_config,
+    "chat template": lambda adapter: add(adapter / "chat_template.jinja", "{# other #}"),
+    "tokenizer": lambda adapter: add(adapter / "tokenizer.json", "\n"),
+    "weights": lambda adapter: scale(adapter, 0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_answers_of_another_model_are_never_taken_over(adapter, dataset, monkeypatch, tmp_path, change):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset, output=tmp_path / "report")
+    change(adapter)
+    notes = []
+    again = measure(adapter, dataset, output=tmp_path / "report", say=notes.append)
+    assert not notes
+    assert again == measure(adapter, dataset, output=tmp_path / "whole")
+
+
+def test_a_base_that_moved_on_is_another_model(adapter, monkeypatch, tmp_path):
+    config = read_json(adapter / "adapter_config.json")
+    write_json(adapter / "adapter_config.json", config | {"base_model_name_or_path": "owner/base", "revision": None})
+    found = set()
+    for commit in ("a" * 40, "b" * 40):
+        moved = bases.LocatedBase("owner/base", commit, tmp_path)
+        monkeypatch.setattr(identity, "locate_base", lambda *_, moved=moved, **__: moved)
+        found.add(identity.identity(adapter, "none"))
+    assert len(found) == 2
+
+
+def test_what_steps_write_beside_an_adapter_makes_no_other_model_of_it(adapter, dataset, tmp_path):
+    before = identity.identity(adapter, "none")
+    evaluation = measure(adapter, dataset, compare=Comparison([]))
+    assert evaluation["adapter"]["identity"] == identity.identity(adapter, "none") == before
+
+
+def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, dataset):
+    measure(adapter, dataset, compare=Comparison([]))
+    file = adapter / "predictions.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).drop_columns(["tied"]), file)
+    with pytest.raises(InputError, match="written by another version"):
+        predictions.read_predictions(file)
+
+
+def test_weights_that_are_numbers_and_far_too_large_are_one_clear_error(adapter, dataset, tmp_path):
+    scale(adapter, 1e30)
+    for output in (None, tmp_path / "report"):
+        with pytest.raises(InputError, match="no numbers"):
+            measure(adapter, dataset, output=output)
+
+
 def test_the_manifest_still_says_how_it_was_trained(adapter, dataset):
     before = read_manifest(adapter, "adapter")
     measure(adapter, dataset)
@@ -195,6 +309,12 @@ def test_a_report_elsewhere_leaves_the_adapter_as_it_is(adapter, dataset, tmp_pa
     assert file_hashes(adapter) == before
     assert set(WITHOUT_TIMES) < set(file_hashes(tmp_path / "report"))
     assert (tmp_path / "report" / "figures" / "accuracy.png").is_file()
+
+
+def test_the_folders_above_a_report_are_made(adapter, dataset, tmp_path):
+    measure(adapter, dataset, compare=Comparison([]), output=tmp_path / "reports" / "of-today" / "one")
+    assert (tmp_path / "reports" / "of-today" / "one" / "evaluation.json").is_file()
+    assert [file.name for file in (tmp_path / "reports" / "of-today").iterdir()] == ["one"]
 
 
 def test_an_adapter_of_another_trainer_is_measured_into_a_report(adapter, dataset, tmp_path):
@@ -269,3 +389,73 @@ def test_card_templates_of_ones_own_take_the_place_of_the_toolkits(adapter, data
     (tmp_path / "mine" / "limits.md.jinja").write_text("{{ nothing_of_that_name }}\n")
     with pytest.raises(InputError, match=r"limits\.md\.jinja.*nothing_of_that_name"):
         measure(adapter, dataset, compare=Comparison([]), templates=tmp_path / "mine")
+
+
+FIRE = {"types": ["fire"], "generation": 1}
+HALF_A_CHARACTER = '{"types": ["\\ud800"]}'
+ATTRIBUTES = {
+    "structs": ([FIRE, FIRE, None], [json.dumps(FIRE), json.dumps(FIRE), "{}"]),
+    "JSON texts": ([json.dumps(FIRE), '{"name": "여우"}', ""], [json.dumps(FIRE), '{"name": "여우"}', "{}"]),
+    "plain texts": (["fire", "not json {", "[" * 100_000], ["{}"] * 3),
+    "other JSON": (["null", "[1]", "3"], ["{}"] * 3),
+    "half a character": ([HALF_A_CHARACTER] * 3, ['{"types": ["?"]}'] * 3),
+    "lists": ([["fire"], [], None], ["{}"] * 3),
+    "numbers": ([1, 2, 3], ["{}"] * 3),
+    "nothing": (pyarrow.nulls(3), ["{}"] * 3),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_attributes_are_taken_in_any_form(adapter, dataset, monkeypatch, given, kept):
+    monkeypatch.setattr("toolkit.evaluation.statistics.SMALLEST_GROUP", 1)
+    evaluation = measure(adapter, with_columns(dataset, attributes=given), compare=Comparison([]))
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    assert [one.attributes for one in made] == kept * 2
+    assert set(evaluation["test"]["groups"]) == set()
+
+
+def test_attributes_of_a_struct_make_groups(adapter, dataset, monkeypatch):
+    monkeypatch.setattr("toolkit.evaluation.statistics.SMALLEST_GROUP", 1)
+    water = {"types": ["water"], "generation": 1}
+    evaluation = measure(adapter, with_columns(dataset, attributes=[FIRE, water, water]), compare=Comparison([]))
+    assert {kind: list(groups) for kind, groups in evaluation["test"]["groups"].items()} == {"type": ["fire", "water"]}
+
+
+@pytest.mark.parametrize("ids", [[None] * 3, ["a"] * 3, [0, 0, None]], ids=["none", "one", "numbers"])
+def test_rows_without_an_id_of_their_own_are_rows_of_their_own(adapter, dataset, ids):
+    plain = measure(adapter, dataset, compare=Comparison([]))
+    dataset = with_columns(dataset, id=pyarrow.array(ids, pyarrow.int64() if 0 in ids else pyarrow.string()))
+    again = measure(adapter, dataset, compare=Comparison([]))
+    assert again["unseen"]["methods"]["adapter"]["rows"] == 3
+    assert {key: again[key] for key in ("test", "unseen")} == {key: plain[key] for key in ("test", "unseen")}
+
+
+@pytest.mark.parametrize("column", ["name_en", "name_ko"])
+@pytest.mark.parametrize("names", [[3, 4, None], [["Vulpix"], ["Mew", "Abra"], None]], ids=["numbers", "lists"])
+def test_other_names_that_are_no_texts_are_no_names(dataset, column, names):
+    settings = recipe("pokepicker/tiny-gemma").evaluation
+    asked = asking.read_asked(with_columns(dataset, **{column: names}), settings)
+    assert asked.names == asked.known
+
+
+def test_a_creature_may_be_number_zero_and_where_none_is_named_it_is_the_answer(dataset):
+    settings = recipe("pokepicker/tiny-gemma").evaluation
+    assert asking.read_asked(with_columns(dataset, creature=[0, 0, 1]), settings).creatures == ["0", "0", "1"]
+    (file,) = rows.split_files(dataset.path, "test")
+    table = pyarrow.parquet.read_table(file).drop_columns(["creature"])
+    pyarrow.parquet.write_table(table.append_column("creature", pyarrow.array(["x", "", None])), file)
+    assert asking.read_asked(dataset, settings).creatures == ["x", "Squirtle", "Pikachu"]
+
+
+@pytest.mark.parametrize("split", ["test", "unseen"])
+def test_a_row_that_the_model_can_not_read_whole_is_named_before_anything_is_measured(adapter, tmp_path, split):
+    dataset = write_dataset(tmp_path / "long", splits=("train", "test", "unseen"))
+    (file,) = rows.split_files(dataset.path, split)
+    lines = pyarrow.parquet.read_table(file).to_pylist()
+    lines[1]["messages"] = chat.with_answer(chat.naming_messages("A blue turtle. " * 300), "Squirtle")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), file)
+    told = []
+    with pytest.raises(InputError, match=rf"row 1 of {split} is too long: .* tokens, and the model reads 512"):
+        measure(adapter, dataset, output=tmp_path / "report", progress=lambda *where: told.append(where))
+    assert told == []
+    assert not list(tmp_path.glob("report*"))

@@ -21,6 +21,7 @@ from toolkit.model_card.evaluation_plots import (
     places_plot,
     told_accuracy,
     told_confusions,
+    told_places,
 )
 from toolkit.model_card.plots import EVALUATION as FIGURES
 from toolkit.model_card.words import ordered_methods
@@ -115,6 +116,13 @@ def test_any_number_of_places_and_bins_fits(count: int, tmp_path: Path) -> None:
     measured = evaluation(places=places, calibration={"bins": bins, "error": 0.1, "brier": 0.2})
     height(places_plot, measured, tmp_path / "a.png")
     height(calibration_plot, measured, tmp_path / "b.png")
+
+
+def test_rows_whose_answer_shares_places_are_counted_in_parts(tmp_path: Path) -> None:
+    measured = evaluation(places=[{"from": 1, "to": 1, "rows": 1234.5}, {"from": 2, "to": 5, "rows": 11 + 2 / 3}])
+    assert "1: 1,234.5, 2–5: 11.7" in (told_places(measured) or "")
+    height(places_plot, measured, tmp_path / "a.png")
+    assert "1: 6, 2–5: 6, 6–10: 5" in (told_places(evaluation()) or "")
 
 
 def test_the_same_evaluation_draws_the_same_bytes_whatever_the_user_s_style(tmp_path: Path) -> None:

@@ -67,6 +67,17 @@ def test_a_removed_journal_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_journal_of_nothing_leaves_nothing(tmp_path):
+    Journal(tmp_path / "j", "k").close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_place_that_can_not_be_written_is_one_clear_error(tmp_path):
-    with pytest.raises(ToolkitError):
-        Journal(tmp_path / "no" / "j", "k")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ToolkitError, match="can not be written"):
+        Journal(tmp_path / "file" / "j", "k")
+
+
+def test_the_folder_of_a_journal_is_made(tmp_path):
+    write(tmp_path / "not" / "there" / "j", "k", {"a": 1})
+    assert (tmp_path / "not" / "there" / "j").is_file()

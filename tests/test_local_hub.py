@@ -294,7 +294,8 @@ def test_a_folder_goes_up_and_comes_down_the_same(api: HfApi, endpoint: str, rep
 def test_the_cards_metadata_is_in_the_description(api: HfApi, repo: str) -> None:
     commit(api, repo, {"README.md": b"---\nlicense: mit\npipeline_tag: text-generation\ntags: [a, b]\n---\n"})
     info = api.model_info(repo)
-    assert (info.tags, info.pipeline_tag) == (["a", "b"], "text-generation")
+    assert info.tags == ["text-generation", "a", "b", "license:mit"]
+    assert info.pipeline_tag == "text-generation"
     assert info.card_data is not None
     assert info.card_data.license == "mit"
 

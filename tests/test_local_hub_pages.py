@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -9,6 +10,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 
 from toolkit.local_hub.serve import running_hub
 from toolkit.local_hub.shown import size
+from toolkit.preview import render_page
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 CARD = """---
@@ -161,3 +163,10 @@ def test_a_refusal_is_a_page_for_a_browser_and_json_for_others(hub: str) -> None
 )
 def test_sizes_are_decimal_as_on_the_public_hub(count: int, shown: str) -> None:
     assert size(count) == shown
+
+
+def test_a_narrow_screen_leaves_descriptions_in_a_table_room_as_the_preview_does(hub: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
+    for page in (httpx2.get(f"{hub}/demo/a").text, render_page(tmp_path)):
+        narrow = page.partition("</style>")[0].partition("@media (max-width")[2]
+        assert "td:first-child { min-width: 12em; }" in narrow

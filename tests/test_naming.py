@@ -4,14 +4,22 @@ import unicodedata
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_model import make_adapter
 
-from toolkit import chat, generate, naming, rank
+from toolkit import chat, generate, model, naming, rank
 from toolkit.errors import EnvironmentLacks, InputError
 from toolkit.folder import read_json, write_json
 from toolkit.recipe import DecodingSettings
 
 KOREAN = "꼬리에 푸른 불꽃이 타는 작은 여우."
+
+
+def scale(adapter, factor):
+    """Multiply an adapter's weights; by 1e30 they stay numbers, but the model's logits do not."""
+    weights = load_file(adapter / model.ADAPTER_WEIGHTS)
+    weights = {name: matrix * factor if "lora_B" in name else matrix for name, matrix in weights.items()}
+    save_file(weights, adapter / model.ADAPTER_WEIGHTS, metadata={"format": "pt"})
 
 
 @pytest.fixture
@@ -188,6 +196,17 @@ def test_a_text_without_names_is_an_input_error(adapter, tmp_path, text):
 def test_an_empty_description_is_an_input_error(answerer, description):
     with pytest.raises(InputError, match="empty"):
         naming.name(answerer, description, 1, 0)
+
+
+def test_weights_that_are_numbers_and_far_too_large_are_one_error_for_names_and_candidates(adapter):
+    scale(adapter, 1e30)
+    answerer = naming.open_adapter(adapter)
+    said = []
+    for ask in (lambda: naming.name(answerer, "A red fox.", 2, 0), lambda: naming.identify(answerer, "A red fox.", 2)):
+        with pytest.raises(InputError, match="no numbers") as raised:
+            ask()
+        said.append(str(raised.value))
+    assert said[0] == said[1]
 
 
 def test_a_description_that_the_model_can_not_read_whole_is_an_input_error(answerer):

@@ -55,6 +55,8 @@ def asked(tmp_path, monkeypatch):
 
 def send(folder, **options):
     planned = uploading.plan(remote.look(REPO, "adapter"), contents(folder, "adapter"))
+    if options.get("pull_request"):
+        planned = uploading.propose(planned, "mine")
     return hub._carry_out(planned, hub.Options(**options), "message", None)
 
 

@@ -1,5 +1,6 @@
 """Pull requests by `--create-pr`: the one that waits is brought up to date, and nobody else's is touched."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from huggingface_hub import HfApi
 from publishing import REPO, remembered
 
 from toolkit import hub
-from toolkit.errors import CheckFailed, HubError
+from toolkit.errors import CheckFailed, HubError, InputError
 from toolkit.folder import write_manifest
 from toolkit.local_hub.serve import running_hub
 from toolkit.publishing import remote, uploading
 from toolkit.publishing.publication import contents
+from toolkit.show.publishing import would_publish
 
 __all__ = ["remembered"]
 
@@ -45,9 +47,13 @@ def write(folder, number, **more):
     write_manifest(folder, "adapter", {})
 
 
-def send(folder, *, propose=True, check=None):
+def plan(folder, *, propose=True):
     planned = uploading.plan(remote.look(REPO, "adapter"), contents(folder, "adapter"))
-    return hub._carry_out(planned, hub.Options(pull_request=propose), TITLE, check)
+    return uploading.propose(planned, TITLE) if propose else planned
+
+
+def send(folder, *, propose=True, check=None):
+    return hub._carry_out(plan(folder, propose=propose), hub.Options(pull_request=propose), TITLE, check)
 
 
 def published(folder, number=1):
@@ -86,7 +92,55 @@ def test_a_new_version_is_committed_to_the_pull_request_that_waits(url, folder):
     assert "fresh.json" not in api(url).list_repo_files(REPO, revision="refs/pr/1")
     assert api(url).repo_info(REPO, revision="refs/pr/1").sha == again.revision
     api(url).merge_pull_request(REPO, 1)
-    assert not uploading.plan(remote.look(REPO, "adapter"), contents(folder, "adapter")).of("new", "changed", "deleted")
+    assert plan(folder, propose=False).unchanged
+
+
+def test_a_plan_is_compared_with_the_pull_request_that_waits(url, folder):
+    published(folder)
+    write(folder, 2, fresh=1)
+    before = plan(folder)
+    assert (before.proposes, before.proposal, {each.name for each in before.of("new")}) == (True, None, {"fresh.json"})
+    sent = send(folder)
+    assert plan(folder).unchanged
+    write(folder, 2, other=1)
+    planned = plan(folder)
+    assert (planned.proposal.url, planned.remote.revision) == (sent.pull_request, sent.revision)
+    assert {each.name: each.state for each in planned.changes} == {
+        "README.md": "same",
+        "adapter_config.json": "same",
+        "manifest.json": "changed",
+        "other.json": "new",
+        "fresh.json": "deleted",
+    }
+    assert proposals(url) == [1]
+    assert api(url).repo_info(REPO, revision="refs/pr/1").sha == sent.revision
+
+
+def test_nothing_is_proposed_to_a_repository_that_does_not_exist(url, folder):
+    write(folder, 1)
+    with pytest.raises(InputError, match="nobody can merge"):
+        plan(folder)
+
+
+def test_what_a_dry_run_says_of_a_pull_request(url, folder, capsys):
+    published(folder)
+    write(folder, 2)
+    would_publish(plan(folder), folder, False)
+    assert f"would go to a new pull request for {REPO}, at" in flat(capsys)
+    address = send(folder).pull_request
+    would_publish(plan(folder), folder, False)
+    assert f"Your pull request {address} proposes exactly this already, at revision" in flat(capsys)
+    write(folder, 3)
+    would_publish(plan(folder), folder, False)
+    assert f"would go to your pull request {address}, at" in flat(capsys)
+    would_publish(plan(folder), folder, True)
+    assert json.loads(capsys.readouterr().out)["pull_request"] == address
+
+
+def flat(capsys):
+    """What was printed, without the breaks of lines."""
+    out, err = capsys.readouterr()
+    return " ".join((out + err).split())
 
 
 def test_a_closed_pull_request_is_left_closed(url, folder):

@@ -6,10 +6,16 @@ from scipy.stats import beta
 
 from toolkit.evaluation import statistics
 from toolkit.evaluation.bootstrap import bootstrap_mean
+from toolkit.evaluation.places import Place, shared
 
 
 def alone(count):
     return [str(row) for row in range(count)]
+
+
+def at(*places):
+    """Places that no other answer shares."""
+    return [Place(float(place)) for place in places]
 
 
 def coverage(draw, truth, trials=150, **how):
@@ -67,7 +73,7 @@ def test_rare_high_values_change_nothing_for_a_model_that_finds_most():
     values = list(1 / np.random.default_rng(0).choice([1, 1, 1, 2, 5, 20], size=100))
     plain, wider = (bootstrap_mean(values, alone(100), 7, rare_highs=rare) for rare in (False, True))
     assert wider == pytest.approx(plain, abs=0.003)
-    figures = statistics.identification_figures(1 / np.array(values), alone(100), 7)
+    figures = statistics.identification_figures(at(*(1 / value for value in values)), alone(100), 7)
     assert (figures["mrr"]["low"], figures["mrr"]["high"]) == wider
 
 
@@ -126,25 +132,26 @@ def test_drawing_in_pieces_changes_nothing_but_memory(monkeypatch):
     assert bootstrap_mean(values, alone(50), 7, rare_highs=True) == whole
 
 
-def test_a_place_that_is_shared_counts_as_first_only_when_it_is_before_the_second():
-    figures = statistics.identification_figures([1, 1.5, 2, 5.5, 6], alone(5), 7)
-    assert figures["top1"]["value"] == 0.4
-    assert figures["top5"]["value"] == 0.8
-    assert figures["mrr"]["value"] == pytest.approx((1 + 1 / 1.5 + 1 / 2 + 1 / 5.5 + 1 / 6) / 5)
+def test_each_row_adds_what_its_place_counts():
+    figures = statistics.identification_figures([*at(1, 2, 6), shared(0, 2), shared(4, 2)], alone(5), 7)
+    assert figures["top1"]["value"] == (1 + 0.5) / 5
+    assert figures["top5"]["value"] == (1 + 1 + 1 + 0.5) / 5
+    assert figures["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 6 + (1 + 1 / 2) / 2 + (1 / 5 + 1 / 6) / 2) / 5)
     assert {figure["n"] for figure in figures.values()} == {5}
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures.values())
 
 
 def test_exact_names_stand_beside_the_places_where_they_are_known():
-    figures = statistics.identification_figures([1, 2], alone(2), 7, exact=[True, False])
+    figures = statistics.identification_figures(at(1, 2), alone(2), 7, exact=[True, False])
     assert figures["exact"]["value"] == 0.5
-    assert "exact" not in statistics.identification_figures([1, 2], alone(2), 7)
+    assert "exact" not in statistics.identification_figures(at(1, 2), alone(2), 7)
 
 
 def test_a_paired_difference_knows_more_than_two_figures():
     generator = np.random.default_rng(0)
     worse = generator.integers(2, 100, size=200).astype(float)
     better = np.where(generator.random(200) < 0.15, 1.0, worse)
+    worse, better = at(*worse), at(*better)
     a, b = (statistics.identification_figures(places, alone(200), 7)["mrr"] for places in (better, worse))
     difference = statistics.differences(better, worse, alone(200), 7)["mrr"]
     assert difference["value"] == pytest.approx(a["value"] - b["value"])
@@ -190,7 +197,7 @@ def test_the_most_frequent_wrong_answers_come_first_and_right_ones_are_none():
 
 
 def test_every_place_is_counted_once_up_to_the_last_candidate():
-    counted = statistics.place_counts([1, 1.5, 2, 5.5, 6, 20, 21, 100, 101, 151], 151)
+    counted = statistics.place_counts(at(1, 1, 2, 5, 6, 20, 21, 100, 101, 151), 151)
     assert [(part["from"], part["to"], part["rows"]) for part in counted] == [
         (1, 1, 2),
         (2, 5, 2),
@@ -204,7 +211,7 @@ def test_every_place_is_counted_once_up_to_the_last_candidate():
 
 @pytest.mark.parametrize(("candidates", "ends"), [(1, [1]), (3, [1, 3]), (5, [1, 5]), (1025, [1000, 1025])])
 def test_the_last_places_end_with_the_candidates(candidates, ends):
-    assert [part["to"] for part in statistics.place_counts([1], candidates)][-2:] == ends
+    assert [part["to"] for part in statistics.place_counts(at(1), candidates)][-2:] == ends
 
 
 def test_rows_are_grouped_by_what_their_attributes_say():
@@ -260,8 +267,8 @@ def control(scores, rows, seed=7):
     creatures = alone(rows)
     ranked = (-scores).argsort(axis=1, kind="stable").argsort(axis=1) + 1.0
     partners = statistics.shuffled_partners(creatures, seed)
-    others = [[ranked[other, row] for other in partners[row]] for row in range(rows)]
-    return statistics.reads([ranked[row, row] for row in range(rows)], others, creatures, CANDIDATES, seed)
+    others = [at(*(ranked[other, row] for other in partners[row])) for row in range(rows)]
+    return statistics.reads(at(*(ranked[row, row] for row in range(rows))), others, creatures, CANDIDATES, seed)
 
 
 def listening(generator, rows, strength, known=0.0):
@@ -301,13 +308,13 @@ def test_whoever_finds_a_tenth_of_a_hundred_reads(known):
 def test_an_adapter_that_owes_most_of_its_places_to_habit_does_not_read():
     # The right answers are the usual ones, and the description adds a sure but small part.
     creatures = alone(200)
-    found = statistics.reads([2.0] * 200, [[2.5] * 5] * 200, creatures, CANDIDATES, 7)
+    found = statistics.reads(at(2) * 200, [[shared(1, 2)] * 5] * 200, creatures, CANDIDATES, 7)
     assert found["difference"]["mrr"]["low"] > 0
     assert found["reads"] is False
 
 
 def test_the_control_is_the_mean_over_partners_then_over_rows():
-    places, others = [1.0, 1.0], [[1.0, 2.0, 4.0, 100.0], [2.0]]
+    places, others = at(1, 1), [at(1, 2, 4, 100), at(2)]
     found = statistics.reads(places, others, ["Vulpix", "Mew"], 100, 7)
     assert found["figures"]["top1"]["value"] == pytest.approx((0.25 + 0) / 2)
     assert found["figures"]["mrr"]["value"] == pytest.approx(((1 + 1 / 2 + 1 / 4 + 1 / 100) / 4 + 1 / 2) / 2)
@@ -315,5 +322,5 @@ def test_the_control_is_the_mean_over_partners_then_over_rows():
 
 
 def test_what_can_not_be_told_is_not_said():
-    assert statistics.reads([1.0, 2.0], [[], []], ["Vulpix"] * 2, 10, 7) is None
-    assert statistics.reads([1.0] * 3, [[5.0]] * 3, alone(3), 10, 7)["reads"] is None
+    assert statistics.reads(at(1, 2), [[], []], ["Vulpix"] * 2, 10, 7) is None
+    assert statistics.reads(at(1) * 3, [at(5)] * 3, alone(3), 10, 7)["reads"] is None

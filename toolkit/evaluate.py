@@ -17,6 +17,7 @@ from toolkit import __version__, model, rows
 from toolkit.errors import InputError
 from toolkit.evaluation import encoder, statistics, summary
 from toolkit.evaluation.asking import Asked, baseline_predictions, model_predictions, read_asked
+from toolkit.evaluation.identity import identity
 from toolkit.evaluation.measuring import Questions, Reader, Say
 from toolkit.evaluation.predictions import Prediction, write_predictions
 from toolkit.folder import (
@@ -103,7 +104,7 @@ def evaluate(
     if templates is not None:
         check_templates(templates)
     asked, others = read_asked(dataset, settings), _others(compare.against)
-    weights = {name: _weights(folder) for name, folder in {ADAPTER: adapter, **others}.items()}
+    models = {name: identity(folder, settings.quantization) for name, folder in {ADAPTER: adapter, **others}.items()}
     used = {
         "evaluation": settings.model_dump(),
         "decoding": decoding.model_dump(),
@@ -111,7 +112,7 @@ def evaluate(
         **({"encoder": _encoder(compare)} if "encoder" in compare.baselines else {}),
     }
     content = dataset.content()
-    known_by = [__version__, SCHEMA, content, weights, used, seed, model.drawing_machine()]
+    known_by = [__version__, SCHEMA, content, models, used, seed, model.drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
             say(f"An evaluation that was interrupted goes on: {journal.found} answers are kept.")
@@ -120,7 +121,7 @@ def evaluate(
             "schema": SCHEMA,
             "seed": seed,
             "dataset": {"id": dataset.id, "revision": dataset.revision, "content": content},
-            "adapter": {"weights": weights[ADAPTER]},
+            "adapter": {"weights": sha256_file(adapter / model.ADAPTER_WEIGHTS), "identity": models[ADAPTER]},
             "candidates": len(asked.known),
             "precision": model.precision_facts(precision),
             "machine": model.drawing_machine(),
@@ -173,13 +174,6 @@ def _encoder(compare: Comparison) -> str:
     """The model of the encoder baseline, as a report may say it: no path of this machine."""
     given = compare.encoder or encoder.DEFAULT_ENCODER
     return Path(given).resolve().name if Path(given).is_dir() else given
-
-
-def _weights(folder: Path) -> str:
-    file = folder / model.ADAPTER_WEIGHTS
-    if not file.is_file():
-        raise InputError(f"{folder} holds no {file.name}.", "Train or download it again.")
-    return sha256_file(file)
 
 
 def _journal_of(target: Path) -> Path:

@@ -5,6 +5,7 @@ All names of a description are drawn at once; where the memory runs out, half as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -12,6 +13,7 @@ from typing import Any
 
 from toolkit.chat import end_of_turn_ids, prompt_ids
 from toolkit.chat_template import Messages
+from toolkit.finite import Watch
 from toolkit.fitting import free_cache
 from toolkit.model import lacks_memory
 from toolkit.recipe import DecodingSettings
@@ -36,8 +38,21 @@ class AtOnce:
     most: int | None = None
 
 
+def too_long(model: Any, prompt: Sequence[int], settings: DecodingSettings) -> str | None:
+    """How many tokens a prompt and a name take, and how many the model reads; None where they fit, or nobody says."""
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    takes = len(prompt) + settings.max_new_tokens
+    if room is None or takes <= room:
+        return None
+    return f"with the request and a name it takes {takes:,} tokens, and the model reads {room:,}"
+
+
 def greedy_name(model: Any, tokenizer: Any, messages: Messages, settings: DecodingSettings) -> str:
-    """The most likely name, token by token: the same on every run."""
+    """The most likely name, token by token: the same on every run.
+
+    Raises:
+        InputError: The model's probabilities are no numbers.
+    """
     return _generate(model, tokenizer, messages, settings, do_sample=False)[0].name
 
 
@@ -75,6 +90,7 @@ def sample(
         at_once: Keeps what was learnt about the memory for the next description.
 
     Raises:
+        InputError: The model's probabilities are no numbers.
         RuntimeError: The memory does not hold one name; or a MemoryError (`model.memory_errors` has words for it).
     """
     at_once = at_once or AtOnce()
@@ -145,6 +161,7 @@ def _generate(
     prompt = torch.tensor([prompt_ids(tokenizer, messages)], device=model.device)
     stop = end_of_turn_ids(tokenizer, model.generation_config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
+    watch = Watch(how.get("temperature", 1.0))
     with torch.inference_mode():
         sequences = model.generate(
             input_ids=prompt,
@@ -152,8 +169,10 @@ def _generate(
             max_new_tokens=settings.max_new_tokens,
             eos_token_id=stop,
             pad_token_id=pad,
+            logits_processor=[watch],
             **how,
         )
+    watch.check()
     # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
     ends = set(stop)
     generated = []

@@ -27,6 +27,12 @@ from toolkit.publishing.remote import Remote, cards_edited_there, look, page_of
 from toolkit.publishing.uploading import Plan
 from toolkit.space import write_space
 
+# What commits and pull requests are called. No name of a folder is in them: what is committed can not be taken back.
+DATASET_TITLE = "Dataset and card from pkt"
+ADAPTER_TITLE = "Adapter and card from pkt"
+SPACE_TITLE = "The page of an adapter, from pkt"
+BASE_TITLE = "The tiny base of PokePicker Toolkit"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -108,7 +114,7 @@ def plan_dataset(folder: Path, repo_id: str, options: Options = Options(), *, fo
     stated = folder / VALIDATION
     if not stated.is_file() or read_json(stated) != report.to_json():
         _write(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts, report.to_json()))
-    return _plan(folder, "dataset", remote, options, _kept(edited))
+    return _plan(folder, "dataset", remote, options, DATASET_TITLE, _kept(edited))
 
 
 def _render_dataset(fresh: Path, facts: dict[str, Any], report: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -129,13 +135,13 @@ def push_dataset(
         EnvironmentLacks: The Hub wants a token.
     """
     planned = plan_dataset(folder, repo_id, options, force=force)
-    return _carry_out(planned, options, f"Dataset from pkt: {folder.absolute().name}", check)
+    return _carry_out(planned, options, DATASET_TITLE, check)
 
 
 def push_tiny_base() -> Published:
     """Upload the tiny base to the Hub under the id that adapters trained on it name."""
     planned = uploading.plan(look(tiny.BASE_ID, "base"), contents(tiny.base_folder(), "base"))
-    return _carry_out(planned, Options(), "The tiny base of PokePicker Toolkit", None)
+    return _carry_out(planned, Options(), BASE_TITLE, None)
 
 
 def plan_publication(
@@ -194,7 +200,7 @@ def plan_publication(
 
     edited = {} if options.overwrite_card else _edited(folder, "adapter", manifest, remote)
     _write(folder, "adapter", manifest, edited, render)
-    return _plan(folder, "adapter", remote, options, notes + _kept(edited))
+    return _plan(folder, "adapter", remote, options, ADAPTER_TITLE, notes + _kept(edited))
 
 
 def publish(
@@ -220,7 +226,7 @@ def publish(
     planned = plan_publication(
         folder, repo_id, options, dataset_repo=dataset_repo, base_repo=base_repo, templates=templates
     )
-    return _carry_out(planned, options, "Adapter and card from pkt", check)
+    return _carry_out(planned, options, ADAPTER_TITLE, check)
 
 
 def publish_space(published: Published, repo_id: str, folder: Path, options: Options = Options()) -> Published:
@@ -239,7 +245,7 @@ def publish_space(published: Published, repo_id: str, folder: Path, options: Opt
     remote = look(repo_id, "space")
     write_space(published.repo_id, published.revision, folder)
     planned = uploading.plan(remote, contents(folder, "space"))
-    done = _carry_out(planned, Options(private=options.private), "The page of an adapter, from pkt", None)
+    done = _carry_out(planned, Options(private=options.private), SPACE_TITLE, None)
     return replace(published, space=done.url, notes=published.notes + done.notes)
 
 
@@ -282,11 +288,11 @@ def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote
     return there | here
 
 
-def _plan(folder: Path, kind: str, remote: Remote, options: Options, notes: list[str]) -> Plan:
+def _plan(folder: Path, kind: str, remote: Remote, options: Options, title: str, notes: list[str]) -> Plan:
     planned = uploading.plan(remote, contents(folder, kind), notes)
     if options.tag:
         uploading.check_tag(planned, options.tag)
-    return planned
+    return uploading.propose(planned, title) if options.pull_request else planned
 
 
 def _carry_out(planned: Plan, options: Options, message: str, check: Check | None) -> Published:
@@ -295,12 +301,12 @@ def _carry_out(planned: Plan, options: Options, message: str, check: Check | Non
     name = (remote.repo_id, remote.repo_type)
     begun = remote.revision is not None and unfinished.begun(*name)
     opened = False
-    unsaid = options.private is None and not options.pull_request
+    unsaid = options.private is None and not planned.proposes
     opening = options.private is False or (unsaid and (remote.revision is None or unfinished.becomes_public(*name)))
     with unfinished.publication(*name, public=opening):
         if options.private and remote.revision is not None and not remote.private:
             uploading.set_private(remote, True)
-        uploaded = uploading.upload(planned, message, pull_request=options.pull_request)
+        uploaded = uploading.upload(planned, message)
         is_private = options.private is True or remote.private or remote.revision is None
         if check is not None and (uploaded.changed or begun or (opening and is_private)):
             check(remote.repo_id, uploaded.revision)
@@ -310,7 +316,7 @@ def _carry_out(planned: Plan, options: Options, message: str, check: Check | Non
             uploading.set_private(remote, False)
             is_private, opened = False, True
     notes = [*planned.notes, *uploaded.notes]
-    if not is_private and not options.pull_request and (opened or uploaded.changed):
+    if not is_private and not planned.proposes and (opened or uploaded.changed):
         unread = unread_by_strangers(remote, uploaded.revision, planned.files)
         notes += [unread] if unread else []
     if is_private and unsaid:

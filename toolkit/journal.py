@@ -11,7 +11,7 @@ from toolkit.folder import unwritable
 
 
 class Journal:
-    """Results of finished pieces, by name. A file of other work (another `key`) is begun anew.
+    """Results of finished pieces, by name. A file of other work (another `key`) is begun anew, and its folder is made.
 
     Attributes:
         found: How many pieces an earlier run had finished.
@@ -22,6 +22,7 @@ class Journal:
         self._done: dict[str, Any] = {}
         try:
             whole = 0 if restart else self._read(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
             self._open: IO[str] = file.open("r+" if whole else "w", encoding="utf-8")
             # The line at which an earlier run was killed may be half a line.
             self._open.truncate(whole)
@@ -69,8 +70,10 @@ class Journal:
         self._open.flush()
 
     def close(self) -> None:
-        """Keep what is finished, for another run."""
+        """Keep what is finished, for another run; where nothing is, there is no file."""
         self._open.close()
+        if not self._done:
+            self.file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """All is done: the file is not needed any more."""

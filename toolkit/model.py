@@ -111,9 +111,7 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
                 trust_remote_code=False,
             )
     except (OSError, *DAMAGED, SafetensorError, StrictDataclassError) as error:
-        raise InputError(
-            f"The base {base.id} can not be loaded: {first_line(error)}", how_to_mend(base)
-        ) from error
+        raise InputError(f"The base {base.id} can not be loaded: {first_line(error)}", how_to_mend(base)) from error
     if getattr(model, "is_loaded_in_4bit", False):
         _keep_cpu_arithmetic(model)
     return model

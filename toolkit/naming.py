@@ -199,13 +199,9 @@ def _conversation(answerer: Answerer, description: str) -> tuple[Messages, list[
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
     messages = chat.naming_messages(text, answerer.request, answerer.system)
     prompt = chat.prompt_ids(answerer.tokenizer, messages)
-    room = getattr(answerer.model.config.get_text_config(), "max_position_embeddings", None)
-    if room is not None and len(prompt) + answerer.decoding.max_new_tokens > room:
-        raise InputError(
-            f"The description is too long: with the request and a name it takes "
-            f"{len(prompt) + answerer.decoding.max_new_tokens:,} tokens, and the model reads {room:,}.",
-            "Shorten it.",
-        )
+    reason = generate.too_long(answerer.model, prompt, answerer.decoding)
+    if reason:
+        raise InputError(f"The description is too long: {reason}.", "Shorten it.")
     return messages, prompt
 
 

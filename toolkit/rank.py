@@ -15,6 +15,7 @@ from typing import Any
 
 from toolkit import chat, passes
 from toolkit.errors import InputError
+from toolkit.finite import no_numbers
 from toolkit.fitting import free_cache
 from toolkit.model import lacks_memory
 from toolkit.passes import Progress
@@ -116,10 +117,7 @@ def score(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progr
         prepared.at_once //= 2
         prepared.rows.clear()
     if bool(scores.isnan().any()):
-        raise InputError(
-            "The model's probabilities are no numbers (NaN): the weights of its adapter or base are broken.",
-            "Train the adapter again or download it again.",
-        )
+        raise no_numbers()
     return list(scores[torch.tensor(prepared.places)].tolist())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from toolkit import rows
 from toolkit.errors import InputError
 from toolkit.evaluation import baselines, encoder
 from toolkit.evaluation.measuring import Questions, Reader, Row, Say, shuffled_places
+from toolkit.evaluation.places import Place
 from toolkit.evaluation.predictions import Prediction
 from toolkit.recipe import EvaluationSettings
 
@@ -62,12 +64,19 @@ def read_asked(dataset: rows.LocatedDataset, settings: EvaluationSettings) -> As
     if not test and not unseen:
         raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
     known = sorted({rows.answer_of(row) for split in splits.values() for row in split})
-    others = {row[column] for split in splits.values() for row in split for column in NAMES if row.get(column)}
+    named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
+    others = {name for name in named if isinstance(name, str) and name}
     return Asked(splits["train"], test, unseen, known, sorted(others.union(known)))
 
 
 def model_predictions(reader: Reader, asked: Asked, questions: Questions) -> list[Prediction]:
-    """What a model answers to `test` and `unseen`; the adapter also with samples for the first rows of `test`."""
+    """What a model answers to `test` and `unseen`; the adapter also with samples for the first rows of `test`.
+
+    Raises:
+        InputError: A row is too long for the model, or its probabilities are no numbers.
+    """
+    reader.check_lengths("test", asked.test)
+    reader.check_lengths("unseen", asked.unseen)
     shown = min(len(asked.test), SAMPLED_TEST_ROWS) if reader.method == "adapter" else 0
     samples = reader.samples(range(shown)) if shown else []
     places = shuffled_places(rankings := reader.rankings(), questions.partners)
@@ -81,12 +90,14 @@ def model_predictions(reader: Reader, asked: Asked, questions: Questions) -> lis
                 "test",
                 number,
                 row,
-                place=ranked.place,
+                place=ranked.place.mean,
+                tied=ranked.place.tied,
                 log_likelihood=ranked.log_likelihood,
                 confidence=ranked.confidence,
                 top=ranked.top,
                 log_likelihoods=ranked.log_likelihoods,
-                shuffled_places=places[number],
+                shuffled_places=[place.mean for place in places[number]],
+                shuffled_tied=[place.tied for place in places[number]],
                 greedy=greedy[number],
                 names=[one.name for one in drawn],
                 stopped=[one.stopped for one in drawn],
@@ -115,7 +126,7 @@ def baseline_predictions(asked: Asked, wanted: Sequence[str], sentences: str | N
     train = [rows.description_of(row) for row in asked.train], asked.training_answers
     test = [rows.description_of(row) for row in asked.test], [rows.answer_of(row) for row in asked.test]
     count = len(asked.known)
-    ways: dict[str, Callable[[], list[float]]] = {
+    ways: dict[str, Callable[[], list[Place]]] = {
         "tfidf": lambda: baselines.tfidf_ranks(*train, *test, count),
         "tfidf_centroid": lambda: baselines.centroid_ranks(*train, *test, count),
         "encoder": lambda: encoder.encoder_ranks(sentences or encoder.DEFAULT_ENCODER, *train, *test, count),
@@ -125,7 +136,7 @@ def baseline_predictions(asked: Asked, wanted: Sequence[str], sentences: str | N
     for method in (name for name in ways if name in wanted):
         progress(method, 0, len(asked.test))
         for number, (row, place) in enumerate(zip(asked.test, ways[method](), strict=True)):
-            made.append(_about(method, "test", number, row, place=place))
+            made.append(_about(method, "test", number, row, place=place.mean, tied=place.tied))
         progress(method, len(asked.test), len(asked.test))
     return made
 
@@ -134,13 +145,26 @@ def _about(method: str, split: str, number: int, row: Row, **answers: Any) -> Pr
     return Prediction(
         method,
         split,
-        str(row.get("id", number)),
+        str(number if row.get("id") is None else row["id"]),
         _creature(row),
         rows.answer_of(row),
-        str(row.get("attributes") or "{}"),
+        _attributes(row),
         **answers,
     )
 
 
 def _creature(row: Row) -> str:
-    return str(row.get("creature") or rows.answer_of(row))
+    creature = row.get("creature")
+    return rows.answer_of(row) if creature is None or creature == "" else str(creature)
+
+
+def _attributes(row: Row) -> str:
+    """What a row knows of its creature, as the JSON text of an object: sources have that, or a struct, or anything."""
+    known = row.get("attributes")
+    try:
+        known = json.loads(known) if isinstance(known, str) else known
+    except (ValueError, RecursionError):
+        known = None
+    text = json.dumps(known, ensure_ascii=False, default=str) if isinstance(known, dict) else "{}"
+    # JSON may spell half a character, which no file holds.
+    return text.encode(errors="replace").decode()

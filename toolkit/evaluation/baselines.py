@@ -1,7 +1,7 @@
 """What the adapter must beat when it identifies a creature: chance, frequent names, TF-IDF. No model is loaded.
 
-All give the right answer's place among the candidates: 1 is first, ties count as the mean of the places they share, and
-answers that no training description has share the last places.
+All give the right answer's place among the candidates: answers that nothing tells apart share their places, and those
+that no training description has share the last ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.evaluation.places import Place, place_of, shared
 from toolkit.text import language_of
 
 # Similarities that are held at once: bounds the memory of a comparison.
@@ -24,7 +25,7 @@ def tfidf_ranks(
     texts: Sequence[str],
     answers: Sequence[str],
     candidates: int,
-) -> list[float]:
+) -> list[Place]:
     """Place of each right answer by the TF-IDF cosine similarity of its nearest training description.
 
     Args:
@@ -42,7 +43,7 @@ def centroid_ranks(
     texts: Sequence[str],
     answers: Sequence[str],
     candidates: int,
-) -> list[float]:
+) -> list[Place]:
     """Place of each right answer by the cosine similarity of the mean TF-IDF vector of its training descriptions.
 
     A nearest centroid classifier (Rocchio 1971). The arguments are those of `tfidf_ranks`.
@@ -56,11 +57,11 @@ def centroid_ranks(
     return nearest_ranks(normalize(members @ train), list(names), asked, answers, candidates)
 
 
-def frequent_ranks(train_answers: Sequence[str], answers: Sequence[str], candidates: int) -> list[float]:
+def frequent_ranks(train_answers: Sequence[str], answers: Sequence[str], candidates: int) -> list[Place]:
     """Place of each right answer when the most frequent answers of the training come first, whatever is described."""
     counted = Counter(train_answers)
     rows = list(counted.values()) + [0] * (candidates - len(counted))
-    places = {count: mean_rank(rows, rows.index(count)) for count in set(rows)}
+    places = {count: place_of(rows, rows.index(count)) for count in set(rows)}
     return [places[counted[answer]] for answer in answers]
 
 
@@ -81,7 +82,7 @@ def _tfidf(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:
 
 def nearest_ranks(
     train: Any, train_answers: Sequence[str], asked: Any, answers: Sequence[str], candidates: int
-) -> list[float]:
+) -> list[Place]:
     """Place of each right answer by the cosine similarity of its nearest training description.
 
     Args:
@@ -94,22 +95,16 @@ def nearest_ranks(
     columns = {name: column for column, name in enumerate(names)}
     features = train[order].T
     at_once = max(1, HELD_AT_ONCE // len(order))
-    ranks: list[float] = []
+    last = shared(len(names), candidates - len(names))
+    ranks: list[Place] = []
     for start in range(0, len(answers), at_once):
         similarities = asked[start : start + at_once] @ features
         dense = similarities if isinstance(similarities, np.ndarray) else similarities.toarray()
         best = np.maximum.reduceat(dense, starts, axis=1)
         for scores, answer in zip(best, answers[start : start + at_once], strict=True):
             known = columns.get(answer)
-            ranks.append((len(names) + candidates + 1) / 2 if known is None else mean_rank(scores, known))
+            ranks.append(last if known is None else place_of(scores, known))
     return ranks
-
-
-def mean_rank(scores: Sequence[float], right: int) -> float:
-    """Place of `scores[right]` among all scores, the highest first; ties count as the mean of the places they share."""
-    found = np.asarray(scores)
-    above, equal = np.count_nonzero(found > found[right]), np.count_nonzero(found == found[right])
-    return float(above + (equal + 1) / 2)
 
 
 def chance(candidates: int) -> dict[str, float]:

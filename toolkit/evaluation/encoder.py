@@ -13,6 +13,7 @@ from typing import Any
 from toolkit.endpoint import hub, hub_errors
 from toolkit.errors import EnvironmentLacks, InputError, after_saying
 from toolkit.evaluation import baselines
+from toolkit.evaluation.places import Place
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
@@ -29,7 +30,7 @@ def encoder_ranks(
     texts: Sequence[str],
     answers: Sequence[str],
     candidates: int,
-) -> list[float]:
+) -> list[Place]:
     """Place of each right answer by the cosine similarity of its nearest training description's embedding.
 
     Args:
@@ -39,7 +40,7 @@ def encoder_ranks(
         candidates: How many answers compete; those without a training description share the last places.
 
     Returns:
-        1 is first. Ties count as the mean of the places they share.
+        One for each description.
 
     Raises:
         EnvironmentLacks: sentence-transformers is not installed.

@@ -13,7 +13,8 @@ from typing import Any
 
 from toolkit import chat, generate, rank, rows
 from toolkit.chat_template import Messages
-from toolkit.evaluation import baselines
+from toolkit.errors import InputError
+from toolkit.evaluation.places import Place, place_of
 from toolkit.journal import Journal
 from toolkit.recipe import DecodingSettings
 
@@ -29,7 +30,7 @@ class Ranked:
     """How a description was identified.
 
     Attributes:
-        place: Of the right answer, 1 is first; ties share the mean of their places.
+        place: Of the right answer.
         log_likelihood: Of the right answer, in nats.
         confidence: Probability of the first candidate among all candidates.
         top: The first candidates.
@@ -37,12 +38,12 @@ class Ranked:
         others: Places of the answers of other rows after this description, by the number of the row.
     """
 
-    place: float
+    place: Place
     log_likelihood: float
     confidence: float
     top: list[str]
     log_likelihoods: list[float]
-    others: dict[str, float] = field(default_factory=dict)
+    others: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,17 @@ class Reader:
         self._questions, self._journal, self._say = questions, journal, say
         self._at_once = generate.AtOnce()
 
+    def check_lengths(self, split: str, asked: Sequence[Row]) -> None:
+        """Raise InputError for a row that the model can not read whole; rows are counted from 0."""
+        for number, row in enumerate(asked):
+            prompt = chat.prompt_ids(self._tokenizer, row["messages"][:-1])
+            reason = generate.too_long(self._model, prompt, self._questions.decoding)
+            if reason:
+                raise InputError(
+                    f"The description in row {number} of {split} is too long: {reason}.",
+                    "Shorten it, or leave the row out.",
+                )
+
     def rankings(self) -> list[Ranked]:
         """One for each row of `test`."""
         asked = self._questions
@@ -102,10 +114,10 @@ class Reader:
         def work(index: int) -> dict[str, Any]:
             prompt = chat.prompt_ids(self._tokenizer, asked.test[index]["messages"][:-1])
             scores = rank.score(self._model, prompt, prepared, partial(within, index))
-            others = {str(row): baselines.mean_rank(scores, right[row]) for row in looked_up[index]}
+            others = {str(row): place_of(scores, right[row]) for row in looked_up[index]}
             return asdict(_ranked(scores, right[index], asked.candidates, others))
 
-        return [Ranked(**found) for found in self._each("identify", "rank", len(asked.test), work)]
+        return [_kept(found) for found in self._each("identify", "rank", len(asked.test), work)]
 
     def greedy(self, conversations: Sequence[Messages], split: str) -> list[str]:
         """The likeliest name after each conversation of a split."""
@@ -143,11 +155,11 @@ class Reader:
         return results
 
 
-def _ranked(scores: Sequence[float], right: int, candidates: Sequence[str], others: dict[str, float]) -> Ranked:
+def _ranked(scores: Sequence[float], right: int, candidates: Sequence[str], others: dict[str, Place]) -> Ranked:
     first = sorted(range(len(candidates)), key=lambda index: (-scores[index], index))[:TOP]
     highest = scores[first[0]]
     return Ranked(
-        place=baselines.mean_rank(scores, right),
+        place=place_of(scores, right),
         log_likelihood=scores[right],
         confidence=1 / sum(math.exp(score - highest) for score in scores),
         top=[candidates[index] for index in first],
@@ -156,7 +168,13 @@ def _ranked(scores: Sequence[float], right: int, candidates: Sequence[str], othe
     )
 
 
-def shuffled_places(rankings: Sequence[Ranked], partners: Sequence[Sequence[int]]) -> list[list[float]]:
+def _kept(found: dict[str, Any]) -> Ranked:
+    """A ranking as the journal gives it, in which places are lists."""
+    others = {row: Place(*place) for row, place in found["others"].items()}
+    return Ranked(**found | {"place": Place(*found["place"]), "others": others})
+
+
+def shuffled_places(rankings: Sequence[Ranked], partners: Sequence[Sequence[int]]) -> list[list[Place]]:
     """For each row, the places of its answer after the descriptions of its partners."""
     return [
         [rankings[partner].others[str(row)] for partner in row_partners] for row, row_partners in enumerate(partners)

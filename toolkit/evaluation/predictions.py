@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from toolkit.errors import InputError
+from toolkit.evaluation.places import Place
+
 PREDICTIONS = "predictions.parquet"
 
 
@@ -20,11 +23,14 @@ class Prediction:
         creature: What the row is about; rows of one creature are no independent witnesses.
         answer: The right answer.
         attributes: JSON text, what the dataset knows of the creature.
-        place: Of the right answer among the candidates, 1 is first; ties share the mean of their places.
+        place: Of the right answer among the candidates, 1 is first; answers that nothing tells apart share the mean of
+            their places.
+        tied: How many answers share its place, itself included.
         log_likelihood: Of the right answer with its end of turn, in nats.
         confidence: Probability of the first candidate among all candidates.
         top: The first candidates, with their `log_likelihoods`.
         shuffled_places: Of the right answer, when the model reads descriptions of other creatures.
+        shuffled_tied: How many answers share each of those places.
         greedy: The likeliest name, token by token.
         names: Names that were sampled.
         stopped: For each of them, whether the model ended its turn by itself.
@@ -37,14 +43,30 @@ class Prediction:
     answer: str
     attributes: str
     place: float | None = None
+    tied: int | None = None
     log_likelihood: float | None = None
     confidence: float | None = None
     top: list[str] = field(default_factory=list)
     log_likelihoods: list[float] = field(default_factory=list)
     shuffled_places: list[float] = field(default_factory=list)
+    shuffled_tied: list[int] = field(default_factory=list)
     greedy: str | None = None
     names: list[str] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
+
+    def ranked(self) -> Place:
+        """Where the right answer stands.
+
+        Raises:
+            ValueError: The method ranked nothing for this row.
+        """
+        if self.place is None or self.tied is None:
+            raise ValueError(f"{self.method} did not rank row {self.id}")
+        return Place(self.place, self.tied)
+
+    def shuffled(self) -> list[Place]:
+        """Where it stands after descriptions of other creatures."""
+        return [Place(*each) for each in zip(self.shuffled_places, self.shuffled_tied, strict=True)]
 
 
 def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
@@ -54,8 +76,10 @@ def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
 
     types = {
         "str": pa.string(),
+        "int": pa.int64(),
         "float": pa.float64(),
         "list[str]": pa.list_(pa.string()),
+        "list[int]": pa.list_(pa.int64()),
         "list[float]": pa.list_(pa.float64()),
         "list[bool]": pa.list_(pa.bool_()),
     }
@@ -65,7 +89,14 @@ def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def read_predictions(file: Path) -> list[Prediction]:
-    """The predictions in a file that `write_predictions` wrote."""
+    """The predictions in a file that `write_predictions` wrote.
+
+    Raises:
+        InputError: Another version of the toolkit wrote it: it holds more or less.
+    """
     import pyarrow.parquet as pq
 
-    return [Prediction(**row) for row in pq.read_table(file).to_pylist()]
+    table = pq.read_table(file)
+    if set(table.column_names) != {one.name for one in fields(Prediction)}:
+        raise InputError(f"{file} was written by another version of pkt.", "Run `pkt evaluate` again.")
+    return [Prediction(**row) for row in table.to_pylist()]

@@ -1,6 +1,6 @@
 """Figures of ranked answers with honest intervals: means, differences, calibration, the control by other descriptions.
 
-Knows nothing of models: places (1 is first, ties count as the mean of the places they share), answers, confidences.
+Knows nothing of models: places, answers, confidences.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.evaluation.bootstrap import FEW_GROUPS, Numbers, bootstrap_mean
+from toolkit.evaluation.places import Place, reciprocals, share_within
 
 HITS = {"top1": 1, "top5": 5}
 # What an adapter that reads may keep, under descriptions of other creatures, of its advantage over chance.
@@ -36,7 +37,7 @@ def figure(
 
 
 def identification_figures(
-    places: Sequence[float], groups: Sequence[Hashable], seed: int, exact: Sequence[bool] | None = None
+    places: Sequence[Place], groups: Sequence[Hashable], seed: int, exact: Sequence[bool] | None = None
 ) -> dict[str, Any]:
     """`top1`, `top5` and `mrr` (mean reciprocal rank) of the right answers' places, and `exact` where it is given.
 
@@ -52,33 +53,34 @@ def identification_figures(
     return figures if exact is None else figures | {"exact": figure(list(map(float, exact)), groups, seed)}
 
 
-def _scores(places: Sequence[float]) -> dict[str, Numbers]:
+def _scores(places: Sequence[Place]) -> dict[str, Numbers]:
     """What each row adds to each figure, `[rows]`."""
-    found = np.asarray(places, dtype=float)
-    return {name: (found < last + 1).astype(float) for name, last in HITS.items()} | {"mrr": 1 / found}
+    return {name: share_within(places, 1, last) for name, last in HITS.items()} | {"mrr": reciprocals(places)}
 
 
 def difference(
     values_a: Sequence[float], values_b: Sequence[float], groups: Sequence[Hashable], seed: int
 ) -> dict[str, Any]:
     """How much larger the mean of `values_a` is than that of `values_b`, row by row; both lie between 0 and 1."""
-    return figure(list(np.asarray(values_a, dtype=float) - np.asarray(values_b)), groups, seed, (-1.0, 1.0))
+    a, b = np.asarray(values_a, dtype=float), np.asarray(values_b, dtype=float)
+    # What differs by the rounding of a mean alone is the same.
+    return figure(list(np.where(np.isclose(a, b, rtol=0, atol=1e-12), 0.0, a - b)), groups, seed, (-1.0, 1.0))
 
 
 def differences(
-    places_a: Sequence[float], places_b: Sequence[float], groups: Sequence[Hashable], seed: int
+    places_a: Sequence[Place], places_b: Sequence[Place], groups: Sequence[Hashable], seed: int
 ) -> dict[str, Any]:
     """How much larger `top1`, `top5` and `mrr` are for `places_a` than for `places_b` of the same rows."""
     a, b = _scores(places_a), _scores(places_b)
     return {name: difference(list(a[name]), list(b[name]), groups, seed) for name in a}
 
 
-def calibration(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> dict[str, Any] | None:
+def calibration(confidences: Sequence[float], right: Sequence[float], bins: int = 10) -> dict[str, Any] | None:
     """Whether a model is right as often as it is sure of its first answer.
 
     Args:
         confidences: Probability of the first answer among all candidates, for each row.
-        right: Whether it was the right one.
+        right: Whether it was the right one, 0 or 1; between them where several share the first place.
         bins: Into how many bins of equally many rows at most; fewer where a bin would have less than twenty. Rows of
             equal confidence stay together.
 
@@ -107,7 +109,7 @@ def calibration(confidences: Sequence[float], right: Sequence[bool], bins: int =
             for part in parts
         ],
         "error": float(sum(abs((sure[part] - hits[part]).sum()) for part in parts) / len(sure)),
-        "brier": float(((sure - hits) ** 2).mean()),
+        "brier": float((hits * (1 - sure) ** 2 + (1 - hits) * sure**2).mean()),
     }
 
 
@@ -118,17 +120,20 @@ def confusions(answers: Sequence[str], said: Sequence[str], most: int = 10) -> l
     return [{"answer": answer, "said": other, "rows": rows} for (answer, other), rows in ordered[:most]]
 
 
-def place_counts(places: Sequence[float], candidates: int | None = None) -> list[dict[str, int]]:
+def place_counts(places: Sequence[Place], candidates: int | None = None) -> list[dict[str, float]]:
     """How many rows have their right answer at place 1, 2 to 5, 6 to 10, 11 to 20, 21 to 50, and so on.
+
+    A row whose answer shares places counts in parts, and the sum of such parts is no whole number.
 
     Args:
         places: The right answer's place for each row.
         candidates: The last place there is; by default the last that a row has.
     """
-    last = candidates or int(max(places, default=1))
+    last = candidates or max((place.above + place.tied for place in places), default=1)
+    # Thirds and sevenths add up to a whole number but for their rounding.
+    counted = ((first, end, round(float(share_within(places, first, end).sum()), 9)) for first, end in _ranges(last))
     return [
-        {"from": first, "to": end, "rows": sum(first <= place < end + 1 for place in places)}
-        for first, end in _ranges(last)
+        {"from": first, "to": end, "rows": int(rows) if rows.is_integer() else rows} for first, end, rows in counted
     ]
 
 
@@ -177,7 +182,7 @@ def _grouped(labels: Sequence[str | None]) -> dict[str, list[int]]:
 
 
 def _natural(label: str) -> tuple[int, str]:
-    return (int(label), "") if label.isdecimal() else (10**9, label)
+    return (int(label), "") if label.isdecimal() and len(label) < 10 else (10**9, label)
 
 
 def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -> list[list[int]]:
@@ -216,8 +221,8 @@ def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -
 
 
 def reads(
-    places: Sequence[float],
-    shuffled_places: Sequence[Sequence[float]],
+    places: Sequence[Place],
+    shuffled_places: Sequence[Sequence[Place]],
     groups: Sequence[Hashable],
     candidates: int,
     seed: int,
@@ -254,7 +259,7 @@ def reads(
     }
 
 
-def _mean_scores(places: Sequence[Sequence[float]]) -> dict[str, Numbers]:
+def _mean_scores(places: Sequence[Sequence[Place]]) -> dict[str, Numbers]:
     """What each row adds to each figure, the mean over its places, `[rows]`."""
     lengths = np.array([len(found) for found in places])
     starts = np.cumsum(lengths) - lengths

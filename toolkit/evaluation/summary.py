@@ -8,6 +8,7 @@ from typing import Any
 
 from toolkit.evaluation import baselines, statistics
 from toolkit.evaluation.invention import Invented, answer_script, invention_figures
+from toolkit.evaluation.places import share_within
 from toolkit.evaluation.predictions import Prediction
 
 CHANCE = "chance"
@@ -29,7 +30,8 @@ def identification(
         return None
     adapter = by_method["adapter"]
     creatures = [prediction.creature for prediction in adapter]
-    places = {method: [_place(one) for one in made] for method, made in by_method.items()}
+    places = {method: [one.ranked() for one in made] for method, made in by_method.items()}
+    own = places["adapter"]
     methods = {method: _figures(made, seed) for method, made in by_method.items()}
     if chance:
         guessed = baselines.chance(candidates)
@@ -39,18 +41,20 @@ def identification(
         "creatures": len(set(creatures)),
         "methods": methods,
         "differences": {
-            method: statistics.differences(places["adapter"], others, creatures, seed)
+            method: statistics.differences(own, others, creatures, seed)
             for method, others in places.items()
             if method != "adapter"
         },
-        "shuffled": statistics.reads(
-            places["adapter"], [one.shuffled_places for one in adapter], creatures, candidates, seed
-        ),
+        "shuffled": statistics.reads(own, [one.shuffled() for one in adapter], creatures, candidates, seed),
         "groups": _groups(adapter, seed),
-        "places": statistics.place_counts(places["adapter"], candidates),
-        "confusions": statistics.confusions([one.answer for one in adapter], [one.top[0] for one in adapter]),
+        "places": statistics.place_counts(own, candidates),
+        "confusions": statistics.confusions(
+            [one.answer for one in adapter],
+            # Who shares the first place is not behind the one that is listed there.
+            [one.top[0] if place.above else one.answer for one, place in zip(adapter, own, strict=True)],
+        ),
         "calibration": statistics.calibration(
-            [one.confidence or 0.0 for one in adapter], [_place(one) < 2 for one in adapter]
+            [one.confidence or 0.0 for one in adapter], list(share_within(own, 1, 1))
         ),
     }
 
@@ -78,8 +82,9 @@ def invention(
     methods = {}
     for method, made in by_method.items():
         samples = [
-            Invented(one.id, name, stopped, script, one.creature)
-            for one in made
+            # By number, because a dataset may give two rows one id.
+            Invented(str(number), name, stopped, script, one.creature)
+            for number, one in enumerate(made)
             for name, stopped in zip(one.names, one.stopped, strict=True)
         ]
         methods[method] = invention_figures(samples, known, training, seed)
@@ -93,15 +98,10 @@ def _by_method(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]
     return found
 
 
-def _place(prediction: Prediction) -> float:
-    if prediction.place is None:
-        raise ValueError(f"{prediction.method} did not rank row {prediction.id}")
-    return prediction.place
-
-
 def _figures(made: Sequence[Prediction], seed: int) -> dict[str, Any]:
     exact = [one.greedy == one.answer for one in made] if all(one.greedy is not None for one in made) else None
-    return statistics.identification_figures([_place(one) for one in made], [one.creature for one in made], seed, exact)
+    places, creatures = [one.ranked() for one in made], [one.creature for one in made]
+    return statistics.identification_figures(places, creatures, seed, exact)
 
 
 def _groups(adapter: Sequence[Prediction], seed: int) -> dict[str, dict[str, Any]]:

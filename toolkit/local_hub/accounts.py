@@ -25,6 +25,11 @@ class Accounts:
     by_hash: Mapping[bytes, Account]
     everybody: Account | None
 
+    @property
+    def users(self) -> frozenset[str]:
+        """The names of all users."""
+        return frozenset(account.name for account in (*self.by_hash.values(), self.everybody) if account is not None)
+
     def who(self, header: str | None) -> Account | None:
         """Whose `Authorization` header this is; None without one. Raises `RefusedError` (401) for a wrong token.
 

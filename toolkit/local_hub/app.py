@@ -14,7 +14,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from toolkit.local_hub import accounts, cards, commits, contents, discussions, gates, lfs, pages, repositories
+from toolkit.local_hub import (
+    accounts,
+    cards,
+    commits,
+    contents,
+    discussions,
+    gates,
+    lfs,
+    namespaces,
+    pages,
+    repositories,
+    searching,
+    squashing,
+)
 from toolkit.local_hub.accounts import Accounts, make_accounts
 from toolkit.local_hub.body import Limits, check_headers, read_body
 from toolkit.local_hub.call import Call, answer
@@ -25,9 +38,10 @@ from toolkit.local_hub.store import Store
 Handler = Callable[[Call], Response]
 Faults = Callable[[Request], Response | None]
 
-_REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
+_NAMESPACE = "(?P<namespace>[^/]+)"
+_REPO = f"{_NAMESPACE}/(?P<name>[^/]+)"
 _API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
-_SITE = f"(?:/(?P<kind>datasets|spaces))?/{_REPO}"
+_SITE = f"(?!/api/)(?:/(?P<kind>datasets|spaces))?/{_REPO}"
 _REVISION = "(?P<revision>[^/]+)"
 _NUMBER = "(?P<number>[0-9]{1,9})"
 _PATH = "(?:/(?P<path>.*))?"
@@ -36,11 +50,15 @@ _LFS = rf"{_SITE}\.git/info/lfs/objects"
 # The first match answers. A HEAD is answered like a GET, without the body.
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/whoami-v2", accounts.whoami),
+    ("GET", f"/api/users/{_NAMESPACE}/overview", namespaces.user_overview),
+    ("GET", f"/api/organizations/{_NAMESPACE}/overview", namespaces.organisation_overview),
+    ("GET", "/api/settings/repositories", namespaces.repositories),
+    ("GET", f"/api/organizations/{_NAMESPACE}/settings/repositories", namespaces.repositories),
     ("POST", "/api/validate-yaml", cards.validate_yaml),
     ("POST", "/api/repos/create", repositories.create),
     ("DELETE", "/api/repos/delete", repositories.delete),
     ("POST", "/api/repos/move", repositories.move),
-    ("GET", "/api/(?P<kind>models|datasets|spaces)", repositories.search),
+    ("GET", "/api/(?P<kind>models|datasets|spaces)", searching.search),
     ("GET", _API, repositories.info),
     ("GET", f"{_API}/revision/{_REVISION}", repositories.info),
     ("PUT", f"{_API}/settings", repositories.settings),
@@ -54,6 +72,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_API}/preupload/{_REVISION}", commits.preupload),
     ("POST", f"{_API}/commit/{_REVISION}", commits.commit),
     ("GET", f"{_API}/commits/{_REVISION}", commits.history),
+    ("POST", f"{_API}/super-squash/{_REVISION}", squashing.super_squash),
+    ("GET", f"{_API}/lfs-files", contents.lfs_files),
     ("GET", f"{_API}/tree/{_REVISION}{_PATH}", contents.tree),
     ("POST", f"{_API}/paths-info/{_REVISION}", contents.paths_info),
     ("GET", f"{_API}/discussions", discussions.listing),
@@ -82,7 +102,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 _ROUTES = tuple((method, re.compile(pattern, re.DOTALL), handler) for method, pattern, handler in ROUTES)
 _LFS_OBJECT = re.compile(f"{_LFS}/(?P<oid>[^/]+)")
 _BELOW_A_REPO = re.compile(f"{_API}/.*", re.DOTALL)
-_BELOW_NO_REPO = re.compile("/api/(models|datasets|spaces)/[^/]+|(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL)
+_BELOW_NO_REPO = re.compile(
+    "/api/(models|datasets|spaces)/(?!semantic-search)[^/]+|(?!/api/)(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL
+)
 
 
 def create_app(
@@ -147,7 +169,8 @@ async def _respond(request: Request, hub: Hub) -> Response:
     account = hub.accounts.who(request.headers.get("authorization"))
     handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
     body = await read_body(request, hub.limits, stranger=account is None)
-    return await run_in_threadpool(handler, Call(request, hub.store, args, body, account, hub.limits))
+    call = Call(request, hub.store, args, body, account, hub.limits, hub.accounts.users)
+    return await run_in_threadpool(handler, call)
 
 
 def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
@@ -158,13 +181,19 @@ def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
         return _unknown_below_a_repo, _unquoted(match)
     if _BELOW_NO_REPO.fullmatch(path):
         raise repo_not_found()  # an id without namespace, of which this Hub has none
-    raise RefusedError(404, "Not found")
+    raise _not_there(method, path)
 
 
 def _unknown_below_a_repo(call: Call) -> Response:
     """Clients probe for addresses that need not exist, but should hear of a missing repository first."""
     call.readable()
-    raise RefusedError(404, "Not found")
+    raise _not_there(call.request.method, _raw_path(call.request))
+
+
+def _not_there(method: str, path: str) -> RefusedError:
+    """What the public Hub has and this one lacks is said, so that nobody looks for a mistake of their own."""
+    known = path.startswith("/api/")
+    return RefusedError(404, f"The local Hub does not know {method} {path[:200]}" if known else "Not found")
 
 
 def _raw_path(request: Request) -> str:

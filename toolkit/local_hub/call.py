@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from toolkit.local_hub.objects import Commit, Repository
 from toolkit.local_hub.refusal import BAD_TOKEN, RefusedError, gated, malformed, repo_not_found
 from toolkit.local_hub.store import MAIN, Store
 
+Entry = TypeVar("Entry")
 PAGE = 1_000  # entries of a tree, a history or a search in one answer
 
 
@@ -29,7 +30,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose path was taken apart: `args` holds its unquoted parts. `account` is None for a stranger."""
+    """A request whose path was taken apart: `args` holds its unquoted parts.
+
+    `account` is None for a stranger; `users` are all whom this Hub knows by name.
+    """
 
     request: Request
     store: Store
@@ -37,6 +41,7 @@ class Call:
     body: bytes
     account: Account | None
     limits: Limits
+    users: frozenset[str] = frozenset()
 
     @property
     def user(self) -> str | None:
@@ -185,14 +190,18 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
     return Response(json.dumps(value), status, headers, "application/json")
 
 
-def paged(call: Call, entries: list[Any]) -> Response:
-    """One page of a list, `limit` long from `cursor` on, with a link to the next one as the clients follow it."""
+def paged(call: Call, entries: Sequence[Entry], shown: Callable[[Entry], Any] = lambda entry: entry) -> Response:
+    """One page of a list, `limit` long from `cursor` on, with a link to the next one as the clients follow it.
+
+    `shown` turns an entry into what is answered, for those of the page alone.
+    """
     query = call.request.query_params
     start = whole_number(query.get("cursor", "0"))
     end = start + max(1, min(whole_number(query.get("limit", str(PAGE))), PAGE))
+    page = [shown(entry) for entry in entries[start:end]]
     if end >= len(entries):
-        return answer(entries[start:])
+        return answer(page)
     kept = [(name, value) for name, value in query.multi_items() if name != "cursor"]
     raw_path = call.request.scope["raw_path"].decode("ascii")
     url = f"{call.endpoint}{raw_path}?{urlencode([*kept, ('cursor', end)])}"
-    return answer(entries[start:end], headers={"Link": f'<{url}>; rel="next"'})
+    return answer(page, headers={"Link": f'<{url}>; rel="next"'})

@@ -88,7 +88,7 @@ def _lines(call: Call) -> list[dict[str, Any]]:
 def _parent(header: dict[str, Any]) -> str | None:
     """The commit that the branch must still be at: its id or the beginning of it."""
     parent = text_field(header, "parentCommit", "").lower()
-    if parent and not re.fullmatch("[0-9a-f]{7,40}", parent):
+    if parent and not re.fullmatch("[0-9a-f]{5,40}", parent):
         raise malformed(f"Not the id of a commit: {parent!r}")
     return parent or None
 

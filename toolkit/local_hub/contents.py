@@ -59,6 +59,25 @@ def paths_info(call: Call) -> Response:
     return answer([_entry(call, repository, commit, folders, path, expand) for path in found])
 
 
+def lfs_files(call: Call) -> Response:
+    """Every large file of the whole history of a branch, a tag or a pull request, for who may write."""
+    repository = call.writable()
+    found: dict[str, dict[str, Any]] = {}
+    for ref, revision in repository.named().items():
+        for commit in call.store.history(repository, revision):
+            for path, entry in commit.files.items():
+                if entry.lfs and (entry.sha256 not in found or commit.date < found[entry.sha256]["pushedAt"]):
+                    found[entry.sha256] = {
+                        "fileOid": entry.sha256,
+                        "oid": entry.sha256,
+                        "filename": path,
+                        "pushedAt": commit.date,
+                        "ref": ref,
+                        "size": entry.size,
+                    }
+    return paged(call, sorted(found.values(), key=lambda each: (each["filename"], each["pushedAt"], each["oid"])))
+
+
 def lfs_details(entry: FileEntry, hash_name: str) -> dict[str, Any]:
     """How an LFS file is described; nothing for others. Trees call the hash `oid`, siblings `sha256`."""
     if not entry.lfs:

@@ -91,6 +91,12 @@ class Repository:
     def with_refs(self, kind: RefKind, refs: dict[str, str]) -> "Repository":
         return replace(self, branches=refs) if kind == "branches" else replace(self, tags=refs)
 
+    def named(self) -> dict[str, str]:
+        """Every reference in full, `refs/heads/main` or `refs/pr/1`, with its commit."""
+        heads = {f"refs/heads/{name}": commit for name, commit in self.branches.items()}
+        tags = {f"refs/tags/{name}": commit for name, commit in self.tags.items()}
+        return heads | tags | {each.ref: each.head for each in self.discussions if each.head is not None}
+
     def pull(self, ref: str) -> Discussion | None:
         """The pull request that a reference names, if any does."""
         return next((each for each in self.discussions if each.ref == ref and each.head is not None), None)

@@ -1,16 +1,15 @@
-"""Repositories as wholes: create, find, describe, rename, delete; their branches and tags."""
+"""Repositories as wholes: create, describe, rename, delete; their branches and tags."""
 
 from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
-from toolkit.local_hub.call import Call, answer, paged, text_field
-from toolkit.local_hub.cards import card_data
-from toolkit.local_hub.contents import lfs_details
+from toolkit.local_hub.call import Call, answer, text_field
+from toolkit.local_hub.describing import describe, describe_fields, wanted_fields
 from toolkit.local_hub.lfs import GIT_ATTRIBUTES
 from toolkit.local_hub.names import RepoId, repo_id
-from toolkit.local_hub.objects import Commit, FileEntry, RefKind, Repository
+from toolkit.local_hub.objects import RefKind
 from toolkit.local_hub.refusal import RefusedError, malformed
 from toolkit.local_hub.store import MAIN
 
@@ -57,34 +56,12 @@ def settings(call: Call) -> Response:
     return answer({"private": private, "gated": gated})
 
 
-def search(call: Call) -> Response:
-    """Every repository of one kind, narrowed by `author`, `search`, `gated` and `limit`."""
-    query = call.request.query_params
-    author, words = query.get("author"), query.get("search", "").lower()
-    gated = call.flag("gated") if "gated" in query else None
-    found = [
-        _describe(call, each, call.store.commit_at(each, MAIN))
-        for each in call.store.repositories(call.args["kind"])
-        if call.may_see(each)
-        and author in (None, each.repo.namespace)
-        and words in str(each.repo).lower()
-        and gated in (None, each.gated is not None)
-    ]
-    return paged(call, found)
-
-
 def info(call: Call) -> Response:
     repository, commit = call.commit()
-    described = _describe(call, repository, commit)
-    described["siblings"] = [_sibling(path, entry, call.flag("blobs")) for path, entry in sorted(commit.files.items())]
-    card = card_data(call, repository, commit)
-    if card:
-        described["cardData"] = card
-        described["tags"] = card.get("tags") if isinstance(card.get("tags"), list) else []
-        for field in ("pipeline_tag", "library_name"):
-            if isinstance(card.get(field), str):
-                described[field] = card[field]
-    return answer(described)
+    fields = wanted_fields(call)
+    if fields:
+        return answer(describe_fields(call, repository, commit, fields))
+    return answer(describe(call, repository, commit, "siblings", "cardData"))
 
 
 def refs(call: Call) -> Response:
@@ -135,28 +112,6 @@ def _refs(folder: str, names: dict[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def _describe(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
-    return {
-        "id": str(repository.repo),
-        "author": repository.repo.namespace,
-        "sha": commit.id,
-        "lastModified": commit.date,
-        "createdAt": repository.created_at,
-        "private": repository.private,
-        "gated": repository.gated or False,
-        "disabled": False,
-        "downloads": 0,
-        "likes": 0,
-        "tags": [],
-    }
-
-
-def _sibling(path: str, entry: FileEntry, with_blobs: bool) -> dict[str, Any]:
-    if not with_blobs:
-        return {"rfilename": path}
-    return {"rfilename": path, "size": entry.size, "blobId": entry.oid, **lfs_details(entry, "sha256")}
-
-
 def _repo_in(call: Call, wanted: dict[str, Any]) -> RepoId:
     """The repository that a body names; without an organization it is the user's own."""
     namespace = text_field(wanted, "organization", call.user or "")
@@ -171,10 +126,12 @@ def _split_id(wanted: dict[str, Any], name: str) -> RepoId:
 
 
 def _is_private(wanted: dict[str, Any], default: bool) -> bool:
-    """Clients say it as `visibility`, or, older ones, as `private`."""
-    visibility = wanted.get("visibility")
-    if visibility is None:
-        return bool(wanted.get("private", default))
-    if visibility not in ("public", "private"):
+    """Clients say it as `visibility`, or, older ones, as `private`; null or absent, it is the default."""
+    visibility, private = wanted.get("visibility"), wanted.get("private")
+    if visibility not in (None, "public", "private"):
         raise malformed(f"Unknown visibility: {visibility!r}")
-    return bool(visibility == "private")
+    if private is not None and not isinstance(private, bool):
+        raise malformed(f"'private' must be true or false: {private!r}")
+    if visibility is not None:
+        return bool(visibility == "private")
+    return default if private is None else bool(private)

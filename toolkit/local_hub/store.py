@@ -15,7 +15,7 @@ import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -211,7 +211,7 @@ class Store:
     def write_commit(
         self,
         repository: Repository,
-        head: Commit,
+        head: Commit | None,
         operations: Sequence[Operation],
         *,
         title: str,
@@ -221,11 +221,14 @@ class Store:
     ) -> Commit:
         """A commit after `head` that no reference names yet: `operations` applied to `files`, by default the head's.
 
-        Only while `locked`. Raises `RefusedError` as `commit`.
+        Without a head it begins a history, in which it is what last changed every file. Only while `locked`. Raises
+        `RefusedError` as `commit`.
         """
         folder = self._folder(repository.repo)
-        commit = _new_commit(head.id, title, message, author)
-        after = dict(head.files if files is None else files)
+        commit = _new_commit(head.id if head else None, title, message, author)
+        after = dict(files if files is not None else head.files if head else {})
+        if head is None:
+            after = {path: replace(entry, commit=commit.id) for path, entry in after.items()}
         for operation in operations:
             self._apply(folder, after, operation, commit.id)
         check_no_file_is_a_folder(after)
@@ -255,7 +258,18 @@ class Store:
         if known is None or (known.sha256, known.lfs) != (entry.sha256, entry.lfs):
             files[path] = entry
 
+    def forget_commits(self, repo: RepoId, *, keep: Collection[str]) -> None:
+        """Delete all other commits. Only while `locked`, and once nothing names them."""
+        for file in (self._folder(repo) / "commits").glob("*.json"):
+            if file.stem not in keep:
+                file.unlink()
+        _read_commit.cache_clear()
+
     # Contents
+
+    def size(self, repo: RepoId) -> int:
+        """How many bytes the contents of all its commits take."""
+        return sum(each.stat().st_size for each in (self._folder(repo) / "blobs").glob("*"))
 
     def blob(self, repo: RepoId, sha256: str) -> Path:
         """Where a content lies, or would lie."""

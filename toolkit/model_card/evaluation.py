@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_valid
 from toolkit.errors import InputError
 from toolkit.folder import read_json
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Score(BaseModel):
@@ -60,11 +60,11 @@ class Calibration(BaseModel):
 
 
 class Places(BaseModel):
-    """How many rows had the right answer between two places of the ranking."""
+    """How many rows had the right answer between two places of the ranking; in parts where answers share places."""
 
     first: int = Field(alias="from")
     to: int | None = None
-    rows: int
+    rows: int | FiniteFloat
 
     @property
     def label(self) -> str:
@@ -72,6 +72,11 @@ class Places(BaseModel):
         if self.to is None:
             return f"{self.first:,}+"
         return f"{self.first:,}" if self.first == self.to else f"{self.first:,}–{self.to:,}"
+
+    @property
+    def counted(self) -> str:
+        """The rows as a person reads them: `1,234`, `12.5`."""
+        return f"{self.rows:,}" if isinstance(self.rows, int) else f"{self.rows:,.1f}"
 
 
 class Confusion(BaseModel):

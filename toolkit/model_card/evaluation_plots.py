@@ -115,18 +115,20 @@ def places_plot(evaluation: Evaluation, path: Path) -> bool:
     with new_figure(1.0 + 0.27 * len(test.places)) as figure:
         axes = figure.add_subplot()
         colours = [BLUE if place.first == place.to == 1 else GREY for place in test.places]
-        _draw_counts(axes, [place.label for place in test.places], [place.rows for place in test.places], colours)
+        counts = [(place.label, place.rows, place.counted) for place in test.places]
+        _draw_counts(axes, counts, colours)
         title = f"descriptions by the place of the right name among {evaluation.candidates:,}"
         axes.set_title(title, fontsize=10, loc="left")
         save(figure, path)
     return True
 
 
-def _draw_counts(axes: Axes, names: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
-    """A bar for each count, with the count at its end in place of a scale."""
+def _draw_counts(axes: Axes, counted: Sequence[tuple[str, float, str]], colours: Sequence[str]) -> None:
+    """A bar for each name and count, with what is written of the count at its end in place of a scale."""
+    names, counts, written = zip(*counted, strict=True)
     axes.barh(range(len(counts)), counts, height=0.66, color=colours)
-    for row, count in enumerate(counts):
-        axes.text(count + max(counts) * 0.012, row, f"{count:,}", va="center", fontsize=9)
+    for row, (count, text) in enumerate(zip(counts, written, strict=True)):
+        axes.text(count + max(counts) * 0.012, row, text, va="center", fontsize=9)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, max(counts) * 1.1)
@@ -140,7 +142,7 @@ def told_places(evaluation: Evaluation) -> str | None:
     places = evaluation.test.places if evaluation.test else []
     if not any(place.rows for place in places):
         return None
-    shown = ", ".join(f"{place.label}: {place.rows:,}" for place in places)
+    shown = ", ".join(f"{place.label}: {place.counted}" for place in places)
     return f"Bars of how many descriptions have the right name at which places of the ranking: {shown}"
 
 
@@ -188,8 +190,11 @@ def confusions_plot(evaluation: Evaluation, path: Path) -> bool:
         return False
     with new_figure(0.7 + 0.27 * len(confusions)) as figure:
         axes = figure.add_subplot()
-        names = [f"{label(one.answer, LONGEST)} → {label(one.said, LONGEST)}" for one in confusions]
-        _draw_counts(axes, names, [one.rows for one in confusions], [GREY] * len(names))
+        counts = [
+            (f"{label(one.answer, LONGEST)} → {label(one.said, LONGEST)}", one.rows, f"{one.rows:,}")
+            for one in confusions
+        ]
+        _draw_counts(axes, counts, [GREY] * len(counts))
         axes.set_title("right name → what came first", fontsize=10, loc="left")
         save(figure, path)
     return True

@@ -162,7 +162,7 @@ def _place(test: Test, index: int) -> dict[str, Any]:
     total = sum(one.rows for one in test.places)
     return {
         "label": place.label,
-        "rows": number(place.rows),
+        "rows": place.counted,
         "share": f"{place.rows / total:.1%}" if total else None,
     }
 

@@ -16,6 +16,7 @@ from typing import Any
 from toolkit.endpoint import DEFAULT_ENDPOINT, hub, hub_errors
 from toolkit.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.publishing import proposals, unfinished
+from toolkit.publishing.proposals import Proposal
 from toolkit.publishing.publication import Contents
 from toolkit.publishing.remote import ATTRIBUTES, Remote, files_at, id_like, token_in_use
 from toolkit.publishing.safety import check_safe
@@ -32,17 +33,30 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an upload would do, file by file, and what of the folder stays here."""
+    """What an upload would do, file by file, and what of the folder stays here.
+
+    Attributes:
+        remote: The repository as it is, or as it would be with the pull request that waits.
+        proposes: Whether it goes into a pull request, and not onto the main branch.
+        proposal: The pull request of ours that waits and is brought up to date; None: a new one.
+    """
 
     remote: Remote
     files: Mapping[str, Path]
     changes: list[Change]
     left: list[str]
     notes: list[str]
+    proposes: bool = False
+    proposal: Proposal | None = None
 
     def of(self, *states: str) -> list[Change]:
         """The changes of these states."""
         return [change for change in self.changes if change.state in states]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is nothing to upload and nothing to delete."""
+        return not self.of("new", "changed", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,36 @@ def _state(path: Path, there: tuple[int, str] | None) -> str:
     return "same" if there == (path.stat().st_size, id_like(path, there[1])) else "changed"
 
 
-def upload(planned: Plan, message: str, *, pull_request: bool = False) -> Uploaded:
+def propose(planned: Plan, title: str) -> Plan:
+    """The same as a pull request: a new one, or, where one of ours waits, what would bring that up to date.
+
+    Args:
+        planned: What would be committed to the main branch.
+        title: What such a pull request is called.
+
+    Raises:
+        InputError: There is no repository to propose it to.
+        HubError: The Hub refused or can not be reached.
+        EnvironmentLacks: The Hub wants a token.
+    """
+    remote, notes = planned.remote, list(planned.notes)
+    _require_login(remote)
+    if remote.revision is None:
+        raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave --create-pr away.")
+    if planned.unchanged:
+        return replace(planned, proposes=True)
+    with hub_errors(remote.subject):
+        for proposal in proposals.waiting(remote, title):
+            if proposal.stale is None:
+                changes = _changes(proposal.remote, planned.files)
+                return replace(
+                    planned, remote=proposal.remote, changes=changes, notes=notes, proposes=True, proposal=proposal
+                )
+            notes.append(f"Your pull request {proposal.number} {proposal.stale}, and stays as it is: {proposal.url}")
+    return replace(planned, notes=notes, proposes=True)
+
+
+def upload(planned: Plan, message: str) -> Uploaded:
     """Make the repository hold what was planned, in one commit or none; a new repository is private.
 
     Raises:
@@ -91,36 +134,30 @@ def upload(planned: Plan, message: str, *, pull_request: bool = False) -> Upload
         CheckFailed: What lies there afterwards is not what was sent.
     """
     remote = planned.remote
-    if _public_hub() and not token_in_use():
-        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give --token-file.")
-    if pull_request and remote.revision is None:
-        raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave --create-pr away.")
+    _require_login(remote)
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
-        if not planned.of("new", "changed", "deleted"):
+        if planned.proposal is not None:
+            return _update(planned, planned.proposal, message, parent)
+        if planned.unchanged:
             return Uploaded(parent, False)
-        if pull_request:
-            return _propose(planned, message)
-        return Uploaded(str(_commit(planned, message, parent).oid), True)
+        commit = _commit(planned, message, parent, create_pr=planned.proposes)
+        return Uploaded(str(commit.oid), True, str(commit.pr_url) if planned.proposes else None)
 
 
-def _propose(planned: Plan, message: str) -> Uploaded:
-    """Open a pull request; where one of ours waits already, bring it up to date instead."""
-    notes = []
-    for proposal in proposals.waiting(planned.remote, message):
-        if proposal.stale is not None:
-            notes.append(f"Your pull request {proposal.number} {proposal.stale}, and stays as it is: {proposal.url}")
-            continue
-        update = replace(planned, remote=proposal.remote, changes=_changes(proposal.remote, planned.files))
-        parent = str(proposal.remote.revision)
-        if not update.of("new", "changed", "deleted"):
-            said = f"Your pull request {proposal.number} proposes exactly this already; nothing was uploaded."
-            return Uploaded(parent, False, proposal.url, [*notes, said])
-        commit = _commit(update, message, parent, revision=proposal.ref)
-        said = f"Your pull request {proposal.number} was open, and was brought up to date."
-        return Uploaded(str(commit.oid), True, proposal.url, [*notes, said])
-    commit = _commit(planned, message, str(planned.remote.revision), create_pr=True)
-    return Uploaded(str(commit.oid), True, str(commit.pr_url), notes)
+def _require_login(remote: Remote) -> None:
+    if hub().endpoint == DEFAULT_ENDPOINT and not token_in_use():
+        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give --token-file.")
+
+
+def _update(planned: Plan, proposal: Proposal, message: str, parent: str) -> Uploaded:
+    """Bring a pull request up to date."""
+    if planned.unchanged:
+        said = f"Your pull request {proposal.number} proposes exactly this already; nothing was uploaded."
+        return Uploaded(parent, False, proposal.url, [said])
+    commit = _commit(planned, message, parent, revision=proposal.ref)
+    said = f"Your pull request {proposal.number} was open, and was brought up to date."
+    return Uploaded(str(commit.oid), True, proposal.url, [said])
 
 
 def _commit(planned: Plan, message: str, parent: str, **where: Any) -> Any:
@@ -198,7 +235,7 @@ def _confirm(planned: Plan, revision: str) -> None:
 def check_tag(planned: Plan, tag: str) -> None:
     """Raise InputError when the tag is there already, on a commit other than the one that it would be put on."""
     there = planned.remote.tags.get(tag)
-    if there is not None and (there != planned.remote.revision or planned.of("new", "changed", "deleted")):
+    if there is not None and (there != planned.remote.revision or not planned.unchanged):
         raise InputError(f"{planned.remote.subject} has a tag {tag} already, at {there[:12]}.", "Choose another --tag.")
 
 
@@ -213,7 +250,3 @@ def set_private(remote: Remote, private: bool) -> None:
     """Make a repository visible to its owner only, or to everybody."""
     with hub_errors(remote.subject):
         hub().update_repo_settings(remote.repo_id, repo_type=remote.repo_type, private=private)
-
-
-def _public_hub() -> bool:
-    return hub().endpoint == DEFAULT_ENDPOINT

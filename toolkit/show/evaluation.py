@@ -50,7 +50,8 @@ def figures(evaluation: Mapping[str, Any]) -> None:
 def _identification(test: Mapping[str, Any], candidates: int) -> None:
     say(f"Known creatures, {test['rows']:,} descriptions never seen, {candidates:,} candidate names:")
     measures = ("top-1", "top-5", "MRR", "exact")
-    table = Table("", *(Column(measure, justify="right") for measure in measures), box=None, pad_edge=False)
+    columns = [Column(measure, justify="right", overflow="fold") for measure in measures]
+    table = Table(Column(overflow="fold"), *columns, box=None, pad_edge=False)
     shuffled = test["shuffled"]
     shown = {_label(method): measured for method, measured in test["methods"].items()}
     if shuffled:
@@ -82,7 +83,7 @@ def _invention(unseen: Mapping[str, Any]) -> None:
     names = methods["adapter"]["names"]
     say(f"Creatures never seen, {names:,} names for {unseen['rows']:,} descriptions:")
     columns = [Column(_label(method), justify="right", overflow="fold") for method in methods]
-    table = Table("", *columns, box=None, pad_edge=False)
+    table = Table(Column(overflow="fold"), *columns, box=None, pad_edge=False)
     measured = [key for key, value in methods["adapter"].items() if isinstance(value, Mapping)]
     for key in sorted(measured, key=lambda key: (list(INVENTED).index(key) if key in INVENTED else 99, key)):
         cells = [_percent(its[key]) if key in its else "" for its in methods.values()]

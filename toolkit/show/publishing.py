@@ -52,6 +52,7 @@ def would_publish(plan: Any, folder: Path, json_wanted: bool) -> None:
                 "repo_id": remote.repo_id,
                 "revision": remote.revision,
                 "private": remote.private,
+                "pull_request": plan.proposal.url if plan.proposal else None,
                 "files": changes,
                 "left": plan.left,
                 "notes": plan.notes,
@@ -76,14 +77,22 @@ def would_publish(plan: Any, folder: Path, json_wanted: bool) -> None:
 
 
 def _outcome(plan: Any) -> str:
-    remote, sent = plan.remote, plan.of("new", "changed")
-    deleted = len(plan.of("deleted"))
-    if not sent and not deleted:
-        return f"{remote.repo_id} holds all of it already, at revision {remote.revision}. Nothing was uploaded."
+    remote, sent, deleted = plan.remote, plan.of("new", "changed"), len(plan.of("deleted"))
+    if plan.unchanged:
+        there, holds = remote.repo_id, "holds all of it already"
+        if plan.proposal is not None:
+            there, holds = f"Your pull request {plan.proposal.url}", "proposes exactly this already"
+        return f"{there} {holds}, at revision {remote.revision}. Nothing was uploaded."
     there = f"at {remote.revision[:12]}" if remote.revision else "which does not exist yet"
     gone = f" and {_files(deleted)} would be deleted" if deleted else ""
     size = sum(change.size for change in sent)
-    return f"{_files(len(sent))} ({size:,} bytes) would go to {remote.repo_id}, {there}{gone}. Nothing was uploaded."
+    return f"{_files(len(sent))} ({size:,} bytes) would go to {_target(plan)}, {there}{gone}. Nothing was uploaded."
+
+
+def _target(plan: Any) -> str:
+    if plan.proposal is not None:
+        return f"your pull request {plan.proposal.url}"
+    return f"a new pull request for {plan.remote.repo_id}" if plan.proposes else str(plan.remote.repo_id)
 
 
 def _files(count: int) -> str:
