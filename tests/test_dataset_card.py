@@ -424,7 +424,8 @@ def shape(text: str) -> list[tuple[str, str]]:
     for token in MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text):
         found.append((token.type, token.tag))
         for child in token.children or []:
-            if child.type in ("link_open", "image", "html_inline"):
+            # An empty comment parts an address, so that no reader takes it for one.
+            if child.type in ("link_open", "image", "html_inline") and child.content != "<!-- -->":
                 found.append((child.type, str(child.attrGet("href") or child.attrGet("src") or child.content)))
     return found
 

@@ -28,7 +28,7 @@ def test_the_demo_needs_nothing(machine):
 
 
 def test_a_recipe_needs_a_download_and_memory():
-    assert finding("gemma-2b-t4").found == "5.0 GB to download, 4.3 GB of memory"
+    assert finding("gemma-2b-t4").found == "5.0 GB to download, 4.2 GB of memory"
 
 
 @pytest.mark.parametrize("name", ["gemma-2b-t4", "seed-gemma-2b", "midm-2b-ko", "gemma-3-1b"])

@@ -350,6 +350,20 @@ def test_somebody_elses_commit_in_between_is_reported_and_not_overwritten(endpoi
     assert "fresh.json" not in api.list_repo_files(REPO)
 
 
+@pytest.mark.parametrize("tag", ["bad tag", "-x", "v1.lock", "a..b", "v1.", "a~b"])
+def test_what_is_no_name_of_a_tag_is_refused_before_anything_is_uploaded(endpoint, adapter, tag):
+    hub.push_tiny_base()
+    with pytest.raises(InputError, match="is no name for a tag"):
+        hub.publish(adapter, REPO, hub.Options(tag=tag))
+    assert not HfApi(endpoint=endpoint).repo_exists(REPO)
+
+
+def test_an_id_without_an_owner_is_refused_before_anything_is_made(endpoint, adapter):
+    with pytest.raises(InputError, match="namer is not a Hub id"):
+        hub.publish(adapter, "namer")
+    assert list(HfApi(endpoint=endpoint).list_models()) == []
+
+
 def test_a_tag_that_names_another_commit_is_refused_before_anything_is_uploaded(endpoint, adapter):
     hub.push_tiny_base()
     first = hub.publish(adapter, REPO, hub.Options(tag="v1"))

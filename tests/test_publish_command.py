@@ -109,6 +109,17 @@ def test_an_adapter_and_its_space_are_published_by_one_command(town, adapter, tm
     assert len(stranger.list_repo_commits("ash/try-it", repo_type="space")) == 2
 
 
+def test_a_space_that_can_not_be_is_refused_before_its_adapter_is_published(town, adapter):
+    ash = client(town, "ash")
+    ash.create_repo("ash/taken", repo_type="space", space_sdk="static")
+    ash.upload_file(repo_id="ash/taken", repo_type="space", path_in_repo="index.html", path_or_fileobj=b"mine")
+    for name, code, told in (("try-it", 2, "try-it is not a Hub id"), ("ash/taken", 4, "that pkt did not write")):
+        for dry in ((), ("--dry-run",)):
+            refused = pkt("ash", "publish", adapter, "ash/namer", "--space", name, "--no-verify", *dry)
+            assert (refused.exit_code, told in refused.stderr) == (code, True), refused.stderr
+    assert not ash.repo_exists("ash/namer")
+
+
 def test_a_dry_run_of_a_pull_request_is_compared_with_the_one_that_waits(town, dataset):
     def dry():
         done = pkt("ash", "push-dataset", dataset, "ash/names", "--create-pr", "--dry-run", "--json")

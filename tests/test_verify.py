@@ -71,3 +71,12 @@ def test_a_file_that_the_manifest_does_not_name_is_said_and_weights_or_a_pickle_
         "training_args.bin: a pickle, of which the manifest says nothing",
     ]
     assert unchecked == ["notes.txt is not named by the manifest, and was not checked"]
+
+
+def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path, monkeypatch):
+    (tmp_path / "samples.jsonl").write_text('{"id": "1"}\n')
+    manifest = {"toolkit": "0.1.0", "kind": "adapter", "files": {"README.md": "0" * 64}, "recipe": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    found = reproduce._reproduced("demo/namer", SHA)
+    assert found == {"unusable": "its manifest.json says nothing of base and evaluation_precision"}

@@ -54,9 +54,11 @@ def _first_pass(base: bases.LocatedBase, precision: model.Precision) -> Iterator
 
     Raises:
         InputError: In its place.
+        EnvironmentLacks: It was a lack of memory.
     """
     try:
-        yield
+        with model.memory_errors():
+            yield
     except model.DAMAGED as error:
         held = " held in NF4" if precision.base == "nf4" else ""
         raise InputError(

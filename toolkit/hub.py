@@ -229,6 +229,16 @@ def publish(
     return _carry_out(planned, options, ADAPTER_TITLE, check)
 
 
+def check_space(repo_id: str) -> None:
+    """Raise what `publish_space` would raise of a Space, before the adapter that it shows is published.
+
+    Raises:
+        InputError: Not a Hub id.
+        HubError: The repository holds somebody else's files, or the Hub refused.
+    """
+    look(repo_id, "space")
+
+
 def publish_space(published: Published, repo_id: str, folder: Path, options: Options = Options()) -> Published:
     """Write the page of a published adapter as a Space's folder, and publish that in one commit.
 

@@ -88,14 +88,15 @@ def counts_from_zero(model: Any) -> bool:
 
     was_training = model.training
     model.eval()
-    batch = to_device(collate([Example([3, 4, 5, 6, 7], 1)]), model.device)
-    batch.pop("labels")
     with torch.no_grad():
+        batch = to_device(collate([Example([3, 4, 5, 6, 7], 1)]), model.device)
+        batch.pop("labels")
         told = model(**batch).logits
         batch.pop("position_ids")
         itself = model(**batch).logits
     model.train(was_training)
-    return _close(itself, told, BORDER_TOLERANCE)
+    # Of what is no number it is said elsewhere.
+    return not bool(itself.isfinite().all()) or _close(itself, told, BORDER_TOLERANCE)
 
 
 def packs_as_alone(model: Any, examples: Sequence[Example], compute: str) -> bool:

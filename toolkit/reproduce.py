@@ -49,6 +49,9 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, Any]:
     empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, samples)) if not claimed]
     if empty:
         return {"unusable": f"in its {' and '.join(empty)} is nothing to compare"}
+    unsaid = [key for key in ("base", "evaluation_precision", "recipe") if not isinstance(manifest.get(key), dict)]
+    if unsaid:
+        return {"unusable": f"its {MANIFEST} says nothing of {' and '.join(unsaid)}"}
     edited = _edited_cards(folder, manifest)
     said = cards.differs(folder, repo_id)
     kept = [line for line in said if line.startswith(tuple(edited))] if edited else []

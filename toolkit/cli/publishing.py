@@ -53,6 +53,8 @@ def publish(
     options = hub.Options(private, tag, create_pr, overwrite_card)
     if space and create_pr:
         raise InputError("A Space shows what is published, and a pull request is not.", "Leave --space away.")
+    if space:
+        hub.check_space(space)
     named = {"dataset_repo": dataset_repo, "base_repo": base_repo}
     if dry_run:
         plan = hub.plan_publication(adapter, repo_id, options, **named, templates=templates)

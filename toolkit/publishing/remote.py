@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from toolkit.endpoint import hub, hub_errors
-from toolkit.errors import HubError
+from toolkit.errors import HubError, InputError
 from toolkit.folder import MANIFEST, is_manifest, sha256_file
 from toolkit.publishing.publication import CARDS, EDITED
 
@@ -53,6 +53,9 @@ def look(repo_id: str, kind: str) -> Remote:
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    # A Hub takes a bare name as the user's own when it makes a repository, and as no such repository ever after.
+    if repo_id.count("/") != 1:
+        raise InputError(f"{repo_id} is not a Hub id.", "Write it as owner/name.")
     repo_type = kind if kind in ("dataset", "space") else "model"
     remote = Remote(repo_id, repo_type, None, False, {}, {}, {})
     with hub_errors(remote.subject):

@@ -6,6 +6,7 @@ it, and what somebody else wrote meanwhile is not overwritten.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from toolkit.publishing.proposals import Proposal
 from toolkit.publishing.publication import Contents
 from toolkit.publishing.remote import ATTRIBUTES, Remote, files_at, id_like, token_in_use
 from toolkit.publishing.safety import check_safe
+
+# The names that git allows for a tag, without slashes and letters of other scripts, which it allows too.
+TAG = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][\w.+-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,9 @@ def _confirm(planned: Plan, revision: str) -> None:
 
 
 def check_tag(planned: Plan, tag: str) -> None:
-    """Raise InputError when the tag is there already, on a commit other than the one that it would be put on."""
+    """Raise InputError for what is no name of a tag, or one that is on another commit than it would be put on."""
+    if not TAG.fullmatch(tag):
+        raise InputError(f"{tag!r} is no name for a tag.", "Choose another --tag, such as v1.")
     there = planned.remote.tags.get(tag)
     if there is not None and (there != planned.remote.revision or not planned.unchanged):
         raise InputError(f"{planned.remote.subject} has a tag {tag} already, at {there[:12]}.", "Choose another --tag.")
