@@ -9,6 +9,7 @@ for variable in ("HF_TOKEN", "HF_ENDPOINT", "HF_HOME"):
 os.environ.update({"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"})
 os.environ["HF_HUB_CACHE"] = tempfile.mkdtemp(prefix="pkt-tests-hub-cache-")
 os.environ.update({"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"})
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 from pathlib import Path
 

@@ -112,8 +112,24 @@ def test_a_base_that_was_never_downloaded_may_be_anything(tmp_path):
     assert model.may_be_quantized(tmp_path)
 
 
-def test_every_command_waits_asleep(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    assert CliRunner().invoke(cli.main, ["train", "--help"]).exit_code == 0
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+@pytest.mark.parametrize(
+    ("busy", "chosen", "then"), [(0.0, None, None), (1.5, None, "PASSIVE"), (1.5, "ACTIVE", "ACTIVE")]
+)
+def test_threads_wait_asleep_beside_other_programs_that_are_busy(monkeypatch, busy, chosen, then):
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(lean, "busy_cores", lambda: busy)
+    lean.wait_beside_others()
+    assert os.environ.get("OMP_WAIT_POLICY") == then
+
+
+def test_busy_cores_are_some_of_those_that_are_there():
+    assert 0 <= lean.busy_cores() <= os.cpu_count()
+
+
+def test_a_command_looks_at_what_others_do(monkeypatch, tmp_path):
+    looked = []
+    monkeypatch.setattr(lean, "wait_beside_others", lambda: looked.append(1))
+    assert CliRunner().invoke(cli.main, ["train", str(tmp_path), str(tmp_path / "out")]).exit_code == 2
+    assert looked

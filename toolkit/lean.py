@@ -19,6 +19,9 @@ UNUSED_IN_TRAINING = ("datasets", "scipy", "sklearn")
 # By answers of a base that is not quantised. pyarrow, which they do without too, would stumble over missing pandas.
 UNUSED_IN_ANSWERS = ("bitsandbytes", "pandas", *UNUSED_IN_TRAINING)
 
+# Cores that others keep busy, from which on spinning costs more than it gains.
+OTHERS = 0.3
+
 
 def keep_out(libraries: Sequence[str]) -> None:
     """From now on these libraries count as not installed, unless they are loaded already."""
@@ -33,9 +36,22 @@ def wait_asleep() -> None:
 
     They would spin. A small model is a thousand short waits a second, and beside other busy programs each lasts until
     the system takes the core from the one that spins: on two busy cores the same names took 1.4 s instead of 20 s, and
-    a step of the demo's training 2 to 4 s instead of 29 s.
+    a step of the demo's training 0.7 to 4 s instead of 2.3 to 29 s. On idle cores such a step takes twice as long so.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def wait_beside_others() -> None:
+    """The same where other programs are busy now, which is looked at for a tenth of a second."""
+    if "OMP_WAIT_POLICY" not in os.environ and busy_cores() > OTHERS:
+        wait_asleep()
+
+
+def busy_cores() -> float:
+    """How many of the machine's cores are at work while this process waits."""
+    import psutil
+
+    return float(psutil.cpu_percent(interval=0.1)) / 100 * (os.cpu_count() or 1)
 
 
 @contextmanager

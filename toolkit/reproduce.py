@@ -27,7 +27,7 @@ SAMPLES = "samples.jsonl"
 
 def main(repo_id: str, revision: str, result: Path) -> None:
     """Reproduce what a repository at a commit claims, and write what differed."""
-    lean.wait_asleep()
+    lean.wait_beside_others()
     try:
         with hub_errors(f"The adapter {repo_id}"):
             found = _reproduced(repo_id, revision)

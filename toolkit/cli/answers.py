@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from toolkit import lean
 from toolkit.cli.group import PATH, Command, hub_options, json_option, main, start
 from toolkit.errors import InputError
 
@@ -69,6 +70,7 @@ def name(
     few names do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds
     them.
     """
+    lean.wait_asleep()
     start(endpoint, token_file)
     several, questions = _questions(description, file)
     from toolkit import naming, show
@@ -104,6 +106,7 @@ def identify(
 
     Before each name stands its probability among all the names that the adapter learnt, or that --candidates gives.
     """
+    lean.wait_asleep()
     start(endpoint, token_file)
     several, questions = _questions(description, file)
     from toolkit import naming, show
@@ -157,7 +160,7 @@ def _ask(
 
 def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Any:
     """The adapter, in a process that imports no more than it takes."""
-    from toolkit import lean, model, naming, show
+    from toolkit import model, naming, show
 
     folder = model.locate_adapter(adapter)
     if not model.may_be_quantized(folder):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from toolkit import __version__, lean
+from toolkit import __version__
 from toolkit.errors import ToolkitError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -101,7 +101,6 @@ def main(verbose: bool) -> None:
     New here? `pkt run demo demo` does everything on this machine, without account, GPU or network.
     """
     sys.excepthook = _report_bug
-    lean.wait_asleep()
 
 
 def recipe_option(command: Command) -> Command:
@@ -151,8 +150,10 @@ def hub_options(command: Command) -> Command:
 def start(endpoint: str | None = None, token_file: Path | None = None) -> None:
     """Choose the Hub and silence the libraries, before any of them is imported."""
     from toolkit import endpoint as endpoints
+    from toolkit import lean
 
     quieten()
+    lean.wait_beside_others()
     endpoints.use_hub(endpoint, token_file)
 
 
