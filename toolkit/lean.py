@@ -20,7 +20,7 @@ UNUSED_IN_TRAINING = ("datasets", "scipy", "sklearn")
 UNUSED_IN_ANSWERS = ("bitsandbytes", "pandas", *UNUSED_IN_TRAINING)
 
 # Cores that others keep busy, from which on spinning costs more than it gains.
-OTHERS = 0.3
+OTHERS = 0.33
 
 
 def keep_out(libraries: Sequence[str]) -> None:
