@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, close_session
 from publishing import REPO, adapter, remembered
 from safetensors.numpy import save_file
 
@@ -55,6 +55,8 @@ def send(folder: Path, checked: list | None = None) -> hub.Published:
 
 def state(url: str) -> tuple[bool, dict[str, str]] | None:
     """Whether the repository is private, and the id of each file; None when there is none."""
+    # A connection that the fault broke may still be in the client's pool, and would fail the look, not the upload.
+    close_session()
     api = HfApi(endpoint=url)
     if not api.repo_exists(REPO):
         return None
