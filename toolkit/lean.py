@@ -1,4 +1,4 @@
-"""What the command line does to its process: it waits asleep, and imports nothing that a command never uses.
+"""What the command line does to its process: how its threads wait, and what it does not import.
 
 torch, transformers and peft import whatever they find installed (bitsandbytes, and with it torch's compiler; scipy;
 sklearn), and Python looks for garbage many times meanwhile: together more than a third of the wait for a first answer,

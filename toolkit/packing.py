@@ -6,7 +6,8 @@ mathematics as padded batches with full logits, for a fraction of the work. Test
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from toolkit.chat import Example
@@ -68,33 +69,21 @@ def packs_exactly(model: Any) -> bool:
 
     Families with a recurrent state, or without position ids, do not.
     """
-    import torch
-
-    was_training = model.training
-    model.eval()
     rows = []
-    with torch.no_grad():
+    with _evaluating(model):
         for first in ([3, 4, 5, 6, 7], [9, 8, 7, 6, 5]):
-            batch = to_device(collate([Example(first, 1), Example([10, 11, 12, 13, 14], 1)]), model.device)
-            batch.pop("labels")
-            rows.append(model(**batch).logits[0, 4:].float())
-    model.train(was_training)
+            inputs = _unlabelled(model, [Example(first, 1), Example([10, 11, 12, 13, 14], 1)])
+            rows.append(model(**inputs).logits[0, 4:].float())
     return _close(rows[0], rows[1], BORDER_TOLERANCE)
 
 
 def counts_from_zero(model: Any) -> bool:
     """Whether positions that begin at 0 are those that the model would count itself: RoBERTa's begin elsewhere."""
-    import torch
-
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        batch = to_device(collate([Example([3, 4, 5, 6, 7], 1)]), model.device)
-        batch.pop("labels")
-        told = model(**batch).logits
-        batch.pop("position_ids")
-        itself = model(**batch).logits
-    model.train(was_training)
+    with _evaluating(model):
+        inputs = _unlabelled(model, [Example([3, 4, 5, 6, 7], 1)])
+        told = model(**inputs).logits
+        inputs.pop("position_ids")
+        itself = model(**inputs).logits
     # Of what is no number it is said elsewhere.
     return not bool(itself.isfinite().all()) or _close(itself, told, BORDER_TOLERANCE)
 
@@ -110,28 +99,36 @@ def packs_as_alone(model: Any, examples: Sequence[Example], compute: str) -> boo
         examples: At the lengths that matter.
         compute: Name of the torch dtype that the model computes in.
     """
+    tolerance = BORDER_TOLERANCE if compute == "float32" else ROUNDED_TOLERANCE
+    with _evaluating(model), autocast(compute):
+        packed = model(**_unlabelled(model, examples)).logits[0]
+        for example in examples:
+            alone = model(**_unlabelled(model, [example])).logits[0]
+            if not _close(alone, packed[: len(alone)], tolerance):
+                return False
+            packed = packed[len(alone) :]
+    return True
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Inside, the model computes without dropout and without gradients."""
     import torch
 
-    tolerance = BORDER_TOLERANCE if compute == "float32" else ROUNDED_TOLERANCE
     was_training = model.training
-
-    def logits(batch: Sequence[Example]) -> Any:
-        inputs = to_device(collate(batch), model.device)
-        inputs.pop("labels")
-        return model(**inputs).logits[0]
-
+    model.eval()
     try:
-        model.eval()
-        with torch.no_grad(), autocast(compute):
-            packed = logits(examples)
-            for example in examples:
-                alone = logits([example])
-                if not _close(alone, packed[: len(alone)], tolerance):
-                    return False
-                packed = packed[len(alone) :]
+        with torch.no_grad():
+            yield
     finally:
         model.train(was_training)
-    return True
+
+
+def _unlabelled(model: Any, examples: Sequence[Example]) -> dict[str, Any]:
+    """What the model is called with for these examples in one row."""
+    inputs = to_device(collate(examples), model.device)
+    inputs.pop("labels")
+    return inputs
 
 
 def _close(some: Any, others: Any, tolerance: float) -> bool:
@@ -148,20 +145,13 @@ def mean_loss(model: Any, examples: Sequence[Example], at_once: int | None = Non
 
     `at_once` is the number of examples in one forward pass.
     """
-    import torch
-
     size = at_once or VALIDATION_BATCH
-    was_training = model.training
     total, count = 0.0, 0
-    try:
-        model.eval()
-        with torch.no_grad():
-            for start in range(0, len(examples), size):
-                batch = to_device(collate(examples[start : start + size]), model.device)
-                labels = batch.pop("labels")
-                supervised = labels.shape[1] - 1
-                total += float(answer_loss(model(**batch), labels)) * supervised
-                count += supervised
-    finally:
-        model.train(was_training)
+    with _evaluating(model):
+        for start in range(0, len(examples), size):
+            batch = to_device(collate(examples[start : start + size]), model.device)
+            labels = batch.pop("labels")
+            supervised = labels.shape[1] - 1
+            total += float(answer_loss(model(**batch), labels)) * supervised
+            count += supervised
     return total / count
