@@ -20,9 +20,11 @@ from pathlib import Path
 
 import click
 
-from toolkit import adapter_file, bases, chat, model, tiny
-from toolkit.folder import read_jsonl, write_manifest
-from toolkit.recipe import load_recipe
+from toolkit.core.folder import read_jsonl, write_manifest
+from toolkit.core.recipe import load_recipe
+from toolkit.model import adapter as adapter_file
+from toolkit.model import base as bases
+from toolkit.model import chat, loading, tiny
 
 DESCRIPTION = "A small fox with a tail of blue flame."
 IMPORT = re.compile(r"import time:\s+(\d+) \|")
@@ -74,14 +76,14 @@ def make_adapter(folder: Path) -> Path:
     """An adapter of the tiny base that was not trained, but changes something, with the names of the corpus."""
     base = bases.LocatedBase(tiny.BASE_ID, None, tiny.base_folder())
     recipe = load_recipe("demo")
-    peft_model = model.add_lora(model.load_base(base, model.Precision("none", "float32")), recipe.lora, 0)
+    peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), recipe.lora, 0)
     for name, parameter in peft_model.named_parameters():
         if ".lora_B." in name:
             parameter.data.fill_(1e-3)
     folder.mkdir()
-    adapter_file.save_adapter(peft_model, model.load_tokenizer(base.path), base, folder)
-    names = sorted(row["name_en"] for row in read_jsonl(Path(str(files("toolkit.corpus") / "creatures.jsonl"))))
-    (folder / model.ANSWERS).write_text(json.dumps(names), encoding="utf-8")
+    adapter_file.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
+    names = sorted(row["name_en"] for row in read_jsonl(Path(str(files("toolkit.data.corpus") / "creatures.jsonl"))))
+    (folder / loading.ANSWERS).write_text(json.dumps(names), encoding="utf-8")
     write_manifest(folder, "adapter", {"recipe": recipe.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder
 
@@ -89,7 +91,7 @@ def make_adapter(folder: Path) -> Path:
 def naming_its_folder(adapter: Path, folder: Path) -> Path:
     """A copy that names the folder of the tiny base, which no Hub is needed for."""
     shutil.copytree(adapter, folder)
-    file = folder / model.ADAPTER_CONFIG
+    file = folder / loading.ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
     if config["base_model_name_or_path"] != tiny.BASE_ID:
         raise click.BadParameter("not an adapter of the tiny base", param_hint="--adapter")

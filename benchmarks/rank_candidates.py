@@ -18,9 +18,9 @@ import click
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from toolkit import chat, model, passes, rank, tiny
-from toolkit.tiny.synthetic import describe, invent_name, sample_creature
-from toolkit.tiny.tokenizer import train_tokenizer
+from toolkit.model import chat, loading, passes, rank, tiny
+from toolkit.model.tiny.making.synthetic import describe, invent_name, sample_creature
+from toolkit.model.tiny.making.tokenizer import train_tokenizer
 
 BATCH = 16
 WORDS = 2048
@@ -51,7 +51,7 @@ def load(name):
     words = BASES[name]
     if words is None:
         base = AutoModelForCausalLM.from_pretrained(tiny.base_folder(), dtype=torch.float32)
-        return base.eval(), model.load_tokenizer(tiny.base_folder())
+        return base.eval(), loading.load_tokenizer(tiny.base_folder())
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "gemma",

@@ -28,10 +28,14 @@ from typing import Any
 
 import click
 
-from toolkit import bases, fresh_model, lean, model, packing, recipe, tiny, trainer
-from toolkit.chat import Example
-from toolkit.folder import library_versions
-from toolkit.watching import Watch
+from toolkit.cli import process
+from toolkit.core import recipe
+from toolkit.core.folder import library_versions
+from toolkit.model import base as bases
+from toolkit.model import loading, tiny
+from toolkit.model.chat import Example
+from toolkit.training import packing, prepare, trainer
+from toolkit.training.progress import Watch
 
 WAYS = {
     "seed": "the seed's way: 1 x 4, loss on all tokens, full logits",
@@ -136,7 +140,7 @@ def main(
         return
     if trl_setting and trl_setting.split(", ")[0] not in TRL_BATCHES:
         raise click.UsageError(f"A setting of TRL begins with one of {', '.join(TRL_BATCHES)}.")
-    device = model.hardware()
+    device = loading.hardware()
     gpu = device["device"] == "cuda"
     shape = shape or ("gemma-2b" if gpu else "cpu")
     batches = batches or (50 if gpu else 6)
@@ -200,7 +204,7 @@ def take_turns(start: Job, ways: Sequence[str], rounds: int) -> dict[str, list[d
 
 def trl_settings(device: str) -> list[str]:
     """Names of what is tried: how batches are made, and what else speeds a step up on this device."""
-    precise = model.chosen_precision("nf4").compute
+    precise = loading.chosen_precision("nf4").compute
     extras = ["", "bf16"] if precise != "bfloat16" else [""]
     if device == "cuda" and importlib.util.find_spec("liger_kernel"):
         extras += ["liger", *(["bf16, liger"] if precise != "bfloat16" else [])]
@@ -212,7 +216,7 @@ def try_trl(start: Job, settings: Sequence[str]) -> dict[str, Any]:
     programs disturb less.
     """
     batches = max(2, start.batches // 3)
-    speed = "examples_per_second" if model.hardware()["device"] == "cuda" else "examples_per_core_second"
+    speed = "examples_per_second" if loading.hardware()["device"] == "cuda" else "examples_per_core_second"
     tried = {}
     for setting in settings:
         result = tried[setting] = launch(replace(start, way="trl", trl=setting, batches=batches))
@@ -272,7 +276,7 @@ def write_base(job: Job) -> None:
         num_key_value_heads=1,
         head_dim=head_dim,
     )
-    dtype = getattr(torch, model.chosen_precision("nf4").compute)
+    dtype = getattr(torch, loading.chosen_precision("nf4").compute)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -303,15 +307,15 @@ def way_trainer(job: Job, data: list[Example], settings: recipe.Recipe, folder: 
     located = bases.LocatedBase(job.shape, None, Path(job.base))
     if job.way == "ours":
         # As `pkt train` does it: what it keeps out, and what it reads its rows with.
-        lean.keep_out(lean.UNUSED_IN_TRAINING)
+        process.keep_out(process.UNUSED_IN_TRAINING)
         importlib.import_module("pyarrow.parquet")
-        lora, precision, fit = fresh_model.fitting_model(located, settings, data, refuse)
+        lora, precision, fit = prepare.fitting_model(located, settings, data, refuse)
         return trainer.make_trainer(lora, data, [], settings, folder, precision, fit, Watch(lambda _: None, 0.0))
-    precision = model.chosen_precision("nf4")
-    base = model.load_base(located, precision)
+    precision = loading.chosen_precision("nf4")
+    base = loading.load_base(located, precision)
     if job.way == "trl":
         return trl_trainer(job, base, data, settings, folder, precision)
-    lora = model.add_lora(base, settings.lora, settings.seed)
+    lora = loading.add_lora(base, settings.lora, settings.seed)
     return plain_trainer(job, lora, data, settings, folder, precision)
 
 
@@ -320,7 +324,7 @@ def refuse(note: str) -> None:
     raise click.ClickException(note)
 
 
-def shared_arguments(settings: recipe.Recipe, folder: Path, precision: model.Precision) -> dict[str, Any]:
+def shared_arguments(settings: recipe.Recipe, folder: Path, precision: loading.Precision) -> dict[str, Any]:
     """Arguments of the other Trainers that say the same as the toolkit's, without its logging and checkpoints."""
     training = settings.training
     return {
@@ -399,7 +403,7 @@ def trl_trainer(job, base, data, settings, folder, precision):
             **arguments,
         ),
         train_dataset=Dataset.from_list(rows),
-        processing_class=model.load_tokenizer(tiny.base_folder()),
+        processing_class=loading.load_tokenizer(tiny.base_folder()),
         peft_config=LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -450,7 +454,7 @@ def watch_steps(ready: Any) -> tuple[list[tuple[float, float, int, int]], list[d
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            clock.append((time.perf_counter(), time.process_time(), len(seen), model.peak_memory_bytes()))
+            clock.append((time.perf_counter(), time.process_time(), len(seen), loading.peak_memory_bytes()))
 
     ready.training_step = noting
     ready.add_callback(Clock())

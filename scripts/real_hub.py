@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from toolkit.endpoint import hub, use_hub
-from toolkit.errors import CheckFailed, ToolkitError
+from toolkit.core.errors import CheckFailed, ToolkitError
+from toolkit.core.hub_client import hub, use_hub
 
 if TYPE_CHECKING:
-    from toolkit.hub import Published
+    from toolkit.hub.publish import Published
 
 Found = TypeVar("Found")
 
@@ -34,8 +34,8 @@ def main() -> int:
     use_hub()
     from huggingface_hub.constants import HF_HUB_DISABLE_XET
 
-    from toolkit import hub as publishing
-    from toolkit import verify
+    from toolkit.hub import publish as publishing
+    from toolkit.hub import verify
 
     repo_id = f"{options.owner}/pkt-smoke-{int(time.time())}"
     private = publishing.Options(private=True)
@@ -113,7 +113,7 @@ def _edit(repo_id: str) -> str:
 
 def _proposed(folder: Path, repo_id: str) -> str | None:
     """Propose the same twice; the second time there is nothing to upload, and it is the same pull request."""
-    from toolkit import hub as publishing
+    from toolkit.hub import publish as publishing
 
     request = publishing.Options(pull_request=True, overwrite_card=True)
     first, second = (publishing.publish(folder, repo_id, request) for _ in range(2))

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import lean, tiny
-from toolkit.chat import REQUEST
-from toolkit.tiny.tokenizer import train_tokenizer
+from toolkit.cli import process
+from toolkit.model import tiny
+from toolkit.model.chat import REQUEST
+from toolkit.model.tiny.making.tokenizer import train_tokenizer
 
 SENTENCES = [
     REQUEST,
@@ -30,7 +31,7 @@ SENTENCES = [
 @pytest.fixture(autouse=True)
 def nothing_kept_out(monkeypatch):
     """A command would choose for the whole process, which runs other tests too."""
-    monkeypatch.setattr(lean, "keep_out", lambda _: None)
+    monkeypatch.setattr(process, "keep_out", lambda _: None)
 
 
 @pytest.fixture(scope="session")

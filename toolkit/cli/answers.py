@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from toolkit import lean
+from toolkit.cli import process
 from toolkit.cli.group import PATH, Command, hub_options, json_option, main, start
-from toolkit.errors import InputError
+from toolkit.core.errors import InputError
 
 
 def question_options(command: Command) -> Command:
@@ -70,14 +70,15 @@ def name(
     few names do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds
     them.
     """
-    lean.wait_asleep()
+    process.wait_asleep()
     start(endpoint, token_file)
     several, questions = _questions(description, file)
-    from toolkit import naming, show
-    from toolkit.show import answers
+    from toolkit.cli import output
+    from toolkit.cli.output import answers
+    from toolkit.model import naming
 
     def answer(answerer: Any, text: str) -> None:
-        with show.waiting() as progress:
+        with output.waiting() as progress:
             named = naming.name(answerer, text, count, seed, progress)
         answers.named(named, as_json, wanted=count, one_of_several=several)
 
@@ -106,14 +107,15 @@ def identify(
 
     Before each name stands its probability among all the names that the adapter learnt, or that --candidates gives.
     """
-    lean.wait_asleep()
+    process.wait_asleep()
     start(endpoint, token_file)
     several, questions = _questions(description, file)
-    from toolkit import naming, show
-    from toolkit.show import answers
+    from toolkit.cli import output
+    from toolkit.cli.output import answers
+    from toolkit.model import naming
 
     def answer(answerer: Any, text: str) -> None:
-        with show.waiting() as progress:
+        with output.waiting() as progress:
             identified = naming.identify(answerer, text, top, progress)
         answers.identified(identified, as_json, one_of_several=several)
 
@@ -122,7 +124,7 @@ def identify(
 
 def _questions(description: str | None, file: Path | None) -> tuple[bool, Iterator[tuple[str | None, str]]]:
     """Whether several descriptions may come, and each of them with its place, if it has one."""
-    from toolkit.lines import STANDARD_INPUT, read_descriptions
+    from toolkit.cli.inputs import STANDARD_INPUT, read_descriptions
 
     if description is not None and file is not None:
         raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
@@ -139,8 +141,8 @@ def _ask(
     questions: Iterator[tuple[str | None, str]], opened: Callable[[], Any], answer: Callable[[Any, str], None]
 ) -> None:
     """Answer each description as it comes; the adapter is loaded once, when the first is there."""
-    from toolkit.errors import after_saying
-    from toolkit.text import clean_text
+    from toolkit.core.errors import after_saying
+    from toolkit.core.text import clean_text
 
     # What cleaning leaves nothing of is an empty line; as an argument it is a mistake.
     asked = ((where, text) for where, text in questions if where is None or clean_text(text))
@@ -160,10 +162,11 @@ def _ask(
 
 def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Any:
     """The adapter, in a process that imports no more than it takes."""
-    from toolkit import model, naming, show
+    from toolkit.cli import output
+    from toolkit.model import loading, naming
 
-    folder = model.locate_adapter(adapter)
-    if not model.may_be_quantized(folder):
-        lean.keep_out(lean.UNUSED_IN_ANSWERS)
-    with lean.no_collecting(), show.waiting() as progress:
+    folder = loading.locate_adapter(adapter)
+    if not loading.may_be_quantized(folder):
+        process.keep_out(process.UNUSED_IN_ANSWERS)
+    with process.no_collecting(), output.waiting() as progress:
         return naming.open_adapter(folder, candidates, to_identify=to_identify, progress=progress)

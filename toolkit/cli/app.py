@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from toolkit.cli.group import hub_options, main, start
-from toolkit.errors import ToolkitError
+from toolkit.core.errors import ToolkitError
 
 
 @main.command()
@@ -23,12 +23,14 @@ def app(adapter: str, host: str, port: int, endpoint: str | None, token_file: Pa
     Needs the extra `app`. One description is answered at a time, and nothing leaves this machine.
     """
     start(endpoint, token_file)
-    from toolkit import app, model, naming, show
-    from toolkit.space import app as page
+    from toolkit.cli import output
+    from toolkit.hub.space import app as page
+    from toolkit.hub.space import serve
+    from toolkit.model import loading, naming
 
-    app.check_installed()
-    folder = model.locate_adapter(adapter)
-    about, answerer = app.about(folder), naming.open_adapter(folder)
+    serve.check_installed()
+    folder = loading.locate_adapter(adapter)
+    about, answerer = serve.about(folder), naming.open_adapter(folder)
 
     def answer(description: str, seed: int) -> page.Answer:
         try:
@@ -38,4 +40,4 @@ def app(adapter: str, host: str, port: int, endpoint: str | None, token_file: Pa
         nearest = [(candidate.name, candidate.probability) for candidate in named.nearest]
         return page.Answer([invented.name for invented in named.names], nearest)
 
-    app.serve(about, answer, host, port, show.app_is_ready)
+    serve.serve(about, answer, host, port, output.app_is_ready)

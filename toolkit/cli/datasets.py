@@ -8,17 +8,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli.group import (
-    PATH,
-    Command,
-    hub_options,
-    json_option,
-    load,
-    main,
-    publish_options,
-    recipe_option,
-    start,
-)
+from toolkit.cli.group import PATH, Command, hub_options, json_option, load, main, publish_options, recipe_option, start
 
 SOURCE_PREFIX = "source__"
 
@@ -128,10 +118,11 @@ def build_dataset(
     overrides = {key: value for key, value in overrides.items() if not key.startswith(SOURCE_PREFIX)}
     recipe = load(recipe_name, **overrides)
     if given := click.get_current_context().meta[SOURCE_PREFIX]:
-        from toolkit.recipe import gather_sources
+        from toolkit.core.recipe import gather_sources
 
         recipe = load(recipe_name, dataset__sources=gather_sources(given, recipe.dataset.sources), **overrides)
-    from toolkit import build, show
+    from toolkit.cli import output as show
+    from toolkit.data import build
 
     with show.counting() as count:
         result = build.build_dataset(out, recipe.dataset, recipe.seed, recipe.name, count)
@@ -171,10 +162,13 @@ def validate(
     What it can not check, it names, and why.
     """
     start(endpoint, token_file)
-    from toolkit import bases, model, rows, show, validate
+    from toolkit.cli import output as show
+    from toolkit.data import rows
+    from toolkit.data.validation import validate
+    from toolkit.model import base, loading
 
     located = rows.locate_dataset(dataset, revision)
-    loaded = model.load_tokenizer(bases.locate_tokenizer(tokenizer)) if tokenizer else None
+    loaded = loading.load_tokenizer(base.locate_tokenizer(tokenizer)) if tokenizer else None
     with show.counting() as count:
         report = validate.validate_dataset(
             located.path, strict=strict, tokenizer=loaded, max_length=max_length, progress=count
@@ -210,10 +204,11 @@ def push_dataset(
     nothing changed, nothing is uploaded.
     """
     start(endpoint, token_file)
-    from toolkit import hub, show
+    from toolkit.cli import output as show
+    from toolkit.hub import publish
 
-    options = hub.Options(private, tag, create_pr, overwrite_card)
+    options = publish.Options(private, tag, create_pr, overwrite_card)
     if dry_run:
-        show.would_publish(hub.plan_dataset(dataset, repo_id, options, force=force), dataset, as_json)
+        show.would_publish(publish.plan_dataset(dataset, repo_id, options, force=force), dataset, as_json)
     else:
-        show.published(hub.push_dataset(dataset, repo_id, options, force=force), as_json, train_from_it=True)
+        show.published(publish.push_dataset(dataset, repo_id, options, force=force), as_json, train_from_it=True)

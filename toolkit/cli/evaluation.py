@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toolkit.cli.group import PATH, hub_options, json_option, load, main, start
-from toolkit.errors import InputError
+from toolkit.core.errors import InputError
 
 
 @main.command()
@@ -78,12 +78,16 @@ def evaluate(
     continues when the same command is given again.
     """
     start(endpoint, token_file)
-    from toolkit import evaluate, folder, model, rows, show
+    from toolkit.cli import output as show
+    from toolkit.core import folder
+    from toolkit.data import rows
+    from toolkit.evaluation import evaluate
+    from toolkit.model import loading
 
     if output is None and not Path(adapter).is_dir():
         remedy = "The report on an adapter of the Hub needs a folder of its own: --output."
         raise InputError(f"There is no adapter folder {adapter}.", remedy)
-    located = model.locate_adapter(adapter, adapter_revision)
+    located = loading.locate_adapter(adapter, adapter_revision)
     is_own = output is None or (located / folder.MANIFEST).is_file()
     manifest = folder.read_manifest(located, "adapter") if is_own else {}
     # An adapter of another trainer brings no settings; only those of measuring are read.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from toolkit import __version__
-from toolkit.errors import ToolkitError
+from toolkit.core.errors import ToolkitError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -61,7 +61,7 @@ class Toolkit(click.Group):
             sys.exit(INTERRUPTED_EXIT_CODE)
 
     def _fail(self, error: ToolkitError) -> None:
-        from toolkit.endpoint import without_secrets
+        from toolkit.core.hub_client import without_secrets
 
         # A name or a template of somebody else may hold line breaks and control characters.
         line = "".join(
@@ -70,7 +70,7 @@ class Toolkit(click.Group):
         )
         click.echo(f"Error: {line}", err=True)
         if error.exit_code == INTERRUPTED_EXIT_CODE:
-            from toolkit.show.terminal import program
+            from toolkit.cli.output.terminal import program
 
             again = [argument for argument in sys.argv[1:] if argument != "--restart"]
             click.echo(f"  {program()} {without_secrets(shlex.join(again))}", err=True)
@@ -78,13 +78,13 @@ class Toolkit(click.Group):
 
 
 def _from_os(error: OSError) -> ToolkitError:
-    from toolkit.folder import unwritable
+    from toolkit.core.folder import unwritable
 
     return unwritable(None, error)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    from toolkit.endpoint import without_secrets
+    from toolkit.core.hub_client import without_secrets
 
     with tempfile.NamedTemporaryFile("w", prefix="pkt-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
@@ -149,17 +149,17 @@ def hub_options(command: Command) -> Command:
 
 def start(endpoint: str | None = None, token_file: Path | None = None) -> None:
     """Choose the Hub and silence the libraries, before any of them is imported."""
-    from toolkit import endpoint as endpoints
-    from toolkit import lean
+    from toolkit.cli import process
+    from toolkit.core import hub_client as endpoints
 
     quieten()
-    lean.wait_beside_others()
+    process.wait_beside_others()
     endpoints.use_hub(endpoint, token_file)
 
 
 def quieten() -> None:
     """Silence the libraries, unless `--verbose` asks for their notices."""
-    from toolkit import notices
+    from toolkit.cli import notices
 
     if not click.get_current_context().find_root().params["verbose"]:
         notices.silence()
@@ -167,6 +167,6 @@ def quieten() -> None:
 
 def load(recipe_name: str | dict[str, Any] | None, **overrides: Any) -> Any:
     """The recipe with the command's options on top; an option is named `section__key`."""
-    from toolkit.recipe import load_recipe
+    from toolkit.core.recipe import load_recipe
 
     return load_recipe(recipe_name, {key.replace("__", "."): value for key, value in overrides.items()})

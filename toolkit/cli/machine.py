@@ -28,7 +28,8 @@ def run(
     """
     start(endpoint, token_file)
     recipe = load(recipe_name)
-    from toolkit import road, show
+    from toolkit import run as road
+    from toolkit.cli import output as show
 
     with show.road() as watching:
         result = road.run(recipe, out, road.Watchers(*watching, show.say), restart=not resume)
@@ -41,7 +42,8 @@ def run(
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
 def preview(folder: Path, output: Path | None, browser: bool) -> None:
     """Show the card of FOLDER, a dataset or an adapter, as the Hub will."""
-    from toolkit import preview, show
+    from toolkit.cards import preview
+    from toolkit.cli import output as show
 
     page = preview.write_preview(folder, output or Path(tempfile.mkdtemp(prefix="pkt-preview-")) / "card.html")
     show.page(page, open_browser=browser)
@@ -72,18 +74,18 @@ def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: s
     Whoever reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open its
     address in a browser to read the cards. The tiny base of the demo is in it from the start.
     """
-    from toolkit import show
-    from toolkit.local_hub import serve as server
-    from toolkit.local_hub.body import Limits, parse_size
+    from toolkit.cli import output as show
+    from toolkit.hub.local import serve as server
+    from toolkit.hub.local.body import Limits, parse_size
 
     quieten()
     limits = Limits(file=parse_size(max_body))
 
     def fill(endpoint: str, token_file: Path) -> None:
         start(endpoint, token_file)
-        from toolkit import hub
+        from toolkit.hub import publish
 
-        hub.push_tiny_base()
+        publish.push_tiny_base()
 
     server.serve_forever(root, host, port, show.hub_is_ready, fill, token_file=token_file, faults=faults, limits=limits)
 
@@ -94,6 +96,7 @@ def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: s
 def doctor(endpoint: str | None, token_file: Path | None, as_json: bool) -> None:
     """Say what this machine can do, and what is missing for what."""
     start(endpoint, token_file)
-    from toolkit import doctor, show
+    from toolkit.cli import output as show
+    from toolkit.model import doctor
 
     show.diagnosed(doctor.diagnose(), as_json)

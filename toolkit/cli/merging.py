@@ -37,8 +37,9 @@ def merge(
     samples; exits 1, and writes nothing, when more than a quarter of their greedy names differ.
     """
     start(endpoint, token_file)
-    from toolkit import merge, model, show
+    from toolkit.cli import output
+    from toolkit.model import loading, merge
 
-    with show.counting() as count:
-        result = merge.merge(model.locate_adapter(adapter, revision), out, dtype, count=count)
-    show.merged(result, as_json)
+    with output.counting() as count:
+        result = merge.merge(loading.locate_adapter(adapter, revision), out, dtype, count=count)
+    output.merged(result, as_json)

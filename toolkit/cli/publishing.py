@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from toolkit.cli.group import PATH, hub_options, json_option, main, publish_options, start
-from toolkit.errors import InputError
+from toolkit.core.errors import InputError
 
 
 @main.command()
@@ -47,8 +47,9 @@ def publish(
     it; when nothing changed, nothing is uploaded.
     """
     start(endpoint, token_file)
-    from toolkit import hub, show
-    from toolkit import verify as verification
+    from toolkit.cli import output
+    from toolkit.hub import publish as hub
+    from toolkit.hub import verify as verification
 
     options = hub.Options(private, tag, create_pr, overwrite_card)
     if space and create_pr:
@@ -58,18 +59,18 @@ def publish(
     named = {"dataset_repo": dataset_repo, "base_repo": base_repo}
     if dry_run:
         plan = hub.plan_publication(adapter, repo_id, options, **named, templates=templates)
-        show.would_publish(plan, adapter, as_json)
+        output.would_publish(plan, adapter, as_json)
         return
 
     def check(repo_id: str, revision: str) -> None:
-        show.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
-        show.verified(verification.check(repo_id, revision), False)
+        output.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
+        output.verified(verification.check(repo_id, revision), False)
 
     published = hub.publish(adapter, repo_id, options, **named, templates=templates, check=check if verify else None)
     if space:
         folder = adapter.resolve()
         published = hub.publish_space(published, space, folder.with_name(f"{folder.name}-space"), options)
-    show.published(published, as_json)
+    output.published(published, as_json)
 
 
 @main.command()
@@ -84,8 +85,9 @@ def verify(repo_id: str, revision: str | None, endpoint: str | None, token_file:
     code is run. Exits 1 when something differs.
     """
     start(endpoint, token_file)
-    from toolkit import show, verify
+    from toolkit.cli import output
+    from toolkit.hub import verify
 
     result = verify.verify(repo_id, revision)
-    show.verified(result, as_json)
+    output.verified(result, as_json)
     sys.exit(0 if result.ok else 1)

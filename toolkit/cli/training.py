@@ -91,13 +91,15 @@ def train(
     """
     start(endpoint, token_file)
     recipe = load(recipe_name, **overrides)
-    from toolkit import lean, rows, show, train
+    from toolkit.cli import output, process
+    from toolkit.data import rows
+    from toolkit.training import train
 
     if not recipe.training.track:  # What draws losses may use any of them.
-        lean.keep_out(lean.UNUSED_IN_TRAINING)
+        process.keep_out(process.UNUSED_IN_TRAINING)
     located = rows.locate_dataset(dataset, dataset_revision)
-    with show.training() as progress:
+    with output.training() as progress:
         # "." and ".." are no names that checkpoints could lie beside.
         named = out.resolve() if out.name in ("", "..") else out
-        result = train.train(located, named, recipe, restart=not resume, progress=progress, say=show.say)
-    show.trained(result, as_json, dataset)
+        result = train.train(located, named, recipe, restart=not resume, progress=progress, say=output.say)
+    output.trained(result, as_json, dataset)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit import rows
-from toolkit.errors import InputError
+from toolkit.core.errors import InputError
+from toolkit.core.recipe import EvaluationSettings
+from toolkit.data import rows
 from toolkit.evaluation import baselines, encoder
-from toolkit.evaluation.measuring import Questions, Reader, Row, Say, shuffled_places
-from toolkit.evaluation.places import Place
+from toolkit.evaluation.answers import Questions, Reader, Row, Say, shuffled_places
 from toolkit.evaluation.predictions import Prediction
-from toolkit.recipe import EvaluationSettings
+from toolkit.evaluation.ranks import Place
 
 SAMPLED_TEST_ROWS = 8
 NAMES = ("name_en", "name_ko")

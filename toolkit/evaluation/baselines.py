@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.evaluation.places import Place, place_of, shared
-from toolkit.text import language_of
+from toolkit.core.text import language_of
+from toolkit.evaluation.ranks import Place, place_of, shared
 
 # Similarities that are held at once: bounds the memory of a comparison.
 HELD_AT_ONCE = 4_000_000

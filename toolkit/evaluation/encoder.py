@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.endpoint import hub, hub_errors
-from toolkit.errors import EnvironmentLacks, InputError, after_saying
+from toolkit.core.errors import EnvironmentLacks, InputError, after_saying
+from toolkit.core.hub_client import hub, hub_errors
 from toolkit.evaluation import baselines
-from toolkit.evaluation.places import Place
+from toolkit.evaluation.ranks import Place
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"

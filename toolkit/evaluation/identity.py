@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.bases import base_hash, locate_base
-from toolkit.errors import InputError
-from toolkit.folder import MANIFEST, json_hash, read_json, sha256_file
-from toolkit.model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from toolkit.tiny import BASE_ID
+from toolkit.core.errors import InputError
+from toolkit.core.folder import MANIFEST, json_hash, read_json, sha256_file
+from toolkit.model.base import base_hash, locate_base
+from toolkit.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from toolkit.model.tiny import BASE_ID
 
 # Of weights, their configuration, tokenizer and chat template.
 DECIDING = (".safetensors", ".json", ".model", ".jinja", ".txt")

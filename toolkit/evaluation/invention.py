@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from toolkit.checks.habits import MOST
-from toolkit.checks.row import script_of
+from toolkit.data.masking import fold, names_of_answer
+from toolkit.data.validation.habits import MOST
+from toolkit.data.validation.row import script_of
+from toolkit.evaluation.identification import figure
 from toolkit.evaluation.likeness import percentiles, symbols
-from toolkit.evaluation.statistics import figure
-from toolkit.masking import fold, names_of_answer
 
 Script = Literal["en", "ko", "both"]
 SCRIPTS: tuple[Script, ...] = ("en", "ko", "both")

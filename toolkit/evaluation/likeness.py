@@ -15,8 +15,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.masking import fold
-from toolkit.text import has_hangul
+from toolkit.core.text import has_hangul
+from toolkit.data.masking import fold
 
 FEWEST = 20
 """Names of one script below which nothing is said about likeness."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from toolkit.errors import InputError
-from toolkit.evaluation.places import Place
+from toolkit.core.errors import InputError
+from toolkit.evaluation.ranks import Place
 
 PREDICTIONS = "predictions.parquet"
 

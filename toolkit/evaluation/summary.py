@@ -6,10 +6,11 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from toolkit.evaluation import baselines, statistics
+from toolkit.evaluation import baselines
+from toolkit.evaluation import identification as statistics
 from toolkit.evaluation.invention import Invented, answer_script, invention_figures
-from toolkit.evaluation.places import share_within
 from toolkit.evaluation.predictions import Prediction
+from toolkit.evaluation.ranks import share_within
 
 CHANCE = "chance"
 

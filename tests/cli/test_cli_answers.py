@@ -1,0 +1,108 @@
+"""`pkt name` and `pkt identify`: one description or many, for people and for machines."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from support.adapters import make_adapter
+from toolkit import cli
+from toolkit.model import loading, naming
+
+
+@pytest.fixture
+def ask(tmp_path, small_base, use_small_base, monkeypatch):
+    """Runs a command on an adapter of the small base."""
+    adapter = make_adapter(tmp_path / "adapter", small_base)
+    # It chooses for a whole process, which here runs other tests too.
+    monkeypatch.setattr(cli.answers, "start", lambda *_: None)
+
+    def run(verb, *arguments, typed=None):
+        return CliRunner().invoke(cli.main, [verb, *arguments, "--adapter", str(adapter)], input=typed)
+
+    return run
+
+
+def test_a_name_comes_with_its_probability_and_the_nearest_creatures(ask):
+    printed = ask("name", "A red fox.", "--count", "1", "--seed", "3").stdout.splitlines()
+    assert printed[1] == "Nearest known creatures:"
+    assert all(line[:6].strip().endswith("%") and line[6:8] == "  " for line in (printed[0], *printed[2:]))
+    assert {line[8:] for line in printed[2:]} == {"Vulpix", "Squirtle"}
+
+
+def test_one_description_gives_one_object(ask):
+    named = json.loads(ask("name", "A red fox.", "--count", "2", "--json").stdout)
+    assert named.keys() == {"description", "names", "nearest"}
+    assert all(name.keys() == {"name", "probability", "known"} for name in named["names"])
+    identified = json.loads(ask("identify", "꼬리가 여섯인 여우", "--top", "1", "--json").stdout)
+    assert identified["description"] == "꼬리가 여섯인 여우"
+    assert [candidate.keys() for candidate in identified["candidates"]] == [{"name", "probability"}]
+    assert named["nearest"][0].keys() == {"name", "probability"}
+
+
+@pytest.mark.parametrize("verb", ["name", "identify"])
+@pytest.mark.parametrize("by_pipe", [True, False])
+def test_several_give_one_line_each_in_order_from_one_loading(ask, tmp_path, monkeypatch, verb, by_pipe):
+    loaded = []
+    load = loading.load_adapter
+    monkeypatch.setattr(loading, "load_adapter", lambda folder: loaded.append(folder) or load(folder))
+    text = "A red fox.\n\n \u200b\n꼬리가 여섯인 여우\n"
+    (tmp_path / "creatures.txt").write_text(text, encoding="utf-8")
+    arguments, typed = ([], text) if by_pipe else (["--from", str(tmp_path / "creatures.txt")], None)
+    lines = ask(verb, *arguments, "--json", typed=typed).stdout.splitlines()
+    assert [json.loads(line)["description"] for line in lines] == ["A red fox.", "꼬리가 여섯인 여우"]
+    assert len(loaded) == 1
+
+
+def test_each_of_several_is_answered_as_it_is_alone(ask):
+    alone = json.loads(ask("name", "A red fox.", "--json").stdout)
+    among = ask("name", "--json", typed="A blue shell.\nA red fox.\n").stdout.splitlines()
+    names = [[name["name"] for name in answer["names"]] for answer in (alone, json.loads(among[1]))]
+    assert names[0] == names[1]
+
+
+def test_people_see_which_description_is_answered(ask):
+    printed = ask("identify", "--from", "-", "--top", "1", typed="A red fox.\nA blue shell.\n").stdout
+    (first, one), (second, other) = (block.splitlines() for block in printed.strip().split("\n\n"))
+    assert (first, second) == ("A red fox.", "A blue shell.")
+    assert all("%  " in line for line in (one, other))
+
+
+def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
+    result = ask("identify", "--json", typed="A red fox.\nA <end_of_turn> fox.\n")
+    assert json.loads(result.stdout)["description"] == "A red fox."
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: Line 2 of standard input: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "said"),
+    [
+        ([], "", "No line holds a description"),
+        ([], "\n \n", "No line holds a description"),
+        ([" "], None, "The description is empty"),
+        (["A fox.", "--from", "-"], "A fox.", "not both"),
+        (["--from", "missing.txt"], None, "missing.txt can not be read"),
+        (["A fox.", "--candidates", "missing.txt"], None, "missing.txt can not be read"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["name", "identify"])
+def test_what_can_not_be_asked_is_said_before_anything_is_loaded(ask, monkeypatch, verb, arguments, typed, said):
+    monkeypatch.setattr(loading, "load_adapter", lambda _: pytest.fail("the adapter was loaded"))
+    result = ask(verb, *arguments, typed=typed)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_terminal_is_not_waited_for(ask, monkeypatch):
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    result = ask("name", typed="A fox.\n")
+    assert result.exit_code == 2
+    assert "There is no description. Give one in quotes" in result.stderr
+
+
+def test_fewer_names_than_wanted_are_said_to_be_all(ask, monkeypatch):
+    monkeypatch.setattr(naming, "_draw", lambda *_: ["Vulpix"])
+    result = ask("name", "A red fox.", "--count", "3")
+    assert "Vulpix  (known)" in result.stdout
+    assert "1 of 3 names" in result.stderr

@@ -1,0 +1,182 @@
+"""Recipes: every shipped one is valid, and what is wrong is named, all at once, with the right key beside it."""
+
+import pytest
+
+from toolkit.core.errors import InputError
+from toolkit.core.recipe import SourceSettings, gather_sources, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_bears_its_file_name(name):
+    assert load_recipe(name).name == name
+
+
+def test_the_seed_recipe_carries_the_seeds_settings():
+    recipe = load_recipe("seed-gemma-2b")
+    assert recipe.base == "google/gemma-2b-it"
+    assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout, len(recipe.lora.target_modules)) == (6, 8, 0.05, 7)
+    training = recipe.training
+    assert (training.learning_rate, training.max_steps, training.epochs) == (2e-4, 3000, None)
+    assert (training.micro_batch_size, training.batch_size, training.max_length) == (1, 4, 512)
+    assert (training.optimizer, training.warmup_steps, training.quantization) == ("paged_adamw_8bit", 0, "nf4")
+    assert (recipe.decoding.temperature, recipe.decoding.top_k, recipe.decoding.top_p) == (0.2, 50, 0.95)
+    assert recipe.dataset.sources[0].location == "jugg1024/pokemon-gpt4o-captions"
+
+
+def test_an_override_wins_and_none_leaves_the_recipe_alone():
+    recipe = load_recipe("demo", {"training.learning_rate": 1e-4, "lora.r": None, "seed": 3})
+    assert (recipe.training.learning_rate, recipe.seed) == (1e-4, 3)
+    assert recipe.lora.r == load_recipe("demo").lora.r
+
+
+def test_epochs_replace_the_recipes_steps():
+    recipe = load_recipe("demo", {"training.epochs": 2.0})
+    assert (recipe.training.epochs, recipe.training.max_steps) == (2.0, None)
+
+
+def test_steps_and_epochs_together_are_refused_with_their_values():
+    with pytest.raises(InputError, match=r"max_steps = 3000 and epochs = 8 are both given"):
+        load_recipe("demo", {"training.epochs": 8.0, "training.max_steps": 3000})
+
+
+def test_unknown_keys_and_bad_values_are_all_named_with_the_nearest_key(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nbase = "a/b"\nsede = 1\n[training]\nmax_steps = 0\nlerning_rate = 1e-3\n')
+    with pytest.raises(InputError) as caught:
+        load_recipe(str(file))
+    message = str(caught.value)
+    assert "unknown key sede (did you mean seed?)" in message
+    assert "unknown key training.lerning_rate (did you mean training.learning_rate?)" in message
+    assert "training.max_steps: input should be greater than or equal to 1" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("dmeo", "There is no recipe 'dmeo'"), ("missing.toml", "can not be read"), ("broken.toml", "is not TOML")],
+)
+def test_a_recipe_that_can_not_be_read_is_an_input_error(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("= 1")
+    with pytest.raises(InputError, match=said):
+        load_recipe(name)
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+    with pytest.raises(InputError, match="micro_batch_size = 3 does not divide batch_size = 16"):
+        load_recipe("demo", {"training.micro_batch_size": 3})
+
+
+def test_the_settings_of_a_manifest_are_a_recipe_again():
+    recipe = load_recipe("demo")
+    assert load_recipe(recipe.model_dump()) == recipe
+
+
+@pytest.mark.parametrize("settings", ["training = 3\n", 'training = "x"\n', "[[training]]\nmax_steps = 3\n"])
+def test_a_value_in_the_place_of_a_table_is_named_whatever_the_options_are(settings, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\nbase = "a/b"\ndataset = "corpus"\n{settings}')
+    for overrides in ({}, {"training.max_steps": 3}, {"training.epochs": 1.0, "dataset.sources": [{"name": "table"}]}):
+        with pytest.raises(InputError) as caught:
+            load_recipe(str(file), overrides)
+        assert "training: must be a table of settings" in str(caught.value)
+        assert "dataset: must be a table of settings" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed):
+    assert load_recipe("demo", {"seed": 2**32 - 1}).seed == 2**32 - 1
+    with pytest.raises(InputError, match="seed: input should be"):
+        load_recipe("demo", {"seed": seed})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_setting_is_a_finite_number(value):
+    with pytest.raises(InputError, match=r"training\.learning_rate: input should be"):
+        load_recipe("demo", {"training.learning_rate": value})
+
+
+def test_a_manifest_without_a_recipe_is_an_input_error():
+    with pytest.raises(InputError, match="holds no recipe"):
+        load_recipe(None)
+
+
+def test_a_toml_file_that_is_nested_too_deeply_is_an_input_error(tmp_path):
+    file = tmp_path / "deep.toml"
+    file.write_text("x = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match="is not TOML"):
+        load_recipe(str(file))
+
+
+TABLE = ("name", "table")
+POKEAPI = ("name", "pokeapi")
+CORPUS = ("name", "corpus")
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ([TABLE, ("location", "a.csv")], [{"name": "table", "location": "a.csv"}]),
+        ([("location", "a.csv"), TABLE], [{"name": "table", "location": "a.csv"}]),
+        (
+            [TABLE, ("location", "a.csv"), TABLE, ("location", "b.csv"), ("name_column", "n")],
+            [{"name": "table", "location": "a.csv"}, {"name": "table", "location": "b.csv", "name_column": "n"}],
+        ),
+        ([POKEAPI, CORPUS, ("location", "csv")], [{"name": "pokeapi", "location": "csv"}, {"name": "corpus"}]),
+        ([("location", "csv"), CORPUS, POKEAPI], [{"name": "corpus"}, {"name": "pokeapi", "location": "csv"}]),
+        ([CORPUS, ("location", "csv")], [{"name": "corpus", "location": "csv"}]),
+    ],
+)
+def test_an_option_belongs_to_the_source_before_it_that_can_take_it(given, sources):
+    assert gather_sources(given, [SourceSettings()]) == sources
+
+
+def test_options_alone_change_the_source_of_the_recipe():
+    recipe = [SourceSettings(name="hub", location="owner/name")]
+    expected = [{"name": "hub", "location": "owner/name", "revision": "v1"}]
+    assert gather_sources([("revision", "v1")], recipe) == expected
+
+
+def test_an_option_for_one_of_several_sources_of_a_recipe_is_refused():
+    with pytest.raises(InputError, match="not clear whose option --revision is"):
+        gather_sources([("revision", "v1")], [SourceSettings(name="hub"), SourceSettings(name="pokeapi")])
+
+
+def test_a_source_that_gets_an_option_twice_is_refused():
+    with pytest.raises(InputError, match="--from is given twice for the source table"):
+        gather_sources([TABLE, ("location", "a.csv"), ("location", "b.csv")], [SourceSettings()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "near"),
+    [("[dataset]\nsource = 'hub'\n", "dataset.sources"), ("[[dataset.sources]]\nlocatoin = 'x'\n", "sources.location")],
+)
+def test_a_misspelt_key_of_a_source_is_corrected(settings, near, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\nbase = "a/b"\n{settings}[training]\nmax_steps = 1\n')
+    with pytest.raises(InputError, match=f"did you mean .*{near}"):
+        load_recipe(str(file))
+
+
+@pytest.mark.parametrize("key", ["training.learning_rate", "training.max_steps", "seed", "lora.r"])
+def test_true_is_no_number(key):
+    with pytest.raises(InputError, match=f"{key}: true is no value for it"):
+        load_recipe("demo", {key: True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("training.learning_rate", 1e40), ("lora.alpha", 1e300), ("training.weight_decay", 1e300)]
+)
+def test_a_number_that_no_optimiser_can_hold_is_refused(key, value):
+    with pytest.raises(InputError, match=f"{key}: input should be less than or equal to"):
+        load_recipe("demo", {key: value})
+
+
+def test_a_key_written_as_other_tools_write_it_is_recognised():
+    with pytest.raises(InputError, match=r"unknown key training\.lora_r \(did you mean lora\.r\?\)"):
+        load_recipe("demo", {"training.lora_r": 4})
+
+
+def test_a_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nbase = "a/b"\n[training]\nmax_steps = 1\n', encoding="utf-8-sig")
+    assert load_recipe(str(file)).name == "mine"

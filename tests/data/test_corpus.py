@@ -1,0 +1,107 @@
+"""The embedded corpus: complete, of the promised lengths, and free of every creature's name."""
+
+import csv
+import json
+import re
+from collections import Counter
+from importlib.resources import files
+
+import pytest
+
+from support.paths import SHARED
+from toolkit.data.duplicates import cluster_texts
+from toolkit.data.masking import own_names_in
+from toolkit.evaluation.baselines import tfidf_ranks
+
+REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
+TABLES = SHARED / "pokeapi" / "csv"
+
+
+def lines(name):
+    text = (files("toolkit.data.corpus") / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+CREATURES = lines("creatures.jsonl")
+DESCRIPTIONS = lines("descriptions.jsonl")
+
+
+def test_each_creature_has_six_english_registers_and_one_korean_text():
+    counted = Counter((row["creature"], row["language"], row["register"]) for row in DESCRIPTIONS)
+    expected = {(creature["key"], "en", register) for creature in CREATURES for register in REGISTERS}
+    expected |= {(creature["key"], "ko", "caption") for creature in CREATURES}
+    assert len(CREATURES) == 151
+    assert set(counted) == expected
+    assert set(counted.values()) == {1}
+
+
+def test_english_descriptions_have_20_to_60_words():
+    lengths = [len(row["text"].split()) for row in DESCRIPTIONS if row["language"] == "en"]
+    assert min(lengths) >= 20
+    assert max(lengths) <= 60
+
+
+def test_no_description_names_a_creature():
+    names = [creature[key] for creature in CREATURES for key in ("name_en", "name_ko")]
+    named = [row["text"] for row in DESCRIPTIONS if own_names_in(row["text"], names)]
+    assert not named
+
+
+def test_no_two_descriptions_are_the_same():
+    assert len({row["text"] for row in DESCRIPTIONS}) == len(DESCRIPTIONS)
+
+
+@pytest.mark.skipif(not TABLES.is_dir(), reason="PokéAPI's tables are not beside the checkout")
+def test_names_families_and_types_are_those_of_pokeapi():
+    def table(name):
+        with (TABLES / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    names = {
+        (row["pokemon_species_id"], row["local_language_id"]): row["name"] for row in table("pokemon_species_names")
+    }
+    chains = {row["id"]: row["evolution_chain_id"] for row in table("pokemon_species")}
+    first = {chain: min(int(id) for id, other in chains.items() if other == chain) for chain in chains.values()}
+    identifiers = {row["id"]: row["identifier"] for row in table("types")}
+    types = {}
+    for row in table("pokemon_types"):
+        types.setdefault(row["pokemon_id"], set()).add(identifiers[row["type_id"]])
+    for creature in CREATURES:
+        id = creature["key"].removeprefix("pokemon/")
+        assert (creature["name_en"], creature["name_ko"]) == (names[id, "9"], names[id, "3"])
+        assert creature["family"] == f"pokemon-family/{first[chains[id]]}"
+        assert set(creature["types"]) == types[id]
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+def test_the_descriptions_say_enough_to_tell_the_creatures_apart(register):
+    english = [row for row in DESCRIPTIONS if row["language"] == "en"]
+    held_out = [row for row in english if row["register"] == register]
+    others = [row for row in english if row["register"] != register]
+    ranks = tfidf_ranks(
+        [row["text"] for row in others],
+        [row["creature"] for row in others],
+        [row["text"] for row in held_out],
+        [row["creature"] for row in held_out],
+        len(CREATURES),
+    )
+    assert sum(rank == (1, 1) for rank in ranks) / len(ranks) >= 0.5
+
+
+def test_no_two_descriptions_of_different_creatures_are_nearly_the_same():
+    clusters = cluster_texts([row["text"] for row in DESCRIPTIONS], 0.7)
+    owners: dict[int, set[str]] = {}
+    for cluster, row in zip(clusters, DESCRIPTIONS, strict=True):
+        owners.setdefault(cluster, set()).add(row["creature"])
+    assert all(len(creatures) == 1 for creatures in owners.values())
+
+
+def test_no_description_holds_a_part_of_its_creatures_name():
+    names = {creature["key"]: creature["name_en"].lower() for creature in CREATURES}
+    holding = [
+        (names[row["creature"]], word)
+        for row in DESCRIPTIONS
+        for word in re.findall("[a-z]{4,}", row["text"].lower())
+        if word.removesuffix("s") in names[row["creature"]] and len(word.removesuffix("s")) > 3
+    ]
+    assert not holding

@@ -1,0 +1,491 @@
+"""Tables in files: what is read from each format and encoding, and what is said of a file that can not be read."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from support.sources import read
+from toolkit.core.errors import InputError
+from toolkit.data.sources import encodings, text_table
+from toolkit.data.sources.caption import split_caption
+
+ROWS = [{"name": "Rex", "description": "A brown dog."}, {"name": "나비", "description": "회색 고양이."}]
+
+
+def csv_text(mark: str = ",") -> str:
+    return "".join(mark.join(row) + "\n" for row in (("name", "description"), *(row.values() for row in ROWS)))
+
+
+def written(folder: Path, kind: str) -> Path:
+    path = folder / f"pets{kind}"
+    if kind == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+        return path
+    if kind.startswith(".json."):
+        text = json.dumps(ROWS, ensure_ascii=False, indent=2)
+    elif kind.startswith((".json", ".ndjson")):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+    else:
+        text = csv_text("\t" if kind.startswith(".tsv") else ",")
+    path.write_bytes(gzip.compress(text.encode(), mtime=0) if kind.endswith(".gz") else text.encode())
+    return path
+
+
+def save(folder: Path, text: str | bytes, name: str = "t.csv") -> str:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def pairs(location: str, **settings: Any) -> list[tuple[str, str]]:
+    records, _ = read("table", location=location, description_language="en,ko", **settings)
+    return [(next(iter(record.names.values()), ""), record.description) for record in records]
+
+
+EXPECTED = [("Rex", "A brown dog."), ("나비", "회색 고양이.")]
+
+KINDS = [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".json.gz"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_table_gives_the_same_records(tmp_path: Path, kind: str) -> None:
+    records, facts = read("table", location=str(written(tmp_path, kind)), description_language="en,ko")
+    assert [(record.key, dict(record.names), record.description, record.language) for record in records] == [
+        ("table/rex", {"en": "Rex"}, "A brown dog.", "en"),
+        ("table/나비", {"ko": "나비"}, "회색 고양이.", "ko"),
+    ]
+    assert facts.location == f"pets{kind}"
+    assert not facts.notes
+
+
+# --- which files
+
+
+def test_a_pattern_reads_all_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        save(tmp_path, f"name,description\n{name.upper()}{name},text of {name}\n", f"{name}.csv")
+    records, facts = read("table", location=str(tmp_path / "*.csv"))
+    assert [record.source_ref for record in records] == ["a.csv:2", "b.csv:2"]
+    assert facts.location == "*.csv"
+
+
+def test_a_pattern_reaches_into_folders_and_keeps_files_of_one_name_apart(tmp_path: Path) -> None:
+    hashes = set()
+    for text in ("one", "two"):
+        for folder in ("x", "y/z"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            save(tmp_path / folder, f"name,description\nA,{text if folder == 'x' else 'same'}\n")
+        (tmp_path / "folder.csv").mkdir(exist_ok=True)
+        records, facts = read("table", location=str(tmp_path / "**" / "*.csv"))
+        assert [record.source_ref for record in records] == ["x/t.csv:2", "y/z/t.csv:2"]
+        assert facts.location == "**/*.csv"
+        hashes.add(facts.content_hash)
+    assert len(hashes) == 2
+
+
+def test_the_same_files_elsewhere_have_the_same_hash(tmp_path: Path) -> None:
+    hashes = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder, csv_text())
+        hashes.add(read("table", location=str(tmp_path / folder / "*.csv"))[1].content_hash)
+    assert len(hashes) == 1
+
+
+def test_a_name_with_wildcards_in_it_is_a_file_when_there_is_one(tmp_path: Path) -> None:
+    assert pairs(save(tmp_path, csv_text(), "pets[1].csv")) == EXPECTED
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(save(tmp_path, csv_text(), "real.csv"))
+    assert pairs(str(tmp_path / "link.csv")) == EXPECTED
+
+
+def test_a_link_to_nothing_in_a_pattern_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(InputError, match=r"link\.csv is a link to nothing"):
+        pairs(str(tmp_path / "*.csv"))
+
+
+@pytest.mark.parametrize("pattern", ["pipe.csv", "*.csv"])
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path, pattern: str) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe\.csv is not a regular file"):
+        pairs(str(tmp_path / pattern))
+
+
+def test_a_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.csv"
+    with open(path, "wb") as stream:  # noqa: PTH123
+        stream.write(csv_text().encode())
+    records, facts = read("table", location=os.fsdecode(path))
+    assert facts.location == "caf\ufffd.csv"
+    assert records[0].source_ref == "caf\ufffd.csv:2"
+
+
+@pytest.mark.parametrize("location", [None, "", "nowhere.csv", ".", "/", "\0.csv", "x" * 5000 + ".csv", "no/**x/*.csv"])
+def test_a_table_without_a_file_is_an_error(location: str | None) -> None:
+    with pytest.raises(InputError, match="--from"):
+        read("table", location=location)
+
+
+# --- encodings
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", "utf-16"),
+        ("utf-32", "utf-32"),
+        ("cp949", "cp949"),
+        ("euc-kr", "cp949"),
+    ],
+)
+@pytest.mark.parametrize("kind", [".csv", ".csv.gz", ".jsonl", ".json"])
+def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, note: str | None, kind: str) -> None:
+    path = written(tmp_path, kind)
+    text = (gzip.decompress(path.read_bytes()) if kind.endswith(".gz") else path.read_bytes()).decode()
+    path.write_bytes(gzip.compress(text.encode(encoding), mtime=0) if kind.endswith(".gz") else text.encode(encoding))
+    records, facts = read("table", location=str(path), description_language="en,ko")
+    assert [record.description for record in records] == ["A brown dog.", "회색 고양이."]
+    assert facts.notes == (() if note is None else (f"pets{kind}: read as {note}",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A Pokémon with a curly tail.",
+        "It’s the cat’s ’t.",
+        "Ändern, Öl, ÀÉÎ, Ænima",
+        "El pingüino vivía en la montaña.",
+        "Größe: süße Füße",
+        "“Quoted” – with dashes — and more…",
+        "‘A’",
+    ],
+)
+def test_western_text_is_not_taken_for_korean(tmp_path: Path, text: str) -> None:
+    location = save(tmp_path, f'name,description\nRex,"{text}"\n'.encode("cp1252"))
+    records, facts = read("table", location=location)
+    assert records[0].description == text
+    assert facts.notes == ("t.csv: read as cp1252",)
+
+
+def test_korean_with_a_rare_syllable_and_a_long_ascii_start_is_read_as_korean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encodings, "CHUNK", 1000)
+    text = "name,description\n" + "Rex,A brown dog.\n" * 1000 + "펲시맨,똠방각하가 뷁을 외쳤다.\n"
+    assert pairs(save(tmp_path, text.encode("cp949")))[-1] == ("펲시맨", "똠방각하가 뷁을 외쳤다.")
+
+
+def test_korean_whose_first_syllable_lies_across_two_parts_is_read_as_korean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encodings, "CHUNK", 1000)
+    syllable = b"\xc4\xc9"  # UTF-8 can begin with its first byte, and not go on with its second
+    body = b"name,description\nRex,".ljust(999, b".") + syllable + b"\n"
+    assert pairs(save(tmp_path, body))[0][1].endswith("." + syllable.decode("cp949"))
+
+
+def test_an_asked_encoding_wins_over_what_would_be_detected(tmp_path: Path) -> None:
+    location = save(tmp_path, "name,description\nRex,Pokémon\n".encode("mac_roman"))
+    assert pairs(location, encoding="mac_roman") == [("Rex", "Pokémon")]
+    assert pairs(location, encoding="latin-1") == [("Rex", "Pok\x8emon")]
+
+
+@pytest.mark.parametrize("name", ["klingon", "base64", "rot13", "", "a\0b", "idna", "undefined"])
+def test_an_encoding_that_nobody_knows_is_said_so(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"^The encoding '.*' is not known"):
+        pairs(save(tmp_path, csv_text()), encoding=name)
+
+
+DAMAGED = "name,description\na,고양이\n".encode() + b"b,caf\xe9\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "message"),
+    [
+        (DAMAGED, None, "row 3 is not UTF-8: byte 0xe9 at 34"),
+        (DAMAGED, "utf-8", "row 3 is not UTF-8: byte 0xe9 at 34"),
+        (DAMAGED, "ascii", "row 2 is not ASCII: byte 0xea at 19"),
+        (csv_text().encode("utf-16-le") + b"\0", "utf-16-le", "is not UTF-16-LE"),
+        (csv_text().encode("utf-16-le"), None, "may be UTF-16"),
+        (b"name,description\na,\x81\xff\x8d\n", None, "neither UTF-8 nor cp949 nor cp1252"),
+        (b"name,description\na,\xe9\x01\x02\n", None, "neither UTF-8 nor"),
+        ("name,description\na,b\n".encode("utf-16-be"), None, "may be UTF-16"),
+        (b"PK\x03\x04\xff\xfe", None, "is an Excel or ZIP file"),
+        (gzip.compress(b"x", mtime=0), None, "is gzip, whatever its name says"),
+        (b"PAR1abc", None, "is Parquet, whatever"),
+    ],
+)
+def test_a_file_in_no_encoding_is_named_with_its_row_and_byte(
+    tmp_path: Path, body: bytes, encoding: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        pairs(save(tmp_path, body), encoding=encoding)
+    assert "t.csv" in caught.value.found
+
+
+def test_a_byte_that_the_sample_did_not_hold_is_found_in_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encodings, "CHUNK", 1001)
+    body = ("이름,설명\n" * 3000).encode("cp949") + b"\xff\xff\n"
+    with pytest.raises(InputError, match=rf"row 3001 is not CP949: byte 0xff at {len(body) - 3}"):
+        pairs(save(tmp_path, body), name_column="이름", description_column="설명")
+
+
+# --- columns and cells
+
+
+def test_optional_columns_are_used_when_they_are_there(tmp_path: Path) -> None:
+    location = save(
+        tmp_path, "key,who,family,language,name_ko,license,what\npets/1,Rex,dogs,en-US,렉스,MIT,A brown dog.\n"
+    )
+    (record,), _ = read("table", location=location, description_column="what", name_column="who")
+    assert (record.key, record.family, record.license, record.language) == ("pets/1", "dogs", "MIT", "en")
+    assert record.names == {"en": "Rex", "ko": "렉스"}
+
+
+def test_the_family_column_replaces_the_usual_one(tmp_path: Path) -> None:
+    location = save(tmp_path, "name,description,family,kind\nRex,A dog.,wrong,dogs\nTom,A cat.,wrong,\n")
+    records, _ = read("table", location=location, family_column="kind")
+    assert [record.family for record in records] == ["dogs", "table/tom"]
+    with pytest.raises(InputError, match=r"no column 'clan' \(--family-column\)"):
+        read("table", location=location, family_column="clan")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_the_language_of_names_is_what_is_said_or_else_by_their_letters(tmp_path: Path, kind: str) -> None:
+    location = str(written(tmp_path, kind))
+    assert [dict(record.names) for record in read("table", location=location)[0]] == [{"en": "Rex"}, {"ko": "나비"}]
+    records, _ = read("table", location=location, name_language="ko")
+    assert [dict(record.names) for record in records] == [{"ko": "Rex"}, {"ko": "나비"}]
+
+
+def test_a_name_in_its_own_language_column_is_enough(tmp_path: Path) -> None:
+    location = save(tmp_path, "name,name_ko,description\n,렉스,A dog.\n,톰,A cat.\n,,Nobody.\n")
+    records, _ = read("table", location=location)
+    assert [(record.key, dict(record.names)) for record in records] == [
+        ("table/렉스", {"ko": "렉스"}),
+        ("table/톰", {"ko": "톰"}),
+        ("table/", {}),
+    ]
+
+
+def test_names_that_differ_only_in_their_signs_keep_keys_of_their_own(tmp_path: Path) -> None:
+    location = save(tmp_path, "name,description\nNido♀,one\nNido♂,two\n!!!,three\n???,four\n,five\n")
+    keys = [record.key for record in read("table", location=location)[0]]
+    assert keys[:2] == ["table/nido-f", "table/nido-m"]
+    assert len(set(keys)) == 5
+
+
+def test_a_list_of_descriptions_is_one_record_for_each(tmp_path: Path) -> None:
+    table = pa.table({"name": ["Rex", "Tom"], "description": [["A dog.", "It barks."], []]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    records, _ = read("table", location=str(tmp_path / "t.parquet"))
+    assert [(record.key, record.description, record.source_ref) for record in records] == [
+        ("table/rex", "A dog.", "t.parquet:1[1]"),
+        ("table/rex", "It barks.", "t.parquet:1[2]"),
+        ("table/tom", "", "t.parquet:2[1]"),
+    ]
+
+
+@pytest.mark.parametrize("value", ['{"a": 1}', '[["a"]]', '[{"role": "user"}]'])
+def test_a_description_that_is_an_object_is_an_error_with_its_row(tmp_path: Path, value: str) -> None:
+    location = save(tmp_path, f'{{"name": "a", "description": {value}}}\n', "t.jsonl")
+    with pytest.raises(InputError, match=r"t\.jsonl, row 1 has (an object|a list) in 'description'"):
+        pairs(location)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("null", ""),
+        ("NaN", ""),
+        ('"null"', "null"),
+        ("5", "5"),
+        ("1.5", "1.5"),
+        ("true", "True"),
+        (r'"a\u0000b"', "a\0b"),
+        (r'"\ud800"', "\ufffd\ufffd\ufffd"),
+    ],
+)
+def test_cells_that_are_no_texts_are_read_as_what_they_say(tmp_path: Path, value: str, text: str) -> None:
+    assert pairs(save(tmp_path, f'{{"name": "a", "description": {value}}}\n', "t.jsonl")) == [("a", text)]
+
+
+@pytest.mark.parametrize("kind", ["large_string", "string_view", "binary", "large_binary", "dictionary"])
+def test_every_way_in_which_parquet_holds_text_is_read(tmp_path: Path, kind: str) -> None:
+    names = pa.array(["Rex", "나비", None])
+    if kind == "dictionary":
+        names = names.dictionary_encode()
+    else:
+        names = names.cast({"string_view": pa.string_view()}.get(kind, getattr(pa, kind)()))
+    pq.write_table(pa.table({"name": names, "description": ["a", "b", "c"]}), tmp_path / "t.parquet")
+    assert pairs(str(tmp_path / "t.parquet")) == [("Rex", "a"), ("나비", "b"), ("", "c")]
+
+
+def test_binary_that_is_no_text_is_marked_as_lost(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"name": ["a"], "description": [b"caf\xe9"]}), tmp_path / "t.parquet")
+    ((_, text),) = pairs(str(tmp_path / "t.parquet"))
+    assert "\ufffd" in text
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_file_with_another_delimiter_is_read_and_said_so(tmp_path: Path, mark: str) -> None:
+    location = save(tmp_path, f"\ufeffname{mark}description\nRex{mark}A dog, brown.\n")
+    records, facts = read("table", location=location)
+    assert records[0].description == "A dog, brown."
+    assert facts.notes == (f"t.csv: columns are separated by {mark!r}",)
+
+
+def test_a_numbering_without_a_name_and_spaces_around_names_are_no_hindrance(tmp_path: Path) -> None:
+    assert pairs(save(tmp_path, ", name , description ,\n0,Rex,A dog.,\n")) == [("Rex", "A dog.")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rows_are_numbered_by_the_line_where_they_begin(tmp_path: Path, end: str) -> None:
+    text = 'name,description\n\na,"one\ntwo"\nb,three\n'.replace("\n", end)
+    records, _ = read("table", location=save(tmp_path, text))
+    assert [record.source_ref for record in records] == ["t.csv:3", "t.csv:5"]
+
+
+def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
+    rows = '{"name": "a", "description": "b"}\n{"name": "c", "description": "d", "name_ko": "다", "family": "f"}\n'
+    records, _ = read("table", location=save(tmp_path, rows, "t.jsonl"))
+    assert dict(records[1].names) == {"en": "c", "ko": "다"}
+    assert records[1].family == "f"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "length", "message"),
+    [
+        ("t.csv", "name,description\na,{}\n", 1900, "row 2 can not be read: field larger"),
+        ("t.csv", "name,description\na,{}\n", 100_000, "row 2 is longer than 2,000 characters"),
+        ("t.jsonl", '{{"name": "a", "description": "{}"}}\n', 100_000, "row 1 is longer than 2,000 characters"),
+    ],
+)
+def test_a_huge_cell_is_read_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, name: str, row: str, length: int, message: str
+) -> None:
+    request.addfinalizer(functools.partial(csv.field_size_limit, csv.field_size_limit()))
+    monkeypatch.setattr(text_table, "MAX_CELL", 1000)
+    assert pairs(save(tmp_path, row.format("x" * 900), name)) == [("a", "x" * 900)]
+    with pytest.raises(InputError, match=message):
+        pairs(save(tmp_path, row.format("x" * length), name))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("t.csv", b"", "is empty"),
+        ("t.csv", b"\n\n", "is empty"),
+        ("t.csv", b"who,what\na,b\n", r"no column 'description' \(--description-column\) and no column 'name'"),
+        ("t.csv", b"name,description\na\n", "row 2 has 1 fields"),
+        ("t.csv", b"name,description\na,b,c\n", "row 2 has 3 fields"),
+        ("t.csv", b"name,name\na,b\n", "'name' twice"),
+        ("t.csv", b'name,description\na,ok\nb,"open\nc,d\n', "row 3 can not be read: unexpected end of data"),
+        ("t.csv", b'name,description\na,"b"c\n', "row 2 can not be read: .* expected after"),
+        ("t.csv.gz", b"no gzip", "gzip"),
+        ("t.csv.gz", b"", "is empty"),
+        ("t.csv.gz", gzip.compress(b"name,description\na,b\n" * 50, mtime=0)[:-12], "gzip"),
+        ("t.csv.gz", gzip.compress(random.Random(0).randbytes(2000), mtime=0)[:500] + b"\0" * 500, "gzip"),
+        ("t.jsonl", b"", "is empty"),
+        ("t.jsonl", b'{"name": "a", "description": "b"}\n{"name": \n', "row 2 is not JSON"),
+        ("t.jsonl", b'{"name": "a", "description": "b"}\n[]\n', "row 2 is not a JSON object"),
+        ("t.jsonl", b'{"name": "a", "description": "b"}\n3\n', "row 2 is not a JSON object"),
+        ("t.jsonl", b'{"name": "a", "description": "b"}\n{"name": "c"}\n', "row 2 has no 'description'"),
+        ("t.jsonl", b'{"name": "a", "name": "b", "description": "c"}\n', "row 1 is not JSON: it has the key 'name' tw"),
+        ("t.jsonl", b"[" * 100_000, "row 1 is not JSON"),
+        ("t.json", b'[{"name": "a", "description": "b"}, 3]', "row 2 is not a JSON object"),
+        ("t.json", b"[]", "is empty"),
+        ("t.json", b'[{"name": "a"', "row 1 is not JSON"),
+        ("t.json", b'{\n"rows": []}', "row 1 is not JSON"),
+        ("t.parquet", b"PAR1 cut", "not a readable Parquet"),
+        ("t.parquet.gz", b"x", "not a table that pkt reads"),
+        ("t.xlsx", b"x", "not a table that pkt reads"),
+        ("table", b"x", "not a table that pkt reads"),
+    ],
+)
+def test_a_bad_table_is_one_error_with_its_file_and_row(tmp_path: Path, name: str, body: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        pairs(save(tmp_path, body, name))
+    assert name in caught.value.found
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_an_error(tmp_path: Path) -> None:
+    location = save(tmp_path, csv_text())
+    Path(location).chmod(0)
+    with pytest.raises(InputError, match="Permission denied"):
+        pairs(location)
+
+
+def test_a_parquet_file_cut_short_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"pets\.parquet is not a readable Parquet file"):
+        pairs(str(path))
+
+
+def test_two_parquet_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    pq.write_table(pa.table([["a"], ["b"], ["c"]], ["name", "description", "name"]), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'name' twice"):
+        pairs(str(tmp_path / "t.parquet"))
+
+
+# --- `Name: description` in one column
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "description"),
+    [
+        ("Pikachu: A yellow mouse: it sparks.", "Pikachu", "A yellow mouse: it sparks."),
+        ("Type: Null: A masked beast.", "Type: Null", "A masked beast."),
+        ("**Type: Null**: A masked beast.", "Type: Null", "A masked beast."),
+        ("타입:널: 가면을 썼다.", "타입:널", "가면을 썼다."),
+        ("Ho-Oh: Type: Fire.", "Ho-Oh", "Type: Fire."),
+        ("Mr. Mime: It mimes.", "Mr. Mime", "It mimes."),
+        ("Farfetch'd: A duck.", "Farfetch'd", "A duck."),
+        ("Farfetch’d: A duck.", "Farfetch’d", "A duck."),
+        ("Nidoran♀: Small.", "Nidoran♀", "Small."),
+        ("Porygon-Z: Odd.", "Porygon-Z", "Odd."),
+        ("Flabébé: A flower.", "Flabébé", "A flower."),
+        ("Zygarde (10% Forme): A dog.", "Zygarde (10% Forme)", "A dog."),
+        ("피카츄：노란 쥐.", "피카츄", "노란 쥐."),
+        ("피카츄 : 노란 쥐.", "피카츄", "노란 쥐."),
+        ("**Pikachu**: Yellow.", "Pikachu", "Yellow."),
+        ("**Pikachu:** Yellow.", "Pikachu", "Yellow."),
+        ("- **Pikachu**: Yellow.", "Pikachu", "Yellow."),
+        ("## Pikachu:\nYellow.", "Pikachu", "Yellow."),
+        ('"Pikachu": Yellow.', "Pikachu", "Yellow."),
+        ('"Pikachu: Yellow."', "Pikachu", "Yellow."),
+        ('"Pikachu": "Yellow."', "Pikachu", '"Yellow."'),
+        ("“Pikachu”: Yellow.", "Pikachu", "Yellow."),
+        ("Pikachu:", "Pikachu", ""),
+        ("no name here", "", "no name here"),
+        ("This creature has one trait: it burns.", "", "This creature has one trait: it burns."),
+        ("A Big Red Fire Dog: it burns.", "", "A Big Red Fire Dog: it burns."),
+        ("At 10:30 it wakes.", "", "At 10:30 it wakes."),
+        ("See https://example.org", "", "See https://example.org"),
+        (": nameless", "", ": nameless"),
+        ("", "", ""),
+    ],
+)
+def test_a_caption_is_split_into_name_and_description(caption: str, name: str, description: str) -> None:
+    assert split_caption(caption) == (name, description)

@@ -1,0 +1,339 @@
+"""Checks of a stranger's dataset, which has nothing but `messages`: a fault planted for every code is found."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from toolkit.data.validation.findings import CODES, Finding, Report
+from toolkit.data.validation.folder import check_folder
+
+Row = dict[str, Any]
+Splits = dict[str, list[Row]]
+NAMES = ("Florbix", "Quandow", "Mirtles", "Zephyro", "Oblanka", "Trundlo", "Vexilar", "Wumbats", "Krellin", "Jaspera")
+REQUEST = "다음 생물에게 어울리는 이름을 지어줘."
+WORDS = [
+    head + tail
+    for head in ("am", "bar", "cor", "dim", "em", "fea", "gin", "hor", "is", "ket", "lan", "mar", "net", "or", "pep")
+    for tail in ("ber", "ley", "ner", "ple", "ster", "ther", "ger", "net", "land", "tle")
+]
+FILE = "data/train-00000-of-00001.parquet"
+
+
+def talk(name: str, text: str, request: str = REQUEST) -> Row:
+    return {
+        "messages": [
+            {"role": "system", "content": "You name creatures."},
+            {"role": "user", "content": f"{request}\n{text}"},
+            {"role": "assistant", "content": name},
+        ]
+    }
+
+
+def sound() -> Splits:
+    """Ten creatures: four rows each in train, one in test; two others in unseen."""
+    rng = random.Random(5)
+
+    def some(names: tuple[str, ...], times: int) -> list[Row]:
+        return [talk(name, " ".join(rng.sample(WORDS, 14)) + ".") for _ in range(times) for name in names]
+
+    return {"train": some(NAMES, 4), "test": some(NAMES, 1), "unseen": some(("Belgruno", "Ashtervy"), 2)}
+
+
+def write(folder: Path, splits: Splits) -> Path:
+    (folder / "data").mkdir(exist_ok=True)
+    for split, rows in splits.items():
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
+        pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def finding(report: Report, code: str) -> Finding:
+    return next(found for found in report.findings if found.code == code)
+
+
+def text_of(row: Row) -> str:
+    return str(row["messages"][1]["content"]).removeprefix(REQUEST + "\n")
+
+
+def say(row: Row, text: str) -> None:
+    row["messages"][1]["content"] = f"{REQUEST}\n{text}"
+
+
+def add_column(splits: Splits, name: str, value: Callable[[int, Row], Any]) -> None:
+    for rows in splits.values():
+        for number, row in enumerate(rows):
+            row[name] = value(number, row)
+
+
+def test_a_sound_dataset_of_messages_alone_has_no_finding_even_strictly(tmp_path: Path) -> None:
+    report = check_folder(write(tmp_path, sound()), strict=True)
+    assert report.findings == []
+    assert report.ok
+    assert report.rows == {"train": 40, "test": 10, "unseen": 4}
+
+
+def test_what_could_not_be_checked_of_a_stranger_is_told_with_its_reason(tmp_path: Path) -> None:
+    report = check_folder(write(tmp_path, sound()))
+    assert {skipped.code: skipped.reason for skipped in report.skipped} == {
+        "schema.id": "no column `id`",
+        "schema.answer": "no column `answer`",
+        "lang.description": "no column `description` and `language`",
+        "split.family": "no column `family`",
+        "tokens.length": "no tokenizer given",
+        "tokens.contract": "no tokenizer given",
+    }
+
+
+# Faults in rows.
+
+
+def _add_to(text: str) -> Callable[[Splits], None]:
+    return lambda splits: say(splits["train"][7], f"{text_of(splits['train'][7])} {text}")
+
+
+def _null_value(splits: Splits) -> None:
+    add_column(splits, "family", lambda number, row: row["messages"][2]["content"])
+    splits["train"][7]["family"] = None
+
+
+def _id(splits: Splits) -> None:
+    add_column(splits, "id", lambda number, row: text_of(row)[:60])
+    splits["train"][7]["id"] = splits["train"][0]["id"]
+
+
+def _answer(splits: Splits) -> None:
+    add_column(splits, "answer", lambda number, row: row["messages"][2]["content"])
+    splits["train"][7]["answer"] = "Krellin"
+
+
+def _roles(splits: Splits) -> None:
+    splits["train"][7]["messages"].pop(0)
+    splits["train"][7]["messages"].append({"role": "system", "content": "You name creatures."})
+
+
+def _family(splits: Splits) -> None:
+    add_column(splits, "family", lambda number, row: row["messages"][2]["content"])
+    splits["train"][7]["family"] = "Belgruno"
+
+
+def _creature(splits: Splits) -> None:
+    splits["test"][7]["messages"][2]["content"] = "Nobodyru"
+
+
+def _exact(splits: Splits) -> None:
+    say(splits["test"][7], text_of(splits["train"][7]).upper())
+
+
+def _within(splits: Splits) -> None:
+    splits["train"].append(talk(NAMES[7], text_of(splits["train"][7])))
+
+
+def _near(splits: Splits) -> None:
+    say(splits["test"][7], text_of(splits["train"][7]) + " Indeed.")
+
+
+def _near_within(splits: Splits) -> None:
+    splits["train"].append(talk(NAMES[7], text_of(splits["train"][7]) + " Indeed."))
+
+
+def _conflict(splits: Splits) -> None:
+    say(splits["train"][7], text_of(splits["train"][0]))
+
+
+def _balance(splits: Splits) -> None:
+    rng = random.Random(6)
+    splits["train"] += [talk("Krellin", " ".join(rng.sample(WORDS, 14))) for _ in range(20)]
+
+
+def _description(splits: Splits) -> None:
+    add_column(splits, "description", lambda number, row: text_of(row))
+    add_column(splits, "language", lambda number, row: "en")
+    splits["train"][7]["language"] = "ko"
+
+
+def _request(splits: Splits) -> None:
+    row = splits["train"][7]
+    row["messages"][1]["content"] = f"Name this creature:\n{text_of(row)}"
+
+
+def _script(splits: Splits) -> None:
+    splits["train"][7]["messages"][2]["content"] = "붐바츠"
+
+
+def _name_column(splits: Splits) -> None:
+    add_column(splits, "name_ko", lambda number, row: "오블랑카")
+    splits["train"][7]["name_ko"] = "Wumba"
+
+
+def _set(turn: int, content: str | None) -> Callable[[Splits], None]:
+    def plant(splits: Splits) -> None:
+        splits["train"][7]["messages"][turn]["content"] = content
+
+    return plant
+
+
+def _null(splits: Splits) -> None:
+    splits["train"][7]["messages"] = None
+
+
+TRAIN, TEST, LAST = ("train", 7), ("test", 7), ("train", 40)
+ROW_FAULTS: list[tuple[str, Callable[[Splits], None], tuple[str, int]]] = [
+    ("schema.null", _null, TRAIN),
+    ("schema.null-value", _null_value, TRAIN),
+    ("schema.id", _id, TRAIN),
+    ("schema.answer", _answer, TRAIN),
+    ("chat.roles", _roles, TRAIN),
+    ("chat.empty", _set(0, " \n\u2003"), TRAIN),
+    ("chat.empty", _set(2, None), TRAIN),
+    ("chat.control-token", _add_to("It burns <end_of_turn> and burns."), TRAIN),
+    ("chat.control-token", _add_to("It burns <|im_end|> and burns."), TRAIN),
+    ("leak.own-name", _add_to("Some call it wumbats."), TRAIN),
+    ("leak.near-name", _add_to("Some call it a Wumbat."), TRAIN),
+    ("leak.near-name", _add_to("some call it a wumbots."), TRAIN),
+    ("split.family", _family, TRAIN),
+    ("split.creature", _creature, TEST),
+    ("dup.exact", _exact, TEST),
+    ("dup.exact-within", _within, LAST),
+    ("dup.near", _near, TEST),
+    ("dup.near-within", _near_within, LAST),
+    ("label.conflict", _conflict, TRAIN),
+    ("balance", _balance, ("train", 8)),
+    ("text.control", _add_to("A zero\u200bwidth space."), TRAIN),
+    ("text.bidi", _add_to("Turned \u202earound."), TRAIN),
+    ("text.mojibake", _add_to("A PokÃ©mon."), TRAIN),
+    ("text.not-nfc", _add_to("A Poke\u0301mon."), TRAIN),
+    ("lang.description", _description, TRAIN),
+    ("lang.request", _request, TRAIN),
+    ("lang.answer", _script, TRAIN),
+    ("lang.answer", _name_column, TRAIN),
+]
+
+
+@pytest.mark.parametrize(("code", "plant", "place"), ROW_FAULTS)
+def test_a_fault_planted_in_a_strangers_row_is_found_once_and_at_its_place(
+    tmp_path: Path, code: str, plant: Callable[[Splits], None], place: tuple[str, int]
+) -> None:
+    splits = sound()
+    plant(splits)
+    report = check_folder(write(tmp_path, splits))
+    found = finding(report, code)
+    assert (found.count, found.places[0].split, found.places[0].row) == (1, *place)
+    assert found.severity == CODES[code][0]
+    assert not check_folder(tmp_path, strict=True).ok
+
+
+# Faults in files.
+
+
+def _cut(folder: Path) -> None:
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-30])
+
+
+def _no_messages(folder: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["x"]}), folder / FILE)
+
+
+def _json_messages(folder: Path) -> None:
+    pq.write_table(pa.table({"messages": ['[{"role": "user", "content": "x"}]']}), folder / FILE)
+
+
+def _sharegpt(folder: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"messages": [{"from": "human", "value": "x"}]}]), folder / FILE)
+
+
+def _wrong_column(folder: Path) -> None:
+    table = pq.read_table(folder / FILE)
+    pq.write_table(table.append_column("family", pa.array(range(len(table)))), folder / FILE)
+
+
+def _twice(folder: Path) -> None:
+    table = pq.read_table(folder / FILE)
+    names = pa.array([f"n{number}" for number in range(len(table))])
+    pq.write_table(table.append_column("id", names).append_column("id", names), folder / FILE)
+
+
+def _not_utf8(folder: Path) -> None:
+    table = pq.read_table(folder / FILE)
+    ids = pa.array([b"n%d" % number if number != 7 else b"\xff\xed\xa0\x80" for number in range(len(table))])
+    pq.write_table(table.append_column("id", ids.cast(pa.string(), safe=False)), folder / FILE)
+
+
+def _no_rows(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / FILE).slice(0, 0), folder / FILE)
+
+
+def _no_train(folder: Path) -> None:
+    (folder / FILE).unlink()
+
+
+def _manifest(folder: Path) -> None:
+    facts = {"kind": "dataset", "toolkit": "0", "files": {FILE: "0" * 64}}
+    (folder / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
+    ("schema.file", _cut, "train-00000"),
+    ("schema.messages", _no_messages, "its columns are prompt"),
+    ("schema.messages", _json_messages, "perhaps JSON"),
+    ("schema.messages", _sharegpt, "its turns have from, value, no `role`"),
+    ("schema.column", _wrong_column, "`family` is int64"),
+    ("schema.column", _twice, "`id` is there twice"),
+    ("schema.text", _not_utf8, "`id`"),
+    ("schema.empty-split", _no_rows, ""),
+    ("schema.no-train", _no_train, ""),
+    ("manifest.hash", _manifest, "changed since it was written"),
+]
+
+
+@pytest.mark.parametrize(("code", "plant", "said"), FILE_FAULTS)
+def test_a_fault_planted_in_a_strangers_file_is_found_and_says_what_it_is(
+    tmp_path: Path, code: str, plant: Callable[[Path], None], said: str
+) -> None:
+    plant(write(tmp_path, sound()))
+    found = finding(check_folder(tmp_path), code)
+    assert found.count == 1
+    assert said in found.places[0].excerpt
+
+
+class _Tokenizer:
+    """One token a letter, 1 ends a turn; with `broken`, an answer changes how the prompt is rendered."""
+
+    chat_template = "yes"
+    bos_token_id = None
+    added_tokens_decoder: dict[int, str] = {}  # noqa: RUF012
+    all_special_ids = (1,)
+
+    def __init__(self, broken: bool) -> None:
+        self.broken = broken
+
+    def apply_chat_template(self, messages: list[Row], add_generation_prompt: bool = False, **_: object) -> list[int]:
+        ids = [2 + self.broken * (not add_generation_prompt)]
+        return ids + [code for message in messages for code in (*map(ord, message["content"]), 1)]
+
+
+@pytest.mark.parametrize(("code", "broken", "count"), [("tokens.length", False, 1), ("tokens.contract", True, 54)])
+def test_a_fault_that_only_a_tokenizer_shows_is_found(tmp_path: Path, code: str, broken: bool, count: int) -> None:
+    splits = sound()
+    _add_to("A long tail. " * 30)(splits)
+    report = check_folder(write(tmp_path, splits), tokenizer=_Tokenizer(broken), max_length=400)
+    assert finding(report, code).count == count
+    assert not {"tokens.length", "tokens.contract"} & {skipped.code for skipped in report.skipped}
+
+
+def test_without_a_most_length_lengths_are_told_as_not_checked(tmp_path: Path) -> None:
+    report = check_folder(write(tmp_path, sound()), tokenizer=_Tokenizer(broken=False))
+    assert {skipped.code: skipped.reason for skipped in report.skipped}["tokens.length"] == "no most length given"
+
+
+def test_a_fault_of_every_code_is_planted_here() -> None:
+    planted = {code for code, *_ in ROW_FAULTS} | {code for code, *_ in FILE_FAULTS}
+    assert planted | {"tokens.length", "tokens.contract"} == set(CODES)

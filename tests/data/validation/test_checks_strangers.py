@@ -1,0 +1,178 @@
+"""What a stranger's prompts share is told from what each is about, however they are written."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from toolkit.data.validation.findings import Report
+from toolkit.data.validation.folder import check_folder
+
+Turns = list[dict[str, str]]
+HEADS = ("am", "bar", "cor", "dim", "em", "fea", "gin", "hor", "is", "ket", "lan", "mar", "net", "or", "pep")
+WORDS = [head + tail for head in HEADS for tail in ("ber", "ley", "ner", "ple", "ster", "ther", "ger", "land", "tle")]
+NAMES = ("Florbix", "Quandow", "Mirtles", "Zephyro", "Oblanka")
+LONG_REQUEST = (
+    "You are given the description of an imaginary creature. Read it with care, think about its colours, its habits "
+    "and the place where it lives, and then answer with a name that would suit it, and with nothing else at all."
+)
+
+
+def described(rows: int, seed: int = 4) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.sample(WORDS, 10)) for _ in range(rows)]
+
+
+def report_on(folder: Path, conversations: list[Turns], **columns: list[Any]) -> Report:
+    """The report on conversations of which the last two are of `test`."""
+    (folder / "data").mkdir()
+    table = pa.table({"messages": conversations, **columns})
+    pq.write_table(table.slice(0, len(table) - 2), folder / "data" / "train.parquet")
+    pq.write_table(table.slice(len(table) - 2), folder / "data" / "test.parquet")
+    return check_folder(folder)
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.code for finding in report.findings}
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+FORMS = {
+    "before it": lambda text: [user(f"{LONG_REQUEST}\n\n{text}")],
+    "after it": lambda text: [user(f"{text}\n{LONG_REQUEST}")],
+    "in one paragraph with it": lambda text: [user(f"{LONG_REQUEST} Here it is: {text}. What do you say?")],
+    "as a system turn": lambda text: [{"role": "system", "content": LONG_REQUEST}, user(text)],
+    "as a user turn after a system turn with it": lambda text: [
+        {"role": "system", "content": text},
+        user(LONG_REQUEST),
+    ],
+    "in an earlier turn": lambda text: [user(LONG_REQUEST), assistant("Go on."), user(text)],
+    "in a later turn": lambda text: [user(text), assistant("What of it?"), user(LONG_REQUEST)],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_long_request_does_not_make_descriptions_alike(tmp_path: Path, form: str) -> None:
+    texts = described(22)
+    report = report_on(
+        tmp_path, [[*FORMS[form](text), assistant(NAMES[number % 5])] for number, text in enumerate(texts)]
+    )
+    assert codes(report) == set()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_description_in_two_splits_is_found_with_any_request(tmp_path: Path, form: str) -> None:
+    texts = described(22)
+    texts[-1] = texts[0].upper()
+    texts[-2] = texts[1].replace(" ", " of ", 1)
+    answers = [NAMES[number % 5] for number in range(22)]
+    answers[-1], answers[-2] = answers[0], answers[1]
+    report = report_on(
+        tmp_path, [[*FORMS[form](text), assistant(name)] for text, name in zip(texts, answers, strict=True)]
+    )
+    assert {"dup.exact", "dup.near"} <= codes(report)
+
+
+@pytest.mark.parametrize("order", ["{request}\n{text}", "{text}\n\n{request}"])
+def test_several_requests_are_told_from_descriptions_as_well(tmp_path: Path, order: str) -> None:
+    requests = [f"Way {number} of asking. {LONG_REQUEST} And that was way {number}." for number in range(4)]
+    turns = [
+        [user(order.format(request=requests[number % 4], text=text)), assistant(NAMES[number % 5])]
+        for number, text in enumerate(described(40))
+    ]
+    assert codes(report_on(tmp_path, turns)) == set()
+
+
+def test_names_to_choose_among_in_a_request_that_all_rows_share_are_no_leak(tmp_path: Path) -> None:
+    request = f"Which is it: {', '.join(NAMES)}?"
+    turns = [[user(f"{request}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))]
+    assert codes(report_on(tmp_path, turns)) == set()
+
+
+def test_a_request_of_one_row_that_says_the_name_is_a_leak(tmp_path: Path) -> None:
+    texts = described(22)
+    turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(texts)]
+    turns[3][0] = user(f"Why is this a Zephyro?\n{texts[3]}")
+    assert "leak.own-name" in codes(report_on(tmp_path, turns, description=texts))
+
+
+def test_the_same_last_question_after_different_stories_is_no_conflict(tmp_path: Path) -> None:
+    turns = [
+        [user(text), assistant("I see."), user("Now name it."), assistant(NAMES[number % 5])]
+        for number, text in enumerate(described(22))
+    ]
+    assert codes(report_on(tmp_path, turns)) == set()
+
+
+def test_answers_that_are_sentences_are_no_creatures_and_it_is_said(tmp_path: Path) -> None:
+    turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(f"This is {text}.")] for text in described(22)]
+    report = report_on(tmp_path, turns)
+    assert "split.creature" not in codes(report)
+    reasons = {skipped.code: skipped.reason for skipped in report.skipped}
+    assert (
+        reasons["split.creature"]
+        == reasons["balance"]
+        == "no column `creature`, and the answers are no names that come again"
+    )
+    assert reasons["leak.own-name"].startswith("22 rows without a name")
+
+
+def test_requests_in_english_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
+    turns = [
+        [user(f"{LONG_REQUEST}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))
+    ]
+    report = report_on(tmp_path, turns)
+    assert {skipped.code: skipped.reason for skipped in report.skipped}[
+        "lang.request"
+    ] == "most requests are not Korean"
+
+
+def test_answers_in_several_scripts_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
+    turns = [
+        [user(f"{LONG_REQUEST}\n{text}"), assistant(("Florbix", "붐바츠")[number % 2])]
+        for number, text in enumerate(described(22))
+    ]
+    report = report_on(tmp_path, turns)
+    assert "lang.answer" not in codes(report)
+    assert "several scripts" in {skipped.code: skipped.reason for skipped in report.skipped}["lang.answer"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "unusual", "found"), [(40, 3, True), (40, 9, False), (17, 3, False), (4, 1, False), (4, 22, True)]
+)
+def test_a_creature_is_out_of_balance_when_it_is_five_times_off_and_not_by_chance(
+    tmp_path: Path, usual: int, unusual: int, found: bool
+) -> None:
+    names = [name for name in NAMES for _ in range(usual)] + ["Trundlo"] * unusual + ["Florbix"] * 2
+    turns = [[user(text), assistant(name)] for text, name in zip(described(len(names)), names, strict=True)]
+    report = report_on(tmp_path, turns)
+    balance = [finding for finding in report.findings if finding.code == "balance"]
+    assert bool(balance) is found
+    if balance:
+        assert balance[0].places[0].excerpt == f"Trundlo: {unusual} rows, {usual} are usual"
+
+
+def test_integers_serve_as_ids(tmp_path: Path) -> None:
+    turns = [[user(text), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))]
+    assert codes(report_on(tmp_path, turns, id=list(range(22)))) == set()
+
+
+def test_descriptions_of_emoji_alone_are_compared_as_they_are(tmp_path: Path) -> None:
+    turns = [
+        [user(text), assistant(name)]
+        for text, name in zip("🔥💧🌿🌊🍄🌙🔥", (*NAMES, "Mirtles", "Florbix"), strict=True)
+    ]
+    report = report_on(tmp_path, turns)
+    assert codes(report) == {"dup.exact", "split.creature"} - {"split.creature"}

@@ -1,0 +1,464 @@
+"""Evaluation: every figure follows from the predictions, beside baselines, and an interruption loses nothing."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from support.adapters import scale
+from support.training import recipe, write_dataset
+from toolkit.core.errors import InputError
+from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_json
+from toolkit.data import rows
+from toolkit.evaluation import answers as measuring
+from toolkit.evaluation import asking, evaluate, identity, predictions
+from toolkit.evaluation.evaluate import Comparison
+from toolkit.model import base, chat, loading, rank
+from toolkit.training import train
+
+WITHOUT_TIMES = ("evaluation.json", "samples.jsonl", "predictions.parquet")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "dataset", splits=("train", "validation", "test", "unseen"))
+
+
+@pytest.fixture
+def adapter(tmp_path, dataset, use_small_base):
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    return tmp_path / "adapter"
+
+
+def measure(adapter, dataset, settings=None, **how):
+    settings = settings or recipe("pokepicker/tiny-gemma")
+    return evaluate.evaluate(adapter, dataset, settings.evaluation, settings.decoding, 7, **how)
+
+
+def with_columns(dataset, **columns):
+    """Add columns to every split; each has three rows."""
+    for split in ("test", "unseen"):
+        (file,) = rows.split_files(dataset.path, split)
+        table = pyarrow.parquet.read_table(file)
+        for name, values in columns.items():
+            table = table.append_column(name, pyarrow.array(values))
+        pyarrow.parquet.write_table(table, file)
+    return rows.locate_dataset(str(dataset.path))
+
+
+def written(folder):
+    return {name: (folder / name).read_bytes() for name in WITHOUT_TIMES}
+
+
+def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
+    evaluation = measure(adapter, dataset)
+    methods = evaluation["test"]["methods"]
+    assert list(methods) == ["adapter", "base", "tfidf", "tfidf_centroid", "frequent", "chance"]
+    assert evaluation["candidates"] == 3
+    assert methods["chance"]["top1"]["value"] == pytest.approx(1 / 3)
+    assert methods["tfidf"]["top1"]["value"] == 1
+    assert {"top1", "top5", "mrr", "exact"} == set(methods["adapter"]) == set(methods["base"])
+    assert set(evaluation["test"]["differences"]) == set(methods) - {"adapter", "chance"}
+    assert list(evaluation["unseen"]["methods"]) == ["adapter", "base"]
+    assert read_json(adapter / "evaluation.json") == evaluation
+
+
+def test_progress_goes_on_within_a_row_and_says_each_row_once(adapter, dataset, monkeypatch):
+    # Each candidate is a pass of its own.
+    monkeypatch.setattr(rank, "AT_ONCE", {"cpu": 1})
+    told = []
+    measure(adapter, dataset, compare=Comparison([]), progress=lambda *where: told.append(where))
+    done = [done for what, done, of in told if (what, of) == ("adapter: identify", 3)]
+    assert done == sorted(done)
+    assert [row for row in done if row == int(row)] == [1, 2, 3]
+    assert [row for row in done if row < 1] == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_only_what_was_asked_for_is_compared(adapter, dataset):
+    evaluation = measure(adapter, dataset, compare=Comparison(["tfidf"]))
+    assert list(evaluation["test"]["methods"]) == ["adapter", "tfidf"]
+    assert list(evaluation["unseen"]["methods"]) == ["adapter"]
+
+
+def test_the_figures_follow_from_the_predictions(adapter, dataset):
+    evaluation = measure(adapter, dataset)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    asked = asking.read_asked(dataset, recipe("pokepicker/tiny-gemma").evaluation)
+    again = evaluate.figures(made, asked, 7)
+    assert {key: evaluation[key] for key in ("test", "unseen")} == again
+
+
+def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
+    import torch
+
+    measure(adapter, dataset)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    answers = ["Pikachu", "Squirtle", "Vulpix"]
+    for method in ("adapter", "base"):
+        for row, prediction in zip(
+            rows.read_split(dataset, "test"), [one for one in made if one.method == method], strict=False
+        ):
+            scores = {}
+            for answer in answers:
+                prompt = chat.prompt_ids(tokenizer, row["messages"][:-1])
+                (ids,) = rank.answer_ids(tokenizer, [answer])
+                with torch.no_grad():
+                    if method == "base":
+                        with peft_model.disable_adapter():
+                            logits = peft_model(torch.tensor([prompt + ids])).logits[0]
+                    else:
+                        logits = peft_model(torch.tensor([prompt + ids])).logits[0]
+                steps = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
+                scores[answer] = float(steps.gather(1, torch.tensor(ids)[:, None]).sum())
+            ranked = sorted(answers, key=lambda answer: -scores[answer])
+            assert prediction.top == ranked
+            assert prediction.ranked() == (ranked.index(prediction.answer) + 1, 1)
+            assert prediction.log_likelihoods == pytest.approx([scores[answer] for answer in ranked], abs=1e-3)
+            likeliest = torch.tensor([scores[answer] for answer in answers]).softmax(0).max()
+            assert prediction.confidence == pytest.approx(float(likeliest), abs=1e-3)
+
+
+@pytest.mark.parametrize("wrong", ["it always gives the same scores", "it always says the first name"])
+def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    many = write_dataset(tmp_path / "many", splits=("train", "test"))
+    scores = [-1.0] * 12 if "same" in wrong and "scores" in wrong else [-0.1, *[-9.0] * 11]
+    monkeypatch.setattr(measuring.rank, "score", lambda *_: scores)
+    evaluation = measure(adapter, many, compare=Comparison([]))
+    assert evaluation["test"]["shuffled"]["reads"] is False
+
+
+def test_a_model_that_tells_nothing_apart_is_measured_at_chance_everywhere(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    many = write_dataset(tmp_path / "many", splits=("train", "test"))
+    monkeypatch.setattr(measuring.rank, "score", lambda *_: [-1.0] * 12)
+    test = measure(adapter, many, compare=Comparison(["frequent", "chance"]))["test"]
+    chance = pytest.approx({name: figure["value"] for name, figure in test["methods"]["chance"].items()})
+    for figures in (test["methods"]["adapter"], test["methods"]["frequent"], test["shuffled"]["figures"]):
+        assert {name: figures[name]["value"] for name in ("top1", "top5", "mrr")} == chance
+    for difference in (test["differences"]["frequent"], test["shuffled"]["difference"]):
+        assert {name: figure["value"] for name, figure in difference.items()} == {"top1": 0, "top5": 0, "mrr": 0}
+    assert [part["rows"] for part in test["places"]] == [1, 4, 5, 2]
+    assert test["confusions"] == []
+    assert test["calibration"]["error"] == pytest.approx(0)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    assert {one.ranked() for one in made} == {(6.5, 12)}
+    asked = asking.read_asked(many, recipe("pokepicker/tiny-gemma").evaluation)
+    assert evaluate.figures(made, asked, 7)["test"] == test
+
+
+def test_with_a_handful_of_creatures_nobody_can_tell_whether_it_reads(adapter, dataset):
+    assert measure(adapter, dataset, compare=Comparison([]))["test"]["shuffled"]["reads"] is None
+
+
+def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset):
+    measure(adapter, dataset)
+    samples = read_jsonl(adapter / "samples.jsonl")
+    assert [sample["split"] for sample in samples] == ["test"] * 3 + ["unseen"] * 3
+    assert [sample["answer"] for sample in samples] == ["Vulpix", "Squirtle", "Pikachu"] * 2
+    assert all(len(sample["names"]) == 3 for sample in samples)
+    assert all(sorted(sample["identified"]) == ["Pikachu", "Squirtle", "Vulpix"] for sample in samples[:3])
+
+
+def test_the_same_seed_gives_the_same_bytes(adapter, dataset):
+    measure(adapter, dataset)
+    first = written(adapter)
+    measure(adapter, dataset)
+    assert written(adapter) == first
+
+
+@pytest.mark.parametrize("after", [1, 3, 5, 9, 14, 20])
+def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(adapter, dataset, monkeypatch, tmp_path, after):
+    measure(adapter, dataset, output=tmp_path / "whole")
+    once, asked = measuring.Journal.once, []
+
+    def interrupted(self, piece, work):
+        if len(asked) == after:
+            raise KeyboardInterrupt
+        asked.append(piece)
+        return once(self, piece, work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.Journal, "once", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset, output=tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    notes = []
+    measure(adapter, dataset, output=tmp_path / "report", say=notes.append)
+    assert written(tmp_path / "report") == written(tmp_path / "whole")
+    assert f"{after} answers are kept" in notes[0]
+    assert not list(tmp_path.glob("*-evaluation.jsonl"))
+
+
+def test_an_interrupted_evaluation_with_other_settings_begins_anew(adapter, dataset, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset)
+    notes = []
+    measure(adapter, dataset, recipe("pokepicker/tiny-gemma", decoding__temperature=0.2), say=notes.append)
+    assert not notes
+
+
+def test_an_interrupted_evaluation_of_another_version_begins_anew(adapter, dataset, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    notes = []
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        patched.setattr(evaluate, "SCHEMA", evaluate.SCHEMA - 1)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset)
+    measure(adapter, dataset, say=notes.append)
+    assert not notes
+
+
+def change_config(adapter):
+    config = read_json(adapter / "adapter_config.json")
+    write_json(adapter / "adapter_config.json", config | {"lora_alpha": 4 * config["lora_alpha"]})
+
+
+def add(file, text):
+    file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+CHANGES = {
+    "configuration": change_config,
+    "chat template": lambda adapter: add(adapter / "chat_template.jinja", "{# other #}"),
+    "tokenizer": lambda adapter: add(adapter / "tokenizer.json", "\n"),
+    "weights": lambda adapter: scale(adapter, 0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_answers_of_another_model_are_never_taken_over(adapter, dataset, monkeypatch, tmp_path, change):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "baseline_predictions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset, output=tmp_path / "report")
+    change(adapter)
+    notes = []
+    again = measure(adapter, dataset, output=tmp_path / "report", say=notes.append)
+    assert not notes
+    assert again == measure(adapter, dataset, output=tmp_path / "whole")
+
+
+def test_a_base_that_moved_on_is_another_model(adapter, monkeypatch, tmp_path):
+    config = read_json(adapter / "adapter_config.json")
+    write_json(adapter / "adapter_config.json", config | {"base_model_name_or_path": "owner/base", "revision": None})
+    found = set()
+    for commit in ("a" * 40, "b" * 40):
+        moved = base.LocatedBase("owner/base", commit, tmp_path)
+        monkeypatch.setattr(identity, "locate_base", lambda *_, moved=moved, **__: moved)
+        found.add(identity.identity(adapter, "none"))
+    assert len(found) == 2
+
+
+def test_what_steps_write_beside_an_adapter_makes_no_other_model_of_it(adapter, dataset, tmp_path):
+    before = identity.identity(adapter, "none")
+    evaluation = measure(adapter, dataset, compare=Comparison([]))
+    assert evaluation["adapter"]["identity"] == identity.identity(adapter, "none") == before
+
+
+def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, dataset):
+    measure(adapter, dataset, compare=Comparison([]))
+    file = adapter / "predictions.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).drop_columns(["tied"]), file)
+    with pytest.raises(InputError, match="written by another version"):
+        predictions.read_predictions(file)
+
+
+def test_weights_that_are_numbers_and_far_too_large_are_one_clear_error(adapter, dataset, tmp_path):
+    scale(adapter, 1e30)
+    for output in (None, tmp_path / "report"):
+        with pytest.raises(InputError, match="no numbers"):
+            measure(adapter, dataset, output=output)
+
+
+def test_the_manifest_still_says_how_it_was_trained(adapter, dataset):
+    before = read_manifest(adapter, "adapter")
+    measure(adapter, dataset)
+    after = read_manifest(adapter, "adapter")
+    assert after["evaluation_precision"] == {"base": "none", "compute": "float32"}
+    kept = ("recipe", "base", "dataset", "steps", "training_libraries")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert set(WITHOUT_TIMES) < set(after["files"])
+
+
+def test_the_settings_that_were_used_are_what_card_and_verification_read(adapter, dataset):
+    measure(
+        adapter,
+        dataset,
+        recipe("pokepicker/tiny-gemma", decoding__temperature=0.2, evaluation__names_per_description=2),
+    )
+    used = read_manifest(adapter, "adapter")["recipe"]
+    assert used["decoding"]["temperature"] == 0.2
+    assert used["evaluation"]["names_per_description"] == 2
+    assert "temperature=0.2" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_report_elsewhere_leaves_the_adapter_as_it_is(adapter, dataset, tmp_path):
+    before = file_hashes(adapter)
+    measure(adapter, dataset, output=tmp_path / "report")
+    assert file_hashes(adapter) == before
+    assert set(WITHOUT_TIMES) < set(file_hashes(tmp_path / "report"))
+    assert (tmp_path / "report" / "figures" / "accuracy.png").is_file()
+
+
+def test_the_folders_above_a_report_are_made(adapter, dataset, tmp_path):
+    measure(adapter, dataset, compare=Comparison([]), output=tmp_path / "reports" / "of-today" / "one")
+    assert (tmp_path / "reports" / "of-today" / "one" / "evaluation.json").is_file()
+    assert [file.name for file in (tmp_path / "reports" / "of-today").iterdir()] == ["one"]
+
+
+def test_an_adapter_of_another_trainer_is_measured_into_a_report(adapter, dataset, tmp_path):
+    for name in ("manifest.json", "answers.json", "README.md", "training_log.jsonl"):
+        (adapter / name).unlink()
+    assert measure(adapter, dataset, output=tmp_path / "report")["test"]["rows"] == 3
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        measure(adapter, dataset)
+
+
+def test_another_adapter_is_compared_on_the_same_rows(adapter, dataset, use_small_base, tmp_path):
+    other = tmp_path / "elsewhere" / "adapter"
+    train.train(dataset, other, recipe(use_small_base, training__max_steps=60))
+    alone = measure(other, dataset, output=tmp_path / "alone")["test"]["methods"]["adapter"]
+    evaluation = measure(adapter, dataset, compare=Comparison(["tfidf"], [str(other)]), output=tmp_path / "report")
+    assert evaluation["test"]["methods"]["elsewhere/adapter"] == alone
+    assert set(evaluation["test"]["differences"]) == {"elsewhere/adapter", "tfidf"}
+    assert set(evaluation["unseen"]["methods"]) == {"adapter", "elsewhere/adapter"}
+    assert str(tmp_path) not in (tmp_path / "report" / "evaluation.json").read_text()
+
+
+def test_two_adapters_of_one_name_can_not_be_told_apart(adapter, dataset):
+    with pytest.raises(InputError, match="Two of the adapters"):
+        measure(adapter, dataset, compare=Comparison([], [str(adapter), str(adapter)]))
+
+
+def test_a_dataset_with_nothing_to_measure_is_refused(tmp_path, adapter):
+    only_train = write_dataset(tmp_path / "only-train", splits=("train",))
+    with pytest.raises(InputError, match="neither a test nor an unseen split"):
+        measure(adapter, only_train)
+
+
+@pytest.mark.parametrize(("splits", "missing"), [(("train", "test"), "unseen"), (("train", "unseen"), "test")])
+def test_a_split_that_is_not_there_is_not_measured(tmp_path, adapter, splits, missing):
+    evaluation = measure(adapter, write_dataset(tmp_path / "part", splits=splits))
+    assert evaluation[missing] is None
+    assert evaluation[{"test": "unseen", "unseen": "test"}[missing]]["rows"] == 3
+
+
+def test_a_dataset_of_one_row(tmp_path, adapter, monkeypatch):
+    monkeypatch.setattr("test_train.CREATURES", {"Vulpix": "a red fox with six tails"})
+    evaluation = measure(adapter, write_dataset(tmp_path / "one", splits=("test",)))
+    figure = evaluation["test"]["methods"]["adapter"]["top1"]
+    assert figure["value"] == 1
+    assert figure["low"] < 1
+    assert evaluation["test"]["shuffled"] is None or evaluation["test"]["shuffled"]["reads"] is None
+
+
+def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatch, tmp_path, small_base):
+    import shutil
+
+    other = shutil.copytree(small_base, tmp_path / "other-base")
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config + "\n")
+    monkeypatch.setattr("toolkit.model.tiny.base_folder", lambda: other)
+    with pytest.raises(InputError, match="trained on the tiny base of another version"):
+        measure(adapter, dataset)
+
+
+def test_the_base_is_not_needed_where_it_is_not_compared(adapter, dataset):
+    assert base.locate_base("pokepicker/tiny-gemma")
+    evaluation = measure(adapter, dataset, compare=Comparison([]))
+    assert list(evaluation["test"]["methods"]) == ["adapter"]
+
+
+def test_card_templates_of_ones_own_take_the_place_of_the_toolkits(adapter, dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "limits.md.jinja").write_text("Only for {{ title }}.\n")
+    measure(adapter, dataset, compare=Comparison([]), templates=tmp_path / "mine")
+    assert "Only for " in (adapter / "README.md").read_text(encoding="utf-8")
+    assert read_manifest(adapter, "adapter")["card_templates"]
+    (tmp_path / "mine" / "limits.md.jinja").write_text("{{ nothing_of_that_name }}\n")
+    with pytest.raises(InputError, match=r"limits\.md\.jinja.*nothing_of_that_name"):
+        measure(adapter, dataset, compare=Comparison([]), templates=tmp_path / "mine")
+
+
+FIRE = {"types": ["fire"], "generation": 1}
+HALF_A_CHARACTER = '{"types": ["\\ud800"]}'
+ATTRIBUTES = {
+    "structs": ([FIRE, FIRE, None], [json.dumps(FIRE), json.dumps(FIRE), "{}"]),
+    "JSON texts": ([json.dumps(FIRE), '{"name": "여우"}', ""], [json.dumps(FIRE), '{"name": "여우"}', "{}"]),
+    "plain texts": (["fire", "not json {", "[" * 100_000], ["{}"] * 3),
+    "other JSON": (["null", "[1]", "3"], ["{}"] * 3),
+    "half a character": ([HALF_A_CHARACTER] * 3, ['{"types": ["?"]}'] * 3),
+    "lists": ([["fire"], [], None], ["{}"] * 3),
+    "numbers": ([1, 2, 3], ["{}"] * 3),
+    "nothing": (pyarrow.nulls(3), ["{}"] * 3),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_attributes_are_taken_in_any_form(adapter, dataset, monkeypatch, given, kept):
+    monkeypatch.setattr("toolkit.evaluation.identification.SMALLEST_GROUP", 1)
+    evaluation = measure(adapter, with_columns(dataset, attributes=given), compare=Comparison([]))
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    assert [one.attributes for one in made] == kept * 2
+    assert set(evaluation["test"]["groups"]) == set()
+
+
+def test_attributes_of_a_struct_make_groups(adapter, dataset, monkeypatch):
+    monkeypatch.setattr("toolkit.evaluation.identification.SMALLEST_GROUP", 1)
+    water = {"types": ["water"], "generation": 1}
+    evaluation = measure(adapter, with_columns(dataset, attributes=[FIRE, water, water]), compare=Comparison([]))
+    assert {kind: list(groups) for kind, groups in evaluation["test"]["groups"].items()} == {"type": ["fire", "water"]}
+
+
+@pytest.mark.parametrize("ids", [[None] * 3, ["a"] * 3, [0, 0, None]], ids=["none", "one", "numbers"])
+def test_rows_without_an_id_of_their_own_are_rows_of_their_own(adapter, dataset, ids):
+    plain = measure(adapter, dataset, compare=Comparison([]))
+    dataset = with_columns(dataset, id=pyarrow.array(ids, pyarrow.int64() if 0 in ids else pyarrow.string()))
+    again = measure(adapter, dataset, compare=Comparison([]))
+    assert again["unseen"]["methods"]["adapter"]["rows"] == 3
+    assert {key: again[key] for key in ("test", "unseen")} == {key: plain[key] for key in ("test", "unseen")}
+
+
+@pytest.mark.parametrize("column", ["name_en", "name_ko"])
+@pytest.mark.parametrize("names", [[3, 4, None], [["Vulpix"], ["Mew", "Abra"], None]], ids=["numbers", "lists"])
+def test_other_names_that_are_no_texts_are_no_names(dataset, column, names):
+    settings = recipe("pokepicker/tiny-gemma").evaluation
+    asked = asking.read_asked(with_columns(dataset, **{column: names}), settings)
+    assert asked.names == asked.known
+
+
+def test_a_creature_may_be_number_zero_and_where_none_is_named_it_is_the_answer(dataset):
+    settings = recipe("pokepicker/tiny-gemma").evaluation
+    assert asking.read_asked(with_columns(dataset, creature=[0, 0, 1]), settings).creatures == ["0", "0", "1"]
+    (file,) = rows.split_files(dataset.path, "test")
+    table = pyarrow.parquet.read_table(file).drop_columns(["creature"])
+    pyarrow.parquet.write_table(table.append_column("creature", pyarrow.array(["x", "", None])), file)
+    assert asking.read_asked(dataset, settings).creatures == ["x", "Squirtle", "Pikachu"]
+
+
+@pytest.mark.parametrize("split", ["test", "unseen"])
+def test_a_row_that_the_model_can_not_read_whole_is_named_before_anything_is_measured(adapter, tmp_path, split):
+    dataset = write_dataset(tmp_path / "long", splits=("train", "test", "unseen"))
+    (file,) = rows.split_files(dataset.path, split)
+    lines = pyarrow.parquet.read_table(file).to_pylist()
+    lines[1]["messages"] = chat.with_answer(chat.naming_messages("A blue turtle. " * 300), "Squirtle")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), file)
+    told = []
+    with pytest.raises(InputError, match=rf"row 1 of {split} is too long: .* tokens, and the model reads 512"):
+        measure(adapter, dataset, output=tmp_path / "report", progress=lambda *where: told.append(where))
+    assert told == []
+    assert not list(tmp_path.glob("report*"))

@@ -1,0 +1,113 @@
+"""Likeness: a distribution over names, compared with real names that its model never saw."""
+
+import itertools
+import math
+from random import Random
+from statistics import mean
+
+import pytest
+
+from support.names import made_names, random_letters
+from toolkit.evaluation import likeness
+from toolkit.model.tiny.making.synthetic_names import invent_korean_name, invent_name
+
+
+def test_bits_of_a_case_computed_by_hand():
+    # After the one name `a`: 1/3 for any symbol, 5/12 for a single one, 17/24 for one after one, 41/48 after two.
+    assert likeness.NameModel(["a"]).bits("A") == pytest.approx(-math.log2(41 / 48))
+
+
+def test_the_probabilities_of_all_names_add_up_to_one():
+    model = likeness.NameModel(["ab", "ba", "a"])
+    # `?` stands for all letters that were never seen.
+    names = ("".join(letters) for length in range(1, 10) for letters in itertools.product("ab?", repeat=length))
+    total = 2 ** -model.bits("") + sum(2 ** (-model.bits(name) * (len(name) + 1)) for name in names)
+    assert 0.98 < total <= 1 + 1e-9
+
+
+def test_case_and_latin_diacritics_make_no_difference():
+    model = likeness.NameModel(["Flabébé", "Évoli"])
+    assert model.bits("FLABEBE") == model.bits("flabébé")
+
+
+@pytest.mark.parametrize("invent", [invent_name, invent_korean_name])
+def test_names_of_the_same_making_average_about_one_half(invent):
+    names = made_names(400, invent)
+    shares = likeness.percentiles(names[:150], names[150:], 7)
+    assert 0.4 < mean(shares) < 0.65
+    assert min(shares) < 0.2
+    assert max(shares) > 0.8
+
+
+def test_random_letters_look_like_no_name():
+    shares = likeness.percentiles(random_letters(200), made_names(250), 7)
+    assert mean(shares) < 0.05
+
+
+def test_random_syllables_look_like_no_korean_name():
+    rng = Random(2)
+    noise = ["".join(chr(rng.randrange(0xAC00, 0xD7A4)) for _ in range(3)) for _ in range(100)]
+    assert mean(likeness.percentiles(noise, made_names(250, invent_korean_name), 7)) < 0.02
+
+
+def test_korean_is_measured_by_its_sounds():
+    # No real name has one of these syllables, but nearly all have the sounds of the first.
+    real = made_names(250, invent_korean_name)
+    near, far = "잘길", "뷁쀍"
+    assert not set(near + far) & set("".join(real))
+    near_share, far_share = likeness.percentiles([near, far], real, 7)
+    assert near_share > 0.5
+    assert far_share == 0
+
+
+def test_names_that_begin_alike_are_held_out_together():
+    # Families of five, as of creatures that evolve: a name of another family is not less likely than all of theirs.
+    rng = Random(3)
+    starts = random_letters(300, seed=4)
+    families = [[start + ending for ending in ("ra", "ro", "ri", "ru", "re")] for start in starts[:40]]
+    strangers = [start + rng.choice(("ra", "ro", "ri", "ru", "re")) for start in starts[40:]]
+    shares = likeness.percentiles(strangers, [name for family in families for name in family], 7)
+    assert 0.3 < mean(shares) < 0.6
+
+
+def test_too_few_real_names_measure_nothing():
+    names = made_names(likeness.FEWEST)
+    assert likeness.percentiles(["Pikabolt"], names[1:], 7) is None
+    assert likeness.percentiles(["Pikabolt"], names, 7) is not None
+    assert likeness.percentiles(["Pikabolt"], [], 7) is None
+
+
+def test_names_in_a_script_that_real_names_lack_are_like_none():
+    korean, english = likeness.percentiles(["이상해풀", "Flamander"], made_names(60), 7)
+    assert korean == 0
+    assert english > 0
+
+
+def test_names_that_all_begin_alike_are_measured_too():
+    real = [f"The {name}" for name in made_names(40)]
+    assert len(likeness.percentiles(["The Flamander"], real, 7)) == 1
+
+
+def test_a_tie_counts_half():
+    # Each name is a letter that no other has: all are equally likely.
+    assert likeness.percentiles(["ω"], [chr(ord("一") + place) for place in range(32)], 7) == [0.5]
+
+
+def test_the_order_and_copies_of_real_names_make_no_difference():
+    names = made_names(90)
+    asked = names[:30]
+    first = likeness.percentiles(asked, names[30:], 7)
+    assert likeness.percentiles(asked, [*reversed(names[30:]), *(name.upper() for name in names[30:40])], 7) == first
+    assert likeness.percentiles(asked, names[30:], 8) != first
+
+
+def test_no_names_have_no_percentiles():
+    assert likeness.percentiles([], made_names(30), 7) == []
+
+
+@pytest.mark.parametrize("alphabet", ["абвгдежзик", "アイウエオカキクケコ", "甲乙丙丁戊己庚辛"])
+def test_any_alphabet_is_measured(alphabet):
+    rng = Random(5)
+    names = ["".join(rng.choices(alphabet, k=5)) for _ in range(80)]
+    typical, strange = likeness.percentiles([names[0][::-1], "ωψχφυ"], names[1:], 7)
+    assert typical > strange

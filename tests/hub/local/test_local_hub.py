@@ -1,0 +1,338 @@
+"""The local Hub, asked by the real client in this process."""
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    HfApi,
+    HfFileSystem,
+    hf_hub_download,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    BadRequestError,
+    EntryNotFoundError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from toolkit.hub.local.serve import AddressError, RootError, running_hub
+
+CARD = b"---\nlicense: mit\ntags: [names]\n---\n# A card\n"
+LARGE = bytes(range(256)) * 64  # binary, so it goes through LFS
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as url:
+        yield url
+
+
+@pytest.fixture
+def api(endpoint: str) -> HfApi:
+    return HfApi(endpoint=endpoint, token="anything")
+
+
+@pytest.fixture
+def repo(api: HfApi) -> str:
+    """A new model repository."""
+    name = f"demo/model-{next(numbers)}"
+    api.create_repo(name)
+    return name
+
+
+def commit(api: HfApi, repo: str, files: dict[str, bytes], **options: str) -> str:
+    operations = [CommitOperationAdd(path, io.BytesIO(content)) for path, content in files.items()]
+    return str(api.create_commit(repo, operations, commit_message="files", **options).oid)
+
+
+def post_commit(endpoint: str, repo: str, *operations: dict[str, object]) -> httpx2.Response:
+    """A commit that the client would not send."""
+    lines = [{"key": "header", "value": {"summary": "by hand"}}, *operations]
+    return httpx2.post(f"{endpoint}/api/models/{repo}/commit/main", content="\n".join(map(json.dumps, lines)))
+
+
+def read(endpoint: str, repo: str, path: str, revision: str = "main") -> bytes:
+    return httpx2.get(f"{endpoint}/{repo}/resolve/{revision}/{path}").raise_for_status().content
+
+
+def status(call: Callable[[], object]) -> int:
+    with pytest.raises(HfHubHTTPError) as raised:
+        call()
+    return raised.value.response.status_code
+
+
+def test_without_tokens_everybody_is_demo(api: HfApi, endpoint: str) -> None:
+    assert api.whoami()["name"] == "demo"
+    assert httpx2.get(f"{endpoint}/api/whoami-v2").json()["name"] == "demo"
+
+
+def test_a_name_without_namespace_is_created_under_ones_own(api: HfApi) -> None:
+    assert api.create_repo("just-a-name", repo_type="dataset").repo_id == "demo/just-a-name"
+
+
+def test_creating_twice_is_refused_unless_asked_for(api: HfApi, repo: str) -> None:
+    assert status(lambda: api.create_repo(repo)) == 409
+    assert api.create_repo(repo, exist_ok=True).repo_id == repo
+
+
+@pytest.mark.parametrize("name", ["a--b", "a..b", ".a", "a.git", "-a", "a" * 97, "a b", "名前"])
+def test_names_that_the_hub_refuses_are_refused(endpoint: str, name: str) -> None:
+    reply = httpx2.post(f"{endpoint}/api/repos/create", json={"name": name, "organization": "demo"})
+    assert reply.status_code == 400
+    assert "Invalid name" in reply.headers["X-Error-Message"]
+
+
+def test_what_was_uploaded_comes_back_the_same(api: HfApi, endpoint: str, repo: str) -> None:
+    files = {"README.md": CARD, "weights/model.bin": LARGE, "empty.txt": b"", "이름 1%.txt": "피카츄".encode()}
+    commit(api, repo, files)
+    assert {path: read(endpoint, repo, path) for path in files} == files
+    assert set(api.list_repo_files(repo)) == {".gitattributes", *files}
+
+
+def test_large_and_binary_files_are_lfs_and_texts_are_not(api: HfApi, repo: str) -> None:
+    commit(api, repo, {"data.npz": b"PK", "binary": LARGE, "text.json": b"{}"})
+    siblings = {each.rfilename: each.lfs for each in api.model_info(repo, files_metadata=True).siblings or []}
+    assert siblings["data.npz"] is not None
+    assert siblings["binary"] is not None
+    assert siblings["text.json"] is None
+
+
+def test_an_unchanged_file_makes_no_commit(api: HfApi, repo: str) -> None:
+    first = commit(api, repo, {"a.txt": b"a", "b.bin": LARGE})
+    assert commit(api, repo, {"a.txt": b"a", "b.bin": LARGE}) == first
+
+
+def test_a_commit_adds_copies_and_deletes_at_once(api: HfApi, endpoint: str, repo: str) -> None:
+    commit(api, repo, {"a.txt": b"a", "big.bin": LARGE, "old/1.txt": b"1", "old/deep/2.txt": b"2"})
+    operations = [
+        CommitOperationCopy("a.txt", "copy.txt"),
+        CommitOperationCopy("big.bin", "copy.bin"),
+        CommitOperationDelete("a.txt"),
+        CommitOperationDelete("old/"),
+        CommitOperationAdd("new.txt", b"new"),
+    ]
+    api.create_commit(repo, operations, commit_message="everything")
+    assert set(api.list_repo_files(repo)) == {".gitattributes", "big.bin", "copy.bin", "copy.txt", "new.txt"}
+    assert read(endpoint, repo, "copy.bin") == LARGE
+
+
+def test_deleting_what_is_not_there_changes_nothing(api: HfApi, repo: str) -> None:
+    before = api.model_info(repo).sha
+    for missing in ("nothing.txt", "nothing/"):
+        operations = [CommitOperationAdd("a.txt", b"a"), CommitOperationDelete(missing)]
+        with pytest.raises(EntryNotFoundError):
+            api.create_commit(repo, operations, commit_message="half")
+    assert api.model_info(repo).sha == before
+
+
+def test_a_file_can_not_be_a_folder_too(api: HfApi, repo: str) -> None:
+    commit(api, repo, {"a": b"a"})
+    with pytest.raises(BadRequestError, match="folder"):
+        commit(api, repo, {"a/b": b"b"})
+
+
+def test_a_stale_parent_is_refused(api: HfApi, repo: str) -> None:
+    first = commit(api, repo, {"a.txt": b"1"})
+    second = commit(api, repo, {"a.txt": b"2"}, parent_commit=first)
+    assert status(lambda: commit(api, repo, {"a.txt": b"3"}, parent_commit=first)) == 412
+    assert api.model_info(repo).sha == second
+
+
+def test_an_upload_is_kept_only_when_it_has_the_announced_hash(api: HfApi, endpoint: str, repo: str) -> None:
+    oid = "0" * 64
+    batch = {"operation": "upload", "objects": [{"oid": oid, "size": 3}]}
+    url = f"{endpoint}/{repo}.git/info/lfs/objects"
+    href = httpx2.post(f"{url}/batch", json=batch).json()["objects"][0]["actions"]["upload"]["href"]
+    assert httpx2.put(href, content=b"abc").status_code == 400
+    assert httpx2.put(href.replace(oid, "1" * 64), content=b"abc").status_code == 403
+    assert "actions" in httpx2.post(f"{url}/batch", json=batch).json()["objects"][0]
+
+
+def test_an_lfs_file_must_be_in_the_same_repository_and_of_the_size_it_claims(
+    api: HfApi, repo: str, endpoint: str
+) -> None:
+    commit(api, repo, {"secret.bin": LARGE})
+    oid = next(each.lfs.sha256 for each in api.list_repo_tree(repo) if each.path == "secret.bin")
+    other = api.create_repo(f"{repo}-other").repo_id
+    for name, size, expected in ((other, len(LARGE), 400), (repo, 5, 400), (repo, len(LARGE), 200)):
+        value = {"path": "a", "oid": oid, "size": size}
+        assert post_commit(endpoint, name, {"key": "lfsFile", "value": value}).status_code == expected
+
+
+def test_branches_and_tags_name_commits(api: HfApi, endpoint: str, repo: str) -> None:
+    first = commit(api, repo, {"a.txt": b"1"})
+    api.create_branch(repo, branch="feat/x")
+    api.create_tag(repo, tag="v1")
+    commit(api, repo, {"a.txt": b"2"})
+    on_branch = commit(api, repo, {"a.txt": b"3"}, revision="feat/x")
+    assert [read(endpoint, repo, "a.txt", each) for each in ("main", "v1", first, "feat%2Fx")] == [
+        b"2",
+        b"1",
+        b"1",
+        b"3",
+    ]
+    refs = api.list_repo_refs(repo)
+    assert {each.name: each.target_commit for each in refs.branches}["feat/x"] == on_branch
+    assert [(each.name, each.target_commit) for each in refs.tags] == [("v1", first)]
+    api.delete_branch(repo, branch="feat/x")
+    api.delete_tag(repo, tag="v1")
+    with pytest.raises(RevisionNotFoundError):
+        api.model_info(repo, revision="feat/x")
+    assert status(lambda: api.delete_branch(repo, branch="main")) == 403
+
+
+def test_a_reference_that_exists_is_not_moved(api: HfApi, repo: str) -> None:
+    api.create_tag(repo, tag="v1")
+    commit(api, repo, {"a.txt": b"1"})
+    assert status(lambda: api.create_tag(repo, tag="v1")) == 409
+    assert status(lambda: api.create_branch(repo, branch="main")) == 409
+    api.create_tag(repo, tag="v1", exist_ok=True)
+
+
+def test_history_lists_every_commit_newest_first(api: HfApi, repo: str) -> None:
+    ids = [commit(api, repo, {"a.txt": b"%d" % number}) for number in range(3)]
+    history = api.list_repo_commits(repo)
+    assert [each.commit_id for each in history][:3] == ids[::-1]
+    assert history[-1].title == "initial commit"
+    assert history[0].authors == ["demo"]
+
+
+def test_a_tree_lists_one_folder_or_everything(api: HfApi, repo: str) -> None:
+    commit(api, repo, {"a/b/c.txt": b"c", "a/d.txt": b"d", "ab.txt": b"e"})
+    assert [each.path for each in api.list_repo_tree(repo, "a")] == ["a/b", "a/d.txt"]
+    everything = [each.path for each in api.list_repo_tree(repo, recursive=True)]
+    assert everything == [".gitattributes", "a", "a/b", "a/b/c.txt", "a/d.txt", "ab.txt"]
+    with pytest.raises(EntryNotFoundError):
+        list(api.list_repo_tree(repo, "nothing"))
+
+
+def test_an_entry_tells_which_commit_last_changed_it(api: HfApi, endpoint: str, repo: str) -> None:
+    first = commit(api, repo, {"a/x.txt": b"1", "b/y.txt": b"1"})
+    second = commit(api, repo, {"a/x.txt": b"2"})
+    post_commit(endpoint, repo, {"key": "file", "value": {"path": "b/y.txt", "content": "1"}})  # no change
+    infos = api.get_paths_info(repo, ["a", "b", "b/y.txt", "missing"], expand=True)
+    assert {each.path: each.last_commit.oid for each in infos} == {"a": second, "b": first, "b/y.txt": first}
+
+
+def test_a_commit_id_is_never_used_twice(api: HfApi, repo: str) -> None:
+    first = commit(api, repo, {"a.txt": b"a"})
+    api.delete_repo(repo)
+    api.create_repo(repo)
+    assert commit(api, repo, {"a.txt": b"a"}) != first
+    with pytest.raises(RevisionNotFoundError):
+        api.model_info(repo, revision=first)
+
+
+def test_a_moved_repository_keeps_its_history(api: HfApi, endpoint: str, repo: str) -> None:
+    sha = commit(api, repo, {"a.bin": LARGE})
+    api.move_repo(repo, f"{repo}-moved")
+    assert read(endpoint, f"{repo}-moved", "a.bin", sha) == LARGE
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info(repo)
+    api.create_repo(repo)
+    assert status(lambda: api.move_repo(f"{repo}-moved", repo)) == 409
+
+
+def test_what_is_missing_raises_the_clients_own_errors(api: HfApi, endpoint: str, repo: str, tmp_path: Path) -> None:
+    cases = [
+        (repo, "missing.txt", "main", EntryNotFoundError),
+        (repo, "README.md", "missing", RevisionNotFoundError),
+        ("demo/missing", "README.md", "main", RepositoryNotFoundError),
+        ("without-namespace", "README.md", "main", RepositoryNotFoundError),
+    ]
+    for name, path, revision, error in cases:
+        with pytest.raises(error):
+            hf_hub_download(name, path, revision=revision, endpoint=endpoint, cache_dir=tmp_path)
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info("demo/missing")
+
+
+def test_a_missing_file_tells_its_commit_so_that_clients_need_not_ask_again(
+    api: HfApi, endpoint: str, repo: str
+) -> None:
+    reply = httpx2.head(f"{endpoint}/{repo}/resolve/main/missing.txt")
+    assert reply.headers["X-Repo-Commit"] == api.model_info(repo).sha
+
+
+def test_a_part_of_a_file_can_be_read(api: HfApi, endpoint: str, repo: str) -> None:
+    commit(api, repo, {"a.bin": LARGE})
+    url = f"{endpoint}/{repo}/resolve/main/a.bin"
+    part = httpx2.get(url, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, LARGE[10:20])
+    assert httpx2.get(url, headers={"Range": "bytes=999999-"}).status_code == 416
+    head = httpx2.head(url)
+    assert (head.headers["Content-Length"], head.content) == (str(len(LARGE)), b"")
+    with HfFileSystem(endpoint=endpoint, token="x").open(f"{repo}/a.bin") as file:
+        file.seek(300)
+        assert file.read(5) == LARGE[300:305]
+
+
+def test_a_folder_goes_up_and_comes_down_the_same(api: HfApi, endpoint: str, repo: str, tmp_path: Path) -> None:
+    files = {"README.md": CARD, "figures/loss.png": LARGE, "data/model.safetensors": b"0"}
+    for path, content in files.items():
+        (tmp_path / "up" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "up" / path).write_bytes(content)
+    commit(api, repo, {"stale.txt": b"to be deleted"})
+    api.upload_folder(repo_id=repo, folder_path=tmp_path / "up", delete_patterns="*")
+    down = Path(snapshot_download(repo, endpoint=endpoint, cache_dir=tmp_path / "cache"))
+    found = {path.relative_to(down).as_posix(): path.read_bytes() for path in down.rglob("*") if path.is_file()}
+    del found[".gitattributes"]
+    assert found == files
+
+
+def test_the_cards_metadata_is_in_the_description(api: HfApi, repo: str) -> None:
+    commit(api, repo, {"README.md": b"---\nlicense: mit\npipeline_tag: text-generation\ntags: [a, b]\n---\n"})
+    info = api.model_info(repo)
+    assert info.tags == ["text-generation", "a", "b", "license:mit"]
+    assert info.pipeline_tag == "text-generation"
+    assert info.card_data is not None
+    assert info.card_data.license == "mit"
+
+
+@pytest.mark.parametrize("yaml", ["a: [", "- a list", "license: 3", "tags: one", "x: &x [*x]"])
+def test_a_card_with_broken_metadata_is_refused(api: HfApi, repo: str, yaml: str) -> None:
+    with pytest.raises(ValueError, match="Invalid metadata"):
+        commit(api, repo, {"README.md": f"---\n{yaml}\n---\n".encode()})
+
+
+def test_repositories_can_be_searched(api: HfApi, repo: str) -> None:
+    assert [each.id for each in api.list_models(search=repo, author="demo")] == [repo]
+    assert list(api.list_models(author="nobody")) == []
+
+
+def test_everything_survives_a_restart(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        api.create_repo("demo/a", private=True)
+        sha = commit(api, "demo/a", {"a.bin": LARGE})
+        api.create_tag("demo/a", tag="v1")
+    with running_hub(tmp_path) as url:
+        info = HfApi(endpoint=url, token="x").model_info("demo/a", revision="v1")
+        assert (info.sha, info.private) == (sha, True)
+        assert read(url, "demo/a", "a.bin") == LARGE
+
+
+def test_a_taken_port_and_an_unusable_root_are_told_clearly(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as url:
+        port = int(url.rpartition(":")[2])
+        with (
+            pytest.raises(AddressError, match=f"127.0.0.1:{port} .*listens there already"),
+            running_hub(tmp_path, port=port),
+        ):
+            pass
+    with pytest.raises(AddressError, match="65535"), running_hub(tmp_path, port=70_000):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RootError, match="can not hold a Hub"), running_hub(tmp_path / "file"):
+        pass

@@ -1,0 +1,111 @@
+"""The unmodified `hf` command and client against the local Hub, in processes of their own, with its token."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from toolkit.core.hub_client import read_token
+from toolkit.hub.local import call
+from toolkit.hub.local.serve import running_hub
+
+MEGABYTE = 2**20
+SERVED = """
+import pathlib, sys
+from toolkit.hub.local.serve import serve_forever
+serve_forever(pathlib.Path(sys.argv[1]), "127.0.0.1", 0, lambda url, _: print(url, flush=True))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], int]]:
+    """What a client's process needs to know of a Hub that runs in another one, and that one's id."""
+    folder = tmp_path_factory.mktemp("hub")
+    command = [sys.executable, "-c", SERVED, str(folder / "root")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=kept | paths, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        yield (
+            {
+                **kept,
+                "HF_ENDPOINT": url,
+                "HF_HOME": str(folder / "home"),
+                "HF_HUB_DISABLE_XET": "1",
+                "HF_TOKEN": read_token(folder / "root" / "token"),
+            },
+            server.pid,
+        )
+        server.terminate()
+
+
+def hf(environment: dict[str, str], *arguments: object) -> str:
+    command = [str(Path(sys.executable).with_name("hf")), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_hf_command_uploads_and_downloads_a_folder_of_a_revision(
+    hub: tuple[dict[str, str], int], tmp_path: Path
+) -> None:
+    environment, _ = hub
+    (tmp_path / "up" / "deep").mkdir(parents=True)
+    (tmp_path / "up" / "deep" / "weights.bin").write_bytes(bytes(range(256)))
+    (tmp_path / "up" / "README.md").write_text("---\nlicense: mit\n---\n# First\n")
+    assert "demo" in hf(environment, "auth", "whoami")
+    hf(environment, "upload", "team/folder", tmp_path / "up", ".", "--private")
+    hf(environment, "repos", "tag", "create", "team/folder", "v1")
+    (tmp_path / "up" / "README.md").write_text("---\nlicense: mit\n---\n# Second\n")
+    (tmp_path / "up" / "deep" / "weights.bin").unlink()
+    hf(environment, "upload", "team/folder", tmp_path / "up", ".", "--delete", "deep/*")
+    hf(environment, "download", "team/folder", "--local-dir", tmp_path / "main")
+    hf(environment, "download", "team/folder", "--revision", "v1", "--local-dir", tmp_path / "v1")
+    assert (tmp_path / "main" / "README.md").read_text().endswith("# Second\n")
+    assert (tmp_path / "v1" / "README.md").read_text().endswith("# First\n")
+    assert (tmp_path / "v1" / "deep" / "weights.bin").read_bytes() == bytes(range(256))
+    assert not (tmp_path / "main" / "deep").exists()
+
+
+def test_a_wrong_token_is_called_so_by_the_hf_command(hub: tuple[dict[str, str], int]) -> None:
+    command = [str(Path(sys.executable).with_name("hf")), "auth", "whoami"]
+    environment = hub[0] | {"HF_TOKEN": "hf_wrongwrong"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "nvalid" in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_a_large_file_goes_up_and_down_without_being_in_memory(hub: tuple[dict[str, str], int], tmp_path: Path) -> None:
+    environment, server = hub
+    content = os.urandom(MEGABYTE) * 96
+    (tmp_path / "large.bin").write_bytes(content)
+    hf(environment, "upload", "team/large", tmp_path / "large.bin", "large.bin")
+    hf(environment, "download", "team/large", "large.bin", "--local-dir", tmp_path / "down")
+    assert (tmp_path / "down" / "large.bin").read_bytes() == content
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server}/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) < 150_000  # kB: what the program itself takes
+
+
+def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call, "PAGE", 2)
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        for number in range(5):
+            api.create_repo(f"demo/{number}")
+            operations = [CommitOperationAdd(f"f o/{number}-{each}&.txt", b"x") for each in range(5)]
+            api.create_commit("demo/0", operations, commit_message=str(number))
+        first = httpx2.get(f"{url}/api/models")
+        assert (len(first.json()), 'rel="next"' in first.headers["Link"]) == (2, True)
+        assert len(list(api.list_models(author="demo"))) == 5
+        assert len(list(api.list_models(limit=3))) == 3
+        assert [each.title for each in api.list_repo_commits("demo/0", formatted=True)][:5] == list("43210")
+        assert len(list(api.list_repo_tree("demo/0", "f o", recursive=True))) == 25

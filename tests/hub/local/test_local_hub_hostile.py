@@ -1,0 +1,184 @@
+"""That nothing a client or a card contains breaks the local Hub, or leads out of it."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from huggingface_hub import HfApi
+
+from toolkit.hub.local.serve import running_hub
+
+
+@pytest.fixture(scope="module")
+def open_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as url:
+        HfApi(endpoint=url, token="x").create_repo("demo/a")
+        yield url
+
+
+def ask(url: str, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> int:
+    """The status of a request whose path goes out as it is written, unlike any library's."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    try:
+        connection.putrequest(method, target, skip_host=headers is not None and "Host" in headers)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "..%5c..%5csecret", "/etc/passwd"),
+        *("%2Fetc%2Fpasswd", "a%00b", "%ff", "a//b", ".", "", "%ed%a0%80", "x" * 5000),
+    ],
+)
+def test_no_path_leads_out_of_a_repository(open_hub: str, path: str) -> None:
+    for target in (
+        f"/demo/a/resolve/main/{path}",
+        f"/demo/a/resolve/{path}/config.json",
+        f"/datasets/demo/{path}/resolve/main/x",
+        f"/{path}/a/resolve/main/x",
+        f"/api/models/demo/a/tree/main/{path}",
+        f"/api/models/demo/{path}",
+        f"/api/models/{path}/a/refs",
+        f"/demo/{path}",
+    ):
+        assert ask(open_hub, "GET", target) in (400, 404) or target.rstrip("/") in ("/api/models/demo/a/tree/main",), (
+            target
+        )
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/x", "a/../b", "a\0b", "a//b", ".git/config", "a\\..\\b", "\ud800", "", "a/"]
+)
+def test_a_file_with_an_unsafe_path_is_refused(open_hub: str, path: str) -> None:
+    lines = [
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": "file", "value": {"path": path, "content": "", "encoding": "base64"}},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    assert ask(open_hub, "POST", "/api/models/demo/a/commit/main", body) == 400
+    body = json.dumps({"files": [{"path": path, "size": 1, "sample": ""}]}).encode()
+    assert ask(open_hub, "POST", "/api/models/demo/a/preupload/main", body) == 400
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"1" * 10_000,
+    b'{"files": [1], "objects": "x", "operation": "upload", "paths": {"a": 1}}',
+    b'{"files": [{"path": "a", "size": -1}], "objects": [{"oid": "../../x", "size": 1}], "operation": "upload"}',
+    b'{"files": [{"path": "a", "size": NaN}], "objects": [{"oid": 1}], "operation": "upload", "paths": [1]}',
+    b'{"name": 1, "organization": {}, "fromRepo": "..", "toRepo": "../..", "type": "x", "visibility": 3}',
+    b'{"tag": "../../x", "startingPoint": "\\ud800", "content": "---\\nx: !!int \\"\\"\\n---", "private": []}',
+    b'{"key": "file"}',
+    b'{"key": "header", "value": {"summary": "\\ud800"}}\n{"key": "deletedFolder", "value": {"path": "/"}}',
+    b'{"key": "header", "value": {"summary": "x"}}\n{"key": "file", "value": {"path": "a", "content": "\\ud800"}}',
+    b'{"key": "header", "value": {"summary": "x"}}\n{"key": "lfsFile", "value": {"path": "a", "oid": "../../x"}}',
+    b'{"key": "header", "value": {"summary": "\\ud800\\n", "description": "\\ud800"}}',
+]
+ADDRESSES = [
+    ("POST", "/api/repos/create"),
+    ("DELETE", "/api/repos/delete"),
+    ("POST", "/api/repos/move"),
+    ("POST", "/api/validate-yaml"),
+    ("PUT", "/api/models/demo/a/settings"),
+    ("POST", "/api/models/demo/a/branch/new"),
+    ("POST", "/api/models/demo/a/branch/%2e%2e%2fnew"),
+    ("DELETE", "/api/models/demo/a/branch/missing"),
+    ("POST", "/api/models/demo/a/tag/main"),
+    ("POST", "/api/models/demo/a/preupload/main"),
+    ("POST", "/api/models/demo/a/commit/main"),
+    ("POST", "/api/models/demo/a/paths-info/main"),
+    ("POST", "/demo/a.git/info/lfs/objects/batch"),
+    ("PUT", "/demo/a.git/info/lfs/objects/..?signature=%ff"),
+    ("PUT", "/demo/a.git/info/lfs/objects/x"),
+    ("GET", f"/api/models?search=%ff&limit={'9' * 5000}"),
+    ("GET", "/api/models/demo/a/commits/main"),
+    ("GET", "/api/models/demo/a/discussions"),
+    ("PATCH", "/api/models/demo/a"),
+    ("GET", "/api/no/such/thing"),
+    ("GET", "/%0a"),
+    ("GET", "/demo/a"),
+    ("GET", "/"),
+]
+
+
+@pytest.mark.parametrize(("method", "target"), ADDRESSES)
+def test_no_request_breaks_the_hub(open_hub: str, method: str, target: str) -> None:
+    for body in BODIES:
+        for headers in (
+            None,
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            {"Host": "[::"},
+            {"Host": "x y/z@", "Origin": "null"},
+            {"Authorization": "\x80", "Range": "bytes=-0"},
+        ):
+            assert ask(open_hub, method, target, body, headers) < 500, (body, headers)
+
+
+@pytest.mark.parametrize("body", BODIES[1:7])
+def test_a_malformed_body_is_answered_with_400_and_a_reason(open_hub: str, body: bytes) -> None:
+    reply = httpx2.post(f"{open_hub}/api/repos/create", content=body)
+    assert reply.status_code == 400
+    assert "JSON" in reply.headers["X-Error-Message"]
+
+
+def test_a_page_of_another_site_can_not_write(open_hub: str) -> None:
+    body = json.dumps({"name": "planted"})
+    reply = httpx2.post(f"{open_hub}/api/repos/create", content=body, headers={"Origin": "https://elsewhere.example"})
+    assert reply.status_code == 403
+
+
+def test_a_broken_card_still_has_a_page(open_hub: str) -> None:
+    api = HfApi(endpoint=open_hub, token="x")
+    api.create_repo("demo/broken")
+    for content in (
+        b"---\na: [\n---\n# Kept",
+        b'---\na: "\\ud800"\n---\n# Kept',
+        b"\xff# Kept",
+        b"---\n- 1\n---\n# Kept",
+    ):
+        value = {"path": "README.md", "content": content.decode("latin-1")}
+        lines = [{"key": "header", "value": {"summary": "x"}}, {"key": "file", "value": value}]
+        body = "\n".join(map(json.dumps, lines))
+        httpx2.post(f"{open_hub}/api/models/demo/broken/commit/main", content=body).raise_for_status()
+        assert "Kept" in httpx2.get(f"{open_hub}/demo/broken").raise_for_status().text
+        assert api.model_info("demo/broken").id == "demo/broken"
+
+
+def test_a_repository_page_shows_its_card_and_its_files(open_hub: str) -> None:
+    api = HfApi(endpoint=open_hub, token="x")
+    api.create_repo("demo/shown", repo_type="dataset")
+    card = b"---\nlicense: mit\n---\n# Title\n![loss](figures/loss.png)\n<script>alert(1)</script>\n"
+    api.upload_file(repo_id="demo/shown", path_in_repo="README.md", path_or_fileobj=card, repo_type="dataset")
+    assert 'href="/datasets/demo/shown"' in httpx2.get(open_hub).text
+    page = httpx2.get(f"{open_hub}/datasets/demo/shown").text
+    assert '<h1 id="title">Title</h1>' in page
+    assert "<dd>mit</dd>" in page
+    assert "<script" not in page
+    assert 'src="/datasets/demo/shown/resolve/main/figures/loss.png"' in page
+    files = httpx2.get(f"{open_hub}/datasets/demo/shown/tree/main").text
+    assert 'href="/datasets/demo/shown/blob/main/README.md"' in files
+    assert 'href="/datasets/demo/shown/resolve/main/README.md"' in files
+
+
+def test_a_pushed_web_page_can_not_run_in_the_hubs_name(open_hub: str) -> None:
+    api = HfApi(endpoint=open_hub, token="x")
+    api.create_repo("demo/pages")
+    for name in ("a.html", "a.svg"):
+        api.upload_file(repo_id="demo/pages", path_in_repo=name, path_or_fileobj=b"<script>alert(1)</script>")
+        headers = httpx2.get(f"{open_hub}/demo/pages/resolve/main/{name}").headers
+        assert "html" not in headers["Content-Type"]
+        assert headers["Content-Security-Policy"].startswith("sandbox;")

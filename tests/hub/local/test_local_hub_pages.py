@@ -1,0 +1,172 @@
+"""The pages of the local Hub: what a person sees, and what a card can not do there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+
+from toolkit.cards.preview import render_page
+from toolkit.hub.local.serve import running_hub
+from toolkit.hub.local.shown import size
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+CARD = """---
+license: mit
+tags: [a, b]
+model-index: [{name: x}]
+---
+# The card of *all*
+![loss](figures/loss.png) ![far](https://elsewhere.example/far.png) ![out](../../x.png)
+[한국어](README.ko.md) [below](#the-card-of-all) [away](https://elsewhere.example/) [data](data:text/html,x)
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+<script>alert(1)</script><img src=x onerror=alert(1)><a href="javascript:alert(1)">x</a><iframe src="/"></iframe>
+<style>body { display: none }</style><form action="/login"><input name=x></form><svg onload=alert(1)></svg>
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as url:
+        api = HfApi(endpoint=url, token="x")
+        api.create_repo("demo/a")
+        files = {
+            "README.md": CARD.encode(),
+            "README.ko.md": "# 카드\n[up](README.md)".encode(),
+            "figures/loss.png": PNG,
+            "data/deep/rows.jsonl": b'{"<b>": 1}\n',
+            "weights.bin": bytes(5_000_000),
+            "한 글 #1?.txt": b"text",
+        }
+        api.create_commit(
+            "demo/a", [CommitOperationAdd(path, content) for path, content in files.items()], commit_message="All <b>"
+        )
+        api.create_commit(
+            "demo/a",
+            [
+                CommitOperationCopy("weights.bin", "moved.bin"),
+                CommitOperationDelete("weights.bin"),
+                CommitOperationDelete("README.ko.md"),
+                CommitOperationAdd("data/deep/rows.jsonl", b'{"<b>": 2}\n'),
+            ],
+            commit_message="Second",
+        )
+        api.create_tag("demo/a", tag="v1", revision=api.list_repo_commits("demo/a")[1].commit_id)
+        yield url
+
+
+def get(url: str) -> str:
+    return httpx2.get(url, headers={"Accept": "text/html"}, follow_redirects=True).raise_for_status().text
+
+
+def test_the_front_page_lists_repositories_with_their_last_commit(hub: str) -> None:
+    page = get(hub)
+    assert 'href="/demo/a"' in page
+    assert "Second" in page
+    assert '<span class="badge">mit</span>' in page
+
+
+def test_a_card_shows_its_pictures_and_links_to_pages_here(hub: str) -> None:
+    page = get(f"{hub}/demo/a")
+    assert '<img src="/demo/a/resolve/main/figures/loss.png" alt="loss">' in page
+    assert httpx2.get(f"{hub}/demo/a/resolve/main/figures/loss.png").content == PNG
+    assert 'href="/demo/a/blob/main/README.ko.md"' in page
+    assert '<h1 id="the-card-of-all">' in page
+    assert 'href="#the-card-of-all"' in page
+    assert '<span class="badge">b</span>' in page
+    assert '<div class="wide"><table>' in page
+
+
+def test_a_page_loads_nothing_from_elsewhere_and_runs_nothing(hub: str) -> None:
+    reply = httpx2.get(f"{hub}/demo/a")
+    assert "a picture elsewhere: far" in reply.text
+    assert "no picture: out" in reply.text
+    assert set(re.findall(r'\bsrc="([^"]*)"', reply.text)) == {
+        "/demo/a/resolve/main/figures/loss.png",
+        "/demo/a/resolve/main/x",
+    }
+    for forbidden in ("<script", "onerror", "onload", "javascript:", "<iframe", "<form", "<svg", '="data:', "none }"):
+        assert forbidden not in reply.text.partition("</style>")[2], forbidden
+    policy = dict(part.strip().split(" ", 1) for part in reply.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["img-src"] == "'self'"
+    assert policy["style-src-elem"].startswith("'sha256-")
+    assert "script-src" not in policy
+
+
+def test_the_korean_card_is_one_click_away_while_it_is_there(hub: str) -> None:
+    page = get(f"{hub}/demo/a/blob/v1/README.ko.md")
+    assert '<article class="card" lang="ko">' in page
+    assert "카드</h1>" in page
+    assert '<a href="/demo/a/blob/v1/README.md">English</a>' in page
+    assert ">한국어</a> ·" not in get(f"{hub}/demo/a")
+    assert httpx2.get(f"{hub}/demo/a/blob/main/README.ko.md").status_code == 404
+
+
+def test_files_are_listed_with_sizes_folders_first(hub: str) -> None:
+    page = get(f"{hub}/demo/a/tree/v1")
+    shown = re.findall(r'<a href="/demo/a/(?:tree|blob)/v1/[^"]*">([^<]*)</a>', page)
+    assert shown == ["data/", "figures/", ".gitattributes", "README.ko.md", "README.md", "weights.bin", "한 글 #1?.txt"]
+    assert "5.0 MB" in page
+    assert "rows.jsonl" in get(f"{hub}/demo/a/tree/main/data/deep")
+    assert "rows.jsonl" in get(f"{hub}/demo/a/blob/main/data/deep")
+    assert httpx2.get(f"{hub}/demo/a/tree/main/nothing").status_code == 404
+
+
+def test_every_link_of_every_page_leads_somewhere(hub: str) -> None:
+    seen, ahead = set(), ["/"]
+    while ahead:
+        path = ahead.pop()
+        seen.add(path)
+        reply = httpx2.get(hub + path, headers={"Accept": "text/html"}, follow_redirects=True)
+        missing = path.endswith(("README.ko.md", "/x"))  # the card itself names what is not there
+        assert reply.status_code == 200 or missing, path
+        if "html" in reply.headers["Content-Type"]:
+            links = re.findall(r'\b(?:href|src)="(/[^"#]*)', reply.text)
+            ahead += [link for link in dict.fromkeys(links) if link not in {*seen, *ahead}]
+    assert len(seen) > 25
+
+
+def test_a_text_is_shown_as_it_is_and_a_binary_is_not(hub: str) -> None:
+    assert "{&#34;&lt;b&gt;&#34;: 2}" in get(f"{hub}/demo/a/blob/main/data/deep/rows.jsonl")
+    assert "Not shown here" in get(f"{hub}/demo/a/blob/main/moved.bin")
+    assert '<img src="/demo/a/resolve/main/figures/loss.png"' in get(f"{hub}/demo/a/blob/main/figures/loss.png")
+
+
+def test_a_commit_shows_what_it_changed(hub: str) -> None:
+    newest, first = HfApi(endpoint=hub, token="x").list_repo_commits("demo/a")[:2]
+    page = get(f"{hub}/demo/a/commit/{newest.commit_id}")
+    assert re.findall(r'<h2><span class="badge">(\w+)</span>', page) == ["removed", "changed", "renamed"]
+    assert "from weights.bin" in page
+    assert '<span class="plus">+{&#34;&lt;b&gt;&#34;: 2}</span>' in page
+    assert '<span class="minus">-{&#34;&lt;b&gt;&#34;: 1}</span>' in page
+    assert "All &lt;b&gt;" in get(f"{hub}/demo/a/commits/main")
+    assert "6 files changed" in get(f"{hub}/demo/a/commit/{first.commit_id}")
+
+
+def test_a_refusal_is_a_page_for_a_browser_and_json_for_others(hub: str) -> None:
+    page = httpx2.get(f"{hub}/demo/missing", headers={"Accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "Repository not found" in page.text
+    assert httpx2.get(f"{hub}/demo/missing").json() == {"error": "Repository not found"}
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (99_400, "99.4 kB"), (999_600, "1.0 MB"), (5 * 10**9, "5.0 GB")],
+)
+def test_sizes_are_decimal_as_on_the_public_hub(count: int, shown: str) -> None:
+    assert size(count) == shown
+
+
+def test_a_narrow_screen_leaves_descriptions_in_a_table_room_as_the_preview_does(hub: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
+    for page in (httpx2.get(f"{hub}/demo/a").text, render_page(tmp_path)):
+        narrow = page.partition("</style>")[0].partition("@media (max-width")[2]
+        assert "td:first-child { min-width: 12em; }" in narrow

@@ -1,0 +1,153 @@
+"""Pull requests and discussions in the local Hub, through the real client."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+from toolkit.hub.local.serve import running_hub
+
+LARGE = bytes(range(256)) * 64
+REPO = "ash/model"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    """A Hub of ash, who has a model with two files, and misty."""
+    with running_hub(tmp_path / "hub", tokens={"token-ash": "ash", "token-misty": "misty"}) as url:
+        client(url, "ash").create_repo(REPO)
+        commit(client(url, "ash"), {"a.txt": b"a", "b.txt": b"b"})
+        yield url
+
+
+def client(url: str, user: str) -> HfApi:
+    return HfApi(endpoint=url, token=f"token-{user}")
+
+
+def commit(api: HfApi, files: dict[str, bytes], **options: object) -> object:
+    operations = [CommitOperationAdd(path, io.BytesIO(content)) for path, content in files.items()]
+    return api.create_commit(REPO, operations, commit_message="some files", **options)  # type: ignore[call-overload]
+
+
+def read(url: str, path: str, revision: str = "main") -> bytes:
+    return httpx2.get(f"{url}/{REPO}/resolve/{revision}/{path}").content
+
+
+def refused(call: object) -> int:
+    with pytest.raises(HfHubHTTPError) as raised:
+        call()  # type: ignore[operator]
+    return raised.value.response.status_code
+
+
+def test_a_proposal_leaves_main_alone_until_it_is_merged(hub: str, tmp_path: Path) -> None:
+    ash, misty = client(hub, "ash"), client(hub, "misty")
+    info = commit(misty, {"a.txt": b"A", "large.bin": LARGE}, create_pr=True)
+    assert (info.pr_num, info.pr_revision) == (1, "refs/pr/1")  # type: ignore[attr-defined]
+    assert info.pr_url == f"{hub}/{REPO}/discussions/1"  # type: ignore[attr-defined]
+    assert (read(hub, "a.txt"), read(hub, "a.txt", "refs%2Fpr%2F1")) == (b"a", b"A")
+    down = Path(snapshot_download(REPO, revision="refs/pr/1", endpoint=hub, cache_dir=tmp_path / "cache"))
+    assert (down / "large.bin").read_bytes() == LARGE
+    assert refused(lambda: misty.merge_pull_request(REPO, 1)) == 403
+    ash.merge_pull_request(REPO, 1)
+    assert (read(hub, "a.txt"), read(hub, "large.bin"), read(hub, "b.txt")) == (b"A", LARGE, b"b")
+    details = ash.get_discussion_details(REPO, 1)
+    assert (details.status, details.merge_commit_oid) == ("merged", ash.model_info(REPO).sha)
+    assert refused(lambda: commit(misty, {"a.txt": b"late"}, revision="refs/pr/1")) == 403
+    assert refused(lambda: ash.merge_pull_request(REPO, 1)) == 403
+
+
+def test_references_list_pull_requests_only_when_asked(hub: str) -> None:
+    api = client(hub, "ash")
+    oid = commit(api, {"a.txt": b"A"}, create_pr=True).oid  # type: ignore[attr-defined]
+    assert api.list_repo_refs(REPO).pull_requests is None
+    found = api.list_repo_refs(REPO, include_pull_requests=True).pull_requests
+    assert [(each.ref, each.target_commit) for each in found or []] == [("refs/pr/1", oid)]
+
+
+def test_its_author_commits_to_a_pull_request_and_others_do_not(hub: str) -> None:
+    misty = client(hub, "misty")
+    commit(misty, {"c.txt": b"1"}, create_pr=True)
+    commit(misty, {"c.txt": b"2"}, revision="refs/pr/1")
+    assert read(hub, "c.txt", "refs%2Fpr%2F1") == b"2"
+    assert [each.type for each in misty.get_discussion_details(REPO, 1).events] == ["comment", "commit", "commit"]
+    commit(client(hub, "ash"), {"d.txt": b"1"}, create_pr=True)
+    assert refused(lambda: commit(misty, {"d.txt": b"2"}, revision="refs/pr/2")) == 403
+    with pytest.raises(RevisionNotFoundError):
+        commit(client(hub, "ash"), {"d.txt": b"2"}, revision="refs/pr/3")
+
+
+def test_a_merge_keeps_what_main_changed_elsewhere(hub: str) -> None:
+    ash = client(hub, "ash")
+    ash.create_commit(
+        REPO, [CommitOperationDelete("a.txt"), CommitOperationAdd("c.txt", b"c")], commit_message="x", create_pr=True
+    )
+    commit(ash, {"b.txt": b"B"})
+    ash.merge_pull_request(REPO, 1)
+    assert set(ash.list_repo_files(REPO)) == {".gitattributes", "b.txt", "c.txt"}
+    assert read(hub, "b.txt") == b"B"
+
+
+def test_a_pull_request_that_conflicts_is_not_merged(hub: str) -> None:
+    ash = client(hub, "ash")
+    commit(ash, {"a.txt": b"theirs", "b.txt": b"same"}, create_pr=True)
+    commit(ash, {"a.txt": b"ours", "b.txt": b"same"})
+    assert ash.get_discussion_details(REPO, 1).conflicting_files == ["a.txt"]
+    before = ash.model_info(REPO).sha
+    assert refused(lambda: ash.merge_pull_request(REPO, 1)) == 409
+    assert ash.model_info(REPO).sha == before
+
+
+def test_a_pull_request_begins_at_the_parent_it_names(hub: str) -> None:
+    ash = client(hub, "ash")
+    parent = ash.list_repo_commits(REPO)[-1].commit_id
+    commit(ash, {"c.txt": b"c"}, create_pr=True, parent_commit=parent[:8])
+    assert set(ash.list_repo_files(REPO, revision="refs/pr/1")) == {".gitattributes", "c.txt"}
+    assert refused(lambda: commit(ash, {"c.txt": b"c"}, create_pr=True, parent_commit="0" * 40)) == 412
+
+
+def test_a_discussion_is_commented_renamed_and_closed(hub: str) -> None:
+    ash, misty = client(hub, "ash"), client(hub, "misty")
+    opened = misty.create_discussion(REPO, title="A question", description="Why *so*?")
+    assert (opened.num, opened.status, opened.is_pull_request) == (1, "open", False)
+    comment = ash.comment_discussion(REPO, 1, "<script>x</script>Because.")
+    assert (comment.content, comment.author) == ("<script>x</script>Because.", "ash")
+    assert "<script" not in comment.rendered
+    assert misty.rename_discussion(REPO, 1, "A better question").new_title == "A better question"
+    assert ash.change_discussion_status(REPO, 1, "closed", comment="done").new_status == "closed"
+    details = ash.get_discussion_details(REPO, 1)
+    assert [each.type for each in details.events] == ["comment", "comment", "title-change", "comment", "status-change"]
+    assert (details.title, details.status) == ("A better question", "closed")
+    assert refused(lambda: HfApi(endpoint=hub, token=False).comment_discussion(REPO, 1, "me too")) == 401
+
+
+def test_discussions_are_listed_by_type_and_status_over_pages(hub: str) -> None:
+    ash = client(hub, "ash")
+    for number in range(52):
+        ash.create_discussion(REPO, title=f"Question {number}")
+    ash.create_pull_request(REPO, title="A proposal")
+    ash.change_discussion_status(REPO, 1, "closed")
+    assert len(list(ash.get_repo_discussions(REPO))) == 53
+    assert [each.num for each in ash.get_repo_discussions(REPO, discussion_type="pull_request")] == [53]
+    assert [each.num for each in ash.get_repo_discussions(REPO, discussion_status="closed")] == [1]
+
+
+def test_a_pull_request_shows_what_it_changes(hub: str) -> None:
+    ash = client(hub, "ash")
+    commit(ash, {"a.txt": b"A"}, create_pr=True)
+    assert "-a\n+A" in (ash.get_discussion_details(REPO, 1).diff or "")
+    page = httpx2.get(f"{hub}/{REPO}/discussions/1", headers={"Accept": "text/html"}).text
+    assert '<span class="plus">+A</span>' in page
+    assert "some files" in httpx2.get(f"{hub}/{REPO}/discussions").text
+
+
+def test_discussions_survive_a_restart(tmp_path: Path) -> None:
+    for expected in ([], [1]):
+        with running_hub(tmp_path, tokens={"token-ash": "ash"}) as url:
+            api = client(url, "ash")
+            api.create_repo(REPO, exist_ok=True)
+            assert [each.num for each in api.get_repo_discussions(REPO)] == expected
+            commit(api, {"a.txt": b"A"}, create_pr=True)

@@ -1,0 +1,442 @@
+"""Publishing: the folder as it is, in one commit, and a verification that can fail."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import HfApi
+
+from support.datasets import creatures, from_table, table
+from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
+from toolkit.core.errors import HubError, InputError
+from toolkit.core.folder import VALIDATION, file_hashes, read_json, read_jsonl, read_manifest, write_manifest
+from toolkit.core.recipe import DatasetSettings, SourceSettings
+from toolkit.data.build import build_dataset
+from toolkit.data.sources import read_records
+from toolkit.hub import publish, verify
+from toolkit.hub.local.serve import running_hub
+from toolkit.model import tiny
+
+__all__ = ["adapter", "dataset", "endpoint", "remembered"]
+
+
+def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, dataset):
+    api = HfApi(endpoint=endpoint)
+    first = publish.push_dataset(dataset, "demo/names")
+    commits = len(api.list_repo_commits("demo/names", repo_type="dataset"))
+    again = publish.push_dataset(dataset, "demo/names")
+    assert (first.changed, again.changed) == (True, False)
+    assert first.revision == again.revision
+    assert len(api.list_repo_commits("demo/names", repo_type="dataset")) == commits
+    on_hub = set(api.list_repo_files("demo/names", repo_type="dataset"))
+    assert on_hub - {".gitattributes"} == {"manifest.json", "validation.json", *file_hashes(dataset)}
+    assert {"figures/lengths.png", "README.md"} <= on_hub
+
+
+def test_a_file_that_left_the_folder_leaves_the_repository(endpoint, dataset):
+    publish.push_dataset(dataset, "demo/names")
+    (dataset / "figures" / "lengths.png").unlink()
+    rewrite_manifest(dataset, "dataset")
+    publish.push_dataset(dataset, "demo/names")
+    on_hub = HfApi(endpoint=endpoint).list_repo_files("demo/names", repo_type="dataset")
+    assert "figures/lengths.png" not in on_hub
+
+
+@pytest.fixture
+def leaking(dataset):
+    """A dataset with a row whose prompt says the answer."""
+    file = dataset / "data" / "test-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[0]["messages"][0]["content"] += f" {rows[0]['answer']}"
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
+    rewrite_manifest(dataset, "dataset")
+    return dataset
+
+
+def test_a_dataset_that_fails_validation_is_refused_and_nothing_is_created(endpoint, leaking):
+    with pytest.raises(InputError, match=r"does not pass validation \(leak\.own-name\).*--force"):
+        publish.push_dataset(leaking, "demo/names")
+    assert not list(HfApi(endpoint=endpoint).list_datasets())
+
+
+def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoint, leaking):
+    publish.push_dataset(leaking, "demo/names", force=True)
+    card = HfApi(endpoint=endpoint).hf_hub_download("demo/names", "README.md", repo_type="dataset")
+    text = Path(card).read_text(encoding="utf-8")
+    assert "Does NOT pass" in text
+    assert "leak.own-name" in text
+    assert not read_json(leaking / VALIDATION)["ok"]
+
+
+def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpoint, adapter, dataset):
+    base = publish.push_tiny_base()
+    names = publish.push_dataset(dataset, "demo/names")
+    published = publish.publish(adapter, REPO, dataset_repo="demo/names")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (tiny.BASE_ID, base.revision)
+    manifest = read_manifest(adapter, "adapter")
+    assert (manifest["dataset"]["id"], manifest["dataset"]["revision"]) == ("demo/names", names.revision)
+    card = (adapter / "README.md").read_text()
+    assert REPO in card
+    assert base.revision[:7] in card
+    assert published.revision == HfApi(endpoint=endpoint).model_info(REPO).sha
+    assert len(HfApi(endpoint=endpoint).list_repo_commits(REPO)) == 2  # the empty repository, and this
+
+
+def test_a_stray_pickle_is_never_published(endpoint, adapter):
+    publish.push_tiny_base()
+    (adapter / "training_args.bin").write_bytes(b"pickle")
+    publish.publish(adapter, REPO)
+    assert "training_args.bin" not in HfApi(endpoint=endpoint).list_repo_files(REPO)
+
+
+def test_an_adapter_that_was_never_evaluated_is_refused(endpoint, adapter):
+    (adapter / "evaluation.json").unlink()
+    with pytest.raises(InputError, match="never evaluated"):
+        publish.publish(adapter, REPO)
+
+
+def test_a_base_that_is_not_on_the_hub_is_named(endpoint, adapter):
+    with pytest.raises(HubError, match=f"The base {tiny.BASE_ID} does not exist"):
+        publish.publish(adapter, REPO)
+
+
+def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, tmp_path):
+    publish.push_tiny_base()
+    other = build_dataset(tmp_path / "other", from_table(table(tmp_path, creatures(8))), 7, "test").path
+    write_manifest(other, "dataset", {"sources": []})
+    publish.push_dataset(other, "demo/other")
+    with pytest.raises(InputError, match="is not the one that this adapter was trained on"):
+        publish.publish(adapter, REPO, dataset_repo="demo/other")
+
+
+def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    revisions = []
+    for name in ("one", "two"):
+        with running_hub(tmp_path / name) as url:
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            if name == "two":  # so that the base has another commit there
+                HfApi(endpoint=url).create_repo(tiny.BASE_ID)
+                manifest = tiny.base_folder() / "manifest.json"
+                HfApi(endpoint=url).upload_file(
+                    path_or_fileobj=manifest, path_in_repo=manifest.name, repo_id=tiny.BASE_ID
+                )
+            revisions.append(publish.push_tiny_base().revision)
+            publish.publish(adapter, REPO)
+            assert read_manifest(adapter, "adapter")["base"]["revision"] == revisions[-1]
+    assert revisions[0] != revisions[1]
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, b"no JSON", b'{"name": "web app"}', b'{"kind": "adapter", "toolkit": "0.1.0"}']
+)
+def test_a_repository_with_somebody_elses_files_is_refused_and_kept(endpoint, dataset, manifest):
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/names", repo_type="dataset")
+    files = {"notes.md": b"mine", "raw.csv": b"a,b"} | ({"manifest.json": manifest} if manifest else {})
+    for name, content in files.items():
+        api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="demo/names", repo_type="dataset")
+    with pytest.raises(HubError, match=r"holds files that pkt did not write.*Choose another REPO_ID") as told:
+        publish.push_dataset(dataset, "demo/names")
+    assert "notes.md" in str(told.value)
+    assert set(api.list_repo_files("demo/names", repo_type="dataset")) - {".gitattributes"} == set(files)
+
+
+@pytest.mark.parametrize("manifest", [None, b"no JSON", b"[]", b'{"kind": "dataset"}'])
+def test_a_dataset_repository_without_a_manifest_of_pkt_is_named(endpoint, adapter, manifest):
+    publish.push_tiny_base()
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/raw", repo_type="dataset")
+    if manifest:
+        api.upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id="demo/raw", repo_type="dataset")
+    with pytest.raises(InputError, match="demo/raw was not pushed by pkt"):
+        publish.publish(adapter, REPO, dataset_repo="demo/raw")
+
+
+@pytest.mark.parametrize("empty", ["files", "samples"])
+def test_what_claims_nothing_is_not_verified(endpoint, adapter, empty):
+    publish.push_tiny_base()
+    if empty == "samples":
+        (adapter / "samples.jsonl").write_text("")
+        rewrite_manifest(adapter, "adapter")
+    publish.publish(adapter, REPO)
+    if empty == "files":
+        manifest = json.dumps(read_manifest(adapter, "adapter") | {"files": {}}).encode()
+        HfApi(endpoint=endpoint).upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id=REPO)
+    with pytest.raises(InputError, match=r"can not be verified: .* nothing to compare"):
+        verify.verify(REPO)
+
+
+def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
+    publish.push_tiny_base()
+    publish.publish(adapter, REPO)
+    verification = verify.verify(REPO)
+    assert verification.ok, verification.differences
+    assert verification.samples == len(read_jsonl(adapter / "samples.jsonl"))
+    line, *rest = (adapter / "samples.jsonl").read_text().split("\n")
+    sample = json.loads(line) | {"greedy": "Nobody said this"}
+    (adapter / "samples.jsonl").write_text("\n".join([json.dumps(sample), *rest]))
+    HfApi(endpoint=endpoint).upload_file(
+        path_or_fileobj=adapter / "samples.jsonl", path_in_repo="samples.jsonl", repo_id=REPO
+    )
+    verification = verify.verify(REPO)
+    assert not verification.ok
+    assert any("Nobody said this" in difference for difference in verification.differences)
+    assert "samples.jsonl: not the file that the manifest names" in verification.differences
+
+
+def test_a_folder_of_the_working_directory_is_not_what_is_verified(endpoint, adapter, tmp_path, monkeypatch):
+    publish.push_tiny_base()
+    publish.publish(adapter, REPO)
+    (tmp_path / "here" / REPO).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert verify.verify(REPO).ok
+
+
+def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endpoint):
+    api = HfApi(endpoint=endpoint)
+    api.create_repo("demo/stranger")
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        verify.verify("demo/stranger")
+
+
+def test_the_source_hub_asks_the_chosen_hub(endpoint):
+    with pytest.raises(HubError, match=f"demo/nothing does not exist on {endpoint}"):
+        read_records(DatasetSettings(sources=[SourceSettings(name="hub", location="demo/nothing")]))
+
+
+def test_a_repository_that_does_not_exist_is_named(endpoint):
+    with pytest.raises(HubError, match="demo/nothing does not exist"):
+        verify.verify("demo/nothing")
+
+
+def test_the_clean_process_gets_no_stray_environment(endpoint, monkeypatch):
+    seen = {}
+
+    def look(command, env, **_):
+        seen.update(env)
+        raise InputError("looked", "enough")
+
+    HfApi(endpoint=endpoint).create_repo("demo/stranger")
+    monkeypatch.setenv("SECRET_OF_THE_USER", "x")
+    monkeypatch.setattr(verify.subprocess, "run", look)
+    with pytest.raises(InputError, match="looked"):
+        verify.verify("demo/stranger")
+    assert "SECRET_OF_THE_USER" not in seen
+    assert seen["HF_HOME"] != os.environ.get("HF_HOME")
+
+
+KEPT = ("HTTP_PROXY", "https_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES")
+
+
+def test_the_clean_process_reaches_the_hub_as_this_one_does(endpoint, monkeypatch):
+    seen = {}
+
+    def look(command, env, **_):
+        seen.update(env)
+        raise InputError("looked", "enough")
+
+    HfApi(endpoint=endpoint).create_repo("demo/stranger")
+    monkeypatch.setattr(verify.subprocess, "run", look)
+    monkeypatch.setattr(verify, "hub", lambda: HfApi(endpoint=endpoint))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in KEPT:
+        monkeypatch.setenv(name, "127.0.0.1" if name == "no_proxy" else "http://127.0.0.1:1")
+    with pytest.raises(InputError, match="looked"):
+        verify.verify("demo/stranger")
+    assert set(KEPT) <= set(seen)
+
+
+def test_a_new_repository_is_private_until_it_was_checked(endpoint, adapter, remembered):
+    publish.push_tiny_base()
+    seen = []
+
+    def check(repo_id, revision):
+        info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision)
+        seen.append((info.private, len(list(remembered.iterdir()))))
+
+    published = publish.publish(adapter, REPO, publish.Options(tag="v1"), check=check)
+    info = HfApi(endpoint=endpoint).model_info(REPO, revision="v1")
+    assert seen == [(True, 1)]
+    assert (info.private, info.sha, published.private) == (False, published.revision, False)
+    assert list(remembered.iterdir()) == []
+
+
+def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(endpoint, adapter):
+    publish.push_tiny_base()
+    api, checked = HfApi(endpoint=endpoint), []
+
+    def interrupt(repo_id, revision):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            publish.publish(adapter, REPO, publish.Options(tag="v1"), check=interrupt)
+        assert api.model_info(REPO).private
+        assert not api.list_repo_refs(REPO).tags
+    published = publish.publish(adapter, REPO, publish.Options(tag="v1"), check=lambda *what: checked.append(what))
+    assert checked == [(REPO, published.revision)]
+    assert (api.model_info(REPO).private, published.changed) == (False, False)
+    assert [tag.name for tag in api.list_repo_refs(REPO).tags] == ["v1"]
+    publish.publish(adapter, REPO, check=lambda *what: checked.append(what))
+    assert len(checked) == 1
+
+
+def test_private_means_private_and_a_later_publication_does_not_open_it(endpoint, adapter):
+    publish.push_tiny_base()
+    api = HfApi(endpoint=endpoint)
+    assert publish.publish(adapter, REPO, publish.Options(private=True)).private
+    again = publish.publish(adapter, REPO)
+    assert again.private
+    assert "was private and stays so" in again.notes[0]
+    assert api.model_info(REPO).private
+    assert not publish.publish(adapter, REPO, publish.Options(private=False)).private
+    assert not api.model_info(REPO).private
+    publish.publish(adapter, REPO, publish.Options(private=True))
+    assert api.model_info(REPO).private
+
+
+def test_an_empty_private_repository_of_the_user_stays_private(endpoint, adapter):
+    publish.push_tiny_base()
+    HfApi(endpoint=endpoint).create_repo(REPO, private=True)
+    assert publish.publish(adapter, REPO).private
+
+
+def test_a_plan_says_of_each_file_what_would_become_of_it(endpoint, adapter):
+    publish.push_tiny_base()
+    first = publish.plan_publication(adapter, REPO)
+    assert {change.state for change in first.changes} == {"new"}
+    assert not HfApi(endpoint=endpoint).repo_exists(REPO)
+    publish.publish(adapter, REPO)
+    assert {change.state for change in publish.plan_publication(adapter, REPO).changes} == {"same"}
+    api = HfApi(endpoint=endpoint)
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id=REPO)
+    (adapter / "answers.json").unlink()
+    with (adapter / "training_log.jsonl").open("a") as log:
+        log.write("\n")
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    plan = publish.plan_publication(adapter, REPO)
+    found = {change.name: change.state for change in plan.changes if change.state != "same"}
+    assert found == {
+        "answers.json": "deleted",
+        "training_log.jsonl": "changed",
+        "fresh.json": "new",
+        "manifest.json": "changed",
+        "notes.txt": "kept",
+    }
+    publish.publish(adapter, REPO)
+    there = api.list_repo_files(REPO)
+    assert "notes.txt" in there
+    assert "answers.json" not in there
+
+
+def test_somebody_elses_commit_in_between_is_reported_and_not_overwritten(endpoint, adapter, monkeypatch):
+    publish.push_tiny_base()
+    publish.publish(adapter, REPO)
+    api = HfApi(endpoint=endpoint)
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    planned = publish.plan_publication(adapter, REPO)
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="theirs.json", repo_id=REPO)
+    commits = len(api.list_repo_commits(REPO))
+    with pytest.raises(HubError, match="was changed by somebody else meanwhile"):
+        publish.uploading.upload(planned, "mine")
+    assert len(api.list_repo_commits(REPO)) == commits
+    assert "fresh.json" not in api.list_repo_files(REPO)
+
+
+@pytest.mark.parametrize("tag", ["bad tag", "-x", "v1.lock", "a..b", "v1.", "a~b"])
+def test_what_is_no_name_of_a_tag_is_refused_before_anything_is_uploaded(endpoint, adapter, tag):
+    publish.push_tiny_base()
+    with pytest.raises(InputError, match="is no name for a tag"):
+        publish.publish(adapter, REPO, publish.Options(tag=tag))
+    assert not HfApi(endpoint=endpoint).repo_exists(REPO)
+
+
+def test_an_id_without_an_owner_is_refused_before_anything_is_made(endpoint, adapter):
+    with pytest.raises(InputError, match="namer is not a Hub id"):
+        publish.publish(adapter, "namer")
+    assert list(HfApi(endpoint=endpoint).list_models()) == []
+
+
+def test_a_tag_that_names_another_commit_is_refused_before_anything_is_uploaded(endpoint, adapter):
+    publish.push_tiny_base()
+    first = publish.publish(adapter, REPO, publish.Options(tag="v1"))
+    assert publish.publish(adapter, REPO, publish.Options(tag="v1")).revision == first.revision
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    with pytest.raises(InputError, match=rf"has a tag v1 already, at {first.revision[:12]}"):
+        publish.publish(adapter, REPO, publish.Options(tag="v1"))
+    assert HfApi(endpoint=endpoint).model_info(REPO).sha == first.revision
+
+
+def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
+    publish.push_tiny_base()
+    first = publish.publish(adapter, REPO)
+    (adapter / "fresh.json").write_text("{}")
+    rewrite_manifest(adapter, "adapter")
+    checked = []
+    proposed = publish.publish(
+        adapter, REPO, publish.Options(pull_request=True), check=lambda *what: checked.append(what)
+    )
+    api = HfApi(endpoint=endpoint)
+    assert api.model_info(REPO).sha == first.revision
+    assert proposed.pull_request.startswith(f"{endpoint}/{REPO}/discussions/")
+    assert checked == [(REPO, proposed.revision)]
+    assert "fresh.json" in api.list_repo_files(REPO, revision=proposed.revision)
+
+
+def test_a_pull_request_needs_a_repository(endpoint, adapter):
+    publish.push_tiny_base()
+    with pytest.raises(InputError, match="does not exist, so nobody can merge"):
+        publish.publish(adapter, REPO, publish.Options(pull_request=True))
+
+
+def test_only_the_files_of_the_manifest_go_up_and_the_others_are_named_and_stay(endpoint, adapter):
+    publish.push_tiny_base()
+    for name in ("training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"):
+        (adapter / name).parent.mkdir(exist_ok=True)
+        (adapter / name).write_bytes(b"\x80\x04mine")
+    plan = publish.plan_publication(adapter, REPO)
+    assert set(plan.left) == {
+        "training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"
+    }  # fmt: skip
+    publish.publish(adapter, REPO)
+    there = set(HfApi(endpoint=endpoint).list_repo_files(REPO)) - {".gitattributes"}
+    assert there == {"manifest.json", *read_manifest(adapter, "adapter")["files"]}
+    assert (adapter / "notes.txt").is_file()
+
+
+def test_everything_that_the_steps_wrote_goes_up(endpoint, adapter):
+    publish.push_tiny_base()
+    written = set(file_hashes(adapter))
+    publish.publish(adapter, REPO)
+    assert written <= set(HfApi(endpoint=endpoint).list_repo_files(REPO))
+
+
+def test_a_file_that_was_changed_after_its_step_is_refused(endpoint, adapter):
+    (adapter / "samples.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"samples\.jsonl is not the file that the manifest names"):
+        publish.publish(adapter, REPO)
+
+
+def test_a_dataset_goes_the_same_way(endpoint, dataset):
+    api = HfApi(endpoint=endpoint)
+    plan = publish.plan_dataset(dataset, "demo/names")
+    assert {change.state for change in plan.changes} == {"new"}
+    seen = []
+
+    def check(repo_id, revision):
+        seen.append(api.dataset_info(repo_id, revision=revision).private)
+
+    pushed = publish.push_dataset(dataset, "demo/names", publish.Options(tag="v1"), check=check)
+    assert seen == [True]
+    assert not api.dataset_info("demo/names", revision="v1").private
+    assert not publish.push_dataset(dataset, "demo/names", publish.Options(tag="v1")).changed
+    assert pushed.url == f"{endpoint}/datasets/demo/names"

@@ -1,0 +1,82 @@
+"""What a verification reports, from what its clean process found."""
+
+import json
+import pickle
+import subprocess
+
+import pytest
+from rich.console import Console
+
+from toolkit.cli.output import publishing
+from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputError
+from toolkit.hub import reproduce, verify
+from toolkit.hub.verify import Verification
+
+DONE = subprocess.CompletedProcess([], 1, "", "Traceback\n  ...\nRuntimeError: size mismatch for hf_" + "aB3d" * 8)
+SHA = "0123456789abcdef" * 2 + "01234567"
+
+
+def read(tmp_path, result):
+    file = tmp_path / "result.json"
+    if result is not None:
+        file.write_text(json.dumps(result))
+    return verify._read_result(file, DONE, "demo/namer", SHA)
+
+
+def test_a_process_that_died_is_told_by_its_last_line_without_secrets(tmp_path):
+    with pytest.raises(
+        HubError, match=r"demo/namer can not be loaded with peft: RuntimeError: size mismatch for \*\*\*"
+    ):
+        read(tmp_path, None)
+
+
+@pytest.mark.parametrize("kind", [EnvironmentLacks, HubError, InputError])
+def test_an_error_of_the_clean_process_is_raised_as_it_was(tmp_path, kind):
+    failed = {"kind": kind.__name__, "found": "The base a/b is gated.", "remedy": "Accept its licence."}
+    with pytest.raises(kind, match=r"The base a/b is gated\. Accept its licence\."):
+        read(tmp_path, {"failed": failed})
+
+
+def test_a_check_is_content_with_nothing_less_than_all(monkeypatch):
+    found = Verification("demo/namer", SHA, 16, 8, ["README.md, line 3: says A, its files say B"])
+    monkeypatch.setattr(verify, "verify", lambda *_: found)
+    with pytest.raises(CheckFailed, match=r"not what its card says: README\.md, line 3.*--revision 0123456789ab"):
+        verify.check("demo/namer")
+
+
+def shown(monkeypatch, capsys, result):
+    # As wide as a small terminal.
+    monkeypatch.setattr(publishing, "CONSOLE", Console(stderr=True, width=80, highlight=False))
+    publishing.verified(result, False)
+    return capsys.readouterr().err.rstrip("\n").split("\n")
+
+
+def test_the_verdict_is_the_last_line(monkeypatch, capsys):
+    good = Verification("demo/namer", SHA, 16, 8, [], ["a note"], "Emberkit")
+    lines = shown(monkeypatch, capsys, good)
+    assert lines[-1] == "demo/namer at 0123456789ab: 16 files, 8 samples: reproduced."
+    assert "Emberkit" in "".join(lines)
+    bad = Verification("demo/namer", SHA, 16, 8, ["a", "b"])
+    assert shown(monkeypatch, capsys, bad)[-1].endswith("8 samples: 2 differences.")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_said_and_weights_or_a_pickle_is_no_reproduction(tmp_path):
+    for name in ("README.md", ".gitattributes", "notes.txt", "more/extra.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
+    dangerous, unchecked = reproduce._other_files(tmp_path, {"files": {"README.md": "0" * 64}})
+    assert dangerous == [
+        "more/extra.safetensors: weights, of which the manifest says nothing",
+        "training_args.bin: a pickle, of which the manifest says nothing",
+    ]
+    assert unchecked == ["notes.txt is not named by the manifest, and was not checked"]
+
+
+def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path, monkeypatch):
+    (tmp_path / "samples.jsonl").write_text('{"id": "1"}\n')
+    manifest = {"toolkit": "0.1.0", "kind": "adapter", "files": {"README.md": "0" * 64}, "recipe": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    found = reproduce._reproduced("demo/namer", SHA)
+    assert found == {"unusable": "its manifest.json says nothing of base and evaluation_precision"}

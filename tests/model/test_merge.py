@@ -1,0 +1,293 @@
+"""Merging: one plain model that answers as the adapter does, whatever that was put on, and says how it was checked."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from support.adapters import (
+    DESCRIPTIONS,
+    make_adapter,
+    put_on,
+    with_samples,
+    write_manifest_like_train,
+)
+from toolkit import cli
+from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
+from toolkit.core.folder import read_json, read_manifest, write_json
+from toolkit.core.recipe import DecodingSettings, load_recipe
+from toolkit.model import adapter as adapter_file
+from toolkit.model import base as bases
+from toolkit.model import chat, generate, loading, merge, merging, tiny
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def logits(loaded, tokenizer):
+    ids = torch.tensor([chat.prompt_ids(tokenizer, chat.naming_messages(DESCRIPTIONS[0]))])
+    with torch.no_grad():
+        return loaded(input_ids=ids).logits.float()
+
+
+def load(folder, **how):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+
+
+@pytest.mark.parametrize("dtype", merge.DTYPES)
+def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dtype):
+    counted = []
+    result = merge.merge(adapter, tmp_path / "merged", dtype, count=lambda *told: counted.append(told))
+    assert (result.samples, result.differences) == (3, ())
+    assert counted == [(what, at, 3) for what in ("adapter", "merged") for at in (1, 2, 3)]
+    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    merged = load(tmp_path / "merged")
+    assert merged.dtype == DTYPES[dtype]
+    if dtype == "float32":
+        torch.testing.assert_close(logits(merged, tokenizer), logits(peft_model, tokenizer))
+        names = [
+            generate.greedy_name(loaded, tokenizer, chat.naming_messages(DESCRIPTIONS[0]), DecodingSettings())
+            for loaded in (peft_model, merged)
+        ]
+        assert names[0] == names[1]
+
+
+def test_a_merged_weight_is_rounded_once(tmp_path, small_base, use_small_base):
+    from peft import PeftModel
+
+    folder = put_on(tmp_path / "adapter", small_base, target_modules=["q_proj", "down_proj"])
+    plain = loading.load_base(bases.LocatedBase(tiny.BASE_ID, None, small_base), loading.Precision("none", "bfloat16"))
+    peft_model = PeftModel.from_pretrained(plain, folder)
+    exact = {
+        name.removeprefix("base_model.model."): layer.weight.float() + layer.get_delta_weight("default")
+        for name, layer in peft_model.named_modules()
+        if hasattr(layer, "get_delta_weight")
+    }
+    merged = dict(merging.merged_model(peft_model).named_parameters())
+    assert len(exact) == 2
+    for name, weight in exact.items():
+        assert torch.equal(merged[f"{name}.weight"], weight.bfloat16()), name
+
+
+SETTINGS = {
+    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
+    "embeddings, tied": {"target_modules": ["embed_tokens"], "ensure_weight_tying": True},
+    "head": {"target_modules": ["lm_head"]},
+    "embeddings and head": {"target_modules": ["embed_tokens", "lm_head"]},
+    "a whole head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    "whole embeddings": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "whole embeddings, tied": {
+        "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True,
+    },
+    "a norm": {"target_modules": ["v_proj"], "modules_to_save": ["norm"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "tied"),
+    [
+        pytest.param(settings, tied, id=f"{name}, base {'tied' if tied else 'untied'}")
+        for name, settings in SETTINGS.items()
+        for tied in (True, False)
+        if tied or "ensure_weight_tying" not in settings
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:.*tie_word_embeddings")
+def test_merged_logits_are_the_adapters_wherever_it_was_put(
+    tmp_path, small_base, use_small_base, settings, tied, monkeypatch
+):
+    from peft import PeftModel
+
+    base = small_base if tied else untied(small_base, tmp_path / "untied")
+    monkeypatch.setattr(tiny, "base_folder", lambda: base)
+    folder = put_on(tmp_path / "adapter", base, **settings)
+    located = bases.LocatedBase(tiny.BASE_ID, None, base)
+    write_manifest_like_train(folder, located)
+    with_samples(folder)
+    tokenizer = loading.load_tokenizer(folder)
+    plain = loading.load_base(located, loading.Precision("none", "float32"))
+    expected = logits(PeftModel.from_pretrained(plain, folder).eval(), tokenizer)
+    assert merge.merge(folder, tmp_path / "merged", "float32").differences == ()
+    torch.testing.assert_close(logits(load(tmp_path / "merged"), tokenizer), expected, atol=1e-4, rtol=1e-4)
+
+
+def untied(small_base, folder):
+    loaded = load(small_base)
+    loaded.config.tie_word_embeddings = False
+    loaded.lm_head.weight = torch.nn.Parameter(loaded.lm_head.weight.detach().clone() * 1.5)
+    loaded.save_pretrained(folder)
+    loading.load_tokenizer(small_base).save_pretrained(folder)
+    return folder
+
+
+def test_embeddings_that_stay_alike_stay_one_matrix(adapter, tmp_path):
+    merge.merge(adapter, tmp_path / "merged", "float32")
+    merged = load(tmp_path / "merged")
+    assert merged.lm_head.weight is merged.get_input_embeddings().weight
+    assert merged.config.tie_word_embeddings
+
+
+def test_the_folder_holds_all_that_a_server_needs(adapter, tmp_path):
+    merge.merge(adapter, tmp_path / "merged")
+    settings = read_json(tmp_path / "merged" / "generation_config.json")
+    tokenizer = loading.load_tokenizer(tmp_path / "merged")
+    assert tokenizer.convert_ids_to_tokens(settings["eos_token_id"])[:2] == ["<end_of_turn>", "<eos>"]
+    assert settings["do_sample"]
+    decoding = load_recipe("demo").decoding.model_dump()
+    assert {key: settings[key] for key in decoding} == decoding
+    assert tokenizer.chat_template == loading.load_tokenizer(adapter).chat_template
+    assert list((tmp_path / "merged").glob("*.safetensors"))
+    assert not list((tmp_path / "merged").glob("*.bin"))
+
+
+def test_the_card_names_adapter_base_licence_and_check(adapter, tmp_path):
+    write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"repo_id": "owner/names"})
+    merge.merge(adapter, tmp_path / "merged")
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["base_model"] == tiny.BASE_ID
+    assert front["base_model_relation"] == "finetune"
+    assert (front["library_name"], front["license"]) == ("transformers", "mit")
+    assert "owner/names" in card
+    assert "gave 3 of 3 sample descriptions the same greedy name" in card
+    assert str(tmp_path) not in card
+    manifest = read_manifest(tmp_path / "merged", "merged")
+    assert manifest["check"] == {"samples": 3, "differences": []}
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_the_snippet_of_the_card_runs(adapter, tmp_path, monkeypatch, capsys):
+    merge.merge(adapter, tmp_path / "merged", "float32")
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tmp_path / "merged", tmp_path / "owner" / "name")
+    exec(card.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_an_adapter_without_samples_is_merged_and_the_card_says_that_nothing_was_compared(adapter, tmp_path):
+    (adapter / "samples.jsonl").unlink()
+    assert merge.merge(adapter, tmp_path / "merged").samples == 0
+    assert "has no samples to compare with" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+
+
+def other_names(monkeypatch, count):
+    """Let the merged model give the first descriptions other names."""
+    asked = merge._served
+
+    def served(*arguments):
+        names = asked(*arguments)
+        return [f"{name}x" if at < count else name for at, name in enumerate(names)]
+
+    monkeypatch.setattr(merge, "_served", served)
+
+
+def test_a_name_that_rounding_changed_is_counted_and_shown(adapter, tmp_path, monkeypatch):
+    other_names(monkeypatch, 1)
+    monkeypatch.setattr(merge, "ALLOWED", 0.4)
+    result = merge.merge(adapter, tmp_path / "merged")
+    assert [difference["id"] for difference in result.differences] == ["s0"]
+    assert "gave 2 of 3" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+
+
+def test_too_many_other_names_fail_and_nothing_is_written(adapter, tmp_path, monkeypatch):
+    other_names(monkeypatch, 2)
+    with pytest.raises(CheckFailed, match=r"2 of 3 samples another name.*more than 25%.*--dtype float32"):
+        merge.merge(adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced_and_nothing_is_loaded(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_base", None)
+    for out in (adapter, tmp_path):
+        with pytest.raises(InputError, match="not a merged folder that pkt wrote"):
+            merge.merge(adapter, out)
+
+
+def test_a_merged_folder_is_replaced(adapter, tmp_path):
+    merge.merge(adapter, tmp_path / "merged", "float32")
+    assert merge.merge(adapter, tmp_path / "merged", "bfloat16").bytes * 2 == pytest.approx(
+        (tmp_path / "merged" / "model.safetensors").stat().st_size * 2, rel=0.1
+    )
+
+
+def test_a_disk_that_is_too_small_is_the_machines_lack(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(merge, "free_disk", lambda _: 10)
+    with pytest.raises(EnvironmentLacks, match=r"merged weights take .* free"):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    "raised", [OSError(28, "No space left on device"), "Error while serializing: I/O error: No space left on device"]
+)
+def test_a_disk_that_fills_up_is_the_machines_lack(adapter, tmp_path, monkeypatch, raised):
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+
+    def fail(*_, **__):
+        raise SafetensorError(raised) if isinstance(raised, str) else raised
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", fail)
+    with pytest.raises(EnvironmentLacks, match="No space left on device"):
+        merge.merge(adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_too_little_memory_is_the_machines_lack(adapter, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(EnvironmentLacks, match="not enough memory"):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+def test_what_float16_does_not_hold_is_refused(tmp_path, small_base, use_small_base):
+    large = with_samples(make_adapter(tmp_path / "large", small_base))
+    with pytest.raises(InputError, match=r"does not fit float16 \(model\..* overflows\).*--dtype bfloat16"):
+        merge.merge(large, tmp_path / "merged", "float16")
+    assert merge.merge(large, tmp_path / "merged", "bfloat16").samples == 3
+
+
+def test_an_adapter_that_changes_nothing_is_refused(tmp_path, small_base, use_small_base):
+    untrained = with_samples(make_adapter(tmp_path / "untrained", small_base, trained=False))
+    with pytest.raises(InputError, match="changes nothing"):
+        merge.merge(untrained, tmp_path / "merged")
+
+
+def test_another_version_of_the_tiny_base_is_refused(adapter, tmp_path):
+    manifest = read_json(adapter / "manifest.json")
+    write_json(adapter / "manifest.json", manifest | {"base": {"content": "other"}})
+    with pytest.raises(InputError, match="tiny base of another version"):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+@pytest.mark.parametrize("lines", ['{"id": 1}\n', "[]\n", "nonsense\n"])
+def test_samples_that_are_none_are_an_input_error(adapter, tmp_path, lines):
+    (adapter / "samples.jsonl").write_text(lines)
+    with pytest.raises(InputError, match=r"samples\.jsonl"):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+def test_damaged_weights_are_an_input_error(adapter, tmp_path):
+    weights = adapter_file.read_weights(adapter / loading.ADAPTER_WEIGHTS)
+    name, tensor = next(iter(weights.items()))
+    adapter_file.write_weights(adapter / loading.ADAPTER_WEIGHTS, weights | {name: tensor[:1, :3].contiguous()})
+    with pytest.raises(InputError, match="can not be loaded"):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+def test_the_command_writes_what_it_says(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
+    arguments = ["merge", str(adapter), str(tmp_path / "merged"), "--dtype", "float32"]
+    result = CliRunner().invoke(cli.main, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["dtype"], said["samples"], said["differences"]) == ("float32", 3, [])
+    assert "3 of 3 samples have the adapter's greedy name" in CliRunner().invoke(cli.main, arguments).stderr

@@ -1,0 +1,204 @@
+"""Loading: what is damaged is named, too little memory is said to be that, and nothing is downloaded in vain."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import torch
+
+from support.adapters import make_adapter
+from toolkit.core.errors import EnvironmentLacks, HubError, InputError
+from toolkit.model import base as bases
+from toolkit.model import loading
+
+
+@pytest.fixture
+def adapter(tmp_path, small_base, use_small_base):
+    return make_adapter(tmp_path / "adapter", small_base)
+
+
+def test_an_adapter_that_was_never_trained_is_refused(tmp_path, small_base, use_small_base):
+    untrained = make_adapter(tmp_path / "untrained", small_base, trained=False)
+    assert loading.adapter_changes_nothing(untrained)
+    with pytest.raises(InputError, match="changes nothing: with it, the base answers as without it"):
+        loading.load_adapter(untrained)
+
+
+def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_adapter(tmp_path / "adapter", small_base, trained=False, target_modules=["q_proj", "embed_tokens"])
+    file = folder / loading.ADAPTER_WEIGHTS
+    untrained = load_file(file)
+    assert loading.adapter_changes_nothing(folder)
+    # LoRA begins with B = 0, and of embeddings with A = 0; what makes one of them something else is training.
+    for name in (name for name, tensor in untrained.items() if not tensor.any()):
+        save_file(untrained | {name: torch.ones_like(untrained[name])}, file)
+        assert not loading.adapter_changes_nothing(folder), name
+    grown = {name: tensor + 1 if tensor.any() else tensor for name, tensor in untrained.items()}
+    save_file(grown, file)
+    assert loading.adapter_changes_nothing(folder)
+    save_file(untrained | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, file)
+    assert not loading.adapter_changes_nothing(folder), "a whole layer was trained"
+
+
+def test_weights_that_are_no_safetensors_are_an_input_error(adapter):
+    (adapter / loading.ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match="can not be read"):
+        loading.adapter_changes_nothing(adapter)
+
+
+def changed(text, **values):
+    return json.dumps(json.loads(text) | values)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("tokenizer.json", lambda _: "{}"),
+        ("tokenizer.json", lambda _: "null"),
+        ("tokenizer.json", lambda text: text[:1000]),
+        ("tokenizer.json", lambda text: changed(text, model={"type": "nope"})),
+        ("tokenizer.json", lambda text: changed(text, version="9")),
+        ("tokenizer_config.json", lambda _: "[]"),
+        ("tokenizer_config.json", lambda text: changed(text, bos_token=3)),
+        ("config.json", lambda text: changed(text, vocab_size="x")),
+    ],
+)
+def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damage):
+    folder = shutil.copytree(small_base, tmp_path / "base")
+    (folder / name).write_text(damage((folder / name).read_text()))
+    with pytest.raises(InputError, match="holds no tokenizer that can be read"):
+        loading.load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        (loading.ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
+        (loading.ADAPTER_CONFIG, None, "holds no adapter_config.json"),
+        (loading.ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
+        (loading.ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
+        (loading.ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
+        ("manifest.json", lambda _: "[]", "no folder of the kind"),
+    ],
+)
+def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
+    file = adapter / name
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage(file.read_text()))
+    with pytest.raises(InputError, match=said):
+        loading.load_adapter(adapter)
+
+
+def test_an_adapter_whose_training_diverged_is_refused(adapter):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(adapter / loading.ADAPTER_WEIGHTS)
+    next(iter(weights.values()))[0, 0] = float("nan")
+    save_file(weights, adapter / loading.ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="training diverged"):
+        loading.load_adapter(adapter)
+
+
+@pytest.mark.parametrize("config", [{"vocab_size": "x"}, {"num_hidden_layers": None}, {"model_type": "nope"}])
+def test_a_damaged_base_is_an_input_error(tmp_path, small_base, config):
+    folder = shutil.copytree(small_base, tmp_path / "base")
+    (folder / "config.json").write_text(changed((folder / "config.json").read_text(), **config))
+    with pytest.raises(InputError, match="The base a/b can not be loaded"):
+        loading.load_base(bases.LocatedBase("a/b", None, folder), loading.Precision("none", "float32"))
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monkeypatch, raised):
+    from transformers import AutoModelForCausalLM
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--quantization nf4"):
+        loading.load_adapter(adapter)
+
+
+def test_what_torch_really_says_is_known():
+    with pytest.raises(EnvironmentLacks), loading.memory_errors():
+        torch.empty(10**15)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "gone")], ids=repr)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
+    with pytest.raises(type(raised)), loading.memory_errors():
+        raise raised
+
+
+def test_a_base_card_that_can_not_be_read_states_no_licence(tmp_path):
+    base = bases.LocatedBase("a/b", None, tmp_path)
+    for card in (b"---\nlicense: [\n---\n", b"---\nlicense:\n---\n", b"\xff", b"# Title"):
+        (tmp_path / "README.md").write_bytes(card)
+        assert bases.base_license(base) == "other"
+    (tmp_path / "README.md").write_bytes(b"---\nlicense: gemma\n---\n")
+    assert bases.base_license(base) == "gemma"
+
+
+def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeypatch):
+    from huggingface_hub import HfApi
+
+    from toolkit.hub.local.serve import running_hub
+
+    with running_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        HfApi(endpoint=url).create_repo("owner/small")
+        HfApi(endpoint=url).upload_folder(repo_id="owner/small", folder_path=small_base)
+        found = bases.locate_tokenizer("owner/small")
+        assert not list(found.glob("*.safetensors"))
+        assert loading.load_tokenizer(found).chat_template == loading.load_tokenizer(small_base).chat_template
+        assert list(bases.locate_base("owner/small").path.glob("*.safetensors"))
+
+
+def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* can not be reached"):
+        loading.locate_adapter("runs/adapter")
+
+
+def test_what_a_family_clamps_as_it_computes_is_not_held_in_4_bits(tmp_path):
+    from transformers import AutoModelForCausalLM, Gemma3nTextConfig
+
+    config = Gemma3nTextConfig(
+        vocab_size=300,
+        vocab_size_per_layer_input=300,
+        hidden_size=64,
+        hidden_size_per_layer_input=64,
+        intermediate_size=[64] * 4,
+        num_hidden_layers=4,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        num_kv_shared_layers=2,
+        activation_sparsity_pattern=[0.5, 0.5, 0.0, 0.0],
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=64,
+        laurel_rank=64,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
+    base = bases.LocatedBase("owner/gemma-3n", None, tmp_path)
+    loaded = loading.load_base(base, loading.Precision("nf4", "float32")).train()
+    assert type(loaded.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
+    assert type(loaded.lm_head).__name__ == "Linear"
+    assert loaded(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False).logits.isfinite().all()

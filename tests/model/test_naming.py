@@ -1,0 +1,240 @@
+"""Descriptions, one adapter: names or candidates with honest probabilities, or one clear error."""
+
+import unicodedata
+
+import pytest
+import torch
+
+from support.adapters import make_adapter, scale
+from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.folder import read_json, write_json
+from toolkit.core.recipe import DecodingSettings
+from toolkit.model import chat, generate, naming, rank
+
+KOREAN = "꼬리에 푸른 불꽃이 타는 작은 여우."
+
+
+@pytest.fixture
+def adapter(tmp_path, small_base, use_small_base):
+    return make_adapter(tmp_path / "adapter", small_base)
+
+
+@pytest.fixture
+def answerer(adapter):
+    return naming.open_adapter(adapter)
+
+
+def drawing(monkeypatch, *rounds):
+    """What sampling gives, one list a round; a name must not depend on what a random model happens to say."""
+    given = iter(rounds)
+    seeds = []
+
+    def sample_names(_model, _tokenizer, _messages, _settings, _count, seed, _at_once):
+        seeds.append(seed)
+        return next(given)
+
+    monkeypatch.setattr(generate, "sample_names", sample_names)
+    return seeds
+
+
+def plain_probability(answerer, description, name):
+    """A full pass over the whole conversation, and the product of the probabilities of its answer's tokens."""
+    messages = chat.naming_messages(description, answerer.request)
+    example = chat.encode(answerer.tokenizer, chat.with_answer(messages, name))
+    with torch.inference_mode():
+        logits = answerer.model(torch.tensor([example.input_ids])).logits[0]
+    chosen = logits.softmax(-1)[range(example.answer_start - 1, len(example.input_ids) - 1), example.answer_ids]
+    return float(chosen.double().prod())
+
+
+def test_the_same_seed_draws_the_same_names(answerer):
+    assert naming.name(answerer, "A red fox.", 2, 7) == naming.name(answerer, "A red fox.", 2, 7)
+
+
+def test_a_names_probability_is_that_of_its_tokens_and_the_end_of_its_turn(answerer, monkeypatch):
+    drawing(monkeypatch, ["Vulpix", "Blastoise"])
+    for one in naming.name(answerer, "A red fox.", 2, 0).names:
+        assert one.probability == pytest.approx(plain_probability(answerer, "A red fox.", one.name), rel=1e-3)
+
+
+def test_names_are_distinct_and_the_likeliest_comes_first(answerer, monkeypatch):
+    seeds = drawing(monkeypatch, ["Vulpix", "Vulpix", ""], ["Pikachu", "Vulpix", ""], ["Charmander", "Squirtle", ""])
+    names = naming.name(answerer, "A red fox.", 3, 5).names
+    assert {one.name for one in names} == {"Vulpix", "Pikachu", "Charmander"}
+    assert [one.probability for one in names] == sorted((one.probability for one in names), reverse=True)
+    assert seeds == [5, 6, 7]
+
+
+def test_a_model_that_always_says_the_same_is_not_asked_for_ever(answerer, monkeypatch):
+    drawing(monkeypatch, *[["Vulpix", "Vulpix"]] * naming.ROUNDS)
+    assert [one.name for one in naming.name(answerer, "A red fox.", 2, 0).names] == ["Vulpix"]
+
+
+def test_a_model_that_says_nothing_gives_no_name(answerer, monkeypatch):
+    drawing(monkeypatch, *[["", ""]] * naming.ROUNDS)
+    assert naming.name(answerer, "A red fox.", 2, 0).names == []
+
+
+def test_names_of_known_creatures_are_told_from_new_ones(answerer, monkeypatch):
+    drawing(monkeypatch, ["VULPIX", "Vulpixel"])
+    known = {one.name: one.known for one in naming.name(answerer, "A red fox.", 2, 0).names}
+    assert known == {"VULPIX": True, "Vulpixel": False}
+
+
+def test_candidates_share_all_probability_and_stand_under_the_names_too(answerer):
+    found = naming.identify(answerer, "A red fox.", 5).candidates
+    assert {candidate.name for candidate in found} == {"Squirtle", "Vulpix"}
+    assert sum(candidate.probability for candidate in found) == pytest.approx(1)
+    assert naming.name(answerer, "A red fox.", 1, 0).nearest == found
+
+
+def test_the_most_likely_candidate_is_that_of_plain_passes(answerer):
+    shares = {name: plain_probability(answerer, KOREAN, name) for name in answerer.known}
+    found = naming.identify(answerer, KOREAN, 1).candidates[0]
+    assert found.name == max(shares, key=shares.get)
+    assert found.probability == pytest.approx(shares[found.name] / sum(shares.values()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        (unicodedata.normalize("NFD", KOREAN), KOREAN),
+        (f"  {KOREAN}\r\n", KOREAN),
+        ("Ａ ｒｅｄ ｆｏｘ．", "A red fox."),
+    ],
+    ids=["NFD", "blanks", "wide"],
+)
+def test_one_description_has_one_answer_however_it_is_written(answerer, written, same):
+    assert naming.identify(answerer, written, 2) == naming.identify(answerer, same, 2)
+    assert naming.name(answerer, written, 2, 3) == naming.name(answerer, same, 2, 3)
+
+
+def test_the_adapters_own_request_is_sent(adapter, monkeypatch):
+    write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"request": "Name it:"})
+    answerer = naming.open_adapter(adapter)
+    sent = []
+    monkeypatch.setattr(generate, "sample_names", lambda _m, _t, messages, *_: sent.append(messages) or ["Vulpix"])
+    naming.name(answerer, KOREAN, 1, 0)
+    assert sent == [[{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]]
+
+
+def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter, tmp_path):
+    own = naming.open_adapter(adapter)
+    kept = ("adapter_config.json", "adapter_model.safetensors")
+    for file in adapter.iterdir():
+        if file.name not in kept:
+            file.unlink()
+    stranger = naming.open_adapter(adapter)
+    named = naming.name(stranger, KOREAN, 2, 3)
+    assert (stranger.request, stranger.system, stranger.decoding) == (chat.REQUEST, None, DecodingSettings())
+    assert len(named.names) == 2
+    assert named.nearest == []
+    assert {one.known for one in named.names} == {None}
+    with pytest.raises(InputError, match=r"does not say which names .*--candidates FILE"):
+        naming.open_adapter(adapter, to_identify=True)
+    names = tmp_path / "names.txt"
+    names.write_text("Vulpix\nSquirtle\n", encoding="utf-8")
+    stranger = naming.open_adapter(adapter, names, to_identify=True)
+    theirs, ours = (
+        {candidate.name: candidate.probability for candidate in naming.identify(one, KOREAN, 2).candidates}
+        for one in (stranger, own)
+    )
+    assert theirs == pytest.approx(ours)
+
+
+def test_given_candidates_replace_the_learnt_ones_and_count_once(adapter, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n식스테일\r\n Pikachu \nPikachu\n" + unicodedata.normalize("NFD", "식스테일") + "\n\n", "utf-8")
+    assert naming.open_adapter(adapter, names).known == ["식스테일", "Pikachu"]
+
+
+def test_thousands_of_candidates_share_all_probability(adapter, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"Vulpix{number}\n" for number in range(3000)), encoding="utf-8")
+    found = naming.identify(naming.open_adapter(adapter, names), "A red fox.", 3000).candidates
+    assert len({candidate.name for candidate in found}) == 3000
+    assert sum(candidate.probability for candidate in found) == pytest.approx(1)
+
+
+def test_progress_is_told_within_one_description(adapter, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"Vulpix{number}\n" for number in range(2000)), encoding="utf-8")
+    told = []
+
+    def progress(*where):
+        told.append(where)
+
+    answerer = naming.open_adapter(adapter, names, progress=progress)
+    assert told == [("preparing known names", 1000, 2000), ("preparing known names", 2000, 2000)]
+    for ask in (
+        lambda: naming.identify(answerer, "A red fox.", 3, progress),
+        lambda: naming.name(answerer, "A red fox.", 1, 0, progress),
+    ):
+        told.clear()
+        ask()
+        assert len(told) > 3
+        assert told == sorted(told)
+        assert told[-1] == ("ranking known names", 2000, 2000)
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "\ufeff\n", "\u200b\n"], ids=ascii)
+def test_a_text_without_names_is_an_input_error(adapter, tmp_path, text):
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"names\.txt holds no names"):
+        naming.open_adapter(adapter, tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize("description", ["", "  \n", "\u200b"], ids=ascii)
+def test_an_empty_description_is_an_input_error(answerer, description):
+    with pytest.raises(InputError, match="empty"):
+        naming.name(answerer, description, 1, 0)
+
+
+def test_weights_that_are_numbers_and_far_too_large_are_one_error_for_names_and_candidates(adapter):
+    scale(adapter, 1e30)
+    answerer = naming.open_adapter(adapter)
+    said = []
+    for ask in (lambda: naming.name(answerer, "A red fox.", 2, 0), lambda: naming.identify(answerer, "A red fox.", 2)):
+        with pytest.raises(InputError, match="no numbers") as raised:
+            ask()
+        said.append(str(raised.value))
+    assert said[0] == said[1]
+
+
+def test_a_description_that_the_model_can_not_read_whole_is_an_input_error(answerer):
+    for ask in (lambda text: naming.name(answerer, text, 1, 0), lambda text: naming.identify(answerer, text, 1)):
+        with pytest.raises(InputError, match=r"too long: .* tokens, and the model reads 512"):
+            ask("A red fox. " * 300)
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"kind": "dataset"}'])
+def test_a_folder_with_another_manifest_is_refused(adapter, manifest):
+    (adapter / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match="no folder of the kind"):
+        naming.open_adapter(adapter)
+
+
+@pytest.mark.parametrize("recipe", [None, 3, {}, {"name": "x", "decoding": {"top_k": 0}}])
+def test_a_manifest_whose_recipe_is_damaged_is_an_input_error(adapter, recipe):
+    write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"recipe": recipe})
+    with pytest.raises(InputError, match=r"[Rr]ecipe"):
+        naming.open_adapter(adapter)
+
+
+@pytest.mark.parametrize("answers", ["{}", "[]", "[1]", '"Vulpix"', '["Vulpix", null]'])
+def test_answers_that_are_no_list_of_texts_are_an_input_error(adapter, answers):
+    (adapter / "answers.json").write_text(answers)
+    with pytest.raises(InputError, match=r"answers\.json is not a list of answers"):
+        naming.open_adapter(adapter)
+
+
+def test_too_little_memory_while_naming_is_the_machines_lack(answerer, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(generate, "sample_names", fail)
+    monkeypatch.setattr(rank, "score", fail)
+    with pytest.raises(EnvironmentLacks):
+        naming.name(answerer, "A fox.", 1, 0)
+    with pytest.raises(EnvironmentLacks):
+        naming.identify(answerer, "A fox.", 1)

@@ -1,0 +1,19 @@
+"""What tests share: names."""
+
+from random import Random
+
+from toolkit.model.tiny.making.synthetic_creature import sample_creature
+from toolkit.model.tiny.making.synthetic_names import invent_name
+
+
+def made_names(count, invent=invent_name, seed=1):
+    rng = Random(seed)
+    names: dict[str, None] = {}
+    while len(names) < count:
+        names[invent(sample_creature(rng), rng)] = None
+    return list(names)
+
+
+def random_letters(count, seed=1):
+    rng = Random(seed)
+    return ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(4, 10))) for _ in range(count)]

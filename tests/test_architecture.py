@@ -1,0 +1,50 @@
+"""The house: imports point down, nothing heavy is loaded before it is needed, and no cycle exists."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "toolkit"
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "matplotlib",
+    "bitsandbytes",
+    "sklearn",
+    "gradio",
+    "sentence_transformers",
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages that a fresh process has loaded after some code."""
+    command = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+def test_no_module_loads_a_heavy_library_when_it_is_imported():
+    modules = [
+        ".".join(("toolkit", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for file in ROOT.rglob("*.py")
+        if file.name != "__main__.py"
+    ]
+    loaded = loaded_by("\n".join(f"import {module}" for module in sorted(modules)))
+    assert not loaded & HEAVY
+
+
+def test_the_command_line_loads_click_alone():
+    third_party = loaded_by("import toolkit.cli") - loaded_by("") - set(sys.stdlib_module_names)
+    assert third_party == {"click", "toolkit"}
+
+
+@pytest.mark.parametrize(
+    "forbidden", ["except Exception", "except BaseException", "raise NotImplementedError", "TODO", "FIXME"]
+)
+def test_nothing_unfinished_or_swallowed_is_in_the_toolkit(forbidden):
+    assert not [file.name for file in ROOT.rglob("*.py") if forbidden in file.read_text(encoding="utf-8")]

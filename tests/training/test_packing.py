@@ -1,0 +1,193 @@
+"""Packed rows with logits at the supervised positions only are the same mathematics as one full pass a sequence."""
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from support.models import FAMILIES, SMALL, WINDOWED, family_model, small_model
+from toolkit.model.chat import Example
+from toolkit.training import packing
+
+
+def examples():
+    generator = torch.Generator().manual_seed(1)
+    lengths = [(12, 9), (7, 3), (20, 15)]
+    return [Example(torch.randint(3, 97, (length,), generator=generator).tolist(), start) for length, start in lengths]
+
+
+def plain_loss(model, batch):
+    """Each sequence in a pass of its own, full logits, everything but the answer ignored."""
+    total, count = 0.0, 0
+    for example in batch:
+        ids = torch.tensor([example.input_ids])
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        labels = ids[0, 1:].clone()
+        labels[: example.answer_start - 1] = -100
+        total = total + torch.nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+        count += int((labels != -100).sum())
+    return total / count
+
+
+def packed_loss(model, batch):
+    inputs = packing.collate(batch)
+    labels = inputs.pop("labels")
+    return packing.answer_loss(model(**inputs), labels)
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return gradients_of(model)
+
+
+def gradients_of(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).float()
+
+
+def assert_equal_to_plain(model):
+    plain = plain_loss(model, examples())
+    plain_gradients = gradients(model, plain)
+    packed = packed_loss(model, examples())
+    torch.testing.assert_close(packed, plain, rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradients(model, packed), plain_gradients, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_the_plain_computation(family):
+    assert_equal_to_plain(family_model(family))
+
+
+def test_so_they_do_where_layers_share_keys_and_values():
+    # The small models of Gemma 4. In double precision, because gradients near 10 round by more than 1e-5.
+    layers = {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "layer_types": WINDOWED["layer_types"] * 2}
+    model = small_model("gemma4_text", vocab_size=300, **FAMILIES["gemma4_text"] | layers)
+    assert_equal_to_plain(model.double())
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gemma4"])
+def test_so_they_do_in_a_model_that_also_sees_pictures(family):
+    # What AutoModelForCausalLM makes of the larger Gemmas.
+    eyes = {
+        "model_type": {"gemma3": "siglip_vision_model", "gemma4": "gemma4_vision"}[family],
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+    }
+    text = f"{family}_text"
+    words = SMALL | FAMILIES[text] | {"vocab_size": 300, "model_type": text}
+    marks = {"image_token_id": 298, "boi_token_id": 297, "eoi_token_id": 296}
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[family](text_config=words, vision_config=eyes, audio_config=None, **marks)
+    assert_equal_to_plain(AutoModelForCausalLM.from_config(config))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family):
+    model = family_model(family)
+    whole = plain_loss(model, examples())
+    whole_gradients = gradients(model, whole)
+    first, second, third = examples()
+    supervised = sum(len(example.answer_ids) for example in examples())
+    model.zero_grad()
+    losses = []
+    # 7 supervised tokens, then 5: a mean of means would weigh the second batch too much.
+    for micro_batch in ([first, second], [third]):
+        inputs = packing.collate(micro_batch)
+        labels = inputs.pop("labels")
+        loss = packing.answer_loss(model(**inputs), labels, num_items_in_batch=supervised)
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(sum(losses), whole.detach(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradients_of(model), whole_gradients, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_computed_at_the_supervised_positions_only(family):
+    inputs = packing.collate(examples())
+    del inputs["labels"]
+    supervised = sum(len(example.answer_ids) for example in examples())
+    assert family_model(family)(**inputs).logits.shape == (1, supervised, 300)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_family_has_of_its_own_is_switched_on_here(family):
+    config = family_model(family).config
+    assert set(FAMILIES[family]) <= set(type(config)().to_dict())
+    assert {name: getattr(config, name) for name in FAMILIES[family]} == FAMILIES[family]
+    window = FAMILIES[family].get("sliding_window")
+    assert window is None or window < max(len(example.input_ids) for example in examples())
+
+
+def test_the_trainer_counts_every_supervised_token_of_a_batch():
+    labels = packing.collate(examples())["labels"]
+    # The Trainer counts `labels[..., 1:]` that are not ignored.
+    assert int((labels[..., 1:] != packing.IGNORED).sum()) == sum(len(example.answer_ids) for example in examples())
+
+
+def test_the_mean_loss_weighs_tokens_not_batches(monkeypatch):
+    model = small_model("gemma3_text")
+    monkeypatch.setattr(packing, "VALIDATION_BATCH", 2)
+    assert packing.mean_loss(model, examples()) == pytest.approx(plain_loss(model, examples()).item(), abs=1e-5)
+
+
+def test_the_mean_loss_leaves_the_model_in_the_mode_it_was_in():
+    model = small_model("gemma3_text")
+    packing.mean_loss(model.train(), examples())
+    assert model.training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_that_keep_packed_sequences_apart_are_known_as_such(family):
+    assert packing.packs_exactly(family_model(family))
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "opt", "qwen3_next"])
+def test_families_whose_packed_sequences_see_each_other_are_found(family):
+    assert not packing.packs_exactly(small_model(family))
+
+
+LENGTHS = [
+    Example([3 + (7 * place + length) % 90 for place in range(length)], length - 3) for length in (33, 20, 12, 7)
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_that_compute_packed_sequences_as_alone_are_known_as_such(family):
+    assert packing.packs_as_alone(family_model(family).train(), LENGTHS, "float32")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        # Longer than in any sequence, shorter than the row.
+        (
+            "llama4_text",
+            {
+                "attention_chunk_size": 40,
+                "floor_scale": 8,
+                "num_hidden_layers": 4,
+                "no_rope_layers": [1, 1, 1, 0],
+                "layer_types": [*["chunked_attention"] * 3, "full_attention"],
+                "intermediate_size_mlp": 64,
+                "moe_layers": [0, 1],
+            },
+        ),
+        ("llama", {"max_position_embeddings": 16, "rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}),
+    ],
+)
+def test_families_that_compute_otherwise_from_a_length_on_are_found_at_that_length(family, settings):
+    model = small_model(family, **settings)
+    assert packing.packs_exactly(model)
+    assert not packing.packs_as_alone(model, LENGTHS, "float32")
+    assert packing.packs_as_alone(model, [Example([5, 6, 7], 1)] * 2, "float32")
+
+
+@pytest.mark.parametrize(("family", "expected"), [("gemma", True), ("bloom", True), ("roberta", False)])
+def test_a_family_whose_positions_begin_elsewhere_is_found(family, expected):
+    settings = {"pad_token_id": 1, "is_decoder": True} if family == "roberta" else {}
+    assert packing.counts_from_zero(small_model(family, **settings)) is expected

@@ -1,0 +1,153 @@
+"""Training: QLoRA for real, on the answer only, the same bytes from the same inputs."""
+
+import json
+
+import pytest
+
+from support.training import adapter_bytes, recipe, write_dataset
+from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.folder import content_hash, file_hashes, read_json, read_jsonl
+from toolkit.model import base as bases
+from toolkit.model import chat, loading
+from toolkit.training import train
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "dataset")
+
+
+def test_the_adapter_folder_holds_what_peft_needs_and_no_pickle(tmp_path, dataset, use_small_base):
+    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    names = set(file_hashes(tmp_path / "adapter"))
+    needed = {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "training_log.jsonl", "README.md"}
+    assert needed <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not (tmp_path / "adapter-checkpoints").exists()
+    assert result.steps == 8
+
+
+def test_the_base_is_four_bit_while_training(use_small_base):
+    from bitsandbytes.nn import Linear4bit
+
+    loaded = loading.load_base(bases.locate_base(use_small_base), loading.chosen_precision("nf4"))
+    quantised = [module for module in loaded.modules() if isinstance(module, Linear4bit)]
+    assert len(quantised) == 7
+    assert {module.weight.quant_state.quant_type for module in quantised} == {"nf4"}
+
+
+def test_the_folder_names_the_base_by_its_id_and_no_path_of_this_machine(tmp_path, dataset, use_small_base, small_base):
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    assert read_json(tmp_path / "adapter" / "adapter_config.json")["base_model_name_or_path"] == use_small_base
+    for file in (tmp_path / "adapter").rglob("*"):
+        if file.is_file():
+            assert str(small_base).encode() not in file.read_bytes(), file.name
+
+
+def test_training_learns(tmp_path, dataset, use_small_base):
+    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__max_steps=40))
+    log = [line for line in read_jsonl(tmp_path / "adapter" / "training_log.jsonl") if "loss" in line]
+    assert log[-1]["loss"] < 0.85 * log[0]["loss"]
+    assert result.validation_loss < log[0]["loss"]
+
+
+def test_the_log_has_a_line_for_every_window_and_every_validation(tmp_path, dataset, use_small_base):
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    log = read_jsonl(tmp_path / "adapter" / "training_log.jsonl")
+    assert [line["step"] for line in log if "loss" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in log if "validation_loss" in line] == [3, 6, 8]
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path, dataset, use_small_base):
+    for name in ("one", "two"):
+        train.train(dataset, tmp_path / name, recipe(use_small_base))
+    assert adapter_bytes(tmp_path / "one") == adapter_bytes(tmp_path / "two")
+
+
+def test_another_seed_gives_another_adapter(tmp_path, dataset, use_small_base):
+    for name, seed in (("one", 1), ("two", 2)):
+        train.train(dataset, tmp_path / name, recipe(use_small_base, seed=seed))
+    weights = [content_hash(tmp_path / name) for name in ("one", "two")]
+    assert weights[0] != weights[1]
+
+
+def test_a_row_that_is_too_long_is_named(tmp_path, dataset, use_small_base):
+    with pytest.raises(InputError, match=r"Row 0 of train has \d+ tokens, more than max_length = 16"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__max_length=16))
+
+
+def test_a_dataset_without_rows_is_refused(tmp_path, use_small_base):
+    dataset = write_dataset(tmp_path / "dataset", splits=("test",))
+    with pytest.raises(InputError, match="no rows in its train split"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+
+
+def test_paged_adamw_without_a_gpu_says_so(tmp_path, dataset, use_small_base):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(EnvironmentLacks, match="needs a CUDA GPU"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__optimizer="paged_adamw_8bit"))
+
+
+def test_target_modules_that_the_base_lacks_are_an_input_error(tmp_path, dataset, use_small_base):
+    with pytest.raises(InputError, match="LoRA does not fit the base"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, lora__target_modules=["query_key_value"]))
+
+
+def test_a_base_given_as_a_folder_is_refused(small_base):
+    with pytest.raises(InputError, match="is a folder"):
+        bases.locate_base(str(small_base))
+
+
+def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_base):
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    manifest = json.loads((tmp_path / "adapter" / "manifest.json").read_text())
+    assert manifest["dataset"]["rows"] == {"train": 12, "validation": 3, "test": 3}
+    assert manifest["request"] == chat.REQUEST
+    assert manifest["precision"] == {"base": "nf4", "compute": "float32"}
+    assert manifest["base"]["architecture"] == "Gemma3ForCausalLM"
+    assert manifest["steps"] == 8
+    assert manifest["files"] == file_hashes(tmp_path / "adapter")
+
+
+def test_the_dataset_is_never_replaced_by_the_adapter(dataset, use_small_base):
+    with pytest.raises(InputError):
+        train.train(dataset, dataset.path, recipe(use_small_base))
+
+
+def test_where_the_descriptions_came_from_stays_out_of_the_adapter(tmp_path, dataset, use_small_base):
+    settings = recipe(use_small_base, dataset__sources=[{"name": "table", "location": "/home/alice/private.csv"}])
+    train.train(dataset, tmp_path / "adapter", settings)
+    assert "alice" not in (tmp_path / "adapter" / "manifest.json").read_text()
+
+
+def test_the_file_holds_what_was_trained_and_nothing_of_the_base(tmp_path, dataset, use_small_base):
+    from safetensors.torch import load_file
+
+    # The base's head is its embeddings, so whoever trains these trains that.
+    for number, (modules, trained) in enumerate(
+        ((["q_proj"], {"q_proj"}), (["q_proj", "embed_tokens"], {"q_proj", "embed_tokens", "lm_head"}))
+    ):
+        settings = recipe(use_small_base, lora__target_modules=modules, training__max_steps=2)
+        train.train(dataset, tmp_path / str(number), settings)
+        weights = load_file(tmp_path / str(number) / "adapter_model.safetensors")
+        assert all(".lora_" in name for name in weights)
+        assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights} == trained
+        # Two matrices of rank 4 a module: nothing as large as the embeddings of 64 numbers a token.
+        assert all(4 in tensor.shape for tensor in weights.values())
+
+
+def test_the_result_and_the_manifest_say_how_many_epochs_were_run(tmp_path, dataset, use_small_base):
+    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    assert result.epochs == pytest.approx(8 * 4 / 12)
+    assert read_json(tmp_path / "adapter" / "manifest.json")["epochs"] == 2.67
+
+
+def test_the_card_counts_the_examples_that_were_seen(tmp_path, dataset, use_small_base):
+    # 12 rows in batches of 4: 8 steps are 32 examples; in batches of 8 each epoch ends with one of 4.
+    train.train(dataset, tmp_path / "even", recipe(use_small_base))
+    assert read_json(tmp_path / "even" / "manifest.json")["examples_seen"] == 32
+    train.train(dataset, tmp_path / "odd", recipe(use_small_base, training__batch_size=8, training__micro_batch_size=8))
+    assert read_json(tmp_path / "odd" / "manifest.json")["examples_seen"] == 48

@@ -1,0 +1,237 @@
+"""Nothing is lost: killed, interrupted or damaged, a training goes on and ends with the same bytes."""
+
+import os
+import shutil
+import signal
+import warnings
+from pathlib import Path
+
+import pytest
+
+from support.training import adapter_bytes, recipe, write_dataset
+from toolkit.core.errors import InputError
+from toolkit.core.folder import file_hashes
+from toolkit.model import adapter, tiny
+from toolkit.training import checkpoints, train
+
+BEST_EARLY = 0.15
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "dataset", strange_validation=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, small_base):
+    """Bytes of the adapter of a run that nothing interrupted, by the value of `keep`."""
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toolkit.model.tiny.base_folder", lambda: small_base)
+        for keep in ("last", "best"):
+            folder = tmp_path_factory.mktemp(f"whole-{keep}")
+            strange = write_dataset(folder / "dataset", strange_validation=True)
+            result = train.train(strange, folder / "adapter", settings_for(keep))
+            assert result.best_step == (3 if keep == "best" else None)
+            made[keep] = adapter_bytes(folder / "adapter")
+    return made
+
+
+def settings_for(keep):
+    """`best` with such a rate that the best step comes early: a resumed run has to remember its adapter."""
+    rate = {} if keep == "last" else {"training__learning_rate": BEST_EARLY}
+    return recipe(tiny.BASE_ID, training__keep=keep, **rate)
+
+
+def killed(run) -> None:
+    """Run something in a process of its own that kills itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            run()
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_at(step):
+    """A progress that sends SIGINT after a step."""
+    return lambda progress: signal.raise_signal(signal.SIGINT) if progress.step == step else None
+
+
+def interrupted(dataset, out, settings, at=4):
+    """Train until SIGINT comes after a step."""
+    with pytest.raises(train.Interrupted) as caught:
+        train.train(dataset, out, settings, progress=stop_at(at))
+    return caught.value
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize(("where", "step", "resumed"), [("step", 5, 3), ("save", 6, 3), ("step", 8, 6), ("step", 1, 0)])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    tmp_path, dataset, use_small_base, monkeypatch, whole, keep, where, step, resumed
+):
+    mark = checkpoints.mark_whole
+
+    def mark_or_die(checkpoint, seconds):
+        if where == "save" and checkpoint.name == f"checkpoint-{step}":
+            kill()
+        mark(checkpoint, seconds)
+
+    def run():
+        checkpoints.mark_whole = mark_or_die
+        progress = (lambda p: kill() if p.step == step else None) if where == "step" else (lambda _: None)
+        train.train(dataset, tmp_path / "cut", settings_for(keep), progress=progress)
+
+    killed(run)
+    assert not (tmp_path / "cut").exists()
+    result = train.train(dataset, tmp_path / "cut", settings_for(keep))
+    assert result.resumed_from == resumed
+    assert adapter_bytes(tmp_path / "cut") == whole[keep]
+
+
+@pytest.mark.parametrize("where", ["before the folder", "after the folder"])
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_run_killed_after_its_last_step_is_not_trained_further(tmp_path, dataset, use_small_base, whole, where, keep):
+    def run():
+        if where == "before the folder":
+            adapter.save_adapter = kill
+        else:
+            checkpoints.remove = kill
+        train.train(dataset, tmp_path / "cut", settings_for(keep))
+
+    killed(run)
+    result = train.train(dataset, tmp_path / "cut", settings_for(keep))
+    assert (result.resumed_from, result.steps) == (8, 8)
+    assert result.loss is not None
+    assert adapter_bytes(tmp_path / "cut") == whole[keep]
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path, dataset, use_small_base, whole, keep):
+    stopped = interrupted(dataset, tmp_path / "cut", settings_for(keep), at=5)
+    assert stopped.exit_code == 130
+    assert str(stopped).startswith("Stopped at step")
+    said = []
+    result = train.train(dataset, tmp_path / "cut", settings_for(keep), say=said.append)
+    assert result.resumed_from in (5, 6)
+    assert result.notes == (f"Continuing from step {result.resumed_from}.",) == tuple(said)
+    assert adapter_bytes(tmp_path / "cut") == whole[keep]
+
+
+def test_embeddings_that_are_trained_survive_an_interruption(tmp_path, dataset, use_small_base):
+    chosen = recipe(use_small_base, lora__target_modules=["q_proj", "embed_tokens"], training__max_steps=4)
+    train.train(dataset, tmp_path / "whole", chosen)
+    interrupted(dataset, tmp_path / "cut", chosen, at=2)
+    assert train.train(dataset, tmp_path / "cut", chosen).resumed_from in (2, 3)
+    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
+
+
+DAMAGES = {
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "one bit flipped": lambda file: file.write_bytes(flipped(file.read_bytes())),
+    "gone": lambda file: file.unlink(),
+    "emptied": lambda file: file.write_bytes(b""),
+}
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def test_whatever_happens_to_any_file_of_the_newest_checkpoint_the_one_before_it_is_taken(
+    tmp_path, dataset, use_small_base
+):
+    kept = tmp_path / "adapter-checkpoints"
+    interrupted(dataset, tmp_path / "adapter", settings_for("best"), at=5)
+    newest, before = sorted(kept.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True)[:2]
+    step, step_before = newest.name[11:], before.name[11:]
+    files = [path.relative_to(kept) for path in newest.rglob("*") if path.is_file()]
+    assert {"adapter_model.safetensors", "optimizer.pt", "best_adapter.safetensors", checkpoints.MARK} <= {
+        file.name for file in files
+    }
+    identity = checkpoints.read_json(kept / checkpoints.IDENTITY)
+    shutil.copytree(kept, tmp_path / "untouched")
+    for file in files:
+        for name, damage in DAMAGES.items():
+            shutil.rmtree(kept)
+            shutil.copytree(tmp_path / "untouched", kept)
+            damage(kept / file)
+            start = checkpoints.prepare(kept, identity, restart=False)
+            assert start.checkpoint == before, (file, name)
+            assert start.notes[0].startswith(f"The checkpoint of step {step} was not finished") or start.notes[
+                0
+            ].startswith(f"The checkpoint of step {step} is damaged"), (file, name)
+            assert start.notes[-1] == f"Continuing from step {step_before}."
+
+
+def test_a_damaged_checkpoint_is_said_to_be_one_and_the_result_is_the_same(tmp_path, dataset, use_small_base, whole):
+    interrupted(dataset, tmp_path / "adapter", settings_for("last"))
+    newest = max((tmp_path / "adapter-checkpoints").glob("checkpoint-*"))
+    DAMAGES["one bit flipped"](newest / "optimizer.pt")
+    result = train.train(dataset, tmp_path / "adapter", settings_for("last"))
+    assert result.resumed_from == 3
+    assert result.notes[0] == f"The checkpoint of step {newest.name[11:]} is damaged and is left out."
+    assert adapter_bytes(tmp_path / "adapter") == whole["last"]
+
+
+def test_where_no_checkpoint_is_left_the_run_begins_anew_and_says_so(tmp_path, dataset, use_small_base, whole):
+    interrupted(dataset, tmp_path / "adapter", settings_for("last"))
+    for checkpoint in (tmp_path / "adapter-checkpoints").glob("checkpoint-*"):
+        DAMAGES["emptied"](checkpoint / "adapter_model.safetensors")
+    result = train.train(dataset, tmp_path / "adapter", settings_for("last"))
+    assert result.resumed_from == 0
+    assert result.notes[-1] == "No checkpoint is left, so the training begins anew."
+    assert adapter_bytes(tmp_path / "adapter") == whole["last"]
+
+
+def test_a_checkpoint_that_no_library_can_read_is_said_to_be_one(tmp_path, dataset, use_small_base):
+    interrupted(dataset, tmp_path / "adapter", settings_for("last"))
+    for checkpoint in (tmp_path / "adapter-checkpoints").glob("checkpoint-*"):
+        (checkpoint / "adapter_model.safetensors").write_bytes(b"of another version")
+        checkpoints.mark_whole(checkpoint, 1.0)
+    with pytest.raises(InputError, match=r"can not be continued: .* Give --restart"):
+        train.train(dataset, tmp_path / "adapter", settings_for("last"))
+
+
+def test_a_changed_recipe_is_noticed_and_restart_begins_anew_once(tmp_path, dataset, use_small_base):
+    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
+    changed = recipe(use_small_base, training__learning_rate=1e-4)
+    with pytest.raises(InputError, match="unfinished run with another recipe"):
+        train.train(dataset, tmp_path / "adapter", changed)
+    with pytest.raises(train.Interrupted, match="without --restart, to continue"):
+        train.train(dataset, tmp_path / "adapter", changed, restart=True, progress=stop_at(2))
+    assert train.train(dataset, tmp_path / "adapter", changed).resumed_from in (2, 3)
+
+
+def test_a_changed_dataset_is_noticed(tmp_path, dataset, use_small_base):
+    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
+    other = write_dataset(tmp_path / "other", answer="Mew")
+    with pytest.raises(InputError, match="unfinished run with another dataset"):
+        train.train(other, tmp_path / "adapter", recipe(use_small_base))
+
+
+def test_the_adapter_is_read_back_before_it_counts(tmp_path, dataset, use_small_base, monkeypatch):
+    written = adapter.read_weights
+    monkeypatch.setattr(
+        adapter, "read_weights", lambda file: {name: tensor + 1 for name, tensor in written(file).items()}
+    )
+    with pytest.raises(train.ToolkitError, match="does not hold what was trained"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__max_steps=3))
+    assert not (tmp_path / "adapter").exists()
+    assert list((tmp_path / "adapter-checkpoints").glob("checkpoint-3"))
+
+
+def test_a_finished_run_leaves_no_checkpoints(tmp_path, dataset, use_small_base):
+    interrupted(dataset, tmp_path / "adapter", recipe(use_small_base))
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    assert not (tmp_path / "adapter-checkpoints").exists()
+    assert Path(tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert "trainer_state.json" not in file_hashes(tmp_path / "adapter")

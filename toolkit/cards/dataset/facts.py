@@ -1,0 +1,227 @@
+"""What a dataset card says, part by part, from what was counted and what the build knows. Knows nothing of templates.
+
+Facts are ready values: escaped text, formatted numbers, booleans. What is not known is None, and not on the card.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from toolkit.cards.dataset.words import DROPPED_KO, LANGUAGES, PURPOSES, SOURCES
+from toolkit.cards.escape import md_cell, md_text
+from toolkit.core.format import number
+from toolkit.data.counts import DatasetCounts, SplitCounts
+from toolkit.data.splits import MIN_CLUSTERS
+
+NAMES_SHOWN, SOURCES_SHOWN, LICENSES_SHOWN, REASONS_SHOWN = 40, 20, 20, 40
+
+
+def content_facts(counts: DatasetCounts) -> dict[str, Any]:
+    """Rows, creatures, families and lengths, of all splits and of each."""
+    whole = counts.whole()
+    each = np.array(list(whole.creatures.values()))
+    return {
+        "rows": number(counts.rows),
+        "creatures": number(len(whole.creatures)),
+        "families": number(len(whole.families)),
+        "has_families": len(whole.families) < len(whole.creatures),
+        "splits": [
+            {"name": name, "english": PURPOSES[name][0], "korean": PURPOSES[name][1], **_row(split)}
+            for name, split in counts.splits.items()
+        ],
+        "total": _row(whole),
+        "languages": _spoken(counts.languages),
+        "two_languages": len(counts.languages) > 1,
+        "least": number(int(each.min())),
+        "median": f"{np.median(each):,.0f}",
+        "most": number(int(each.max())),
+        "even": bool(each.min() == each.max()),
+        "has": {name: name in counts.splits for name in PURPOSES},
+        "only_unseen": _only_unseen(counts.labels.get("type", {})),
+    }
+
+
+def _only_unseen(types: Mapping[tuple[str, str], int]) -> str | None:
+    """Types that no row to learn from has as its first."""
+    trained = {label for label, split in types if split == "train"}
+    return _listed(sorted({label for label, split in types if split == "unseen"} - trained)) or None
+
+
+def _row(split: SplitCounts) -> dict[str, Any]:
+    lengths = np.concatenate(list(split.lengths.values()))
+    return {
+        "rows": number(split.rows),
+        "creatures": number(len(split.creatures)),
+        "families": number(len(split.families)),
+        "mean": f"{lengths.mean():,.0f}",
+        "median": f"{np.median(lengths):,.0f}",
+        "longest": number(int(lengths.max())),
+    }
+
+
+def _spoken(languages: Mapping[str, int]) -> dict[str, str]:
+    """Languages with their rows: `named` and `counted` in English, `named_ko` and `counted_ko` in Korean."""
+    names = [(*LANGUAGES.get(code, (md_text(code, 20),) * 2), number(rows)) for code, rows in sorted(languages.items())]
+    return {
+        "named": _listed([english for english, _, _ in names], "or"),
+        "counted": _listed([f"{rows} {english}" for english, _, rows in names]),
+        "named_ko": "나 ".join(korean for _, korean, _ in names),
+        "counted_ko": ", ".join(f"{korean} {rows}건" for _, korean, rows in names),
+    }
+
+
+def _listed(words: Sequence[str], link: str = "and") -> str:
+    return "".join(words) if len(words) < 2 else f"{', '.join(words[:-1])} {link} {words[-1]}"
+
+
+def source_facts(sources: Sequence[Mapping[str, Any]], counts: DatasetCounts) -> dict[str, Any]:
+    """Every source as a row of a table, and for each kind of source what is true of its texts, None where not used."""
+    return {
+        "several": len(sources) > 1,
+        "table_rows": [
+            {
+                "english": SOURCES[source["name"]][0],
+                "korean": SOURCES[source["name"]][1],
+                "location": md_cell(source["location"], 200),
+                "revision": md_cell(source["revision"] or "", 20),
+                "license": md_cell(source["license"], 60),
+                "rows": number(source.get("rows")),
+                # A commit names the content already.
+                "hash": md_cell("" if source["content_hash"] == source["revision"] else source["content_hash"], 17),
+            }
+            for source in sources[:SOURCES_SHOWN]
+        ],
+        "more": number(len(sources) - SOURCES_SHOWN) if len(sources) > SOURCES_SHOWN else None,
+        "notes": [md_text(note, 300) for source in sources for note in source.get("notes") or ()][:SOURCES_SHOWN],
+        **{kind: _kind(kind, sources, counts) for kind in SOURCES},
+        "several_kinds": len({source["name"] for source in sources}) > 1,
+    }
+
+
+def _kind(kind: str, sources: Sequence[Mapping[str, Any]], counts: DatasetCounts) -> dict[str, Any] | None:
+    places = [md_text(source["location"], 200) for source in sources if source["name"] == kind]
+    if not places:
+        return None
+    languages = {language: rows for (source, language), rows in counts.sources.items() if source == kind}
+    spoken = _spoken(languages) if languages else {"counted": "no", "counted_ko": "0건"}
+    return {
+        "places": _listed(places[:SOURCES_SHOWN]),
+        "places_ko": ", ".join(places[:SOURCES_SHOWN]),
+        "several": len(places) > 1,
+        "counted": spoken["counted"],
+        "counted_ko": spoken["counted_ko"],
+        "english": "en" in languages,
+        "korean": "ko" in languages,
+        "creatures": number(len(counts.creatures.get(kind, ()))),
+        "registers": number(len({label for label, _ in counts.labels.get("register", ())})),
+    }
+
+
+def making_facts(facts: Mapping[str, Any], counts: DatasetCounts) -> dict[str, Any]:
+    """Every step from what was read to the splits, with its count."""
+    settings, dropped = facts["settings"], facts["dropped"]
+    known = {split: _share(settings[f"{split}_size"]) for split in ("test", "validation") if split in counts.splits}
+    return {
+        "read": number(facts["read"]),
+        "dropped": [
+            {
+                "english": md_cell(entry["what"], 100),
+                "korean": DROPPED_KO.get(reason) or md_cell(entry["what"], 100),
+                "rows": number(entry["rows"]),
+            }
+            for reason, entry in list(dropped.items())[:REASONS_SHOWN]
+        ],
+        "dropped_rows": number(sum(entry["rows"] for entry in dropped.values())),
+        "repeated": number((dropped.get("duplicate") or {}).get("rows")),
+        "least": number(settings["min_characters"]),
+        "most": number(settings["max_characters"]),
+        "masks": [
+            {
+                "language": LANGUAGES[code][0],
+                "korean": LANGUAGES[code][1],
+                "own": md_cell(settings[own], 80),
+                "other": md_cell(settings[other], 80),
+            }
+            for code, own, other in (
+                ("en", "mask", "other_mask"),
+                ("ko", "korean_mask", "korean_other_mask"),
+            )
+            if code in counts.languages
+        ],
+        "similarity": f"{settings['near_duplicate']:g}",
+        "clustered": {name: number(value) for name, value in (facts.get("near_duplicates") or {}).items()} or None,
+        "min_clusters": MIN_CLUSTERS,
+        "unseen_share": _share(settings["unseen_size"]),
+        "known_shares": _listed([f"about {share} of them to `{split}`" for split, share in known.items()]) or None,
+        "known_shares_ko": ", ".join(f"약 {share}를 `{split}`에" for split, share in known.items()) or None,
+        "seed": facts["seed"],
+        "recipe": md_text(facts["recipe"], 80),
+        "variants": number(settings["request_variants"]) if settings.get("request_variants", 1) > 1 else None,
+        "system": md_text(settings["system"], 200) if settings.get("system") else None,
+    }
+
+
+def _share(share: float) -> str:
+    return f"{share * 100:g} %"
+
+
+def held_out_facts(counts: DatasetCounts) -> dict[str, Any] | None:
+    """Who is in `unseen`: the names that its rows answer with, in the order of their keys."""
+    if not counts.held_out:
+        return None
+    names = list(dict.fromkeys(counts.held_out[key] for key in sorted(counts.held_out, key=_natural)))
+    return {
+        "names": ", ".join(md_text(name, 60) for name in names[:NAMES_SHOWN]),
+        "more": number(len(names) - NAMES_SHOWN) if len(names) > NAMES_SHOWN else None,
+        "creatures": number(len(counts.held_out)),
+        "families": number(len(counts.splits["unseen"].families)),
+    }
+
+
+def _natural(key: str) -> str:
+    """A key in whose order `pokemon/9` comes before `pokemon/10`."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), key)
+
+
+def license_facts(licenses: Counter[str]) -> list[dict[str, Any]]:
+    """Licences with their rows, the most frequent first."""
+    ordered = sorted(licenses.items(), key=lambda entry: (-entry[1], entry[0]))
+    return [{"name": md_text(name, 60), "rows": number(rows)} for name, rows in ordered[:LICENSES_SHOWN]]
+
+
+def validation_facts(validation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The result of `pkt validate`, or None when there is none."""
+    if validation is None:
+        return None
+    findings = validation["findings"]
+    errors = [finding for finding in findings if finding["severity"] == "error"]
+    return {
+        "ok": validation["ok"],
+        "strict": validation["strict"],
+        "rows": number(sum(validation["rows"].values())),
+        "findings": [
+            {
+                "code": md_cell(finding["code"], 40),
+                "severity": md_cell(finding["severity"], 20),
+                "what": md_cell(finding["what"], 140),
+                "count": number(finding["count"]),
+            }
+            for finding in findings
+        ],
+        "errors": _codes(errors or findings),
+        "skipped": [
+            {"code": md_text(skipped["code"], 40), "reason": md_text(skipped["reason"], 140)}
+            for skipped in validation["skipped"]
+        ],
+        "skipped_codes": ", ".join(md_text(skipped["code"], 40) for skipped in validation["skipped"]),
+    }
+
+
+def _codes(findings: Iterable[Mapping[str, Any]]) -> str:
+    """Codes with their counts, in a line that both languages read."""
+    return ", ".join(f"{md_text(finding['code'], 40)} ({number(finding['count'])})" for finding in findings)

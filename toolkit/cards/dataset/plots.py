@@ -1,0 +1,174 @@
+"""Figures of a dataset: how long its descriptions are, and how its rows are spread. Knows nothing of cards.
+
+Each returns what is to be seen in it, with numbers, for those who can not see it; None where there is too little.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.cards.dataset.words import LANGUAGES
+from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
+from toolkit.data.counts import DatasetCounts
+from toolkit.data.rows import SPLITS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = dict(zip(SPLITS, (BLUE, GREY, ORANGE, GREEN), strict=True))
+WIDTHS = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
+MOST_BINS, MOST_BARS = 40, 20
+# Where a few values would squeeze all the others to less than two thirds of the width, the last bar takes them.
+TAIL, SQUEEZED = 99.5, 1.5
+
+
+def lengths_plot(lengths: Mapping[str, NDArray[Any]], path: Path) -> str | None:
+    """Draw the lengths of the descriptions as a histogram for each language, as PNG.
+
+    Args:
+        lengths: Language -> characters of each description.
+        path: File to write.
+    """
+    shown = {LANGUAGES[code][0]: lengths[code] for code in LANGUAGES if code in lengths}
+    edges = _edges(np.concatenate(list(shown.values()))) if shown else []
+    shown = {name: values for name, values in shown.items() if _bars(values, edges) > 1}
+    if not shown:
+        return None
+    with new_figure(0.9 + 1.6 * len(shown)) as figure:
+        panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, values) in zip(panels, shown.items(), strict=True):
+            _draw_histogram(axes, values, edges)
+            axes.set_title(f"{name}: {len(values):,} descriptions", fontsize=10, loc="left")
+            axes.set_ylabel("descriptions")
+        panels[-1].set_xlabel(f"characters of a description{_tail(list(shown.values()), edges)}")
+        save(figure, path)
+    told = "; ".join(f"{name} {_told(values)}" for name, values in shown.items())
+    return f"Histogram of the descriptions' lengths in characters: {told}."
+
+
+def rows_plot(counts: DatasetCounts, path: Path) -> str | None:
+    """Draw how the rows are spread, as PNG: by generation, else source, else type, else rows of each creature."""
+    rows = counts.rows
+    for kind in ("generation", "source", "type"):
+        by_label = counts.labels.get(kind, Counter())
+        labels = _ordered(by_label)
+        if 1 < len(labels) <= MOST_BARS and by_label.total() * 2 > rows:
+            if rows > by_label.total():
+                labels.append("not known")
+                by_label = by_label + Counter(_missing(counts, by_label))
+            return _bars_plot(by_label, labels, kind, path)
+    return _creatures_plot(np.array(list(counts.whole().creatures.values())), path)
+
+
+def _ordered(by_label: Mapping[tuple[str, str], int]) -> list[str]:
+    """Numbers in their order, else the most frequent first."""
+    totals: Counter[str] = Counter()
+    for (label, _), rows in by_label.items():
+        totals[label] += rows
+    if all(map(str.isdecimal, totals)):
+        return sorted(totals, key=int)
+    return sorted(totals, key=lambda label: (-totals[label], label))
+
+
+def _missing(counts: DatasetCounts, by_label: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """Rows of each split that have no label."""
+    return {
+        ("not known", name): split.rows - sum(rows for (_, its), rows in by_label.items() if its == name)
+        for name, split in counts.splits.items()
+    }
+
+
+def _bars_plot(by_label: Mapping[tuple[str, str], int], labels: Sequence[str], kind: str, path: Path) -> str:
+    splits = [split for split in SPLITS if any(its == split for _, its in by_label)]
+    totals = [sum(by_label.get((label, split), 0) for split in splits) for label in labels]
+    with new_figure(1.0 + 0.27 * len(labels)) as figure:
+        axes = figure.add_subplot()
+        left = np.zeros(len(labels))
+        for split in splits:
+            widths = [by_label.get((label, split), 0) for label in labels]
+            axes.barh(range(len(labels)), widths, left=left, height=0.7, color=COLOURS[split], label=split)
+            left += widths
+        for row, total in enumerate(totals):
+            axes.text(total + max(totals) * 0.012, row, f"{total:,}", va="center", fontsize=9)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_xlim(0, max(totals) * 1.1)
+        axes.set_ylabel(kind if kind != "type" else "first type")
+        axes.set_xlabel("rows")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)
+        save(figure, path)
+    told = ", ".join(f"{label} ({total:,})" for label, total in zip(labels, totals, strict=True))
+    return f"Bars of the rows by {kind}, stacked by split: {told}."
+
+
+def _creatures_plot(rows: NDArray[Any], path: Path) -> str | None:
+    edges = _edges(rows)
+    if _bars(rows, edges) < 2:
+        return None
+    with new_figure(2.5) as figure:
+        axes = figure.add_subplot()
+        _draw_histogram(axes, rows, edges)
+        axes.set_ylabel("creatures")
+        axes.set_xlabel(f"rows of a creature{_tail([rows], edges)}")
+        save(figure, path)
+    return f"Histogram of the rows of each creature: {_told(rows)}."
+
+
+def _edges(values: NDArray[Any]) -> list[int]:
+    """Limits of bars of a round width, which hold all values or, where a few are far off, most of them."""
+    if not len(values):
+        return []
+    low, high, most = int(values.min()), int(values.max()), int(np.percentile(values, TAIL, method="lower"))
+    if high - low > SQUEEZED * (most - low) > 0:
+        high = most
+    width = next(width for width in WIDTHS if (high - low) / width <= MOST_BINS)
+    start = low // width * width
+    return list(range(start, high + width + 1, width))
+
+
+def _bars(values: NDArray[Any], edges: Sequence[int]) -> int:
+    """How many bars a histogram shows."""
+    return int(np.count_nonzero(_heights(values, edges))) if len(edges) > 1 else 0
+
+
+def _heights(values: NDArray[Any], edges: Sequence[int]) -> NDArray[Any]:
+    return np.histogram(np.minimum(values, edges[-1] - 1), edges)[0]
+
+
+def _draw_histogram(axes: Axes, values: NDArray[Any], edges: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    width, median = edges[1] - edges[0], float(np.median(values))
+    # A count stands above its own tick when bars are one wide.
+    shift = 0.5 if width == 1 else 0.0
+    places = [edge - shift for edge in edges[:-1]]
+    axes.bar(places, _heights(values, edges), width=width * 0.92, align="edge", color=BLUE)
+    axes.axvline(median, color=INK, linewidth=1.2, linestyle="--", label=f"median {median:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0)
+
+
+def _tail(groups: Sequence[NDArray[Any]], edges: Sequence[int]) -> str:
+    """What the last bar stands for, when longer ones are in it too."""
+    over = any(int(values.max()) >= edges[-1] for values in groups)
+    return f" (last bar: {edges[-2]:,} and more)" if over else ""
+
+
+def _told(values: NDArray[Any]) -> str:
+    low, quarter, median, three, high = (f"{np.percentile(values, share):,.0f}" for share in (0, 25, 50, 75, 100))
+    return f"from {low} to {high}, half of them from {quarter} to {three}, median {median}"

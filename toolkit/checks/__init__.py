@@ -1,6 +1,0 @@
-"""The checks of a dataset: `check_folder` runs them all and gives a `Report` of findings by stable code."""
-
-from toolkit.checks.findings import Report
-from toolkit.checks.folder import check_folder
-
-__all__ = ["Report", "check_folder"]

@@ -1,0 +1,1 @@
+"""Contracts that every room shares: errors, recipes, folders and manifests, names, the Hub client."""

@@ -1,0 +1,278 @@
+"""Folders that are whole or absent: atomic writing, content hashes, manifests. Knows nothing of what the files mean."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toolkit import __version__
+from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
+
+MANIFEST = "manifest.json"
+# A report about a dataset, which may be made again at any time.
+VALIDATION = "validation.json"
+LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
+
+
+@contextmanager
+def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
+
+    A process killed at any moment, or a power cut, leaves the old folder, the new folder or none, never a half-written
+    one. An existing
+    `target` is replaced only when it is empty or this toolkit wrote a folder of that `kind` there. A link is followed.
+
+    Raises:
+        InputError: `target` is a file, a mount point or somebody else's folder, or can not be written.
+        EnvironmentLacks: The disk is full.
+    """
+    target = target.resolve()
+    check_replaceable(target, kind)
+    fresh = _beside(target, "partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recover(target)
+        # In a container the next process often has the same id as the one that was killed.
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        yield fresh
+        for path in (*fresh.rglob("*"), fresh):
+            _sync(path)
+        _replace(fresh, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_replaceable(target: Path, kind: str) -> None:
+    """Raise InputError unless `target` is absent, empty, or a folder of this kind that this toolkit wrote."""
+    target = target.resolve()
+    if target.is_mount():
+        raise InputError(f"{target} is a mount point and can not be replaced as a whole.", "Choose a folder inside it.")
+    if target.is_dir():
+        if any(target.iterdir()) and not _is_own(target, kind):
+            raise InputError(
+                f"{target} is not empty and is not a{'n' * (kind == 'adapter')} {kind} folder that pkt wrote.",
+                "Choose another output folder, or empty it first.",
+            )
+    elif target.exists():
+        raise InputError(f"{target} is a file, not a folder.", "Choose another output folder.")
+
+
+def _is_own(folder: Path, kind: str) -> bool:
+    try:
+        return is_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")), kind)
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False
+
+
+def is_manifest(value: Any, kind: str) -> bool:
+    """Whether this toolkit wrote this manifest, for a folder of this kind: other tools have a `manifest.json` too."""
+    return isinstance(value, dict) and "toolkit" in value and value.get("kind") == kind
+
+
+def unwritable(path: Path | None, error: OSError) -> ToolkitError:
+    """The error for a place that can not be written: full, read-only, or below a file.
+
+    Without a path, for what the system says where nobody expected it, it names the file that the system names.
+    """
+    reason = error.strerror or str(error)
+    where = f"{path} can not be written: " if path else f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentLacks(f"{where}{reason}.", "Free some space, and run the command again.")
+    return InputError(f"{where}{reason}.", "Check the path and its permissions.")
+
+
+def recover(target: Path) -> None:
+    """Remove what killed processes left beside `target`; restore the old folder if a swap was cut in the middle."""
+    target = target.resolve()
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(partial|replaced)")
+    for left in target.parent.glob(".*"):
+        found = leftover.fullmatch(left.name)
+        if found is None or left.is_symlink() or not left.is_dir():
+            continue
+        pid, what = int(found[1]), found[2]
+        if what == "replaced" and (pid == os.getpid() or not _alive(pid)):
+            if target.exists():
+                shutil.rmtree(left)
+            else:
+                left.rename(target)
+        elif what == "partial" and not _alive(pid):
+            shutil.rmtree(left)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{what}")
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file or folder, not only the system's memory."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _replace(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = _beside(target, "replaced")
+    target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Relative POSIX path to SHA-256 of every file below `folder`, sorted by path, except what tells of the others."""
+    told = (folder / MANIFEST, folder / VALIDATION)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in told)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def content_hash(folder: Path) -> str:
+    """One SHA-256 for all that a folder holds, its manifest left out: the same content has the same hash anywhere."""
+    return json_hash(file_hashes(folder))
+
+
+def json_hash(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON, whole or not at all: a kill leaves the old file, or none.
+
+    NaN and infinities are refused, since the Hub and most readers refuse them too.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    fresh = _beside(path, "tmp")
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a killed `write_json` leaves."""
+    return all(re.fullmatch(r"\..+\.json\.\d+\.tmp", path.name) for path in folder.iterdir())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.", "Name a folder that pkt wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.", "Make the folder again.") from error
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows), encoding="utf-8"
+    )
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; empty when the file does not exist.
+
+    Raises:
+        InputError: A line is not JSON.
+    """
+    if not path.is_file():
+        return []
+    try:
+        # Not splitlines(): a text may hold U+2028, which JSON does not escape.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON Lines: {error}.", "Make the folder again.") from error
+
+
+# What a manifest says of its own folder and of the process that wrote it, beside a step's facts.
+OWN_KEYS = ("kind", "toolkit", "libraries", "python", "files")
+
+
+def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
+    """Write `manifest.json`: what made this folder, and the hash of every file beside it. Call it last.
+
+    Args:
+        folder: The finished folder.
+        kind: `dataset`, `adapter` or `base`.
+        facts: What the step knows: recipe, seed, inputs, counts, times.
+    """
+    manifest = {
+        "kind": kind,
+        "toolkit": __version__,
+        **facts,
+        "libraries": library_versions(),
+        "python": platform.python_version(),
+        "files": file_hashes(folder),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder of the given kind.
+
+    Raises:
+        InputError: No such folder, no manifest in it, or it is of another kind.
+    """
+    recover(folder.absolute())
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.", f"Name a folder that pkt wrote, of the kind {kind}.")
+    manifest = read_json(folder / MANIFEST)
+    if not is_manifest(manifest, kind):
+        raise InputError(
+            f"{folder} is no folder of the kind {kind}.", f"Name a folder that pkt wrote, of the kind {kind}."
+        )
+    return dict(manifest)
+
+
+def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that a manifest was written with, for a step that writes it again."""
+    return {key: value for key, value in manifest.items() if key not in OWN_KEYS}
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that decide a result, read without importing them."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -1,0 +1,240 @@
+"""Which Hub is talked to, with whose token, and its clients' errors as ours. Knows no repository.
+
+`huggingface_hub` reads its environment once, when it is imported: `use_hub` comes before any such import.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from toolkit.core.errors import EnvironmentLacks, HubError, InputError, ToolkitError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+SECRET = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer\s+)\S+|(?<=://)[^/@\s]+@")
+
+
+def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: Path | None = None) -> None:
+    """Choose the Hub and the token for this process.
+
+    A Hub other than the public one gets a cache of its own (caches know repositories, not endpoints) and no Xet
+    transfers (a client with Xet never asks the server whether it has it).
+
+    Args:
+        endpoint: Address of the Hub; by default what `HF_ENDPOINT` says, or the public Hub.
+        token_file: A text file that holds only the token; by default what `huggingface_hub` itself uses.
+        cache: Where a Hub other than the public one is cached; by default a folder named after its address.
+
+    Raises:
+        InputError: The endpoint is no URL, or the token file can not be read.
+    """
+    if endpoint is not None:
+        os.environ["HF_ENDPOINT"] = endpoint
+    chosen = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
+    if not _is_url(chosen):
+        raise InputError(
+            f"The endpoint {without_secrets(chosen)!r} is not a URL.", "Give one like http://127.0.0.1:8765."
+        )
+    os.environ["HF_ENDPOINT"] = chosen
+    if chosen != DEFAULT_ENDPOINT:
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", chosen.split("://", 1)[1].rpartition("@")[2])
+        cache = cache or (cache_home() or Path(tempfile.gettempdir()) / "pkt") / "hubs" / slug
+        os.environ.setdefault("HF_HUB_CACHE", str(cache / "hub"))
+        os.environ.setdefault("HF_DATASETS_CACHE", str(cache / "datasets"))
+        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    if token_file is not None:
+        os.environ["HF_TOKEN"] = read_token(token_file)
+
+
+def cache_home() -> Path | None:
+    """Where the toolkit caches: `PKT_CACHE`, or `pkt` in the user's cache folder; None for a user without a home."""
+    if own := os.environ.get("PKT_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # By the XDG specification a relative path counts as none.
+        return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "pkt"
+    except RuntimeError:
+        return None
+
+
+def _is_url(text: str) -> bool:
+    """Whether it is an http(s) address of a host that can be asked for, with no query behind it."""
+    try:
+        parts = urlsplit(text)
+        _, host = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and re.search(r"[\s?#]", text) is None
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address leads to this machine alone."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def hub() -> HfApi:
+    """The client of the chosen Hub."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
+
+
+def read_token(path: Path) -> str:
+    """The token that a file holds. Raises `InputError` when it holds none, or can not be read."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The token file {path} can not be read.", "Name a text file that holds only the token."
+        ) from error
+    if not token or re.search(r"\s", token):
+        raise InputError(f"The token file {path} holds no single token.", "It should hold the token and nothing else.")
+    return token
+
+
+def without_secrets(text: str) -> str:
+    """The text with access tokens and credentials in URLs replaced by `***`."""
+    token = os.environ.get("HF_TOKEN")
+    if token:
+        text = text.replace(token, "***")
+    return SECRET.sub("***", text)
+
+
+def public_location(text: str) -> str:
+    """A source's location as it may be published: no credentials, no path of this machine.
+
+    A URL loses credentials, query and fragment, a path all but its last part; a Hub id (owner/name) stays as it is.
+    """
+    url = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+)://(?:[^/?#]*@)?([^?#]*).*", text, re.DOTALL)
+    if url and url[1].lower() != "file":
+        return without_secrets(f"{url[1]}://{url[2]}")
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
+        return text
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+
+
+@contextmanager
+def hub_errors(subject: str) -> Iterator[None]:
+    """Turn what the Hub's clients raise inside the block into one sentence about `subject` and one on what to do.
+
+    Args:
+        subject: What is asked for, its id last: `The dataset owner/name`.
+
+    Raises:
+        HubError: Not found, refused, conflict, unreachable, a server error, or an answer that is none.
+        EnvironmentLacks: A gated repository, or no valid token.
+    """
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        told = _told(subject, _said_by_the_hub(error))
+        if told is None:
+            raise
+        raise told from error
+
+
+def _said_by_the_hub(error: BaseException) -> BaseException:
+    """The answer with a status that an error was raised from, or else the lost connection, or else the error itself."""
+    import httpx2
+
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    answers = [cause for cause in chain if isinstance(cause, httpx2.HTTPError) and _status(cause) is not None]
+    lost = [cause for cause in chain if isinstance(cause, (httpx2.HTTPError, ConnectionError))]
+    return (answers or lost or chain)[0]
+
+
+def _told(subject: str, error: BaseException) -> ToolkitError | None:
+    import httpx2
+    from huggingface_hub import errors
+
+    endpoint = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
+    if isinstance(error, errors.GatedRepoError):
+        return _gated(subject, endpoint, error)
+    if isinstance(error, errors.RepositoryNotFoundError):
+        if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
+            return HubError(
+                f"{subject} does not exist on {endpoint}, or needs a login.", "Check the id, or run `hf auth login`."
+            )
+        return HubError(f"{subject} does not exist on {endpoint}.", "Check the id, and --endpoint.")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return HubError(f"{subject} has no such revision on {endpoint}.", "Check --revision.")
+    if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
+        return _refusal(subject, endpoint, error)
+    if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
+        within = subject[:1].lower() + subject[1:]
+        return HubError(
+            f"{endpoint} can not be reached, and {within} is not in the cache.", "Check the network and --endpoint."
+        )
+    if isinstance(error, errors.HFValidationError):
+        return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
+    if isinstance(error, json.JSONDecodeError):
+        return HubError(
+            f"{endpoint} answered for {subject} with something that is not JSON.",
+            "Check --endpoint, and whether the network wants a login of its own.",
+        )
+    if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
+        return HubError(f"{subject} came incomplete from {endpoint}.", "Run the command again.")
+    return None
+
+
+def _gated(subject: str, endpoint: str, error: GatedRepoError) -> EnvironmentLacks:
+    repo_type = "dataset" if subject.lower().startswith("the dataset ") else "model"
+    repo_id = subject.split()[-1]
+    if error.repo_id not in (None, repo_id):
+        # What loads an adapter loads its base too.
+        within = subject[:1].lower() + subject[1:]
+        repo_type, repo_id = error.repo_type or "model", str(error.repo_id)
+        subject = f"The {repo_type} {repo_id}, which {within} needs,"
+    page = f"{endpoint}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
+    if "awaiting" in (error.server_message or ""):
+        return EnvironmentLacks(
+            f"{subject} is gated, and its owners have not answered your request yet.", f"Wait for them; see {page}."
+        )
+    # To a stranger a token may help; whoever showed one has to be let in.
+    how = "with the account of your token" if _status(error) == 403 else "while logged in, then run `hf auth login`"
+    return EnvironmentLacks(f"{subject} is gated.", f"Accept its licence on {page} {how}.")
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def _refusal(subject: str, endpoint: str, error: BaseException) -> HubError | EnvironmentLacks:
+    status = _status(error)
+    said = without_secrets(str(getattr(error, "server_message", None) or "")).split("\n")[0]
+    detail = f" ({said})" if said else ""
+    if status == 401:
+        return EnvironmentLacks(
+            f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give --token-file."
+        )
+    if status == 403:
+        return HubError(f"{endpoint} does not allow this for {subject}{detail}.", "Use a token that may write to it.")
+    if status in (409, 412):
+        return HubError(
+            f"{subject} was changed by somebody else meanwhile{detail}.", "Look at it, then run the command again."
+        )
+    if status is not None and (status >= 500 or status == 429):
+        return HubError(f"{endpoint} answered {status} for {subject}{detail}.", "Try again in a few minutes.")
+    return HubError(f"{endpoint} refused {subject} with status {status}{detail}.", "Check the id and your rights.")

@@ -1,0 +1,343 @@
+"""A run's settings, checked: the one owner of every default. Knows nothing of what the settings do."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from toolkit.core.errors import InputError
+
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{str(value).lower()} is no value for it")
+        return value
+
+
+class SourceSettings(Section):
+    """One source of descriptions, and how to read it. All but `name` is for sources that are read from somewhere."""
+
+    name: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
+    location: str | None = Field(
+        None, description="Folder, URL, file pattern or Hub id (`owner/name:config`) that is read (`--from`)."
+    )
+    revision: str | None = Field(None, description="Revision, for pokeapi and hub.")
+    description_column: str | None = None
+    name_column: str | None = None
+    name_language: Literal["en", "ko"] | None = Field(None, description="Of the names; without it, by their letters.")
+    family_column: str | None = Field(None, description="Column of what related creatures share.")
+    encoding: str | None = Field(None, description="Of a table's text; without it, it is detected.")
+
+
+class DatasetSettings(Section):
+    """How descriptions become chat rows and splits."""
+
+    sources: list[SourceSettings] = Field(default_factory=lambda: [SourceSettings()], min_length=1)
+    description_language: str = Field(
+        "en", description="Languages of the descriptions, comma-separated: en, ko or en,ko."
+    )
+    answer: Literal["en", "ko", "both"] = "en"
+    mask: str = Field("this Pokémon", min_length=1, description="What stands in for the creature's own name.")
+    other_mask: str | None = Field(
+        None, min_length=1, description="What stands in for another creature's name; by default `mask` with `another`."
+    )
+    korean_mask: str = Field("이 포켓몬", min_length=1, description="`mask` in Korean descriptions.")
+    korean_other_mask: str | None = Field(None, min_length=1, description="`other_mask` in Korean descriptions.")
+    request: str | None = Field(
+        None, min_length=1, description="What the user asks, in place of the toolkit's request."
+    )
+    request_variants: int = Field(
+        1, ge=1, description="Korean paraphrases of the request to draw from; 1 is the one request."
+    )
+    system: str | None = Field(None, min_length=1, description="A system turn before every conversation.")
+    min_characters: int = Field(20, ge=1)
+    max_characters: int = Field(1200, ge=1)
+    validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
+    test_size: float = Field(0.15, ge=0, lt=1, description="Share of a known creature's descriptions.")
+    unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families that are held out whole.")
+    near_duplicate: float = Field(0.7, gt=0, le=1, description="MinHash similarity from which two texts are one.")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> Self:
+        if self.request is not None and self.request_variants > 1:
+            raise ValueError(
+                "request and request_variants are both given, and the variants are of the toolkit's own request"
+            )
+        return self
+
+    def mask_of_others(self, language: str) -> str:
+        """What stands in for other creatures' names in descriptions of a language: `this dog` gives `another dog`."""
+        own, other = (self.korean_mask, self.korean_other_mask) if language == "ko" else (self.mask, self.other_mask)
+        if other is not None:
+            return other
+        first, replacement = ("이 ", "다른 ") if language == "ko" else ("this ", "another ")
+        return f"{replacement}{own.removeprefix(first)}" if own.lower().startswith(first) else own
+
+
+class LoraSettings(Section):
+    """The adapter (LoRA, Hu et al. 2021)."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0, le=1e6)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
+
+
+class TrainingSettings(Section):
+    """Optimisation. Exactly one of `max_steps` and `epochs` says how long."""
+
+    learning_rate: float = Field(2e-4, gt=0, le=1)
+    scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    batch_size: int = Field(4, ge=1, description="Examples in one optimiser step (the effective batch).")
+    micro_batch_size: int | Literal["auto"] = Field(
+        "auto", description="Examples in one forward pass; divides batch_size. auto: as many as fit the memory."
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compute activations twice to save memory; auto: only when one example does not fit."
+    )
+    max_steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
+    optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    quantization: Literal["nf4", "none"] = "nf4"
+    log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
+    save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Adapter that is written: of the last step, or of the lowest validation loss."
+    )
+    early_stopping: int | None = Field(
+        None, ge=1, description="Validation losses in a row without a lower one after which training stops."
+    )
+    track: list[Literal["trackio", "tensorboard"]] | None = Field(
+        None, min_length=1, description="Where the losses are drawn while training; changes no result."
+    )
+
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _whole_or_auto(cls, value: Any) -> Any:
+        whole = value if isinstance(value, int) else int(value) if str(value).isdecimal() else 0
+        if value != "auto" and (isinstance(value, bool) or whole < 1):
+            raise ValueError(f"{value!r} is neither a whole number from 1 on nor auto")
+        return value if value == "auto" else whole
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.max_steps is not None and self.epochs is not None:
+            examples = self.max_steps * self.batch_size
+            raise ValueError(
+                f"max_steps = {self.max_steps} and epochs = {self.epochs:g} are both given, "
+                f"and only one of them could win: {self.max_steps:,} steps of batch_size = {self.batch_size} are "
+                f"{examples:,} examples, which are {self.epochs:g} epochs of {examples / self.epochs:,.0f} rows alone"
+            )
+        if self.max_steps is None and self.epochs is None:
+            raise ValueError("neither max_steps nor epochs is given")
+        if self.micro_batch_size != "auto" and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size = {self.micro_batch_size} does not divide batch_size = {self.batch_size}"
+            )
+        return self
+
+
+class DecodingSettings(Section):
+    """How names are sampled."""
+
+    temperature: float = Field(0.7, gt=0)
+    top_k: int = Field(50, ge=1)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(24, ge=1)
+
+
+class EvaluationSettings(Section):
+    """What is measured, and on how much of it."""
+
+    max_test: int | None = Field(None, ge=1, description="Rows of test that are ranked; all of them by default.")
+    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen that names are sampled for.")
+    names_per_description: int = Field(3, ge=1)
+    quantization: Literal["nf4", "none"] = Field("none", description="As whoever loads the adapter will hold the base.")
+
+
+class PublishSettings(Section):
+    """Where `pkt run` publishes; it stops after the evaluation when no adapter repository is given."""
+
+    adapter_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    dataset_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    local_hub: bool = Field(False, description="Publish to a local Hub in the run folder, without account or network.")
+
+
+class Recipe(Section):
+    """All settings of a run."""
+
+    name: str
+    base: str = Field(min_length=1, description="Hub id of the model that is fine-tuned.")
+    base_revision: str | None = None
+    seed: int = Field(7, ge=0, lt=2**32)
+    dataset: DatasetSettings = DatasetSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings
+    decoding: DecodingSettings = DecodingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    publish: PublishSettings = PublishSettings()
+
+
+def gather_sources(given: Sequence[tuple[str, str]], recipe: Sequence[SourceSettings]) -> list[dict[str, Any]]:
+    """Sources from options in the order in which they were written, as settings.
+
+    Each option belongs to the source before it that can take it (the embedded corpus can not), or else to the first one
+    that can. Without any `name`, the options change the recipe's source.
+
+    Args:
+        given: Keys of `SourceSettings` with their values; `name` begins a source.
+        recipe: The recipe's own sources.
+
+    Raises:
+        InputError: A source gets an option twice, or it is not clear which of the recipe's sources it is for.
+    """
+    names = [value for key, value in given if key == "name"]
+    if not names and len(recipe) > 1:
+        raise InputError(
+            f"The recipe has {len(recipe)} sources, and it is not clear whose option --{_OPTIONS[given[0][0]]} is.",
+            "Give --source before it.",
+        )
+    sources: list[dict[str, Any]] = [{"name": name} for name in names] or [recipe[0].model_dump(exclude_none=True)]
+    seen, named = set(), 0
+    for key, value in given:
+        if key == "name":
+            named += 1
+            continue
+        taking = [index for index, source in enumerate(sources) if source["name"] != "corpus"]
+        owner = max((index for index in taking if index < named), default=taking[0] if taking else 0)
+        if (owner, key) in seen:
+            raise InputError(
+                f"--{_OPTIONS[key]} is given twice for the source {sources[owner]['name']}.",
+                "Write --source again before the second one.",
+            )
+        seen.add((owner, key))
+        sources[owner][key] = value
+    return sources
+
+
+_OPTIONS = {
+    "location": "from",
+    "revision": "revision",
+    "description_column": "description-column",
+    "name_column": "name-column",
+    "name_language": "name-language",
+    "family_column": "family-column",
+    "encoding": "encoding",
+}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the toolkit."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in files("toolkit.core.recipes").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of a shipped one, from a TOML file or from its settings, with overrides on top.
+
+    Args:
+        recipe: `demo`, a path that ends in `.toml`, or the settings that a manifest holds (None when it holds none).
+        overrides: Dotted keys, such as `training.learning_rate`, to values; a value of None is left out.
+
+    Raises:
+        InputError: No such recipe, not TOML, an unknown key (the nearest one is suggested), or a value out of range.
+            All problems are named at once.
+    """
+    if not isinstance(recipe, str | Mapping):
+        raise InputError("The manifest holds no recipe.", "Name a recipe with --recipe, or train again.")
+    settings = _read(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe))
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    _drop_replaced_length(settings, given)
+    for key, value in given.items():
+        _put(settings, key.split("."), value)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_problem(entry) for entry in error.errors())
+        label = recipe if isinstance(recipe, str) else recipe.get("name")
+        raise InputError(f"Recipe {label}: {problems}.", "Correct the recipe or the options.") from error
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    try:
+        if name_or_file.endswith(".toml"):
+            # Some editors write a mark of the encoding first.
+            text = Path(name_or_file).read_text(encoding="utf-8-sig")
+        elif name_or_file in recipe_names():
+            text = (files("toolkit.core.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        else:
+            raise InputError(
+                f"There is no recipe {name_or_file!r}.",
+                f"Choose {', '.join(recipe_names())} or a file that ends in .toml.",
+            )
+        return tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"Recipe {name_or_file} can not be read: {error.strerror}.", "Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Recipe {name_or_file} is not TOML: {error}.", "Correct the file.") from error
+
+
+def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value; what stands in the place of a table is left for the check to name."""
+    for part in path[:-1]:
+        settings = settings.setdefault(part, {})
+        if not isinstance(settings, dict):
+            return
+    settings[path[-1]] = value
+
+
+def _drop_replaced_length(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Who overrides one way of saying how long to train replaces the other way that the recipe had."""
+    if "training.max_steps" in given or "training.epochs" in given:
+        training = settings.get("training")
+        if isinstance(training, dict):
+            for key in ("max_steps", "epochs"):
+                training.pop(key, None)
+
+
+def _problem(entry: Any) -> str:
+    key = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        known, last = _known_keys(), key.rpartition(".")[2]
+        # `lora_r`, as the options and other tools write it.
+        near = [last.replace("_", ".", 1)] if last.replace("_", ".", 1) in known else []
+        near = near or difflib.get_close_matches(key, known, n=1)
+        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    if entry["type"] in ("model_type", "model_attributes_type"):
+        return f"{key or 'the recipe'}: must be a table of settings"
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    return f"{key or 'the recipe'}: {message[:1].lower()}{message[1:]}"
+
+
+def _known_keys() -> list[str]:
+    keys: list[str] = []
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += [name, *(f"{name}.{inner}" for inner in kind.model_fields)]
+        else:
+            keys.append(name)
+    return [*keys, *(f"dataset.sources.{name}" for name in SourceSettings.model_fields)]

@@ -1,0 +1,1 @@
+"""Sources to a clean, masked, split and validated dataset folder."""

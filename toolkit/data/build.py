@@ -1,0 +1,205 @@
+"""Records to a dataset folder: drafts, splits, files, card, manifest. Knows nothing of where records come from."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards.dataset import render_dataset_card
+from toolkit.core.errors import InputError
+from toolkit.core.folder import VALIDATION, atomic_folder, write_json, write_manifest
+from toolkit.core.recipe import DatasetSettings
+from toolkit.data.cleaning import (
+    DROPPED,
+    Draft,
+    Progress,
+    Work,
+    drop_near_names,
+    drop_repeated,
+    mask_names,
+    read_drafts,
+)
+from toolkit.data.collecting import collecting_rarely
+from toolkit.data.dataset import write_rejected, write_split
+from toolkit.data.duplicates import cluster_texts, normal_text
+from toolkit.data.rows import SPLITS
+from toolkit.data.sources import SourceFacts, read_records
+from toolkit.data.splits import Shares, deal_splits, join_clusters
+from toolkit.data.validation import check_folder
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What was built.
+
+    Attributes:
+        path: The dataset folder.
+        rows: Rows of each split; a split without rows is not there.
+        dropped: Records by reason (`DROPPED`), most frequent first.
+        read: Records that the sources yielded.
+        creatures: Creatures with at least one row.
+        families: Families with at least one row.
+        validation: What the validator found in it, as `validation.json` says it.
+        notes: What the sources have to say of how they were read.
+        seconds: Wall time.
+    """
+
+    path: Path
+    rows: dict[str, int]
+    dropped: dict[str, int]
+    read: int
+    creatures: int
+    families: int
+    validation: dict[str, Any]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@collecting_rarely()
+def build_dataset(
+    out: Path, settings: DatasetSettings, seed: int, recipe_name: str, progress: Progress | None = None
+) -> BuildResult:
+    """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
+
+    The same sources, settings and seed give the same bytes, but for the times in `manifest.json`.
+
+    Args:
+        out: Folder to write; replaced as a whole at the end.
+        seed: Decides who is held out.
+        recipe_name: For the manifest.
+
+    Raises:
+        InputError: A source or `out` can not be used, or nothing is left after dropping.
+        EnvironmentLacks, HubError: A source can not be fetched.
+    """
+    started = time.perf_counter()
+    report = progress or (lambda *_: None)
+    with atomic_folder(out, "dataset") as folder:
+        sources = read_records(settings)
+        work = read_drafts(sources, settings, report)
+        mask_names(work, settings, report)
+        drop_near_names(work)
+        drop_repeated(work, settings)
+        rows, near = _rows_by_split(work, settings, seed, report)
+        _refuse_nothing(rows, work, [facts for facts, _ in sources])
+        for split, drafts in rows.items():
+            write_split(folder, split, drafts, settings)
+        write_rejected(folder, [draft for draft in work.drafts if draft.reason])
+        facts = _facts(rows, near, work, settings, [facts for facts, _ in sources], seed, recipe_name)
+        # A million drafts are a gigabyte, which the validation needs.
+        del work, rows, drafts
+        validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
+        write_json(folder / VALIDATION, validation)
+        render_dataset_card(folder, facts)
+        seconds = time.perf_counter() - started
+        write_manifest(folder, "dataset", {**facts, "seconds": round(seconds, 3)})
+    return BuildResult(
+        path=out,
+        rows=facts["splits"],
+        dropped={reason: entry["rows"] for reason, entry in facts["dropped"].items()},
+        read=facts["read"],
+        creatures=facts["creatures"],
+        families=facts["families"],
+        validation=validation,
+        notes=tuple(note for source in facts["sources"] for note in source["notes"]),
+        seconds=seconds,
+    )
+
+
+def _refuse_nothing(rows: Mapping[str, list[Draft]], work: Work, sources: Sequence[SourceFacts]) -> None:
+    if "train" in rows:
+        return
+    counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(work).items())
+    where = " and ".join(source.location for source in sources)
+    raise InputError(
+        f"None of the {len(work.drafts)} descriptions of {where} is left to train on"
+        + (f": {counted}." if counted else "."),
+        "Check the columns, --description-language, --answer and the length limits.",
+    )
+
+
+def _dropped(work: Work) -> dict[str, int]:
+    return dict(Counter(draft.reason for draft in work.drafts if draft.reason).most_common())
+
+
+def _rows_by_split(
+    work: Work, settings: DatasetSettings, seed: int, report: Progress
+) -> tuple[dict[str, list[Draft]], dict[str, int]]:
+    """Kept drafts of each split that has any, sorted by id, and how many of them are near-duplicates."""
+    kept = work.kept()
+    for draft in kept:
+        draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
+    kept.sort(key=lambda draft: draft.id)
+    report("comparing", 0, len(kept))
+    near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
+    clusters = join_clusters(near, [draft.parallel for draft in kept], work.same_parallel)
+    report("comparing", len(kept), len(kept))
+    dealt = deal_splits(
+        [draft.creature.key for draft in kept],
+        [draft.creature.family for draft in kept],
+        [kept[cluster].id for cluster in clusters],
+        Shares(settings.validation_size, settings.test_size, settings.unseen_size),
+        seed,
+    )
+    rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}
+    for draft, split in zip(kept, dealt, strict=True):
+        rows[split].append(draft)
+    return {split: drafts for split, drafts in rows.items() if drafts}, _count_shared(near)
+
+
+def _count_shared(clusters: list[int]) -> dict[str, int]:
+    """How many texts have a near-duplicate, and how many clusters they make."""
+    sizes = [size for size in Counter(clusters).values() if size > 1]
+    return {"rows": sum(sizes), "clusters": len(sizes)}
+
+
+def _facts(
+    rows: Mapping[str, list[Draft]],
+    near_duplicates: Mapping[str, int],
+    work: Work,
+    settings: DatasetSettings,
+    sources: Sequence[SourceFacts],
+    seed: int,
+    recipe_name: str,
+) -> dict[str, Any]:
+    """What the manifest and the card say; no time and no path of this machine."""
+    kept = work.kept()
+    licenses = sorted({draft.license for draft in kept})
+    from_source = Counter(draft.origin for draft in kept)
+    return {
+        "recipe": recipe_name,
+        "settings": _public_settings(settings, sources),
+        "seed": seed,
+        "sources": [{**asdict(source), "rows": from_source[origin]} for origin, source in enumerate(sources)],
+        "license": licenses[0] if len(licenses) == 1 else "other",
+        "pokemon": _about_pokemon(sources, kept),
+        "read": len(work.drafts),
+        "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(work).items()},
+        "near_duplicates": dict(near_duplicates),
+        "splits": {split: len(drafts) for split, drafts in rows.items()},
+        "creatures": len({draft.creature.key for draft in kept}),
+        "families": len({draft.creature.family for draft in kept}),
+    }
+
+
+def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) -> dict[str, Any]:
+    """The settings with locations as they may be published."""
+    public = settings.model_dump(mode="json")
+    public |= {"other_mask": settings.mask_of_others("en"), "korean_other_mask": settings.mask_of_others("ko")}
+    for source, facts in zip(public["sources"], sources, strict=True):
+        source["location"] = facts.location if source["location"] else None
+    return public
+
+
+def _about_pokemon(sources: Sequence[SourceFacts], kept: list[Draft]) -> bool:
+    """Whether the names are trademarks that the card must tell of: by their keys, or by what a source is called."""
+    plain = (unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode() for source in sources)
+    return any("pokemon" in normal_text(location) for location in plain) or any(
+        draft.creature.key.startswith("pokemon/") for draft in kept
+    )

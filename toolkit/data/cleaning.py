@@ -1,0 +1,237 @@
+"""Records to drafts: clean, mask, and drop what can not be used, with its reason. Knows nothing of splits and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from toolkit.core.recipe import DatasetSettings
+from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
+from toolkit.data.creatures import Creature, unite
+from toolkit.data.duplicates import normal_text
+from toolkit.data.grammar import Masks
+from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
+from toolkit.data.near_names import WORD, near_name
+from toolkit.data.record import Record
+from toolkit.data.sources.facts import SourceFacts, wanted_languages
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how many are done, and of how many (None: not known)."""
+
+REPORT_EVERY = 2_000
+# A word in lower case in the descriptions of this many families is an ordinary word there, whatever creature it names.
+ORDINARY_FAMILIES = 2
+
+DROPPED = {
+    "language": "in a language that was not asked for",
+    "empty": "no text",
+    "no-name": "no name",
+    "no-answer": "no name in the language of the answer",
+    "control-token": "a control token of a chat template in the text",
+    "broken": "characters that were lost before the text came here",
+    "wrong-letters": "not the letters of its language",
+    "too-short": "too short",
+    "too-long": "too long",
+    "unmaskable": "the mask would say the name",
+    "near-name": "a word that is nearly the name",
+    "duplicate": "the same text again for the same creature",
+    "ambiguous": "the same text for creatures with different names",
+}
+"""Why a record is dropped."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A record on its way: `reason` says why it was dropped, empty while it is kept.
+
+    `origin` is the place of its source among those that are read.
+    """
+
+    creature: Creature
+    text: str
+    language: str
+    origin: int
+    source: str
+    source_ref: str
+    license: str
+    parallel: str
+    attributes: str
+    reason: str = ""
+    id: str = ""
+
+
+@dataclass(slots=True)
+class Work:
+    """All drafts and creatures of one build."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    creatures: dict[str, Creature] = field(default_factory=dict)
+    # Pairs of `parallel` whose texts are the same, of which only one is kept.
+    same_parallel: list[tuple[str, str]] = field(default_factory=list)
+
+    def kept(self) -> list[Draft]:
+        """Drafts that nothing has dropped so far."""
+        return [draft for draft in self.drafts if not draft.reason]
+
+
+def read_drafts(
+    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, report: Progress
+) -> Work:
+    """Clean every record and drop what can not be used as it came; creatures are gathered on the way."""
+    work = Work()
+    for origin, (_, records) in enumerate(sources):
+        for record in records:
+            work.drafts.append(
+                Draft(
+                    creature=_known(work, record, origin),
+                    text=clean_text(record.description),
+                    language=sys.intern(record.language),
+                    origin=origin,
+                    source=record.source,
+                    source_ref=record.source_ref,
+                    license=sys.intern(record.license),
+                    parallel=record.parallel,
+                    attributes=_attributes(record.attributes),
+                )
+            )
+            if len(work.drafts) % REPORT_EVERY == 0:
+                report("reading", len(work.drafts), None)
+    report("reading", len(work.drafts), len(work.drafts))
+    if len(sources) > 1:
+        _unite_creatures(work)
+    languages = wanted_languages(settings)
+    for draft in work.drafts:
+        draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
+    return work
+
+
+def _unite_creatures(work: Work) -> None:
+    stands_for = unite(list(work.creatures.values()))
+    for draft in work.drafts:
+        draft.creature = stands_for[draft.creature.key]
+    work.creatures = {creature.key: creature for creature in stands_for.values()}
+
+
+def _attributes(attributes: Mapping[str, object]) -> str:
+    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else "{}"
+
+
+def _known(work: Work, record: Record, origin: int) -> Creature:
+    creature = work.creatures.get(record.key)
+    if creature is None:
+        names = {language: cleaned for language, name in record.names.items() if (cleaned := clean_text(name))}
+        creature = Creature(record.key, clean_text(record.family), names, origin)
+        work.creatures[record.key] = creature
+    elif not record.names.keys() <= creature.names.keys():
+        for language, name in record.names.items():
+            if language not in creature.names and (cleaned := clean_text(name)):
+                creature.names[language] = cleaned
+    return creature
+
+
+def _unusable(text: str, language: str, languages: Sequence[str], creature: Creature, settings: DatasetSettings) -> str:
+    """Why a cleaned text can not be used, before names are masked; empty when it can."""
+    if language not in languages:
+        return "language"
+    if not text:
+        return "empty"
+    if not creature.names:
+        return "no-name"
+    answer = creature.answer(settings.answer)
+    if answer is None:
+        return "no-answer"
+    if CONTROL_TOKEN.search(text) or CONTROL_TOKEN.search(answer):
+        return "control-token"
+    if "\ufffd" in text:
+        return "broken"
+    return "" if fits_language(text, language) else "wrong-letters"
+
+
+def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
+    """Mask names in every kept draft, then apply the limits on length."""
+    names = {creature.key: creature.names for creature in work.creatures.values()}
+    masks = {
+        "en": Masks(settings.mask, settings.mask_of_others("en")),
+        "ko": Masks(settings.korean_mask, settings.mask_of_others("ko")),
+    }
+    kept = work.kept()
+    masker = Masker(names, masks, _ordinary_words(kept, Masker(names, masks)))
+    for number, draft in enumerate(kept, 1):
+        draft.text = masker.mask(draft.text, draft.creature.key, draft.language)
+        if len(draft.text) < settings.min_characters:
+            draft.reason = "too-short"
+        elif len(draft.text) > settings.max_characters:
+            draft.reason = "too-long"
+        elif own_names_in(draft.text, _own_names(draft.creature)):
+            draft.reason = "unmaskable"
+        if number % REPORT_EVERY == 0 or number == len(kept):
+            report("masking", number, len(kept))
+
+
+def drop_near_names(work: Work) -> None:
+    """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word.
+
+    It is one where texts of other families use it in lower case.
+    """
+    hits = []
+    for draft in work.kept():
+        near = near_name(draft.text, fold(draft.text), _own_names(draft.creature))
+        if near is not None:
+            hits.append((draft, near[1].lower()))
+    words = {word for _, word in hits}
+    if not words:
+        return
+    users: dict[str, set[str]] = defaultdict(set)
+    for draft in work.kept():
+        for word in words.intersection(WORD.findall(draft.text)):
+            users[word].add(draft.creature.family)
+    for draft, word in hits:
+        if not users[word] - {draft.creature.family}:
+            draft.reason = "near-name"
+
+
+def _own_names(creature: Creature) -> list[str]:
+    return [creature.names[language] for language in ANSWER_LANGUAGES if language in creature.names]
+
+
+def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:
+    """Names that the descriptions of unrelated creatures use in lower case."""
+    users: dict[str, set[str]] = defaultdict(set)
+    for draft in drafts:
+        if draft.language == "en":
+            for word in masker.lower_case_words(draft.text, draft.creature.key):
+                if len(users[word]) < ORDINARY_FAMILIES:
+                    users[word].add(draft.creature.family)
+    return {word for word, families in users.items() if len(families) >= ORDINARY_FAMILIES}
+
+
+def drop_repeated(work: Work, settings: DatasetSettings) -> None:
+    """Drop a text that its creature has already, and all copies of one that asks for different answers."""
+    # Digests, since a million texts are a quarter of a gigabyte.
+    seen: dict[bytes, str] = {}
+    answers: dict[bytes, str | None] = {}
+    texts: dict[int, bytes] = {}
+    kept = work.kept()
+    for place, draft in enumerate(kept):
+        text, answer = _digest(normal_text(draft.text)), draft.creature.answer(settings.answer)
+        of_creature = _digest(draft.creature.key) + text
+        if of_creature in seen:
+            draft.reason = "duplicate"
+            if draft.parallel:
+                work.same_parallel.append((seen[of_creature], draft.parallel))
+            continue
+        seen[of_creature] = draft.parallel
+        texts[place] = text
+        if answers.setdefault(text, answer) != answer:
+            answers[text] = None
+    for place, text in texts.items():
+        if answers[text] is None:
+            kept[place].reason = "ambiguous"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=12).digest()

@@ -1,0 +1,188 @@
+"""What a dataset folder holds, counted from its Parquet files batch by batch. Knows nothing of cards and figures.
+
+Only distinct values ever become Python objects, so a million rows cost little more than their lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.core.errors import InputError
+from toolkit.data.rows import SPLITS, split_files
+
+# Columns that are counted, and what a row counts as that has no text there: a card can be of a broken dataset too.
+COLUMNS = {
+    **dict.fromkeys(("answer", "description", "creature", "family", "attributes"), ""),
+    **dict.fromkeys(("language", "source", "license"), "unknown"),
+}
+BATCH_ROWS = 20_000
+# What may stand in a figure, whose font has no Korean and reads `$` as a formula.
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,19}")
+
+Lengths = NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class SplitCounts:
+    """One split.
+
+    Attributes:
+        lengths: Language -> characters of each of its descriptions.
+        creatures: Creature -> its rows.
+        families: The families that are in it.
+    """
+
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    creatures: Counter[str] = field(default_factory=Counter)
+    families: set[str] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all languages."""
+        return sum(map(len, self.lengths.values()))
+
+
+@dataclass(slots=True)
+class DatasetCounts:
+    """All splits that have rows.
+
+    Attributes:
+        splits: In the order of `SPLITS`.
+        languages: Language of the description -> rows.
+        licenses: Licence -> rows.
+        sources: (source, language) -> rows.
+        creatures: Source -> the creatures that it describes.
+        labels: `generation`, `type`, `register` or `source` -> (label, split) -> rows.
+        held_out: Creature -> its answer, of the creatures in `unseen`.
+    """
+
+    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    languages: Counter[str] = field(default_factory=Counter)
+    licenses: Counter[str] = field(default_factory=Counter)
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    creatures: dict[str, set[str]] = field(default_factory=dict)
+    labels: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    held_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.splits.values())
+
+    def whole(self) -> SplitCounts:
+        """All splits as one."""
+        whole = SplitCounts()
+        for split in self.splits.values():
+            for language, lengths in split.lengths.items():
+                _append(whole.lengths, language, lengths)
+            whole.creatures.update(split.creatures)
+            whole.families |= split.families
+        return whole
+
+
+def count_dataset(folder: Path) -> DatasetCounts:
+    """Count a dataset folder, which may lack columns and texts.
+
+    Raises:
+        InputError: A file is damaged, or no split has a row.
+    """
+    import pyarrow
+
+    counts = DatasetCounts()
+    for split in SPLITS:
+        for file in split_files(folder, split):
+            try:
+                for table in _tables(file):
+                    _add(counts, split, table)
+            except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{file} is not a readable Parquet file.", "Build or download the dataset again."
+                ) from error
+    if not counts.splits:
+        raise InputError(f"{folder} has no rows.", "Build the dataset again.")
+    return counts
+
+
+def _tables(file: Path) -> Iterator[Any]:
+    """The counted columns of a file, some rows at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as opened:
+        texts = {field.name for field in opened.schema_arrow if pa.types.is_string(field.type)}
+        for batch in opened.iter_batches(BATCH_ROWS, columns=[name for name in COLUMNS if name in texts]):
+            yield pa.table(
+                {
+                    name: batch[name].fill_null(empty) if name in texts else pa.array([empty] * len(batch))
+                    for name, empty in COLUMNS.items()
+                }
+            )
+
+
+def _add(counts: DatasetCounts, split: str, table: Any) -> None:
+    its = counts.splits.setdefault(split, SplitCounts())
+    _add_lengths(its.lengths, table)
+    for (creature, family), rows in _tally(table, "creature", "family"):
+        its.creatures[creature] += rows
+        its.families.add(family)
+    for (source, language), rows in _tally(table, "source", "language"):
+        counts.sources[source, language] += rows
+        counts.languages[language] += rows
+        counts.labels.setdefault("source", Counter())[source, split] += rows
+    for (license,), rows in _tally(table, "license"):
+        counts.licenses[license] += rows
+    for (source, creature), _ in _tally(table, "source", "creature"):
+        counts.creatures.setdefault(source, set()).add(creature)
+    for (attributes,), rows in _tally(table, "attributes"):
+        for kind, label in _labels(attributes):
+            counts.labels.setdefault(kind, Counter())[label, split] += rows
+    if split == "unseen":
+        counts.held_out.update(pair for pair, _ in _tally(table, "creature", "answer"))
+
+
+def _add_lengths(lengths: dict[str, Lengths], table: Any) -> None:
+    import pyarrow.compute as pc
+
+    characters = pc.utf8_length(table["description"])
+    for language in pc.unique(table["language"]).to_pylist():
+        chosen = pc.filter(characters, pc.equal(table["language"], language))
+        _append(lengths, language, chosen.to_numpy().astype(np.int32))
+
+
+def _append(lengths: dict[str, Lengths], language: str, more: Lengths) -> None:
+    lengths[language] = np.concatenate([lengths[language], more]) if language in lengths else more
+
+
+def _tally(table: Any, *names: str) -> Iterator[tuple[Any, int]]:
+    """Each distinct combination of the columns' values, and its rows."""
+    grouped = table.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
+    keys = zip(*(grouped[name].to_pylist() for name in names), strict=True)
+    return zip(keys, grouped["count_all"].to_pylist(), strict=True)
+
+
+@lru_cache(maxsize=20_000)
+def _labels(attributes: str) -> tuple[tuple[str, str], ...]:
+    """(kind, label) of what a row's attributes say and a figure or a text can say too."""
+    try:
+        known = json.loads(attributes)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(known, dict):
+        return ()
+    types = known.get("types")
+    values = {
+        "generation": known.get("generation"),
+        "register": known.get("register"),
+        "type": types[0] if isinstance(types, list) and types else None,
+    }
+    return tuple((kind, str(value)) for kind, value in values.items() if LABEL.fullmatch(str(value)) and value)

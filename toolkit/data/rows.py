@@ -1,0 +1,211 @@
+"""Datasets as rows: find one by folder or Hub id, read a split. Knows nothing of models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from toolkit.core.errors import InputError, after_saying
+from toolkit.core.folder import MANIFEST, is_manifest, json_hash, read_json, sha256_file
+from toolkit.core.hub_client import hub, hub_errors
+
+LAYOUTS = ("data/{split}-*.parquet", "{split}-*.parquet", "{split}.parquet")
+SPLITS = ("train", "validation", "test", "unseen")
+# Beside the splits, what a build dropped.
+REJECTED = "rejected.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedDataset:
+    """A dataset whose files are on this machine.
+
+    Attributes:
+        id: Hub id, or the folder's name.
+        revision: Commit on the Hub; None for a folder.
+        path: Where its files are.
+    """
+
+    id: str
+    revision: str | None
+    path: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Its manifest; empty for a dataset that this toolkit did not make."""
+        file = self.path / MANIFEST
+        manifest: Any = read_json(file) if file.is_file() else None
+        return dict(manifest) if is_manifest(manifest, "dataset") else {}
+
+    def content(self) -> str:
+        """One hash for the rows of all splits; card and figures do not count."""
+        files = [file for split in SPLITS for file in split_files(self.path, split)]
+        return data_hash({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
+
+
+def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
+    """Find a dataset by folder or, when there is no such folder, by Hub id; the latter is downloaded.
+
+    Raises:
+        InputError: Neither a folder nor a Hub id.
+        HubError: The Hub has no such dataset or revision, or can not be reached.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return LocatedDataset(path.absolute().name, None, path)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(
+            f"There is no dataset folder {name}.", "Make one with `pkt build-dataset`, or name a Hub id (owner/name)."
+        )
+    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the dataset {name}"):
+        snapshot = Path(
+            hub().snapshot_download(
+                name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", MANIFEST, "README.md"]
+            )
+        )
+    return LocatedDataset(name, snapshot.name, snapshot)
+
+
+def split_files(path: Path, split: str) -> list[Path]:
+    """The Parquet files of a split, in order, in the layouts that the Hub recognises."""
+    return sorted({file for pattern in LAYOUTS for file in path.glob(pattern.format(split=split))})
+
+
+def data_hash(files: dict[str, str]) -> str:
+    """One hash for the split files among a dataset's files, given by relative path and SHA-256."""
+    patterns = [pattern.format(split=split) for pattern in LAYOUTS for split in SPLITS]
+    return json_hash(
+        {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+    )
+
+
+def read_split(dataset: LocatedDataset, split: str) -> list[dict[str, Any]]:
+    """All rows of a split, empty when the dataset has no such split.
+
+    The `messages` of each are at least two turns, the last one an assistant's, of which role and content are kept.
+
+    Raises:
+        InputError: A file is damaged, is not what the dataset's manifest names or has no `messages` column, or a row
+            holds no such conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
+    """
+    rows: list[dict[str, Any]] = []
+    files = split_files(dataset.path, split)
+    _check_as_built(dataset, split, files)
+    for file in files:
+        for number, row in enumerate(_read(file)):
+            problem = _problem(row.get("messages"))
+            if problem:
+                where = f"{file.relative_to(dataset.path).as_posix()}, row {number}"
+                raise InputError(f"{where}: {problem}.", "Run `pkt validate` on the dataset.")
+            turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
+            rows.append(row | {"messages": turns})
+    return rows
+
+
+def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) -> None:
+    """Where the manifest names the files of a split, they are those that are there: none lost, replaced or added."""
+    named = dataset.manifest().get("files")
+    if not isinstance(named, dict):
+        return
+    patterns = [pattern.format(split=split) for pattern in LAYOUTS]
+    built = {name: digest for name, digest in named.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+    there = {file.relative_to(dataset.path).as_posix(): sha256_file(file) for file in files}
+    for name in sorted(built.keys() | there.keys()):
+        if built.get(name) != there.get(name):
+            wrong = "is missing" if name not in there else "is not in it" if name not in built else "is another file"
+            raise InputError(
+                f"The dataset {dataset.id} is not as its {MANIFEST} says: {name} {wrong}.",
+                f"Build or download it again; if you changed its rows on purpose, remove its {MANIFEST}.",
+            )
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    with _damage_is_clear(file), pyarrow.parquet.ParquetFile(file) as opened:
+        table = opened.read()
+        if "messages" not in table.column_names:
+            raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
+        return list(table.to_pylist())
+
+
+@contextmanager
+def _damage_is_clear(file: Path) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not a readable Parquet file.", "Build or download the dataset again.") from error
+
+
+def _problem(messages: Any) -> str | None:
+    """Why these are no turns to learn from, or None."""
+    if not isinstance(messages, list):
+        return "`messages` is no list of turns"
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, dict):
+            return f"turn {number} of `messages` is no {{role, content}}"
+        if missing := {"role", "content"} - set(turn):
+            return f"turn {number} of `messages` has no `{max(missing)}`"
+        for key in ("role", "content"):
+            if not isinstance(turn[key], str):
+                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'no text'}"
+    if len(messages) < 2:
+        return "`messages` is not at least two turns, a question and its answer"
+    if messages[-1]["role"] != "assistant":
+        return f"the last turn is of the role {messages[-1]['role']!r}, not 'assistant'"
+    return None
+
+
+def shared_opening(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the conversations of a dataset begin, for whoever asks a model that was trained on it.
+
+    Returns:
+        `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the
+        first user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
+    """
+    systems = Counter(row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else None for row in rows)
+    first = Counter(
+        turn["content"].split("\n\n")[0]
+        for row in rows
+        if (turn := next((turn for turn in row["messages"] if turn["role"] == "user"), None))
+    )
+    shared = len(first) == 1 or 0 < 2 * len(first) <= len(rows)
+    return {
+        "system": next(iter(systems)) if len(systems) == 1 else None,
+        "request": first.most_common(1)[0][0] if shared else None,
+        "request_variants": len(first) if shared else 0,
+    }
+
+
+def count_rows(dataset: LocatedDataset, split: str) -> int:
+    """Rows of a split, read from the files' footers.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    import pyarrow.parquet
+
+    count = 0
+    for file in split_files(dataset.path, split):
+        with _damage_is_clear(file):
+            count += pyarrow.parquet.read_metadata(file).num_rows
+    return count
+
+
+def answer_of(row: dict[str, Any]) -> str:
+    """The answer of a row: what its last turn says."""
+    return str(row["messages"][-1]["content"]).strip()
+
+
+def description_of(row: dict[str, Any]) -> str:
+    """The description of a row: its column, or the last question without the request, its first paragraph.
+
+    A question of one paragraph is the description itself.
+    """
+    question = row["messages"][-2]["content"]
+    return str(row.get("description") or question.partition("\n\n")[2] or question)

@@ -1,0 +1,27 @@
+"""Where descriptions come from. Each source yields Records, lazily, and facts about itself; none cleans or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from toolkit.core.recipe import DatasetSettings
+from toolkit.data.record import Record
+from toolkit.data.sources.corpus import read_corpus
+from toolkit.data.sources.facts import SourceFacts, wanted_languages
+from toolkit.data.sources.hub import read_hub
+from toolkit.data.sources.pokeapi import read_pokeapi
+from toolkit.data.sources.table import read_table
+
+__all__ = ["SourceFacts", "read_records"]
+
+
+def read_records(settings: DatasetSettings) -> Sequence[tuple[SourceFacts, Iterable[Record]]]:
+    """Facts about each source that the settings name, and its records.
+
+    Raises:
+        InputError: A source can not be found or used. A damaged row raises it while the records are iterated.
+        EnvironmentLacks, HubError: It can not be fetched.
+    """
+    readers = {"corpus": read_corpus, "pokeapi": read_pokeapi, "hub": read_hub, "table": read_table}
+    languages = wanted_languages(settings)
+    return [readers[source.name](source, languages) for source in settings.sources]

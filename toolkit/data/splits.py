@@ -1,0 +1,114 @@
+"""Who goes into which split. Knows only ids: of creatures, families, clusters of near-duplicate texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from toolkit.data.duplicates import find_root
+
+MIN_CLUSTERS = 3
+"""A known creature with fewer different descriptions is only trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of the whole: of a known creature's descriptions, and for `unseen` of the families."""
+
+    validation: float
+    test: float
+    unseen: float
+
+
+def deal_splits(
+    creatures: Sequence[str], families: Sequence[str], clusters: Sequence[str], shares: Shares, seed: int
+) -> list[str]:
+    """The split of each row, from its creature, family and cluster.
+
+    A cluster never straddles two splits. `unseen` gets whole families; families that share a cluster go there together.
+    Of each other creature at least one cluster is in `train`, and the same rows and seed give the same splits in any
+    order of rows.
+    """
+    unseen = _unseen_families(families, clusters, shares.unseen, seed)
+    owners: dict[str, set[str]] = defaultdict(set)
+    for creature, cluster in zip(creatures, clusters, strict=True):
+        owners[cluster].add(creature)
+    known: dict[str, set[str]] = defaultdict(set)
+    for creature, family, cluster in zip(creatures, families, clusters, strict=True):
+        if family not in unseen:
+            known[creature].add(cluster)
+    split: dict[str, str] = {}
+    for creature, its in known.items():
+        split |= _deal_creature(creature, its, owners, shares, seed)
+    return [
+        "unseen" if family in unseen else split.get(cluster, "train")
+        for family, cluster in zip(families, clusters, strict=True)
+    ]
+
+
+def join_clusters(clusters: Sequence[int], labels: Sequence[str], same: Iterable[tuple[str, str]]) -> list[int]:
+    """Clusters that hold all texts of a label, too; an empty label joins nothing.
+
+    Args:
+        clusters: Of each text, the index of the first text of its cluster.
+        labels: Of each text.
+        same: Pairs of labels that are one.
+    """
+    same = [(one, other) for one, other in same if one and other]
+    names = dict.fromkeys(name for name in (*labels, *(label for pair in same for label in pair)) if name)
+    node = {name: len(clusters) + index for index, name in enumerate(names)}
+    root = list(range(len(clusters) + len(node)))
+    links = [(node[one], node[other]) for one, other in same]
+    links += [(place, node[label]) for place, label in enumerate(labels) if label]
+    for one, other in (*enumerate(clusters), *links):
+        one, other = find_root(root, one), find_root(root, other)
+        root[max(one, other)] = min(one, other)
+    return [find_root(root, place) for place in range(len(clusters))]
+
+
+def _unseen_families(families: Sequence[str], clusters: Sequence[str], share: float, seed: int) -> set[str]:
+    names = sorted(set(families))
+    number = {name: index for index, name in enumerate(names)}
+    root = list(range(len(names)))
+    first: dict[str, int] = {}
+    for family, cluster in zip(families, clusters, strict=True):
+        one = find_root(root, number[family])
+        other = find_root(root, first.setdefault(cluster, one))
+        root[max(one, other)] = min(one, other)
+    groups: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        groups[find_root(root, number[name])].append(name)
+    room = min(round(share * len(names)), len(names) - 1)
+    unseen: set[str] = set()
+    for group in sorted(groups.values(), key=lambda group: _draw(seed, "unseen", group[0])):
+        if len(unseen) + len(group) <= room:
+            unseen.update(group)
+    return unseen
+
+
+def _deal_creature(
+    creature: str, clusters: Iterable[str], owners: dict[str, set[str]], shares: Shares, seed: int
+) -> dict[str, str]:
+    """The split of the clusters that are this creature's alone; shared ones stay in train."""
+    clusters = set(clusters)
+    if len(clusters) < MIN_CLUSTERS:
+        return {}
+    alone = sorted(
+        (cluster for cluster in clusters if len(owners[cluster]) == 1),
+        key=lambda cluster: _draw(seed, creature, cluster),
+    )
+    held_out = min(len(alone), len(clusters) - 1)
+    # Rounded up or down by a draw of the creature's own, so that the shares come out right over all creatures.
+    test = min(int(len(clusters) * shares.test + _draw(seed, "test", creature)), held_out)
+    validation = min(int(len(clusters) * shares.validation + _draw(seed, "validation", creature)), held_out - test)
+    return {
+        cluster: "test" if place < test else "validation" for place, cluster in enumerate(alone[: test + validation])
+    }
+
+
+def _draw(seed: int, *what: str) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    digest = hashlib.sha256("\0".join((str(seed), *what)).encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56

@@ -1,0 +1,108 @@
+"""Write the folder of a Space: its card, the page, the versions it needs and which adapter answers. Uploads nothing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards.escape import md_text, plain
+from toolkit.cards.model.metadata import is_hub_id, license_of
+from toolkit.core.errors import InputError
+from toolkit.core.folder import (
+    MANIFEST,
+    atomic_folder,
+    is_manifest,
+    library_versions,
+    read_json,
+    write_json,
+    write_manifest,
+)
+from toolkit.core.hub_client import hub, hub_errors
+
+# The version of gradio that the page is tested with; a test compares it with constraints.txt.
+GRADIO = "6.31.0"
+LIBRARIES = ("torch", "transformers", "peft")
+SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", MANIFEST)
+CARD = """---
+{front_matter}
+---
+
+# {title}
+
+A page for the adapter {adapter} at {revision}: describe a creature, in English or Korean, and get names for it.
+
+It runs on a CPU as well as on a GPU. Where the adapter is private or its base is gated, give the Space a secret
+`HF_TOKEN` that may read them.
+"""
+
+
+def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
+    """Write the folder of a Space that shows a published adapter at one commit.
+
+    To put it on a Hub, make the repository with `create_repo(repo_id, repo_type="space", space_sdk="gradio")`, and
+    upload the files named in `SPACE_FILES` in one commit with `repo_type="space"`.
+
+    Args:
+        adapter_repo: Hub id of an adapter that pkt published.
+        revision: Commit, branch or tag; the Space names the commit. None: the newest.
+        out: The new folder, written whole or not at all.
+
+    Raises:
+        InputError: Not a Hub id, not an adapter of pkt, or `out` is something else.
+        HubError: There is no such adapter, or the Hub can not be reached.
+    """
+    if not is_hub_id(adapter_repo):
+        raise InputError(f"{adapter_repo} is no Hub id.", "A Space shows a published adapter: owner/name.")
+    commit, manifest = _published(adapter_repo, revision)
+    facts = {"adapter": adapter_repo, "revision": commit}
+    with atomic_folder(out, "space") as folder:
+        with as_file(files("toolkit.hub.space") / "app.py") as page:
+            shutil.copyfile(page, folder / "app.py")
+        write_json(folder / "space.json", facts)
+        (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
+        (folder / "README.md").write_text(_card(adapter_repo, commit, manifest), encoding="utf-8")
+        write_manifest(folder, "space", facts)
+
+
+def requirements() -> str:
+    """What the page needs beside gradio, in the versions that are installed here."""
+    installed = library_versions()
+    return "".join(f"{name}=={installed[name].partition('+')[0]}\n" for name in LIBRARIES)
+
+
+def _published(repo_id: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """The commit of a published adapter and its manifest."""
+    with hub_errors(f"The adapter {repo_id}"):
+        info = hub().model_info(repo_id, revision=revision)
+        there = {file.rfilename for file in info.siblings or []}
+        found = hub().hf_hub_download(repo_id, MANIFEST, revision=info.sha) if MANIFEST in there else None
+    manifest = read_json(Path(found)) if found else None
+    if not is_manifest(manifest, "adapter"):
+        raise InputError(f"The adapter {repo_id} was not published by pkt.", "Publish it with `pkt publish`.")
+    return str(info.sha), dict(manifest or {})
+
+
+def _card(repo_id: str, commit: str, manifest: Mapping[str, Any]) -> str:
+    # Late, since huggingface_hub reads which Hub to talk to when it is imported.
+    from huggingface_hub import SpaceCardData
+
+    title = plain(repo_id.partition("/")[2], 40)
+    dataset = str(manifest.get("dataset", {}).get("id", ""))
+    data = SpaceCardData(
+        title=title,
+        emoji="🔎",
+        colorFrom="yellow",
+        colorTo="blue",
+        sdk="gradio",
+        sdk_version=GRADIO,
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        app_file="app.py",
+        license=license_of(manifest["base"])[0] if manifest.get("base", {}).get("id") else None,
+        models=[repo_id],
+        datasets=[dataset] if is_hub_id(dataset) else None,
+    )
+    return CARD.format(front_matter=data.to_yaml(), title=md_text(title), adapter=md_text(repo_id), revision=commit)

@@ -1,0 +1,1 @@
+"""A base and its adapter: find, load, template, rank, generate, merge."""

@@ -1,0 +1,171 @@
+"""Messages to token ids, and which of them are the answer. The only place that does it: training, ranking, generation
+and the validator call it, so training text and inference text can not drift apart. `settle` has the card's snippet,
+and everybody else who loads the adapter's tokenizer, send the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from toolkit.core.errors import InputError
+from toolkit.model.chat_template import (
+    Format,
+    Messages,
+    answer_place,
+    no_end,
+    prompt_changes,
+    read_format,
+    render,
+    tokens_join,
+    unheard_role,
+)
+
+REQUEST = "다음 특성을 살린 포켓몬식 이름을 지어줘:"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One supervised conversation.
+
+    Attributes:
+        input_ids: Prompt, answer and its end of turn, `[tokens]`.
+        answer_start: Index of the first answer token; everything from there on is supervised, nothing before it.
+    """
+
+    input_ids: list[int]
+    answer_start: int
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The supervised tokens: the answer and the token that ends its turn."""
+        return self.input_ids[self.answer_start :]
+
+
+def naming_messages(description: str, request: str = REQUEST, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation that asks for a name: one user turn, the request, a blank line, the description.
+
+    A system turn comes before it when there is one.
+    """
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, {"role": "user", "content": f"{request}\n\n{description}"}]
+
+
+def request_variants(count: int) -> list[str]:
+    """The request and its Korean paraphrases, `count` of them in all.
+
+    Raises:
+        InputError: There are not so many.
+    """
+    listed = [REQUEST, *(files("toolkit.model") / "requests.txt").read_text(encoding="utf-8").split("\n")]
+    requests = [request for request in listed if request]
+    if count > len(requests):
+        raise InputError(
+            f"There are {len(requests)} variants of the request, not {count}.", "Ask for fewer with --request-variants."
+        )
+    return requests[:count]
+
+
+def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:
+    """The conversation with the model's answer appended."""
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
+def settle(tokenizer: Any) -> None:
+    """Put the template that training uses in the tokenizer, which is to be saved with what was trained.
+
+    It is the base's own wherever that leaves nothing open. After this,
+    `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` sends what `prompt_ids` gives.
+
+    Raises:
+        InputError: As `prompt_ids`.
+    """
+    tokenizer.chat_template = read_format(tokenizer).template
+
+
+def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
+    """Token ids that inference sends: the settled chat template with its generation prompt, `[tokens]`.
+
+    Raises:
+        InputError: The tokenizer has no chat template, or one that can not be trained with, refuses the conversation,
+            leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer wants
+            one; or a text holds a control token.
+    """
+    form = read_format(tokenizer)
+    _refuse_control_tokens(form, messages)
+    ids: list[int] = render(tokenizer, form.template, messages, None)
+    unheard = unheard_role(tokenizer, form.template, tuple(message["role"] for message in messages))
+    if unheard is not None:
+        raise InputError(
+            f"The base's chat template leaves out the {unheard} turn.", f"Remove the {unheard} turns from the data."
+        )
+    _check_beginning(tokenizer, ids, messages)
+    return ids
+
+
+def encode(tokenizer: Any, messages: Messages) -> Example:
+    """A conversation whose last turn is the answer, as token ids with the answer marked.
+
+    The prompt part equals `prompt_ids(tokenizer, messages[:-1])` token for token. What a template writes after the end
+    of the answer's turn (a line break) is left out: no model needs to learn it, and generation stops before it.
+
+    Raises:
+        InputError: The last turn is no assistant turn, the prompt's text or tokens change once the answer follows, or
+            as `prompt_ids`.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise InputError("The last message is not an assistant turn.", "Each row ends with the answer.")
+    prompt = prompt_ids(tokenizer, messages[:-1])
+    form = read_format(tokenizer)
+    _refuse_control_tokens(form, messages[-1:])
+    whole: list[int] = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
+    place = answer_place(tokenizer, prompt[: len(prompt) - form.unwritten], whole)
+    if place is None:
+        raise _cause(tokenizer, form, messages)
+    answer = whole[place:]
+    if form.end_id not in answer:
+        raise no_end("another end after this answer")
+    return Example(prompt + answer[: answer.index(form.end_id) + 1], len(prompt))
+
+
+def _cause(tokenizer: Any, form: Format, messages: Messages) -> InputError:
+    """Why an answer's conversation does not begin with the tokens of its prompt."""
+    prompt = render(tokenizer, form.template, messages[:-1], None, tokenize=False)
+    whole = render(tokenizer, form.template, messages[:-1], messages[-1]["content"], tokenize=False)
+    return tokens_join() if whole.startswith(prompt) else prompt_changes()
+
+
+def _check_beginning(tokenizer: Any, ids: list[int], messages: Messages) -> None:
+    """Where the tokenizer begins any text with a token, a prompt does so once, or once a round (Llama 2)."""
+    beginning = tokenizer.bos_token_id
+    if beginning is None:
+        return
+    adds = tokenizer("x").input_ids[:1] == [beginning]
+    rounds = sum(message["role"] == "user" for message in messages)
+    if ids[:2] == [beginning] * 2 or (adds and ids.count(beginning) > max(rounds, 1)):
+        raise InputError("The base's chat template writes its begin-of-text token twice.", "Choose another base.")
+    if adds and ids[:1] != [beginning]:
+        raise InputError(
+            "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
+            "Choose another base.",
+        )
+
+
+def end_of_turn_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
+    """Ids at which generation stops: the token that ends an answer in this template, the tokenizer's end of text, and
+    those that the model's generation configuration lists.
+    """
+    listed = getattr(generation_config, "eos_token_id", None)
+    configured = listed if isinstance(listed, list) else [listed]
+    ends = [read_format(tokenizer).end_id, tokenizer.eos_token_id, *configured]
+    return [number for number in dict.fromkeys(ends) if number is not None]
+
+
+def _refuse_control_tokens(form: Format, messages: Messages) -> None:
+    for message in messages:
+        for token in form.controls:
+            if token in message["content"]:
+                raise InputError(
+                    f"A {message['role']} text holds the control token {token}.", "Remove it from the data."
+                )

@@ -1,0 +1,260 @@
+"""A base's chat template: what it sends to ask for an answer, what it writes around one, and what ends it.
+
+Training text has to be what inference sends. What a template leaves open (whether to think first, which day it is) is
+therefore settled once, and the settled template travels with the adapter, so that anybody's plain
+`apply_chat_template(messages, add_generation_prompt=True)` sends what was trained. Knows nothing of naming.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+from jinja2 import TemplateError
+
+from toolkit.core.errors import InputError
+
+Messages = Sequence[dict[str, str]]
+
+QUESTION = ({"role": "user", "content": "a"},)
+# They share no beginning and no end, so what renderings with them share is what the template writes around an answer.
+ANSWERS = ("Vulpix", "식스테일")
+# What templates call thinking before the answer, which a name does not need.
+SWITCHES = ("enable_thinking", "thinking")
+# Any day will do as long as it is always the same; Llama's templates write this one when they are told none.
+DAY = date(2024, 7, 26)
+CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])([^"']*)\1\s*\)""")
+
+OTHER_BASE = "Choose another base."
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a template does around an answer.
+
+    Attributes:
+        template: The template with everything settled.
+        unwritten: Tokens that close the generation prompt and that the template leaves out once the answer is there
+            (an empty thought); 0 for most.
+        end_id: The token that ends an answer's turn.
+        controls: Texts that mean something to the template or the tokenizer wherever they stand.
+    """
+
+    template: str
+    unwritten: int
+    end_id: int
+    controls: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """What lies between the generation prompt and an answer, as text.
+
+    Attributes:
+        lead: Written before an answer, but not by the generation prompt.
+        unwritten: Written by the generation prompt, but not before an answer.
+    """
+
+    lead: str
+    unwritten: str
+
+
+def read_format(tokenizer: Any) -> Format:
+    """What the tokenizer's chat template does around an answer.
+
+    Raises:
+        InputError: There is no template, or one that can not be trained with; the reason is in it.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        raise InputError("The base's tokenizer has no chat template.", "Choose an instruction-tuned base.")
+    return _read(tokenizer, template, tuple(tokenizer.all_special_ids))
+
+
+# Special tokens change what a template writes, so they are part of the key.
+@lru_cache(maxsize=16)
+def _read(tokenizer: Any, template: str, _special_ids: tuple[int, ...]) -> Format:
+    template = _settled(tokenizer, _without_clock(template))
+    prompt = render(tokenizer, template, QUESTION, None)
+    finished = [render(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
+    border = _border(tokenizer, template)
+    kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
+    if any(answer_place(tokenizer, prompt[:kept], ids) is None for ids in finished):
+        raise tokens_join()
+    ending = _shared(*(ids[::-1] for ids in finished))[::-1]
+    end_id = _end_id(tokenizer, ending)
+    added = tokenizer.added_tokens_decoder
+    controls = {str(token) for token in added.values() if token.special} | {str(added.get(end_id, ""))} - {""}
+    return Format(template, len(prompt) - kept, end_id, frozenset(controls))
+
+
+def render(tokenizer: Any, template: str, messages: Messages, answer: str | None, *, tokenize: bool = True) -> Any:
+    """Token ids (or the text) of the prompt for an answer, or of the conversation with the answer given.
+
+    Raises:
+        InputError: The template, which is the base's own program, fails in any way that Jinja can.
+    """
+    turns = [*messages] if answer is None else [*messages, {"role": "assistant", "content": answer}]
+    return _rendered(tokenizer, template, turns, answer is None, tokenize)
+
+
+def _rendered(tokenizer: Any, template: str, turns: Messages, asks: bool, tokenize: bool) -> Any:
+    try:
+        return tokenizer.apply_chat_template(
+            list(turns), chat_template=template, add_generation_prompt=asks, tokenize=tokenize, return_dict=False
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        said = " ".join(str(getattr(error, "message", None) or error).split())
+        raise InputError(
+            f"The base's chat template does not render this conversation: {said}{'' if said.endswith('.') else '.'}",
+            "Change the conversation, or choose another base.",
+        ) from error
+
+
+def answer_place(tokenizer: Any, prompt: list[int], whole: list[int]) -> int | None:
+    """How many tokens of a conversation come before its answer; None when its text or its tokens run across the border.
+
+    Mostly as many as the prompt has. But tokenizers that split as GPT-2's does read two line breaks as one token at
+    the end of a text and as two before a word.
+    """
+    if whole[: len(prompt)] == prompt:
+        return len(prompt)
+    text = "".join(tokenizer.convert_ids_to_tokens(prompt))
+    pieces = tokenizer.convert_ids_to_tokens(whole)
+    lengths = accumulate(map(len, pieces), initial=0)
+    place = next((place for place, length in enumerate(lengths) if length == len(text)), None)
+    return place if place is not None and "".join(pieces[:place]) == text else None
+
+
+def prompt_changes() -> InputError:
+    """Training text would not begin as what inference sends."""
+    return InputError(
+        "The base's chat template renders the prompt differently once an answer follows.",
+        "Choose a base whose template is prefix-stable.",
+    )
+
+
+def tokens_join() -> InputError:
+    """The same, although the text would."""
+    return InputError(
+        "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token.", OTHER_BASE
+    )
+
+
+def no_end(written: str) -> InputError:
+    """A model that was taught such answers would never stop."""
+    return InputError(
+        f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
+        f"stop, but with {written}.",
+        OTHER_BASE,
+    )
+
+
+@lru_cache(maxsize=64)
+def unheard_role(tokenizer: Any, template: str, roles: tuple[str, ...]) -> str | None:
+    """The role of the first turn whose text the template drops in a prompt of such turns; None if it drops none."""
+    turns = [{"role": role, "content": "a"} for role in roles]
+    heard = render(tokenizer, template, turns, None)
+    for index, role in enumerate(roles):
+        others = [*turns[:index], {"role": role, "content": "b"}, *turns[index + 1 :]]
+        if render(tokenizer, template, others, None) == heard:
+            return role
+    return None
+
+
+def _without_clock(template: str) -> str:
+    """The template with today's date replaced: else a prompt would be another one each day."""
+    settled = CLOCK.sub(lambda call: json.dumps(DAY.strftime(call[2])), template)
+    if re.search(r"\bstrftime_now\s*\(", settled):
+        raise InputError(
+            "The base's chat template writes the date in a way that can not be settled, so that prompts would change "
+            "from day to day.",
+            OTHER_BASE,
+        )
+    return settled
+
+
+def _settled(tokenizer: Any, template: str) -> str:
+    """The template with nothing but blanks between its generation prompt and an answer.
+
+    What it would write there once an answer follows, an empty thought say, becomes part of the generation prompt: by
+    the template's own switch where it has one, else by writing it.
+    """
+    switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
+    for choice in (template, *switched):
+        border = _border(tokenizer, choice)
+        if border is not None and _is_blank(border.lead):
+            return choice
+    border = _border(tokenizer, template)
+    if border is None:
+        raise prompt_changes()
+    asking, silent = (_rendered(tokenizer, template, QUESTION, asks, False) for asks in (True, False))
+    if asking == silent:
+        raise InputError(
+            f"The base's chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
+            OTHER_BASE,
+        )
+    written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
+    return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _with_lead(template: str, lead: str) -> str:
+    # Jinja drops one line break at the end of a template, which is no longer its end.
+    literal = json.dumps(lead, ensure_ascii=False)
+    return template.removesuffix("\n") + f"{{{{ {literal} if add_generation_prompt else '' }}}}"
+
+
+def _keeps_tokens(tokenizer: Any, template: str) -> bool:
+    prompt = render(tokenizer, template, QUESTION, None)
+    finished = (render(tokenizer, template, QUESTION, answer) for answer in ANSWERS)
+    return all(answer_place(tokenizer, prompt, ids) is not None for ids in finished)
+
+
+def _border(tokenizer: Any, template: str) -> Border | None:
+    """None when the prompt is written in another way once an answer follows."""
+    prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
+    finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
+    if finished[0] == finished[1]:
+        raise InputError("The base's chat template leaves out the answer.", OTHER_BASE)
+    header = _shared(*finished)
+    if header[: len(prompt)] == prompt:
+        return Border(header[len(prompt) :], "")
+    if prompt[: len(header)] == header and _is_closed(prompt[len(header) :]):
+        return Border("", prompt[len(header) :])
+    return None
+
+
+def _shared(first: Any, second: Any) -> Any:
+    """The beginning that two texts, or lists of tokens, have in common."""
+    differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return first[: next(differing, min(len(first), len(second)))]
+
+
+def _is_closed(thought: str) -> bool:
+    """Whether a text opens something and closes it again (`<think></think>`): after `<think>`, answers are thoughts."""
+    return len(re.findall(r"<[^<>]+>|\[[^\[\]]+\]", thought)) == 2
+
+
+def _end_id(tokenizer: Any, ending: list[int]) -> int:
+    """The first token of its own (no plain text, no blanks) among those that the template writes after an answer."""
+    added = tokenizer.added_tokens_decoder
+    own = {number for number in added if str(added[number]).strip()} | set(tokenizer.all_special_ids)
+    own -= {getattr(tokenizer, "unk_token_id", None)}
+    place = next((place for place, number in enumerate(ending) if number in own), len(ending))
+    # Plain text between the answer and its end would be part of every name that is generated.
+    between = tokenizer.decode(ending[:place]) if place else ""
+    if place == len(ending) or not _is_blank(between):
+        raise no_end(f"{between!r}" if between else "nothing")
+    return ending[place]

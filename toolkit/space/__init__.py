@@ -1,4 +1,0 @@
-"""A Space, the page of an adapter on the Hub: its files, of which `app.py` is the page that `pkt app` shows too."""
-
-from toolkit.space.folder import SPACE_FILES as SPACE_FILES
-from toolkit.space.folder import write_space as write_space

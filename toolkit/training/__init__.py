@@ -1,0 +1,1 @@
+"""Dataset folder and base to adapter folder, by QLoRA."""
