@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from toolkit.core.folder import read_jsonl, write_manifest
+from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapter_file
 from toolkit.model import base as bases
@@ -74,7 +75,7 @@ def main(rounds: int, threads: int, adapter: Path | None) -> None:
 
 def make_adapter(folder: Path) -> Path:
     """An adapter of the tiny base that was not trained, but changes something, with the names of the corpus."""
-    base = bases.LocatedBase(tiny.BASE_ID, None, tiny.base_folder())
+    base = bases.LocatedBase(TINY_BASE_ID, None, tiny.base_folder())
     recipe = load_recipe("demo")
     peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), recipe.lora, 0)
     for name, parameter in peft_model.named_parameters():
@@ -83,7 +84,7 @@ def make_adapter(folder: Path) -> Path:
     folder.mkdir()
     adapter_file.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
     names = sorted(row["name_en"] for row in read_jsonl(Path(str(files("toolkit.data.corpus") / "creatures.jsonl"))))
-    (folder / loading.ANSWERS).write_text(json.dumps(names), encoding="utf-8")
+    (folder / ANSWERS).write_text(json.dumps(names), encoding="utf-8")
     write_manifest(folder, "adapter", {"recipe": recipe.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder
 
@@ -91,9 +92,9 @@ def make_adapter(folder: Path) -> Path:
 def naming_its_folder(adapter: Path, folder: Path) -> Path:
     """A copy that names the folder of the tiny base, which no Hub is needed for."""
     shutil.copytree(adapter, folder)
-    file = folder / loading.ADAPTER_CONFIG
+    file = folder / ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
-    if config["base_model_name_or_path"] != tiny.BASE_ID:
+    if config["base_model_name_or_path"] != TINY_BASE_ID:
         raise click.BadParameter("not an adapter of the tiny base", param_hint="--adapter")
     config |= {"base_model_name_or_path": str(tiny.base_folder()), "revision": None}
     file.write_text(json.dumps(config), encoding="utf-8")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cli import process
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import tiny
 from toolkit.model.chat import REQUEST
 from toolkit.model.tiny.making.tokenizer import train_tokenizer
@@ -71,4 +72,4 @@ def small_base(tmp_path_factory, tokenizer) -> Path:
 def use_small_base(monkeypatch, small_base) -> str:
     """The small base in the place of the tiny base that ships with the toolkit; gives its id."""
     monkeypatch.setattr(tiny, "base_folder", lambda: small_base)
-    return tiny.BASE_ID
+    return TINY_BASE_ID

@@ -19,12 +19,12 @@ from PIL import Image
 
 from toolkit.cards.dataset import render as rendering
 from toolkit.cards.dataset.metadata import front_matter
-from toolkit.cards.dataset.render import render_dataset_card
 from toolkit.cards.dataset.words import DROPPED_KO
 from toolkit.cards.markdown import render_markdown
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
 from toolkit.data.cleaning import DROPPED
+from toolkit.data.counts import write_card
 
 TEXT = pa.string()
 SCHEMA = pa.schema(
@@ -118,7 +118,7 @@ def card(
         pq.write_table(pa.Table.from_pylist(list(its), SCHEMA), folder / "data" / f"{split}-00000-of-00001.parquet")
     if validation is not None:
         (folder / "validation.json").write_text(json.dumps(validation))
-    render_dataset_card(folder, told or facts())
+    write_card(folder, told or facts())
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -468,7 +468,7 @@ def test_a_folder_that_lacks_columns_and_texts_still_has_a_card(tmp_path: Path) 
     table = pa.Table.from_pylist([*its, {"description": None, "language": None}])
     (tmp_path / "data").mkdir()
     pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    render_dataset_card(tmp_path, facts())
+    write_card(tmp_path, facts())
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "* unknown: 9 rows" in text
     assert "8 English and 1 unknown descriptions" in text
@@ -484,7 +484,7 @@ def test_a_damaged_or_empty_folder_is_an_error_that_says_so(damage: str, tmp_pat
     else:
         pq.write_table(SCHEMA.empty_table(), file)
     with pytest.raises(InputError, match="not a readable Parquet file" if damage == "cut" else "has no rows"):
-        render_dataset_card(tmp_path, facts())
+        write_card(tmp_path, facts())
 
 
 # The figures.

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from toolkit import cli
 from toolkit.cli import process
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import loading, tiny
 
 keep_out = process.keep_out
@@ -97,7 +98,7 @@ def test_a_base_that_is_stored_quantised_or_not_here_keeps_its_libraries(tmp_pat
     if config is not None:
         (tmp_path / "base" / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(tiny, "base_folder", lambda: tmp_path / "base")
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": tiny.BASE_ID}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": TINY_BASE_ID}))
     assert loading.may_be_quantized(tmp_path) is expected
 
 

@@ -11,13 +11,13 @@ from huggingface_hub import HfApi
 from support.hub import adapter, dataset, remembered
 from toolkit import cli
 from toolkit.core.folder import read_json
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.hub import publish
 from toolkit.hub.local.serve import running_hub
-from toolkit.model import tiny
 
 __all__ = ["adapter", "dataset", "remembered"]
 
-OWNER = tiny.BASE_ID.partition("/")[0]
+OWNER = TINY_BASE_ID.partition("/")[0]
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def pkt(user, *arguments):
 
 def test_a_gated_base_stops_a_publication_until_its_owner_let_the_publisher_in(town, adapter):
     owner = client(town, OWNER)
-    owner.update_repo_settings(tiny.BASE_ID, gated="manual")
-    page = f"{town}/{tiny.BASE_ID}"
+    owner.update_repo_settings(TINY_BASE_ID, gated="manual")
+    page = f"{town}/{TINY_BASE_ID}"
 
     for user, told in (
         ("ash", "with the account of your token"),
@@ -56,7 +56,7 @@ def test_a_gated_base_stops_a_publication_until_its_owner_let_the_publisher_in(t
         refused = pkt(user, "publish", adapter, "ash/namer")
         assert (refused.exit_code, refused.stderr.strip().split("\n")[-1]) == (
             3,
-            f"Error: The base {tiny.BASE_ID} is gated. Accept its licence on {page} {told}.",
+            f"Error: The base {TINY_BASE_ID} is gated. Accept its licence on {page} {told}.",
         )
     assert not client(town, "ash").repo_exists("ash/namer")
 
@@ -64,7 +64,7 @@ def test_a_gated_base_stops_a_publication_until_its_owner_let_the_publisher_in(t
     waiting = pkt("ash", "publish", adapter, "ash/namer")
     assert (waiting.exit_code, "have not answered your request yet" in waiting.stderr) == (3, True)
 
-    owner.accept_access_request(tiny.BASE_ID, "ash")
+    owner.accept_access_request(TINY_BASE_ID, "ash")
     published = pkt("ash", "publish", adapter, "ash/namer", "--no-verify", "--json")
     assert published.exit_code == 0, published.stderr
     assert json.loads(published.stdout)["private"] is False
@@ -73,7 +73,7 @@ def test_a_gated_base_stops_a_publication_until_its_owner_let_the_publisher_in(t
     verified = pkt("misty", "verify", "ash/namer")
     assert (verified.exit_code, verified.stderr.strip().split("\n")[-1]) == (
         3,
-        f"Error: The model {tiny.BASE_ID}, which the adapter ash/namer needs, is gated. "
+        f"Error: The model {TINY_BASE_ID}, which the adapter ash/namer needs, is gated. "
         f"Accept its licence on {page} with the account of your token.",
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from toolkit.core import folder
 from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.layout import MANIFEST
 
 
 def test_the_folder_appears_whole_at_the_end(tmp_path):
@@ -36,7 +37,7 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert [path.name for path in target.iterdir()] == [folder.MANIFEST]
+    assert [path.name for path in target.iterdir()] == [MANIFEST]
 
 
 def test_a_folder_that_the_toolkit_did_not_write_is_never_replaced(tmp_path):
@@ -60,13 +61,13 @@ def test_a_folder_that_the_toolkit_did_not_write_is_never_replaced(tmp_path):
     ],
 )
 def test_a_manifest_of_somebody_else_or_of_another_kind_protects_its_folder(tmp_path, manifest):
-    (tmp_path / folder.MANIFEST).write_text(manifest)
+    (tmp_path / MANIFEST).write_text(manifest)
     with (
         pytest.raises(InputError, match="not a dataset folder that pkt wrote"),
         folder.atomic_folder(tmp_path, "dataset"),
     ):
         pass
-    assert (tmp_path / folder.MANIFEST).read_text() == manifest
+    assert (tmp_path / MANIFEST).read_text() == manifest
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path):
@@ -188,7 +189,7 @@ def test_the_manifest_names_every_file_beside_it(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "adapter"}'])
 def test_a_folder_of_another_kind_is_refused(tmp_path, text):
-    (tmp_path / folder.MANIFEST).write_text(text)
+    (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(InputError):
         folder.read_manifest(tmp_path, "dataset")
 

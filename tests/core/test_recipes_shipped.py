@@ -7,9 +7,9 @@ from importlib.resources import files
 import pytest
 
 from support.paths import ROOT
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe, recipe_names
 from toolkit.model.requirements import KNOWN
-from toolkit.model.tiny import BASE_ID
 
 DOCUMENTATION = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 every_recipe = pytest.mark.parametrize("name", recipe_names())
@@ -34,7 +34,7 @@ def test_a_recipe_is_valid_and_bears_its_file_name(name):
 def test_a_recipe_names_its_base_by_a_hub_id_whose_size_is_known(name):
     recipe = load_recipe(name)
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.base)
-    assert recipe.base == BASE_ID or recipe.base in KNOWN
+    assert recipe.base == TINY_BASE_ID or recipe.base in KNOWN
     section = DOCUMENTATION.split(f"## `{name}`")[1].split("\n## ")[0]
     assert recipe.base in section
 
@@ -67,8 +67,8 @@ def test_a_recipe_states_no_setting_twice_and_none_that_is_not_read(name):
 @every_recipe
 def test_a_recipe_of_a_real_base_publishes_nowhere_by_itself(name):
     recipe = load_recipe(name)
-    assert recipe.publish.local_hub == (recipe.base == BASE_ID)
-    assert recipe.base == BASE_ID or recipe.publish.adapter_repo is None
+    assert recipe.publish.local_hub == (recipe.base == TINY_BASE_ID)
+    assert recipe.base == TINY_BASE_ID or recipe.publish.adapter_repo is None
 
 
 def test_the_t4_recipe_is_compared_with_the_seeds_on_the_same_rows():

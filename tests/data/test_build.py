@@ -18,7 +18,8 @@ from support.datasets import DEEDS, PLACES, creatures, from_table, table
 from support.sources import POKEAPI, host, write_tables
 from toolkit.cards.markdown import front_matter, render_markdown
 from toolkit.core.errors import InputError
-from toolkit.core.folder import MANIFEST, VALIDATION, file_hashes, read_manifest
+from toolkit.core.folder import file_hashes, read_manifest
+from toolkit.core.layout import MANIFEST, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import clean_text, fits_language
 from toolkit.data.build import BuildResult, build_dataset

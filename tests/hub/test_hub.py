@@ -12,7 +12,8 @@ from huggingface_hub import HfApi
 from support.datasets import creatures, from_table, table
 from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import VALIDATION, file_hashes, read_json, read_jsonl, read_manifest, write_manifest
+from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_manifest
+from toolkit.core.layout import TINY_BASE_ID, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.data.build import build_dataset
 from toolkit.data.sources import read_records
@@ -77,7 +78,7 @@ def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpo
     names = publish.push_dataset(dataset, "demo/names")
     published = publish.publish(adapter, REPO, dataset_repo="demo/names")
     config = json.loads((adapter / "adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["revision"]) == (tiny.BASE_ID, base.revision)
+    assert (config["base_model_name_or_path"], config["revision"]) == (TINY_BASE_ID, base.revision)
     manifest = read_manifest(adapter, "adapter")
     assert (manifest["dataset"]["id"], manifest["dataset"]["revision"]) == ("demo/names", names.revision)
     card = (adapter / "README.md").read_text()
@@ -101,7 +102,7 @@ def test_an_adapter_that_was_never_evaluated_is_refused(endpoint, adapter):
 
 
 def test_a_base_that_is_not_on_the_hub_is_named(endpoint, adapter):
-    with pytest.raises(HubError, match=f"The base {tiny.BASE_ID} does not exist"):
+    with pytest.raises(HubError, match=f"The base {TINY_BASE_ID} does not exist"):
         publish.publish(adapter, REPO)
 
 
@@ -121,10 +122,10 @@ def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, mo
         with running_hub(tmp_path / name) as url:
             monkeypatch.setenv("HF_ENDPOINT", url)
             if name == "two":  # so that the base has another commit there
-                HfApi(endpoint=url).create_repo(tiny.BASE_ID)
+                HfApi(endpoint=url).create_repo(TINY_BASE_ID)
                 manifest = tiny.base_folder() / "manifest.json"
                 HfApi(endpoint=url).upload_file(
-                    path_or_fileobj=manifest, path_in_repo=manifest.name, repo_id=tiny.BASE_ID
+                    path_or_fileobj=manifest, path_in_repo=manifest.name, repo_id=TINY_BASE_ID
                 )
             revisions.append(publish.push_tiny_base().revision)
             publish.publish(adapter, REPO)

@@ -9,7 +9,8 @@ from huggingface_hub import HfApi, ModelCard
 
 from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
-from toolkit.core.folder import MANIFEST, read_json, read_jsonl, read_manifest, sha256_file, write_json
+from toolkit.core.folder import read_json, read_jsonl, read_manifest, sha256_file, write_json
+from toolkit.core.layout import MANIFEST, TINY_BASE_ID
 from toolkit.hub import publish, references, remote, snippet
 from toolkit.hub.local.serve import running_hub
 from toolkit.model import tiny
@@ -90,19 +91,19 @@ def test_the_card_that_is_published_is_the_rendered_one_with_the_base_by_its_id(
     publish.publish(based, REPO)
     card = ModelCard.load(based / "README.md")
     assert card_there(endpoint) == (based / "README.md").read_text()
-    assert card.data.base_model == tiny.BASE_ID
+    assert card.data.base_model == TINY_BASE_ID
     assert card.data.library_name == "peft"
     assert not any(tag.startswith("base_model:") for tag in card.data.tags)
 
 
 def test_a_path_that_a_library_left_in_the_configuration_is_replaced_by_id_and_commit(endpoint, based):
-    base = HfApi(endpoint=endpoint).model_info(tiny.BASE_ID).sha
+    base = HfApi(endpoint=endpoint).model_info(TINY_BASE_ID).sha
     config = read_json(based / "adapter_config.json")
     write_json(based / "adapter_config.json", config | {"base_model_name_or_path": "/home/ash/gemma", "revision": None})
     rewrite_manifest(based, "adapter")
     publish.publish(based, REPO)
     there = json.loads(Path(HfApi(endpoint=endpoint).hf_hub_download(REPO, "adapter_config.json")).read_text())
-    assert (there["base_model_name_or_path"], there["revision"]) == (tiny.BASE_ID, base)
+    assert (there["base_model_name_or_path"], there["revision"]) == (TINY_BASE_ID, base)
 
 
 def test_a_path_elsewhere_in_the_configuration_is_refused(based):

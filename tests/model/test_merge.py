@@ -18,6 +18,7 @@ from support.adapters import (
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, write_json
+from toolkit.core.layout import ADAPTER_WEIGHTS, TINY_BASE_ID
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapter_file
 from toolkit.model import base as bases
@@ -60,7 +61,7 @@ def test_a_merged_weight_is_rounded_once(tmp_path, small_base, use_small_base):
     from peft import PeftModel
 
     folder = put_on(tmp_path / "adapter", small_base, target_modules=["q_proj", "down_proj"])
-    plain = loading.load_base(bases.LocatedBase(tiny.BASE_ID, None, small_base), loading.Precision("none", "bfloat16"))
+    plain = loading.load_base(bases.LocatedBase(TINY_BASE_ID, None, small_base), loading.Precision("none", "bfloat16"))
     peft_model = PeftModel.from_pretrained(plain, folder)
     exact = {
         name.removeprefix("base_model.model."): layer.weight.float() + layer.get_delta_weight("default")
@@ -105,7 +106,7 @@ def test_merged_logits_are_the_adapters_wherever_it_was_put(
     base = small_base if tied else untied(small_base, tmp_path / "untied")
     monkeypatch.setattr(tiny, "base_folder", lambda: base)
     folder = put_on(tmp_path / "adapter", base, **settings)
-    located = bases.LocatedBase(tiny.BASE_ID, None, base)
+    located = bases.LocatedBase(TINY_BASE_ID, None, base)
     write_manifest_like_train(folder, located)
     with_samples(folder)
     tokenizer = loading.load_tokenizer(folder)
@@ -149,7 +150,7 @@ def test_the_card_names_adapter_base_licence_and_check(adapter, tmp_path):
     merge.merge(adapter, tmp_path / "merged")
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---\n")[1])
-    assert front["base_model"] == tiny.BASE_ID
+    assert front["base_model"] == TINY_BASE_ID
     assert front["base_model_relation"] == "finetune"
     assert (front["library_name"], front["license"]) == ("transformers", "mit")
     assert "owner/names" in card
@@ -276,9 +277,9 @@ def test_samples_that_are_none_are_an_input_error(adapter, tmp_path, lines):
 
 
 def test_damaged_weights_are_an_input_error(adapter, tmp_path):
-    weights = adapter_file.read_weights(adapter / loading.ADAPTER_WEIGHTS)
+    weights = adapter_file.read_weights(adapter / ADAPTER_WEIGHTS)
     name, tensor = next(iter(weights.items()))
-    adapter_file.write_weights(adapter / loading.ADAPTER_WEIGHTS, weights | {name: tensor[:1, :3].contiguous()})
+    adapter_file.write_weights(adapter / ADAPTER_WEIGHTS, weights | {name: tensor[:1, :3].contiguous()})
     with pytest.raises(InputError, match="can not be loaded"):
         merge.merge(adapter, tmp_path / "merged")
 

@@ -9,8 +9,10 @@ import torch
 
 from support.adapters import make_adapter
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from toolkit.model import base as bases
 from toolkit.model import loading
+from toolkit.model.memory import memory_errors
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
     from safetensors.torch import load_file, save_file
 
     folder = make_adapter(tmp_path / "adapter", small_base, trained=False, target_modules=["q_proj", "embed_tokens"])
-    file = folder / loading.ADAPTER_WEIGHTS
+    file = folder / ADAPTER_WEIGHTS
     untrained = load_file(file)
     assert loading.adapter_changes_nothing(folder)
     # LoRA begins with B = 0, and of embeddings with A = 0; what makes one of them something else is training.
@@ -44,7 +46,7 @@ def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
 
 
 def test_weights_that_are_no_safetensors_are_an_input_error(adapter):
-    (adapter / loading.ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
+    (adapter / ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
     with pytest.raises(InputError, match="can not be read"):
         loading.adapter_changes_nothing(adapter)
 
@@ -76,11 +78,11 @@ def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damag
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        (loading.ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
-        (loading.ADAPTER_CONFIG, None, "holds no adapter_config.json"),
-        (loading.ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
-        (loading.ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
-        (loading.ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
+        (ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
+        (ADAPTER_CONFIG, None, "holds no adapter_config.json"),
+        (ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
+        (ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
+        (ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
         ("manifest.json", lambda _: "[]", "no folder of the kind"),
     ],
 )
@@ -97,9 +99,9 @@ def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
 def test_an_adapter_whose_training_diverged_is_refused(adapter):
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(adapter / loading.ADAPTER_WEIGHTS)
+    weights = load_file(adapter / ADAPTER_WEIGHTS)
     next(iter(weights.values()))[0, 0] = float("nan")
-    save_file(weights, adapter / loading.ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    save_file(weights, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(InputError, match="training diverged"):
         loading.load_adapter(adapter)
 
@@ -136,13 +138,13 @@ def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monke
 
 
 def test_what_torch_really_says_is_known():
-    with pytest.raises(EnvironmentLacks), loading.memory_errors():
+    with pytest.raises(EnvironmentLacks), memory_errors():
         torch.empty(10**15)
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "gone")], ids=repr)
 def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
-    with pytest.raises(type(raised)), loading.memory_errors():
+    with pytest.raises(type(raised)), memory_errors():
         raise raised
 
 

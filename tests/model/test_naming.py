@@ -132,9 +132,7 @@ def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter,
     assert {one.known for one in named.names} == {None}
     with pytest.raises(InputError, match=r"does not say which names .*--candidates FILE"):
         naming.open_adapter(adapter, to_identify=True)
-    names = tmp_path / "names.txt"
-    names.write_text("Vulpix\nSquirtle\n", encoding="utf-8")
-    stranger = naming.open_adapter(adapter, names, to_identify=True)
+    stranger = naming.open_adapter(adapter, ["Vulpix", "Squirtle"], to_identify=True)
     theirs, ours = (
         {candidate.name: candidate.probability for candidate in naming.identify(one, KOREAN, 2).candidates}
         for one in (stranger, own)
@@ -143,22 +141,19 @@ def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter,
 
 
 def test_given_candidates_replace_the_learnt_ones_and_count_once(adapter, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("\n식스테일\r\n Pikachu \nPikachu\n" + unicodedata.normalize("NFD", "식스테일") + "\n\n", "utf-8")
+    names = ["식스테일", " Pikachu ", "Pikachu", unicodedata.normalize("NFD", "식스테일"), ""]
     assert naming.open_adapter(adapter, names).known == ["식스테일", "Pikachu"]
 
 
 def test_thousands_of_candidates_share_all_probability(adapter, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("".join(f"Vulpix{number}\n" for number in range(3000)), encoding="utf-8")
+    names = [f"Vulpix{number}" for number in range(3000)]
     found = naming.identify(naming.open_adapter(adapter, names), "A red fox.", 3000).candidates
     assert len({candidate.name for candidate in found}) == 3000
     assert sum(candidate.probability for candidate in found) == pytest.approx(1)
 
 
 def test_progress_is_told_within_one_description(adapter, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("".join(f"Vulpix{number}\n" for number in range(2000)), encoding="utf-8")
+    names = [f"Vulpix{number}" for number in range(2000)]
     told = []
 
     def progress(*where):
@@ -177,11 +172,10 @@ def test_progress_is_told_within_one_description(adapter, tmp_path):
         assert told[-1] == ("ranking known names", 2000, 2000)
 
 
-@pytest.mark.parametrize("text", ["", "\n \n", "\ufeff\n", "\u200b\n"], ids=ascii)
-def test_a_text_without_names_is_an_input_error(adapter, tmp_path, text):
-    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"names\.txt holds no names"):
-        naming.open_adapter(adapter, tmp_path / "names.txt")
+@pytest.mark.parametrize("names", [[], [" "], ["\ufeff"], ["\u200b", ""]], ids=ascii)
+def test_candidates_without_names_are_an_input_error(adapter, names):
+    with pytest.raises(InputError, match="hold no names"):
+        naming.open_adapter(adapter, names)
 
 
 @pytest.mark.parametrize("description", ["", "  \n", "\u200b"], ids=ascii)

@@ -5,15 +5,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from toolkit.core.folder import read_json, write_json, write_jsonl, write_manifest
+from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapter_file
 from toolkit.model import base as bases
-from toolkit.model import chat, loading, tiny
+from toolkit.model import chat, loading
 
 
 def make_adapter(folder, small_base, *, trained=True, **lora):
     """An adapter of the small base, with a manifest; what passes for training is a B that is not zero."""
-    base = bases.LocatedBase(tiny.BASE_ID, None, small_base)
+    base = bases.LocatedBase(TINY_BASE_ID, None, small_base)
     settings = load_recipe("demo", {"lora.r": 2} | {f"lora.{key}": value for key, value in lora.items()})
     peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), settings.lora, 7)
     if trained:
@@ -22,16 +23,16 @@ def make_adapter(folder, small_base, *, trained=True, **lora):
                 torch.nn.init.ones_(parameter)
     folder.mkdir()
     adapter_file.save_adapter(peft_model, loading.load_tokenizer(small_base), base, folder)
-    (folder / loading.ANSWERS).write_text('["Squirtle", "Vulpix"]')
+    (folder / ANSWERS).write_text('["Squirtle", "Vulpix"]')
     write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder
 
 
 def scale(adapter, factor):
     """Multiply an adapter's weights; by 1e30 they stay numbers, but the model's logits do not."""
-    weights = load_file(adapter / loading.ADAPTER_WEIGHTS)
+    weights = load_file(adapter / ADAPTER_WEIGHTS)
     weights = {name: matrix * factor if "lora_B" in name else matrix for name, matrix in weights.items()}
-    save_file(weights, adapter / loading.ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    save_file(weights, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
 
 
 DESCRIPTIONS = ["A small red fox with six tails.", "Its blue shell is hard as stone.", "달을 보는 여우."]
@@ -45,7 +46,7 @@ def with_samples(folder):
     ]
     write_jsonl(folder / "samples.jsonl", rows)
     manifest = read_json(folder / "manifest.json")
-    base = {**manifest["base"], "id": tiny.BASE_ID, "revision": None, "license": "mit"}
+    base = {**manifest["base"], "id": TINY_BASE_ID, "revision": None, "license": "mit"}
     write_json(folder / "manifest.json", {**manifest, "base": base, "dataset": {"id": "owner/creatures"}})
     return folder
 
@@ -55,7 +56,7 @@ def adapter(tmp_path, small_base, use_small_base):
     folder = put_on(
         tmp_path / "adapter", small_base, constant=0.4, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"]
     )
-    write_manifest_like_train(folder, bases.LocatedBase(tiny.BASE_ID, None, small_base))
+    write_manifest_like_train(folder, bases.LocatedBase(TINY_BASE_ID, None, small_base))
     return with_samples(folder)
 
 
@@ -74,13 +75,13 @@ def put_on(folder, base_folder, *, constant=None, **settings):
     """An adapter with the given settings of peft on a base, saved as `train` does."""
     from peft import LoraConfig, get_peft_model
 
-    base = bases.LocatedBase(tiny.BASE_ID, None, base_folder)
+    base = bases.LocatedBase(TINY_BASE_ID, None, base_folder)
     plain = loading.load_base(base, loading.Precision("none", "float32"))
     peft_model = get_peft_model(plain, LoraConfig(r=2, task_type="CAUSAL_LM", **settings))
     random_weights(peft_model, constant)
     peft_model.save_pretrained(folder, save_embedding_layers=False)
     config = read_json(folder / "adapter_config.json")
-    write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": tiny.BASE_ID, "revision": None})
+    write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": TINY_BASE_ID, "revision": None})
     (folder / "README.md").unlink(missing_ok=True)
     loading.load_tokenizer(base_folder).save_pretrained(folder)
     return folder

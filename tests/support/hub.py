@@ -12,13 +12,13 @@ from safetensors.numpy import save_file
 from support.datasets import creatures, from_table, table
 from support.training import recipe
 from toolkit.core.folder import manifest_facts, read_manifest, write_manifest
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.data.build import build_dataset
 from toolkit.data.rows import locate_dataset
 from toolkit.evaluation import evaluate
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
 from toolkit.hub.local.serve import running_hub
-from toolkit.model import tiny
 from toolkit.training import train
 
 REPO = "demo/namer"
@@ -50,7 +50,7 @@ def made() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="pkt-tests-made-"))
     build_dataset(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2), 7, "test")
     dataset = locate_dataset(str(folder / "dataset"))
-    settings = recipe(tiny.BASE_ID, training__max_steps=2)
+    settings = recipe(TINY_BASE_ID, training__max_steps=2)
     train.train(dataset, folder / "adapter", settings)
     evaluate.evaluate(folder / "adapter", dataset, settings.evaluation, settings.decoding, 7)
     return folder

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.core.folder import read_json, read_jsonl
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
 from toolkit.model import chat, loading
 from toolkit.model import precision as probing
@@ -185,9 +186,8 @@ def test_a_size_that_fits_without_head_room_is_not_taken(monkeypatch, small_base
 
 def fresh(small_base, compute="float32", quantization="none", **lora):
     from toolkit.model import base as bases
-    from toolkit.model import tiny
 
-    base = bases.LocatedBase(tiny.BASE_ID, None, small_base)
+    base = bases.LocatedBase(TINY_BASE_ID, None, small_base)
     chosen = load_recipe("demo", {"lora.r": 2} | {f"lora.{key}": value for key, value in lora.items()})
     return loading.add_lora(loading.load_base(base, loading.Precision(quantization, compute)), chosen.lora, 7)
 

@@ -11,7 +11,8 @@ import pytest
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
-from toolkit.model import adapter, tiny
+from toolkit.core.layout import TINY_BASE_ID
+from toolkit.model import adapter
 from toolkit.training import checkpoints, train
 
 BEST_EARLY = 0.15
@@ -40,7 +41,7 @@ def whole(tmp_path_factory, small_base):
 def settings_for(keep):
     """`best` with such a rate that the best step comes early: a resumed run has to remember its adapter."""
     rate = {} if keep == "last" else {"training__learning_rate": BEST_EARLY}
-    return recipe(tiny.BASE_ID, training__keep=keep, **rate)
+    return recipe(TINY_BASE_ID, training__keep=keep, **rate)
 
 
 def killed(run) -> None:

@@ -9,6 +9,7 @@ import click
 
 from toolkit.cli.group import PATH, hub_options, json_option, load, main, start
 from toolkit.core.errors import InputError
+from toolkit.core.layout import MANIFEST
 
 
 @main.command()
@@ -88,7 +89,7 @@ def evaluate(
         remedy = "The report on an adapter of the Hub needs a folder of its own: --output."
         raise InputError(f"There is no adapter folder {adapter}.", remedy)
     located = loading.locate_adapter(adapter, adapter_revision)
-    is_own = output is None or (located / folder.MANIFEST).is_file()
+    is_own = output is None or (located / MANIFEST).is_file()
     manifest = folder.read_manifest(located, "adapter") if is_own else {}
     # An adapter of another trainer brings no settings; only those of measuring are read.
     recipe = load(recipe_name or manifest.get("recipe") or ("demo" if output else None), **overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,3 +52,37 @@ def after_saying(words: str) -> Iterator[None]:
         yield
     except ToolkitError as error:
         raise type(error)(f"{words} {error.found}", error.remedy) from error
+
+
+@contextmanager
+def library_errors(found: str, remedy: str, kind: type[ToolkitError] = InputError) -> Iterator[None]:
+    """Translate whatever a library raises inside the block into one line: `found`, then the library's own first line.
+
+    Errors of this toolkit pass as they are, and so does a mistake in the toolkit's own code, which is a bug to report.
+    Keep the block to the library's call.
+
+    Raises:
+        ToolkitError: Of the given kind, with the library's error as its cause.
+    """
+    try:
+        yield
+    except ToolkitError:
+        raise
+    # Libraries raise what they like on files that are not what they should be: this is the border to all of them.
+    except Exception as error:
+        if _is_our_mistake(error):
+            raise
+        raise kind(f"{found}: {first_line(error)}", remedy) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, as a sentence; the name of its class where it says nothing."""
+    said = str(error).strip().split("\n")[0].rstrip(".:")
+    return f"{said or type(error).__name__}."
+
+
+def _is_our_mistake(error: Exception) -> bool:
+    """Whether a line of the toolkit itself names what does not exist, rather than a library that it called."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = frames[-1].f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]
+    return ours and isinstance(error, (AttributeError, NameError, TypeError, AssertionError))

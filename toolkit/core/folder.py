@@ -17,10 +17,8 @@ from typing import Any
 
 from toolkit import __version__
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
+from toolkit.core.layout import MANIFEST, VALIDATION
 
-MANIFEST = "manifest.json"
-# A report about a dataset, which may be made again at any time.
-VALIDATION = "validation.json"
 LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 
 
@@ -175,11 +173,15 @@ def write_json(path: Path, value: Any) -> None:
 
     NaN and infinities are refused, since the Hub and most readers refuse them too.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and onto the disk: a kill or a power cut leaves the old file, or none."""
     fresh = _beside(path, "tmp")
     try:
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with fresh.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(path)

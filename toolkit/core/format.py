@@ -1,9 +1,6 @@
-"""Numbers as a person reads them, on a card and in a terminal. Knows nothing of what was measured."""
+"""Numbers as a person reads them, on a card and in a terminal."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -21,10 +18,11 @@ def number(value: int | None) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def percent(score: Mapping[str, Any] | None) -> str | None:
-    """A share with its 95 % interval where there is one: `31.0% (24.0–39.0)`."""
-    if score is None:
-        return None
-    if score.get("low") is None:
-        return f"{score['value']:.1%}"
-    return f"{score['value']:.1%} ({score['low'] * 100:.1f}–{score['high'] * 100:.1f})"
+def size(count: float) -> str:
+    """Bytes as a person reads them: `812 B`, `5.0 MB`, `12 GB`. Decimal, as the Hub counts."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if count < 999.5:
+            break
+        count, unit = count / 1000, larger
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 9.95 else f"{count:.1f} {unit}"

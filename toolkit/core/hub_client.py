@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from toolkit.core.errors import EnvironmentLacks, HubError, InputError, ToolkitError
+from toolkit.core.errors import EnvironmentLacks, HubError, InputError, ToolkitError, after_saying
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -89,11 +89,48 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost"
 
 
+def endpoint() -> str:
+    """Address of the chosen Hub."""
+    return os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
+
+
 def hub() -> HfApi:
     """The client of the chosen Hub."""
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
+    return HfApi(endpoint=endpoint())
+
+
+def locate_folder(
+    name: str,
+    kind: str,
+    remedy: str,
+    *,
+    repo_type: str = "model",
+    revision: str | None = None,
+    patterns: list[str] | None = None,
+) -> Path:
+    """A folder on this machine, or else the downloaded snapshot of a Hub repository.
+
+    Args:
+        name: Path of a folder, or Hub id (owner/name).
+        kind: What it holds, for the errors: `dataset`, `adapter`.
+        remedy: What to do where it is neither.
+        repo_type: `model` or `dataset`.
+        revision: Commit, branch or tag on the Hub.
+        patterns: Names of the files that are needed; all by default.
+
+    Raises:
+        InputError: It is neither a folder nor a Hub id.
+        HubError: The Hub has no such repository or revision, or cannot be reached.
+        EnvironmentLacks: The repository is gated.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"There is no {kind} folder {name}.", remedy)
+    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the {kind} {name}"):
+        return Path(hub().snapshot_download(name, repo_type=repo_type, revision=revision, allow_patterns=patterns))
 
 
 def read_token(path: Path) -> str:
@@ -168,33 +205,33 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
     import httpx2
     from huggingface_hub import errors
 
-    endpoint = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
+    address = endpoint()
     if isinstance(error, errors.GatedRepoError):
-        return _gated(subject, endpoint, error)
+        return _gated(subject, address, error)
     if isinstance(error, errors.RepositoryNotFoundError):
         if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
             return HubError(
-                f"{subject} does not exist on {endpoint}, or needs a login.", "Check the id, or run `hf auth login`."
+                f"{subject} does not exist on {address}, or needs a login.", "Check the id, or run `hf auth login`."
             )
-        return HubError(f"{subject} does not exist on {endpoint}.", "Check the id, and --endpoint.")
+        return HubError(f"{subject} does not exist on {address}.", "Check the id, and --endpoint.")
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{subject} has no such revision on {endpoint}.", "Check --revision.")
+        return HubError(f"{subject} has no such revision on {address}.", "Check --revision.")
     if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
-        return _refusal(subject, endpoint, error)
+        return _refusal(subject, address, error)
     if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
         within = subject[:1].lower() + subject[1:]
         return HubError(
-            f"{endpoint} can not be reached, and {within} is not in the cache.", "Check the network and --endpoint."
+            f"{address} can not be reached, and {within} is not in the cache.", "Check the network and --endpoint."
         )
     if isinstance(error, errors.HFValidationError):
         return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
     if isinstance(error, json.JSONDecodeError):
         return HubError(
-            f"{endpoint} answered for {subject} with something that is not JSON.",
+            f"{address} answered for {subject} with something that is not JSON.",
             "Check --endpoint, and whether the network wants a login of its own.",
         )
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
-        return HubError(f"{subject} came incomplete from {endpoint}.", "Run the command again.")
+        return HubError(f"{subject} came incomplete from {address}.", "Run the command again.")
     return None
 
 

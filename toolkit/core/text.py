@@ -79,3 +79,10 @@ def fits_language(text: str, language: str) -> bool:
     if language == "en":
         return letters > 0 and len(_LATIN.findall(text)) * 5 >= letters * 4
     return letters > 0
+
+
+def printable(text: str) -> str:
+    """The text with everything that cannot be seen, line breaks too, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

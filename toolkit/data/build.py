@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards.dataset import render_dataset_card
 from toolkit.core.errors import InputError
-from toolkit.core.folder import VALIDATION, atomic_folder, write_json, write_manifest
+from toolkit.core.folder import atomic_folder, write_json, write_manifest
+from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.cleaning import (
     DROPPED,
@@ -26,9 +26,9 @@ from toolkit.data.cleaning import (
     read_drafts,
 )
 from toolkit.data.collecting import collecting_rarely
+from toolkit.data.counts import write_card
 from toolkit.data.dataset import write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
-from toolkit.data.rows import SPLITS
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import Shares, deal_splits, join_clusters
 from toolkit.data.validation import check_folder
@@ -96,7 +96,7 @@ def build_dataset(
         del work, rows, drafts
         validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
-        render_dataset_card(folder, facts)
+        write_card(folder, facts)
         seconds = time.perf_counter() - started
         write_manifest(folder, "dataset", {**facts, "seconds": round(seconds, 3)})
     return BuildResult(

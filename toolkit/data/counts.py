@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from toolkit.cards.dataset import render_dataset_card
+from toolkit.cards.dataset.facts import DatasetCounts, Lengths, SplitCounts, append_lengths
 from toolkit.core.errors import InputError
-from toolkit.data.rows import SPLITS, split_files
+from toolkit.core.layout import SPLITS, split_files
+from toolkit.data.rows import LocatedDataset
+from toolkit.data.splits import MIN_CLUSTERS
 
 # Columns that are counted, and what a row counts as that has no text there: a card can be of a broken dataset too.
 COLUMNS = {
@@ -29,65 +31,16 @@ BATCH_ROWS = 20_000
 # What may stand in a figure, whose font has no Korean and reads `$` as a formula.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,19}")
 
-Lengths = NDArray[np.int32]
 
+def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Draw the figures and write `README.md` of a dataset folder, from its files and what the build knows.
 
-@dataclass(slots=True)
-class SplitCounts:
-    """One split.
-
-    Attributes:
-        lengths: Language -> characters of each of its descriptions.
-        creatures: Creature -> its rows.
-        families: The families that are in it.
+    Raises:
+        InputError: A file is damaged, or no split has a row.
     """
-
-    lengths: dict[str, Lengths] = field(default_factory=dict)
-    creatures: Counter[str] = field(default_factory=Counter)
-    families: set[str] = field(default_factory=set)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all languages."""
-        return sum(map(len, self.lengths.values()))
-
-
-@dataclass(slots=True)
-class DatasetCounts:
-    """All splits that have rows.
-
-    Attributes:
-        splits: In the order of `SPLITS`.
-        languages: Language of the description -> rows.
-        licenses: Licence -> rows.
-        sources: (source, language) -> rows.
-        creatures: Source -> the creatures that it describes.
-        labels: `generation`, `type`, `register` or `source` -> (label, split) -> rows.
-        held_out: Creature -> its answer, of the creatures in `unseen`.
-    """
-
-    splits: dict[str, SplitCounts] = field(default_factory=dict)
-    languages: Counter[str] = field(default_factory=Counter)
-    licenses: Counter[str] = field(default_factory=Counter)
-    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
-    creatures: dict[str, set[str]] = field(default_factory=dict)
-    labels: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
-    held_out: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all splits."""
-        return sum(split.rows for split in self.splits.values())
-
-    def whole(self) -> SplitCounts:
-        """All splits as one."""
-        whole = SplitCounts()
-        for split in self.splits.values():
-            for language, lengths in split.lengths.items():
-                _append(whole.lengths, language, lengths)
-            whole.creatures.update(split.creatures)
-            whole.families |= split.families
-        return whole
+    content = LocatedDataset(folder.name, None, folder).content()
+    told = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
+    render_dataset_card(folder, count_dataset(folder), told)
 
 
 def count_dataset(folder: Path) -> DatasetCounts:
@@ -156,11 +109,7 @@ def _add_lengths(lengths: dict[str, Lengths], table: Any) -> None:
     characters = pc.utf8_length(table["description"])
     for language in pc.unique(table["language"]).to_pylist():
         chosen = pc.filter(characters, pc.equal(table["language"], language))
-        _append(lengths, language, chosen.to_numpy().astype(np.int32))
-
-
-def _append(lengths: dict[str, Lengths], language: str, more: Lengths) -> None:
-    lengths[language] = np.concatenate([lengths[language], more]) if language in lengths else more
+        append_lengths(lengths, language, chosen.to_numpy().astype(np.int32))
 
 
 def _tally(table: Any, *names: str) -> Iterator[tuple[Any, int]]:

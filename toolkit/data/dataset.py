@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.core.layout import REJECTED
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.cleaning import Draft
-from toolkit.data.rows import REJECTED
 from toolkit.model.chat import naming_messages, request_variants
 
 ROW_GROUP = 10_000

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError, after_saying
-from toolkit.core.folder import MANIFEST, is_manifest, json_hash, read_json, sha256_file
+from toolkit.core.folder import is_manifest, json_hash, read_json, sha256_file
 from toolkit.core.hub_client import hub, hub_errors
-
-LAYOUTS = ("data/{split}-*.parquet", "{split}-*.parquet", "{split}.parquet")
-SPLITS = ("train", "validation", "test", "unseen")
-# Beside the splits, what a build dropped.
-REJECTED = "rejected.parquet"
+from toolkit.core.layout import MANIFEST, SPLIT_PATTERNS, SPLITS, split_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +65,9 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
     return LocatedDataset(name, snapshot.name, snapshot)
 
 
-def split_files(path: Path, split: str) -> list[Path]:
-    """The Parquet files of a split, in order, in the layouts that the Hub recognises."""
-    return sorted({file for pattern in LAYOUTS for file in path.glob(pattern.format(split=split))})
-
-
 def data_hash(files: dict[str, str]) -> str:
     """One hash for the split files among a dataset's files, given by relative path and SHA-256."""
-    patterns = [pattern.format(split=split) for pattern in LAYOUTS for split in SPLITS]
+    patterns = [pattern.format(split=split) for pattern in SPLIT_PATTERNS for split in SPLITS]
     return json_hash(
         {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
     )
@@ -110,7 +101,7 @@ def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) 
     named = dataset.manifest().get("files")
     if not isinstance(named, dict):
         return
-    patterns = [pattern.format(split=split) for pattern in LAYOUTS]
+    patterns = [pattern.format(split=split) for pattern in SPLIT_PATTERNS]
     built = {name: digest for name, digest in named.items() if any(fnmatch(name, pattern) for pattern in patterns)}
     there = {file.relative_to(dataset.path).as_posix(): sha256_file(file) for file in files}
     for name in sorted(built.keys() | there.keys()):

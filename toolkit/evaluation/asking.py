@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.core.errors import InputError
+from toolkit.core.layout import SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data import rows
 from toolkit.evaluation import baselines, encoder
@@ -59,7 +60,7 @@ def read_asked(dataset: rows.LocatedDataset, settings: EvaluationSettings) -> As
     Raises:
         InputError: The dataset is damaged, or has neither `test` nor `unseen`.
     """
-    splits = {split: rows.read_split(dataset, split) for split in rows.SPLITS}
+    splits = {split: rows.read_split(dataset, split) for split in SPLITS}
     test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
     if not test and not unseen:
         raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")

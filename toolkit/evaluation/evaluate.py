@@ -29,6 +29,7 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
+from toolkit.core.layout import ADAPTER_WEIGHTS
 from toolkit.core.recipe import DecodingSettings, EvaluationSettings
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data import rows
@@ -39,6 +40,7 @@ from toolkit.evaluation.identity import identity
 from toolkit.evaluation.journal import Journal
 from toolkit.evaluation.predictions import Prediction, write_predictions
 from toolkit.model import loading
+from toolkit.model.memory import memory_errors
 
 ADAPTER, REPORT = "adapter", "evaluation"
 BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", summary.CHANCE)
@@ -123,7 +125,7 @@ def evaluate(
             "schema": SCHEMA,
             "seed": seed,
             "dataset": {"id": dataset.id, "revision": dataset.revision, "content": content},
-            "adapter": {"weights": sha256_file(adapter / loading.ADAPTER_WEIGHTS), "identity": models[ADAPTER]},
+            "adapter": {"weights": sha256_file(adapter / ADAPTER_WEIGHTS), "identity": models[ADAPTER]},
             "candidates": len(asked.known),
             "precision": loading.precision_facts(precision),
             "machine": loading.drawing_machine(),
@@ -204,7 +206,7 @@ def _ask(
         control = partners if method == ADAPTER else [[] for _ in asked.test]
         questions = Questions(asked.test, asked.known, control, sampled, decoding, settings.names_per_description)
         reader = Reader(method, peft_model, tokenizer, questions, journal, progress)
-        with loading.memory_errors():
+        with memory_errors():
             predictions.extend(model_predictions(reader, asked, questions))
 
     peft_model, tokenizer, precision = loading.load_adapter(adapter, settings.quantization)

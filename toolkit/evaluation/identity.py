@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import MANIFEST, json_hash, read_json, sha256_file
+from toolkit.core.folder import json_hash, read_json, sha256_file
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID
 from toolkit.model.base import base_hash, locate_base
-from toolkit.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from toolkit.model.tiny import BASE_ID
 
 # Of weights, their configuration, tokenizer and chat template.
 DECIDING = (".safetensors", ".json", ".model", ".jinja", ".txt")
@@ -46,4 +45,4 @@ def _base(config: Path, quantization: str) -> str | None:
     if not isinstance(base, str) or not base or not isinstance(revision, str | None):
         return None
     located = locate_base(base, revision, quantization=quantization)
-    return base_hash(located) if base == BASE_ID else located.revision
+    return base_hash(located) if base == TINY_BASE_ID else located.revision

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import MANIFEST, VALIDATION, file_hashes, read_json, sha256_file, write_json, write_manifest
+from toolkit.core.folder import file_hashes, read_json, sha256_file, write_json, write_manifest
+from toolkit.core.layout import MANIFEST, VALIDATION
 from toolkit.hub.space import SPACE_FILES
 
 # The kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.

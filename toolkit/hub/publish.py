@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards import dataset as dataset_card
 from toolkit.cards.model import render as cards
 from toolkit.cards.templates import with_templates
 from toolkit.core.errors import InputError
-from toolkit.core.folder import VALIDATION, atomic_folder, manifest_facts, read_json, read_manifest, write_json
+from toolkit.core.folder import atomic_folder, manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, hub
+from toolkit.core.layout import ADAPTER_CONFIG, TINY_BASE_ID, VALIDATION
+from toolkit.data.counts import write_card
 from toolkit.data.validation import check_folder
 from toolkit.hub import resume, upload
 from toolkit.hub.contents import CARDS, check_intact, contents, edited_cards, write_publication_manifest
@@ -122,7 +123,7 @@ def _render_dataset(fresh: Path, facts: dict[str, Any], report: dict[str, Any] |
     """Render a dataset's card, with a new validation report when one is given."""
     if report is not None:
         write_json(fresh / VALIDATION, report)
-    dataset_card.render_dataset_card(fresh, facts)
+    write_card(fresh, facts)
     return facts
 
 
@@ -141,7 +142,7 @@ def push_dataset(
 
 def push_tiny_base() -> Published:
     """Upload the tiny base to the Hub under the id that adapters trained on it name."""
-    planned = upload.plan(look(tiny.BASE_ID, "base"), contents(tiny.base_folder(), "base"))
+    planned = upload.plan(look(TINY_BASE_ID, "base"), contents(tiny.base_folder(), "base"))
     return _carry_out(planned, Options(), BASE_TITLE, None)
 
 
@@ -193,9 +194,9 @@ def plan_publication(
     facts = with_templates(facts, templates)
 
     def render(fresh: Path) -> dict[str, Any]:
-        config = json.loads((fresh / loading.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((fresh / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
-        write_json(fresh / loading.ADAPTER_CONFIG, config | named)
+        write_json(fresh / ADAPTER_CONFIG, config | named)
         cards.render_model_card(fresh, facts, repo_id, templates)
         return facts
 

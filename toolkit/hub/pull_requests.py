@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from toolkit.core.folder import MANIFEST
 from toolkit.core.hub_client import hub
+from toolkit.core.layout import MANIFEST
 from toolkit.hub.contents import CARDS
 from toolkit.hub.remote import Remote, cards_edited_there, files_at, manifest_at, token_in_use
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.cards.model.metadata import is_hub_id
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import MANIFEST, is_manifest, json_hash
+from toolkit.core.folder import is_manifest, json_hash
 from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import MANIFEST, TINY_BASE_ID
 from toolkit.data.rows import data_hash
 from toolkit.hub.remote import manifest_at, read_at
-from toolkit.model import tiny
 from toolkit.model.loading import load_tokenizer
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = N
             "Upload it, and name it with --base-repo OWNER/NAME.",
         )
     # Every Hub has commits of its own of the tiny base, so one that an earlier publication named says nothing here.
-    wanted = None if name == tiny.BASE_ID or base_repo else base.get("revision")
+    wanted = None if name == TINY_BASE_ID or base_repo else base.get("revision")
     with hub_errors(f"The base {name}"):
         info = hub().model_info(name, revision=wanted, files_metadata=True)
         if wanted is None and base.get("content") and _content(name, info) != base["content"]:
             raise HubError(
                 f"The base {name} on the Hub has other files than the one that was trained on.",
                 "Name the right one with --base-repo, or train again."
-                if name != tiny.BASE_ID
+                if name != TINY_BASE_ID
                 else "Update pkt or that base, and train again.",
             )
         rows = _rows(json.loads(read_at(name, "model", str(info.sha), "config.json")))

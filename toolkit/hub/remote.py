@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import MANIFEST, is_manifest, sha256_file
+from toolkit.core.folder import is_manifest, sha256_file
 from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import MANIFEST
 from toolkit.hub.contents import CARDS, EDITED
 
 ATTRIBUTES = ".gitattributes"

@@ -12,23 +12,22 @@ from typing import Any
 
 from toolkit.cards.model import render as cards
 from toolkit.cards.model.metadata import is_hub_id
-from toolkit.cli import process
 from toolkit.core.errors import ToolkitError
-from toolkit.core.folder import MANIFEST, file_hashes, is_manifest, read_json, read_jsonl, write_json
+from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, without_secrets
+from toolkit.core.layout import ADAPTER_CONFIG, MANIFEST
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub import snippet
 from toolkit.hub.contents import EDITED
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
-from toolkit.model.loading import ADAPTER_CONFIG, drawing_machine, nf4_config
+from toolkit.model.loading import drawing_machine, nf4_config
 
 SAMPLES = "samples.jsonl"
 
 
 def main(repo_id: str, revision: str, result: Path) -> None:
     """Reproduce what a repository at a commit claims, and write what differed."""
-    process.wait_beside_others()
     try:
         with hub_errors(f"The adapter {repo_id}"):
             found = _reproduced(repo_id, revision)

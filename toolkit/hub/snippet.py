@@ -11,7 +11,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from toolkit.cards.model.render import stop_tokens, usage_snippet
+from toolkit.cards.model.render import usage_snippet
 from toolkit.core.recipe import DecodingSettings
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -36,7 +36,7 @@ def is_ours(
         return False
     decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
     known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}
-    tokens = list(map(str, manifest.get("stop_tokens") or stop_tokens(folder)))
+    tokens = list(map(str, manifest.get("stop_tokens") or []))
     return usage_snippet(known, samples, tokens, repo_id) == snippet
 
 

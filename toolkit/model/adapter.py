@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import ToolkitError
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from toolkit.model.base import LocatedBase
-from toolkit.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def weights_of(model: Any) -> dict[str, Any]:

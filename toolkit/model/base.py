@@ -13,8 +13,9 @@ from typing import Any
 
 from toolkit.cards.markdown import front_matter
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import MANIFEST, json_hash, sha256_file
+from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import MANIFEST, TINY_BASE_ID
 from toolkit.core.recipe import Recipe
 from toolkit.model import tiny
 from toolkit.model.machine import this_machine
@@ -70,7 +71,7 @@ def locate_base(
         HubError: Unknown, private, or unreachable and not cached.
         EnvironmentLacks: Gated, or too large for this machine.
     """
-    if base == tiny.BASE_ID:
+    if base == TINY_BASE_ID:
         return LocatedBase(base, revision, tiny.base_folder())
     _refuse_folder(base)
 
@@ -102,7 +103,7 @@ def locate_tokenizer(base: str) -> Path:
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base`.
     """
-    if base == tiny.BASE_ID:
+    if base == TINY_BASE_ID:
         return tiny.base_folder()
     _refuse_folder(base)
     with hub_errors(f"The base {base}"):
@@ -141,7 +142,7 @@ def cached_config(base: str, revision: str | None = None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if base == tiny.BASE_ID:
+    if base == TINY_BASE_ID:
         return tiny.base_folder() / "config.json"
     try:
         found = try_to_load_from_cache(base, "config.json", revision=revision)

@@ -15,8 +15,7 @@ from toolkit.core.recipe import DecodingSettings
 from toolkit.model.chat import end_of_turn_ids, prompt_ids
 from toolkit.model.chat_template import Messages
 from toolkit.model.finite import Watch
-from toolkit.model.loading import lacks_memory
-from toolkit.training.micro_batch import free_cache
+from toolkit.model.memory import free_cache, lacks_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def sample(
 
     Raises:
         InputError: The model's probabilities are no numbers.
-        RuntimeError: The memory does not hold one name; or a MemoryError (`model.memory_errors` has words for it).
+        RuntimeError: The memory does not hold one name; or a MemoryError (`memory_errors` has words for it).
     """
     at_once = at_once or AtOnce()
     drawn: list[Generated] = []

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.errors import EnvironmentLacks, InputError, after_saying
-from toolkit.core.folder import MANIFEST, read_json, read_manifest
+from toolkit.core.errors import InputError, after_saying, first_line
+from toolkit.core.folder import read_json, read_manifest
 from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.core.recipe import LoraSettings
-from toolkit.model import tiny
 from toolkit.model.base import LocatedBase, base_hash, cached_config, how_to_mend, locate_base
 from toolkit.model.machine import compute_dtype
+from toolkit.model.memory import memory_errors
 from toolkit.model.offers import read_config
 from toolkit.model.precision import overflow
 
-# File of an adapter folder: the sorted answers that it learnt, which `identify` ranks.
-ANSWERS = "answers.json"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 # What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
 JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
@@ -36,8 +32,6 @@ DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, Imp
 UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
 EMBEDDINGS = {"embed_tokens", "lm_head"}
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
-# cuBLAS and CUDA have words of their own.
-NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,38 +142,6 @@ def _keep_cpu_arithmetic(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn running out of memory inside the block, the machine's or the GPU's, into one clear error.
-
-    Raises:
-        EnvironmentLacks: In its place.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not lacks_memory(error):
-            raise
-        raise EnvironmentLacks(
-            "There is not enough memory.",
-            "Close other programs, hold the base in 4 bits (--quantization nf4), or choose a smaller one.",
-        ) from error
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, the machine's or the GPU's.
-
-    Beside its own class, torch raises plain RuntimeErrors: on a CPU, and from the libraries of a GPU.
-    """
-    known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    return known or NO_MEMORY.search(str(error)) is not None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a library says, as a sentence."""
-    return str(error).strip().split("\n")[0].rstrip(".:") + "."
 
 
 def _targets(wanted: Sequence[str]) -> list[str]:
@@ -338,7 +300,7 @@ def _overflow(model: Any, tokenizer: Any) -> str | None:
 
 def check_tiny_base(base: LocatedBase, adapter: Path) -> None:
     """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
-    if base.id == tiny.BASE_ID and (adapter / MANIFEST).is_file():
+    if base.id == TINY_BASE_ID and (adapter / MANIFEST).is_file():
         trained_on = read_manifest(adapter, "adapter").get("base", {}).get("content")
         if trained_on not in (None, base_hash(base)):
             raise InputError(

@@ -14,12 +14,16 @@ from typing import Any
 from safetensors import SafetensorError
 
 from toolkit.cards.model import merged as merged_card
-from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
+from toolkit.cards.model.commands import EXAMPLE
+from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError, first_line
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
+from toolkit.core.layout import ADAPTER_WEIGHTS
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import base as bases
 from toolkit.model import generate, loading, merging
+from toolkit.model.chat import REQUEST, naming_messages
 from toolkit.model.machine import free_disk
+from toolkit.model.memory import memory_errors
 from toolkit.model.precision import overflow
 from toolkit.model.requirements import gigabytes
 from toolkit.model.room import full_disk_is_clear
@@ -72,7 +76,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
     decoding = load_recipe(manifest.get("recipe")).decoding
     samples = _samples(adapter)
     peft_model, tokenizer, base = _load(adapter, dtype)
-    with loading.memory_errors():
+    with memory_errors():
         before = _names(peft_model, tokenizer, samples, decoding, lambda done: count("adapter", done, len(samples)))
         merged = merging.merged_model(peft_model)
         del peft_model
@@ -83,12 +87,13 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         del merged
-        with loading.memory_errors():
+        with memory_errors():
             after = _served(folder, dtype, samples, lambda done: count("merged", done, len(samples)))
         differences = _differences(samples, before, after)
         _check_agreement(len(samples), differences, dtype)
         facts = _facts(adapter, manifest, base, dtype, len(samples), differences)
-        merged_card.write_card(folder, facts, samples[0]["messages"] if samples else None)
+        asked = naming_messages(EXAMPLE, facts["request"] or REQUEST, facts["system"])
+        merged_card.write_card(folder, facts, samples[0]["messages"] if samples else asked)
         write_manifest(folder, "merged", facts)
     return Merged(out, dtype, size, len(samples), tuple(differences))
 
@@ -108,7 +113,7 @@ def _load(adapter: Path, dtype: str) -> tuple[Any, Any, bases.LocatedBase]:
     if loading.adapter_changes_nothing(adapter):
         raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
     try:
-        with loading.memory_errors():
+        with memory_errors():
             config = PeftConfig.from_pretrained(adapter)
             base = bases.locate_base(str(config.base_model_name_or_path), config.revision, quantization="none")
             loading.check_tiny_base(base, adapter)
@@ -117,7 +122,7 @@ def _load(adapter: Path, dtype: str) -> tuple[Any, Any, bases.LocatedBase]:
             peft_model = PeftModel.from_pretrained(plain, adapter).eval()
     except (*loading.DAMAGED, SafetensorError, StrictDataclassError) as error:
         raise InputError(
-            f"The adapter in {adapter} can not be loaded: {loading.first_line(error)}", "Train or download it again."
+            f"The adapter in {adapter} can not be loaded: {first_line(error)}", "Train or download it again."
         ) from error
     tokenizer = loading.load_tokenizer(adapter)
     _check_fits(peft_model, tokenizer, dtype)
@@ -137,7 +142,7 @@ def _check_fits(peft_model: Any, tokenizer: Any, dtype: str) -> None:
     import torch
 
     ids = tokenizer(loading.PROBE_TEXT, return_tensors="pt")["input_ids"].to(peft_model.device)
-    with loading.memory_errors(), torch.no_grad():
+    with memory_errors(), torch.no_grad():
         found = overflow(peft_model, dtype, lambda probed: probed(input_ids=ids, use_cache=False).logits)
     if found and dtype == "float16":
         raise InputError(f"The model does not fit float16 ({found} overflows).", "Choose --dtype bfloat16.")
@@ -213,7 +218,7 @@ def _facts(
     return {
         "adapter": {
             "id": manifest.get("repo_id") or adapter.resolve().name,
-            "weights": manifest.get("files", {}).get(loading.ADAPTER_WEIGHTS),
+            "weights": manifest.get("files", {}).get(ADAPTER_WEIGHTS),
         },
         "base": {**manifest.get("base", {}), "id": base.id, "revision": base.revision},
         "dataset": manifest.get("dataset", {}),

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toolkit.cli.inputs import read_lines
 from toolkit.core.errors import InputError
-from toolkit.core.folder import MANIFEST, read_json, read_manifest
+from toolkit.core.folder import read_json, read_manifest
+from toolkit.core.layout import ANSWERS, MANIFEST
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
 from toolkit.model import chat, generate, rank
 from toolkit.model import loading as model
 from toolkit.model.chat_template import Messages
+from toolkit.model.memory import memory_errors
 
 NEAREST = 3
 # Draws are repeated this often for names that differ; a sure model draws the same ones for ever.
@@ -96,27 +97,27 @@ class Identified:
 
 
 def open_adapter(
-    adapter: Path, candidates: Path | None = None, *, to_identify: bool = False, progress: Say = _silent
+    adapter: Path, candidates: Sequence[str] | None = None, *, to_identify: bool = False, progress: Say = _silent
 ) -> Answerer:
     """Load an adapter to ask it. One that pkt did not train is asked with pkt's own request and default decoding.
 
     Args:
         adapter: Its folder.
-        candidates: A text of known names, one a line, in the place of those that the adapter learnt.
+        candidates: Known names, in the place of those that the adapter learnt; cleaned, and each taken once.
         to_identify: Refuse an adapter of which no known names are told.
         progress: Told how many of many known names are prepared.
 
     Raises:
-        InputError: The adapter can not be loaded or read, the text holds no name, or there are no names to identify by.
+        InputError: The adapter can not be loaded or read, no candidate is a name, or there are no names to identify by.
         EnvironmentLacks: The memory is too small.
     """
     manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else None
     decoding = DecodingSettings() if manifest is None else load_recipe(manifest.get("recipe")).decoding
     facts = manifest or {}
-    known = _names(candidates) if candidates is not None else _learnt(adapter / model.ANSWERS)
+    known = _cleaned(candidates) if candidates is not None else _learnt(adapter / ANSWERS)
     if to_identify and not known:
         raise InputError(
-            f"The adapter in {adapter} does not say which names it learnt (there is no {model.ANSWERS}).",
+            f"The adapter in {adapter} does not say which names it learnt (there is no {ANSWERS}).",
             "Name a text file with one name a line: --candidates FILE.",
         )
     loaded, tokenizer, _ = model.load_adapter(adapter)
@@ -137,7 +138,7 @@ def name(answerer: Answerer, description: str, count: int, seed: int, progress: 
         EnvironmentLacks: The memory is too small.
     """
     messages, prompt = _conversation(answerer, description)
-    with model.memory_errors():
+    with memory_errors():
         names = _draw(answerer, messages, count, seed)
         invented = _weighed(answerer, prompt, names) if names else []
         nearest = _ranked(answerer, prompt, progress)[:NEAREST]
@@ -154,7 +155,7 @@ def identify(answerer: Answerer, description: str, top: int, progress: Say = _si
         EnvironmentLacks: The memory is too small.
     """
     _, prompt = _conversation(answerer, description)
-    with model.memory_errors():
+    with memory_errors():
         return Identified(clean_text(description), _ranked(answerer, prompt, progress)[:top])
 
 
@@ -216,8 +217,8 @@ def _learnt(file: Path) -> list[str]:
     return list(dict.fromkeys(answers))
 
 
-def _names(file: Path) -> list[str]:
-    names = list(dict.fromkeys(filter(None, (clean_text(line.text) for line in read_lines(file)))))
+def _cleaned(candidates: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(filter(None, map(clean_text, candidates))))
     if not names:
-        raise InputError(f"{file} holds no names.", "Write one name a line.")
+        raise InputError("The candidates hold no names.", "Write one name a line.")
     return names

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from toolkit.model.loading import lacks_memory
+from toolkit.model.memory import lacks_memory
 from toolkit.model.trie import NO_TOKEN, Rows, lay_out
 
 # Told how many are done, and of how many.

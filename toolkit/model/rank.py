@@ -16,10 +16,9 @@ from typing import Any
 from toolkit.core.errors import InputError
 from toolkit.model import chat, passes
 from toolkit.model.finite import no_numbers
-from toolkit.model.loading import lacks_memory
+from toolkit.model.memory import free_cache, lacks_memory
 from toolkit.model.passes import Progress
 from toolkit.model.trie import Rows, lay_out
-from toolkit.training.micro_batch import free_cache
 
 # Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
 ROW = 64
@@ -96,7 +95,7 @@ def score(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progr
 
     Raises:
         InputError: The model's probabilities are no numbers.
-        RuntimeError: The memory does not hold one candidate; or a MemoryError (`model.memory_errors` has words for it).
+        RuntimeError: The memory does not hold one candidate; or a MemoryError (`memory_errors` has words for it).
     """
     import torch
 

@@ -6,14 +6,13 @@ A step that ran out of memory is taken again in smaller pieces: no step is lost 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.errors import EnvironmentLacks, InputError, first_line
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example
-from toolkit.model.loading import first_line, lacks_memory
+from toolkit.model.memory import free_cache, lacks_memory
 from toolkit.model.precision import autocast
 from toolkit.training import packing
 
@@ -196,14 +195,6 @@ def _free(model: Any) -> None:
     """Give back what a pass that failed, or was only tried, holds."""
     model.zero_grad(set_to_none=True)
     free_cache()
-
-
-def free_cache() -> None:
-    """Give back memory that nothing holds any more."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def _random_state() -> tuple[Any, Any]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from toolkit.core.errors import InputError, ToolkitError
+from toolkit.core.errors import InputError, ToolkitError, first_line
 from toolkit.core.recipe import Recipe
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
 from toolkit.model import precision as probing
+from toolkit.model.memory import free_cache, memory_errors
 from toolkit.training import micro_batch
 
 
@@ -38,7 +39,7 @@ def fitting_model(
         note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
         precision = precision.widened(overflowed)
         del peft_model
-        micro_batch.free_cache()
+        free_cache()
         peft_model = _fresh(base, recipe, precision, fit)
         overflowed = _overflow(peft_model, precision, fit, longest_first)
     if overflowed:
@@ -60,12 +61,12 @@ def _first_pass(base: bases.LocatedBase, precision: loading.Precision) -> Iterat
         EnvironmentLacks: It was a lack of memory.
     """
     try:
-        with loading.memory_errors():
+        with memory_errors():
             yield
     except loading.DAMAGED as error:
         held = " held in NF4" if precision.base == "nf4" else ""
         raise InputError(
-            f"The base {base.id} can not be trained{held}: {type(error).__name__}: {loading.first_line(error)}",
+            f"The base {base.id} can not be trained{held}: {type(error).__name__}: {first_line(error)}",
             "Give --quantization none, or choose another base." if held else "Choose another base.",
         ) from error
 

@@ -26,11 +26,13 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
+from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS
 from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.data import rows
 from toolkit.model import adapter as adapter_file
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
+from toolkit.model.memory import memory_errors
 from toolkit.model.room import full_disk_is_clear
 from toolkit.training import checkpoints, log
 from toolkit.training.prepare import fitting_model
@@ -168,7 +170,7 @@ def train(
         adapter_file.save_adapter(peft_model, tokenizer, base, folder)
         _check_learnt(folder, state.global_step, settings)
         write_jsonl(folder / "training_log.jsonl", log.log_lines(state.log_history, settings.log_every, kept=best_step))
-        write_json(folder / loading.ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
+        write_json(folder / ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
     checkpoints.remove(kept)
@@ -249,9 +251,9 @@ def _finish(trainer: Any, start: checkpoints.Start, watch: Watch, settings: Trai
                 watch.best = adapter_file.read_weights(resume / BEST)
             state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
             if _is_over(state, settings):
-                adapter_file.put_weights(trainer.model, adapter_file.read_weights(resume / loading.ADAPTER_WEIGHTS))
+                adapter_file.put_weights(trainer.model, adapter_file.read_weights(resume / ADAPTER_WEIGHTS))
                 return state
-        with loading.memory_errors():
+        with memory_errors():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except DAMAGED as error:
         if resume is None or watch.steps_taken:
@@ -314,7 +316,7 @@ def _dataset_facts(dataset: rows.LocatedDataset) -> dict[str, Any]:
         "id": dataset.id,
         "revision": dataset.revision,
         "content": dataset.content(),
-        "rows": {split: count for split in rows.SPLITS if (count := rows.count_rows(dataset, split))},
+        "rows": {split: count for split in SPLITS if (count := rows.count_rows(dataset, split))},
         "license": manifest.get("license"),
         "sources": [source["name"] for source in manifest.get("sources", [])],
     }

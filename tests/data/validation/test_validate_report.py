@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from support.paths import ROOT
 from toolkit import cli
-from toolkit.core.folder import VALIDATION, read_json
+from toolkit.core.folder import read_json
+from toolkit.core.layout import VALIDATION
 from toolkit.data.rows import LocatedDataset
 from toolkit.data.validation import validate
 from toolkit.data.validation.findings import CODES, Report

@@ -8,17 +8,81 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.cards.dataset.words import DROPPED_KO, LANGUAGES, PURPOSES, SOURCES
 from toolkit.cards.escape import md_cell, md_text
 from toolkit.core.format import number
-from toolkit.data.counts import DatasetCounts, SplitCounts
-from toolkit.data.splits import MIN_CLUSTERS
 
+Lengths = NDArray[np.int32]
 NAMES_SHOWN, SOURCES_SHOWN, LICENSES_SHOWN, REASONS_SHOWN = 40, 20, 20, 40
+
+
+@dataclass(slots=True)
+class SplitCounts:
+    """One split.
+
+    Attributes:
+        lengths: Language -> characters of each of its descriptions.
+        creatures: Creature -> its rows.
+        families: The families that are in it.
+    """
+
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    creatures: Counter[str] = field(default_factory=Counter)
+    families: set[str] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all languages."""
+        return sum(map(len, self.lengths.values()))
+
+
+@dataclass(slots=True)
+class DatasetCounts:
+    """All splits that have rows.
+
+    Attributes:
+        splits: In the order of `SPLITS`.
+        languages: Language of the description -> rows.
+        licenses: Licence -> rows.
+        sources: (source, language) -> rows.
+        creatures: Source -> the creatures that it describes.
+        labels: `generation`, `type`, `register` or `source` -> (label, split) -> rows.
+        held_out: Creature -> its answer, of the creatures in `unseen`.
+    """
+
+    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    languages: Counter[str] = field(default_factory=Counter)
+    licenses: Counter[str] = field(default_factory=Counter)
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    creatures: dict[str, set[str]] = field(default_factory=dict)
+    labels: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    held_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.splits.values())
+
+    def whole(self) -> SplitCounts:
+        """All splits as one."""
+        whole = SplitCounts()
+        for split in self.splits.values():
+            for language, lengths in split.lengths.items():
+                append_lengths(whole.lengths, language, lengths)
+            whole.creatures.update(split.creatures)
+            whole.families |= split.families
+        return whole
+
+
+def append_lengths(lengths: dict[str, Lengths], language: str, more: Lengths) -> None:
+    """Add a language's lengths to those that are there."""
+    lengths[language] = np.concatenate([lengths[language], more]) if language in lengths else more
 
 
 def content_facts(counts: DatasetCounts) -> dict[str, Any]:
@@ -155,7 +219,7 @@ def making_facts(facts: Mapping[str, Any], counts: DatasetCounts) -> dict[str, A
         ],
         "similarity": f"{settings['near_duplicate']:g}",
         "clustered": {name: number(value) for name, value in (facts.get("near_duplicates") or {}).items()} or None,
-        "min_clusters": MIN_CLUSTERS,
+        "min_clusters": facts["min_clusters"],
         "unseen_share": _share(settings["unseen_size"]),
         "known_shares": _listed([f"about {share} of them to `{split}`" for split, share in known.items()]) or None,
         "known_shares_ko": ", ".join(f"약 {share}를 `{split}`에" for split, share in known.items()) or None,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.cards.dataset.facts import DatasetCounts
 from toolkit.cards.dataset.words import LANGUAGES
 from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
-from toolkit.data.counts import DatasetCounts
-from toolkit.data.rows import SPLITS
+from toolkit.core.layout import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from toolkit import __version__
 from toolkit.cards.dataset.facts import (
+    DatasetCounts,
     content_facts,
     held_out_facts,
     license_facts,
@@ -23,9 +24,8 @@ from toolkit.cards.dataset.metadata import front_matter
 from toolkit.cards.dataset.plots import lengths_plot, rows_plot
 from toolkit.cards.dataset.words import ANSWERS
 from toolkit.cards.escape import fence, md_text, plain
-from toolkit.core.folder import VALIDATION, read_json
-from toolkit.data.counts import DatasetCounts, count_dataset
-from toolkit.data.rows import LocatedDataset, split_files
+from toolkit.core.folder import read_json
+from toolkit.core.layout import VALIDATION, split_files
 
 TEMPLATE = "dataset_card.md.jinja"
 EXAMPLE_CHARACTERS = 2_000
@@ -39,17 +39,18 @@ pkt train OWNER/NAME adapter
 pkt evaluate adapter OWNER/NAME"""
 
 
-def render_dataset_card(folder: Path, facts: Mapping[str, Any]) -> None:
+def render_dataset_card(folder: Path, counts: DatasetCounts, facts: Mapping[str, Any]) -> None:
     """Draw the figures and write `README.md` of a dataset folder.
 
     Args:
         folder: Holds the Parquet files of the splits and, when it was validated, `validation.json`.
-        facts: What the build knows, as `manifest.json` will hold it.
+        counts: What the Parquet files hold.
+        facts: What the build knows, as `manifest.json` will hold it, with the `content` hash of the rows and
+            `min_clusters`, the fewest groups that a split is dealt from.
 
     Raises:
         InputError: `validation.json` is damaged.
     """
-    counts = count_dataset(folder)
     lengths = counts.whole().lengths
     figures = {
         "lengths": _drawn(folder / "figures" / "lengths.png", lambda path: lengths_plot(lengths, path)),
@@ -99,7 +100,7 @@ def card_facts(folder: Path, facts: Mapping[str, Any], counts: DatasetCounts) ->
         "licenses": license_facts(counts.licenses),
         "loading": fence(LOADING, "python"),
         "training": fence(TRAINING, "bash"),
-        "citation": fence(_citation(folder, facts, title), "bibtex"),
+        "citation": fence(_citation(facts, title), "bibtex"),
         "toolkit": __version__,
     }
 
@@ -123,14 +124,13 @@ def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))
 
 
-def _citation(folder: Path, facts: Mapping[str, Any], title: str) -> str:
+def _citation(facts: Mapping[str, Any], title: str) -> str:
     """BibTeX that names exactly these rows. The year is the reader's to add: a build knows no clock."""
     recipe = re.sub(r"[\\{}%#$&~^_\s]+", " ", plain(facts["recipe"], 80)).strip()
     accented = title.replace("é", "{\\'e}")
-    content = LocatedDataset(folder.name, None, folder).content()
     return f"""@misc{{names_from_descriptions,
   title = {{{{{accented}}}}},
   howpublished = {{\\url{{https://huggingface.co/datasets/OWNER/NAME}}}},
   note = {{Built with PokePicker Toolkit {__version__}, recipe {recipe}, seed {facts["seed"]}; SHA-256 of its rows:
-    {content}}}
+    {facts["content"]}}}
 }}"""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
@@ -17,7 +16,6 @@ from toolkit.cards.labels import METHODS
 from toolkit.cards.model.metadata import is_hub_id, model_name, public_name
 from toolkit.cards.templates import render
 from toolkit.core.recipe import load_recipe, recipe_names
-from toolkit.model import chat, loading
 
 PLACEHOLDER = "owner/name"
 EXAMPLE = "A small creature with soft yellow fur and long pointed ears that gives off sparks when it is startled."
@@ -38,14 +36,6 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # Settings that change no result, or are given in another way.
 FREE = ("training.track", "base_revision")
-
-
-def stop_tokens(folder: Path) -> list[str]:
-    """The tokens at which an answer ends, from the folder's tokenizer: where a manifest does not name them."""
-    if not (folder / "tokenizer_config.json").is_file():
-        return []
-    tokenizer = loading.load_tokenizer(folder)
-    return list(tokenizer.convert_ids_to_tokens(chat.end_of_turn_ids(tokenizer)))
 
 
 def usage_snippet(

@@ -14,9 +14,9 @@ from toolkit.cards.model.energy import training_energy
 from toolkit.cards.model.metadata import license_of, linked, public_name
 from toolkit.core.format import duration, number
 from toolkit.core.hub_client import DEFAULT_ENDPOINT
+from toolkit.core.layout import SPLITS
 from toolkit.core.recipe import DecodingSettings, EvaluationSettings, LoraSettings, Section, TrainingSettings
 from toolkit.core.results import Evaluation
-from toolkit.data.rows import SPLITS
 
 SECTIONS: dict[str, type[Section]] = {
     "lora": LoraSettings,

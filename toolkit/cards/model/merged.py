@@ -10,23 +10,20 @@ from toolkit.cards.escape import fence, md_cell, md_text, python_literal
 from toolkit.cards.model.metadata import is_hub_id, license_of, linked
 from toolkit.cards.templates import render
 from toolkit.core.hub_client import DEFAULT_ENDPOINT
-from toolkit.model.chat import REQUEST, naming_messages
 
 TEMPLATE = "merged_card.md.jinja"
-EXAMPLE = "A small creature with soft yellow fur and long pointed ears that gives off sparks when it is startled."
 # Differences that the card shows, and the longest name in it.
 SHOWN, NAME = 10, 60
 
 
-def write_card(folder: Path, facts: Mapping[str, Any], messages: Sequence[Mapping[str, str]] | None) -> None:
+def write_card(folder: Path, facts: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> None:
     """Write `README.md` of a merged model.
 
     Args:
         folder: The merged model's.
         facts: What its manifest will say.
-        messages: The conversation of the snippet; one of the toolkit's own by default.
+        messages: The conversation of the snippet.
     """
-    asked = messages or naming_messages(EXAMPLE, facts["request"] or REQUEST, facts["system"])
     check, name, base = facts["check"], str(facts["adapter"]["id"]), facts["base"]
     text = render(
         TEMPLATE,
@@ -42,7 +39,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], messages: Sequence[Mappin
             "same": check["samples"] - len(check["differences"]),
             "differences": [_row(difference) for difference in check["differences"][:SHOWN]],
             "more": max(0, len(check["differences"]) - SHOWN),
-            "snippet": fence(_snippet(asked, facts["dtype"]), "python"),
+            "snippet": fence(_snippet(messages, facts["dtype"]), "python"),
         },
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

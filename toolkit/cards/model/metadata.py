@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from toolkit.cards.escape import md_text, plain
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.results import Evaluation
-from toolkit.model import tiny
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -126,5 +126,5 @@ def public_name(name: str) -> str:
 def linked(name: str, site: str, manifest: Mapping[str, Any]) -> str:
     """A name in Markdown, a link to its page when the public Hub has one. `site` ends with a slash."""
     shown = md_text(public_name(name))
-    has_page = is_hub_id(name) and name != tiny.BASE_ID and manifest.get("public_hub", True)
+    has_page = is_hub_id(name) and name != TINY_BASE_ID and manifest.get("public_hub", True)
     return f"[{shown}]({site}{name})" if has_page else shown

@@ -14,7 +14,6 @@ from toolkit import __version__
 from toolkit.cards.escape import fence, md_text, plain
 from toolkit.cards.markdown import front_matter as metadata
 from toolkit.cards.model.commands import PLACEHOLDER, citation, commands, install, recipe_options
-from toolkit.cards.model.commands import stop_tokens as stop_tokens
 from toolkit.cards.model.commands import usage_snippet as usage_snippet
 from toolkit.cards.model.facts import base_facts, dataset_facts, sample_facts, settings_facts, training_facts
 from toolkit.cards.model.metadata import front_matter, is_pokemon, model_name
@@ -123,7 +122,7 @@ def _other_results(folder: Path, expected: str) -> list[str]:
 def _read(folder: Path, manifest: Mapping[str, Any]) -> Files:
     evaluation, other_version = read_evaluation(folder)
     log, samples = (read_jsonl(folder / name) for name in ("training_log.jsonl", "samples.jsonl"))
-    tokens = manifest.get("stop_tokens") or stop_tokens(folder)
+    tokens = manifest.get("stop_tokens") or []
     return Files(evaluation, other_version, log, samples, list(tokens))
 
 

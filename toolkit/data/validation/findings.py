@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from toolkit import __version__
-from toolkit.core.folder import VALIDATION as VALIDATION
+from toolkit.core.layout import VALIDATION as VALIDATION
 
 FIRST_PLACES = 5
 EXCERPT = 100

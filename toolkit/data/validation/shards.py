@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import MANIFEST, is_manifest, read_json, sha256_file
-from toolkit.data.rows import REJECTED, SPLITS
+from toolkit.core.folder import is_manifest, read_json, sha256_file
+from toolkit.core.layout import MANIFEST, REJECTED, SPLITS
 from toolkit.data.validation.findings import Findings
 
 TEXT_COLUMNS = ("id", "answer", "description", "creature", "family", "name_en", "name_ko", "language")

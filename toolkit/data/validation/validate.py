@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import ToolkitError
-from toolkit.core.folder import VALIDATION, unwritable, write_json
+from toolkit.core.folder import unwritable, write_json
+from toolkit.core.layout import VALIDATION
 from toolkit.data.rows import LocatedDataset
 from toolkit.data.validation.findings import Report
 from toolkit.data.validation.folder import Progress, check_folder

@@ -12,16 +12,9 @@ from typing import Any
 from toolkit.cards.escape import md_text, plain
 from toolkit.cards.model.metadata import is_hub_id, license_of
 from toolkit.core.errors import InputError
-from toolkit.core.folder import (
-    MANIFEST,
-    atomic_folder,
-    is_manifest,
-    library_versions,
-    read_json,
-    write_json,
-    write_manifest,
-)
+from toolkit.core.folder import atomic_folder, is_manifest, library_versions, read_json, write_json, write_manifest
 from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import MANIFEST
 
 # The version of gradio that the page is tested with; a test compares it with constraints.txt.
 GRADIO = "6.31.0"

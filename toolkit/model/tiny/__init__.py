@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-BASE_ID = "pokepicker/tiny-gemma"
-
 
 def base_folder() -> Path:
     """Where the tiny base's files lie in the installed package."""
