@@ -107,7 +107,7 @@ def test_an_interrupt_exits_130(monkeypatch):
 
 def test_a_bug_is_one_line_with_the_traceback_in_a_file_and_no_secret_in_either(tmp_path):
     code = (
-        "import sys; from toolkit import cli, endpoint\n"
+        "import sys; from toolkit import cli; from toolkit.core import hub_client as endpoint\n"
         "def fail(*_): raise RuntimeError('with hf_abcdefghijkl')\n"
         "endpoint.use_hub = fail\nsys.argv = ['pkt', 'doctor']\ncli.main()"
     )

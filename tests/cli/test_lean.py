@@ -18,7 +18,8 @@ keep_out = process.keep_out
 LOADED = "print(*(name for name, module in sys.modules.items() if module is not None))"
 ANSWERING = f"""
 import sys
-from toolkit import lean, naming
+from toolkit.cli import process as lean
+from toolkit.model import naming
 lean.keep_out(lean.UNUSED_IN_ANSWERS)
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
@@ -28,7 +29,8 @@ from transformers.generation import utils
 """
 TRAINING = f"""
 import sys
-from toolkit import lean, train
+from toolkit.cli import process as lean
+from toolkit.training import train
 lean.keep_out(lean.UNUSED_IN_TRAINING)
 import bitsandbytes, peft, pyarrow.parquet
 from transformers import PrinterCallback, Trainer

@@ -13,9 +13,9 @@ def raise_inside_a_library():
 
 
 def test_whatever_a_library_raises_is_one_line_with_its_cause():
-    with pytest.raises(InputError, match=r"^The file is damaged: Expecting value.* Make it again\.$") as raised:
-        with library_errors("The file is damaged", "Make it again."):
-            json.loads("{,")
+    line = r"^The file is damaged: Expecting property name.* Make it again\.$"
+    with pytest.raises(InputError, match=line) as raised, library_errors("The file is damaged", "Make it again."):
+        json.loads("{,")
     assert isinstance(raised.value.__cause__, json.JSONDecodeError)
 
 
@@ -33,9 +33,9 @@ def test_errors_of_the_toolkit_pass_as_they_are():
 def test_a_mistake_in_a_module_of_the_toolkit_is_not_translated(code):
     module = types.ModuleType("toolkit.model.planted")
     exec(f"def call():\n    {code}", module.__dict__)
-    with pytest.raises((AttributeError, NameError, TypeError, AssertionError)):
-        with library_errors("The base can not be loaded", "Choose another."):
-            module.call()
+    mistakes = (AttributeError, NameError, TypeError, AssertionError)
+    with pytest.raises(mistakes), library_errors("The base can not be loaded", "Choose another."):
+        module.call()
 
 
 def test_an_error_without_words_is_named_by_its_class():

@@ -102,7 +102,7 @@ def test_a_file_is_not_a_folder(tmp_path):
 
 KILLED_IN_THE_SWAP = """
 import os, pathlib, signal, sys
-from toolkit import folder
+from toolkit.core import folder
 target = pathlib.Path(sys.argv[1])
 rename = pathlib.Path.rename
 def cut(self, to):

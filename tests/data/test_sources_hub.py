@@ -27,9 +27,9 @@ from toolkit.hub.local import serve
 
 READ_ALL = """
 import json, sys
-from toolkit.errors import ToolkitError
-from toolkit.recipe import SourceSettings
-from toolkit.sources.hub import read_hub
+from toolkit.core.errors import ToolkitError
+from toolkit.core.recipe import SourceSettings
+from toolkit.data.sources.hub import read_hub
 
 for name, settings in json.load(sys.stdin).items():
     try:

@@ -274,8 +274,8 @@ def test_a_fetch_that_was_given_up_goes_on_where_it_was() -> None:
 
 READ_ONCE = """
 import sys
-from toolkit.recipe import SourceSettings
-from toolkit.sources.pokeapi import read_pokeapi
+from toolkit.core.recipe import SourceSettings
+from toolkit.data.sources.pokeapi import read_pokeapi
 facts, records = read_pokeapi(SourceSettings(name="pokeapi", location=sys.argv[1], revision=sys.argv[2]), ["en"])
 assert len(list(records)) == 2 and not facts.notes
 """
