@@ -18,6 +18,7 @@ lint: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(TESTABLE)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
