@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from support.adapters import adapter  # noqa: F401
 from toolkit import cli
 from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.listen import address, listen
 from toolkit.hub.space import app as page
 from toolkit.hub.space import serve
 from toolkit.model import loading
@@ -34,12 +35,12 @@ def answer(description, presses):
 
 @contextmanager
 def served(answers):
-    with serve.listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = serve.make_server(ABOUT, answers)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            yield serve.address(listener)
+            yield address(listener)
         finally:
             server.should_exit = True
             thread.join()
@@ -196,20 +197,6 @@ def test_without_gradio_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentLacks, match=r"needs gradio.*pip install gradio"):
         serve.serve(ABOUT, answer, "127.0.0.1", 0, print)
-
-
-def test_a_taken_port_and_a_strange_host_are_input_errors():
-    with serve.listen("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        with pytest.raises(InputError, match=r"another program listens there already.*--port"):
-            serve.listen("127.0.0.1", port)
-    with pytest.raises(InputError, match="--host"):
-        serve.listen("192.0.2.1", 0)
-
-
-def test_the_address_of_everywhere_is_shown_as_this_machine():
-    with serve.listen("0.0.0.0", 0) as listener:
-        assert serve.address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(

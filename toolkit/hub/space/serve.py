@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.listen import address, listen
 from toolkit.hub.space import app as page
 
 
@@ -71,26 +70,3 @@ def make_server(about: page.About, answer: Callable[[str, int], page.Answer]) ->
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None), blocks, path="/", ssr_mode=False, **page.look()
     )
     return uvicorn.Server(uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        InputError: The address is taken, or is none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "another program listens there already" if taken else str(error.strerror).partition(" (")[0]
-        wrong = "--port" if taken or error.errno == errno.EACCES else "--host"
-        raise InputError(f"{host}:{port} can not be listened on: {reason}.", f"Choose another {wrong}.") from error
-
-
-def address(listener: socket.socket) -> str:
-    """The page's URL; of a socket that listens everywhere, the one on this machine."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,0 +1,37 @@
+"""Open a listening socket for a server of this machine, and name its address."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from toolkit.core.errors import InputError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        InputError: The address is taken, or is not one of this machine.
+    """
+    if port > 65535:
+        raise InputError(f"Cannot listen on {host}:{port}: ports end at 65535.", "Choose another `port`.")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "another program listens there already" if taken else str(error.strerror).partition(" (")[0]
+        # A port below 1024 is denied; a host of another machine is not found or not available.
+        wrong = "`port`" if taken or error.errno == errno.EACCES else "`host`"
+        raise InputError(f"Cannot listen on {host}:{port}: {reason}.", f"Choose another {wrong}.") from error
+    # Connections inherit it. Without it, a body that follows its headers waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket; of one that listens everywhere, the URL on this machine."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
