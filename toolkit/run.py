@@ -25,7 +25,8 @@ from toolkit.core.folder import (
 )
 from toolkit.core.hub_client import read_token, use_hub
 from toolkit.core.recipe import Recipe
-from toolkit.data import build, rows, sources
+from toolkit.data import build, sources
+from toolkit.data.dataset import LocatedDataset, locate_dataset
 from toolkit.evaluation import evaluate
 from toolkit.hub import publish, verify
 from toolkit.hub.local.serve import running_hub
@@ -82,7 +83,7 @@ def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False)
     # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
     with _hub(recipe, out):
         _build(recipe, dataset, state, watchers)
-        located = rows.locate_dataset(str(dataset))
+        located = locate_dataset(str(dataset))
         _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
         _evaluate(recipe, located, adapter, state, watchers)
         if recipe.publish.adapter_repo:
@@ -148,7 +149,7 @@ def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> N
 
 
 def _hash_of_rows(dataset: Path) -> str | None:
-    return rows.locate_dataset(str(dataset)).content() if dataset.is_dir() else None
+    return locate_dataset(str(dataset)).content() if dataset.is_dir() else None
 
 
 def _hash_of_file(file: Path) -> str | None:
@@ -157,7 +158,7 @@ def _hash_of_file(file: Path) -> str | None:
 
 def _train(
     recipe: Recipe,
-    dataset: rows.LocatedDataset,
+    dataset: LocatedDataset,
     adapter: Path,
     checkpoints: Path,
     state: State,
@@ -183,7 +184,7 @@ def _train(
     state.done("adapter", read, str(_hash_of_file(weights)))
 
 
-def _evaluate(recipe: Recipe, dataset: rows.LocatedDataset, adapter: Path, state: State, watchers: Watchers) -> None:
+def _evaluate(recipe: Recipe, dataset: LocatedDataset, adapter: Path, state: State, watchers: Watchers) -> None:
     settings = {
         "evaluation": recipe.evaluation.model_dump(),
         "decoding": recipe.decoding.model_dump(),

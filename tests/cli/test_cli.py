@@ -81,14 +81,14 @@ def test_each_kind_of_error_is_one_line_and_its_exit_code(monkeypatch, error, co
 
 
 def test_a_training_that_was_stopped_prints_the_command_that_continues_it(tmp_path, monkeypatch):
-    from toolkit.data import rows
+    from toolkit.data import dataset
     from toolkit.training import train
 
     def stop(*_, **__):
         raise train.Interrupted("Stopped at step 3.", "Run it again.")
 
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
+    monkeypatch.setattr(dataset, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(train, "train", stop)
     arguments = ["train", "my data", str(tmp_path / "adapter"), "--restart"]
     monkeypatch.setattr(sys, "argv", ["pkt", *arguments])
@@ -245,7 +245,7 @@ def test_a_seed_that_no_generator_takes(seed):
 
 
 def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, monkeypatch):
-    from toolkit.data import rows
+    from toolkit.data import dataset
     from toolkit.training import train
 
     def see(_, out, *__, **___):
@@ -254,7 +254,7 @@ def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, m
     (tmp_path / "adapter").mkdir()
     monkeypatch.chdir(tmp_path / "adapter")
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
+    monkeypatch.setattr(dataset, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(train, "train", see)
     result = CliRunner().invoke(cli.main, ["train", "data", "."])
     assert result.output == f"Error: {tmp_path}/adapter and {tmp_path}/adapter-checkpoints. y.\n"
@@ -270,7 +270,7 @@ def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
 
 
 def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
-    from toolkit.data import rows
+    from toolkit.data import dataset
     from toolkit.model import base as bases
 
     asked = []
@@ -280,7 +280,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
         raise InputError("x.", "y.")
 
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(rows, "locate_dataset", lambda *_: None)
+    monkeypatch.setattr(dataset, "locate_dataset", lambda *_: None)
     monkeypatch.setattr(bases, "locate_tokenizer", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
     assert (result.exit_code, asked) == (2, ["owner/base"])

@@ -11,7 +11,7 @@ from support.training import recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_json
 from toolkit.core.layout import split_files
-from toolkit.data import rows
+from toolkit.data.dataset import locate_dataset, read_split
 from toolkit.evaluation import answers as measuring
 from toolkit.evaluation import asking, evaluate, identity, predictions
 from toolkit.evaluation.evaluate import Comparison
@@ -45,7 +45,7 @@ def with_columns(dataset, **columns):
         for name, values in columns.items():
             table = table.append_column(name, pyarrow.array(values))
         pyarrow.parquet.write_table(table, file)
-    return rows.locate_dataset(str(dataset.path))
+    return locate_dataset(str(dataset.path))
 
 
 def written(folder):
@@ -99,7 +99,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
     answers = ["Pikachu", "Squirtle", "Vulpix"]
     for method in ("adapter", "base"):
         for row, prediction in zip(
-            rows.read_split(dataset, "test"), [one for one in made if one.method == method], strict=False
+            read_split(dataset, "test"), [one for one in made if one.method == method], strict=False
         ):
             scores = {}
             for answer in answers:

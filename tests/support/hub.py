@@ -14,7 +14,7 @@ from support.training import recipe
 from toolkit.core.folder import manifest_facts, read_manifest, write_manifest
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.data.build import build_dataset
-from toolkit.data.rows import locate_dataset
+from toolkit.data.dataset import locate_dataset
 from toolkit.evaluation import evaluate
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents

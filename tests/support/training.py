@@ -7,7 +7,7 @@ import pyarrow.parquet
 
 from toolkit.core.folder import file_hashes
 from toolkit.core.recipe import load_recipe
-from toolkit.data import rows
+from toolkit.data.dataset import LocatedDataset, locate_dataset
 from toolkit.model import chat
 
 CREATURES = {
@@ -19,7 +19,7 @@ CREATURES = {
 
 def write_dataset(
     folder: Path, splits=("train", "validation", "test"), answer=None, *, strange_validation=False
-) -> rows.LocatedDataset:
+) -> LocatedDataset:
     """A dataset; with a strange validation split, what is learnt of names soon makes its loss worse."""
     (folder / "data").mkdir(parents=True)
     for split in splits:
@@ -36,7 +36,7 @@ def write_dataset(
         pyarrow.parquet.write_table(
             pyarrow.Table.from_pylist(lines), folder / "data" / f"{split}-00000-of-00001.parquet"
         )
-    return rows.locate_dataset(str(folder))
+    return locate_dataset(str(folder))
 
 
 def recipe(base, **overrides):

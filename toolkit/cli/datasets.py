@@ -163,11 +163,11 @@ def validate(
     """
     start(endpoint, token_file)
     from toolkit.cli import output as show
-    from toolkit.data import rows
+    from toolkit.data.dataset import locate_dataset
     from toolkit.data.validation import validate
     from toolkit.model import base, loading
 
-    located = rows.locate_dataset(dataset, revision)
+    located = locate_dataset(dataset, revision)
     loaded = loading.load_tokenizer(base.locate_tokenizer(tokenizer)) if tokenizer else None
     with show.counting() as count:
         report = validate.validate_dataset(

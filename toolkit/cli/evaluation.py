@@ -81,7 +81,7 @@ def evaluate(
     start(endpoint, token_file)
     from toolkit.cli import output as show
     from toolkit.core import folder
-    from toolkit.data import rows
+    from toolkit.data.dataset import locate_dataset
     from toolkit.evaluation import evaluate
     from toolkit.model import loading
 
@@ -98,7 +98,7 @@ def evaluate(
         raise InputError(
             f"There is no baseline {sorted(unknown)[0]!r}.", f"Choose among {', '.join(evaluate.BASELINES)}."
         )
-    data = rows.locate_dataset(dataset, dataset_revision)
+    data = locate_dataset(dataset, dataset_revision)
     with show.counting() as count:
         result = evaluate.evaluate(
             located,

@@ -92,12 +92,12 @@ def train(
     start(endpoint, token_file)
     recipe = load(recipe_name, **overrides)
     from toolkit.cli import output, process
-    from toolkit.data import rows
+    from toolkit.data.dataset import locate_dataset
     from toolkit.training import train
 
     if not recipe.training.track:  # What draws losses may use any of them.
         process.keep_out(process.UNUSED_IN_TRAINING)
-    located = rows.locate_dataset(dataset, dataset_revision)
+    located = locate_dataset(dataset, dataset_revision)
     with output.training() as progress:
         # "." and ".." are no names that checkpoints could lie beside.
         named = out.resolve() if out.name in ("", "..") else out

@@ -6,7 +6,7 @@ import hashlib
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from toolkit.data.cleaning import (
 )
 from toolkit.data.collecting import collecting_rarely
 from toolkit.data.counts import write_card
-from toolkit.data.dataset import write_rejected, write_split
+from toolkit.data.dataset import Row, write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import Shares, deal_splits, join_clusters
 from toolkit.data.validation import check_folder
+from toolkit.model.chat import naming_messages, request_variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,12 @@ def build_dataset(
         rows, near = _rows_by_split(work, settings, seed, report)
         _refuse_nothing(rows, work, [facts for facts, _ in sources])
         for split, drafts in rows.items():
-            write_split(folder, split, drafts, settings)
-        write_rejected(folder, [draft for draft in work.drafts if draft.reason])
+            write_split(folder, split, _conversations(drafts, settings))
+        if dropped := [draft for draft in work.drafts if draft.reason]:
+            write_rejected(folder, map(_rejected, dropped))
         facts = _facts(rows, near, work, settings, [facts for facts, _ in sources], seed, recipe_name)
         # A million drafts are a gigabyte, which the validation needs.
-        del work, rows, drafts
+        del work, rows, drafts, dropped
         validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
         write_card(folder, facts)
@@ -151,6 +153,42 @@ def _rows_by_split(
     for draft, split in zip(kept, dealt, strict=True):
         rows[split].append(draft)
     return {split: drafts for split, drafts in rows.items() if drafts}, _count_shared(near)
+
+
+def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[Row]:
+    """Drafts as rows of a split, each the conversation that the settings ask for."""
+    requests = [settings.request] if settings.request else request_variants(settings.request_variants)
+    for draft in drafts:
+        creature = draft.creature
+        answer = creature.answer(settings.answer)
+        # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
+        question = naming_messages(draft.text, requests[int(draft.id, 16) % len(requests)], settings.system)
+        yield {
+            "id": draft.id,
+            "messages": [*question, {"role": "assistant", "content": answer}],
+            "answer": answer,
+            "description": draft.text,
+            "creature": creature.key,
+            "family": creature.family,
+            "name_en": creature.names.get("en"),
+            "name_ko": creature.names.get("ko"),
+            "language": draft.language,
+            "source": draft.source,
+            "source_ref": draft.source_ref,
+            "license": draft.license,
+            "attributes": draft.attributes,
+        }
+
+
+def _rejected(draft: Draft) -> Row:
+    return {
+        "reason": draft.reason,
+        "creature": draft.creature.key,
+        "description": draft.text,
+        "language": draft.language,
+        "source": draft.source,
+        "source_ref": draft.source_ref,
+    }
 
 
 def _count_shared(clusters: list[int]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from toolkit.cards.dataset import render_dataset_card
 from toolkit.cards.dataset.facts import DatasetCounts, Lengths, SplitCounts, append_lengths
 from toolkit.core.errors import InputError
 from toolkit.core.layout import SPLITS, split_files
-from toolkit.data.rows import LocatedDataset
+from toolkit.data.dataset import LocatedDataset, parquet_errors
 from toolkit.data.splits import MIN_CLUSTERS
 
 # Columns that are counted, and what a row counts as that has no text there: a card can be of a broken dataset too.
@@ -49,18 +49,11 @@ def count_dataset(folder: Path) -> DatasetCounts:
     Raises:
         InputError: A file is damaged, or no split has a row.
     """
-    import pyarrow
-
     counts = DatasetCounts()
     for split in SPLITS:
         for file in split_files(folder, split):
-            try:
-                for table in _tables(file):
-                    _add(counts, split, table)
-            except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"{file} is not a readable Parquet file.", "Build or download the dataset again."
-                ) from error
+            for table in _tables(file):
+                _add(counts, split, table)
     if not counts.splits:
         raise InputError(f"{folder} has no rows.", "Build the dataset again.")
     return counts
@@ -71,7 +64,7 @@ def _tables(file: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(file) as opened:
+    with parquet_errors(file), pyarrow.parquet.ParquetFile(file) as opened:
         texts = {field.name for field in opened.schema_arrow if pa.types.is_string(field.type)}
         for batch in opened.iter_batches(BATCH_ROWS, columns=[name for name in COLUMNS if name in texts]):
             yield pa.table(

@@ -1,84 +1,239 @@
-"""Drafts to the Parquet files of a dataset folder: one for each split, one for what was dropped.
+"""A dataset folder as rows: find it by path or Hub id, read and write its splits.
 
-Knows nothing of how a split was dealt, or why a draft was dropped.
+The names of files and columns are in `core/layout.py`. A row is a conversation in `messages` and texts beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toolkit.core.layout import REJECTED
-from toolkit.core.recipe import DatasetSettings
-from toolkit.data.cleaning import Draft
-from toolkit.model.chat import naming_messages, request_variants
+from toolkit.core.errors import InputError, library_errors
+from toolkit.core.folder import is_manifest, json_hash, read_json, sha256_file
+from toolkit.core.hub_client import locate_folder
+from toolkit.core.layout import CARD, COLUMNS, MANIFEST, REJECTED, SPLIT_PATTERNS, SPLITS, split_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_GROUP = 10_000
+REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "source_ref")
+
+Row = dict[str, Any]
+"""A row of any dataset, by column."""
 
 
-def write_split(folder: Path, split: str, drafts: list[Draft], settings: DatasetSettings) -> None:
-    """Write the rows of a split, as the conversations that the settings ask for."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@dataclass(frozen=True, slots=True)
+class LocatedDataset:
+    """A dataset whose files are on this machine.
 
-    text = pa.string()
-    message = pa.struct([("role", text), ("content", text)])
-    columns = ("answer", "description", "creature", "family", "name_en", "name_ko", "language", "source", "source_ref")
-    schema = pa.schema(
-        [("id", text), ("messages", pa.list_(message)), *((name, text) for name in (*columns, "license", "attributes"))]
+    Attributes:
+        id: Hub id, or the folder's name.
+        revision: Commit on the Hub; None for a folder.
+        path: Where its files are.
+    """
+
+    id: str
+    revision: str | None
+    path: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Its manifest; empty for a dataset that this toolkit did not make."""
+        file = self.path / MANIFEST
+        manifest: Any = read_json(file) if file.is_file() else None
+        return dict(manifest) if is_manifest(manifest, "dataset") else {}
+
+    def content(self) -> str:
+        """One hash for the rows of all splits; card and figures do not count."""
+        files = [file for split in SPLITS for file in split_files(self.path, split)]
+        return json_hash({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
+
+
+def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
+    """Find a dataset by folder or, when there is no such folder, by Hub id; the latter is downloaded.
+
+    Raises:
+        InputError: Neither a folder nor a Hub id.
+        HubError: The Hub has no such dataset or revision, or cannot be reached.
+        EnvironmentLacks: The dataset is gated.
+    """
+    path = locate_folder(
+        name,
+        "dataset",
+        "Make one with `pkt build-dataset`, or name a Hub id (owner/name).",
+        repo_type="dataset",
+        revision=revision,
+        patterns=["*.parquet", MANIFEST, CARD],
     )
-    path = folder / "data" / f"{split}-00000-of-00001.parquet"
-    path.parent.mkdir(exist_ok=True)
-    requests = [settings.request] if settings.request else request_variants(settings.request_variants)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in _batches(drafts):
-            writer.write_table(pa.Table.from_pylist([_row(draft, settings, requests) for draft in batch], schema))
+    if Path(name).is_dir():
+        return LocatedDataset(path.absolute().name, None, path)
+    return LocatedDataset(name, path.name, path)
 
 
-def _row(draft: Draft, settings: DatasetSettings, requests: Sequence[str]) -> dict[str, Any]:
-    creature = draft.creature
-    answer = creature.answer(settings.answer)
-    # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
-    request = requests[int(draft.id, 16) % len(requests)]
+def data_hash(files: Mapping[str, str]) -> str:
+    """One hash for the split files among a dataset's files, given by relative path and SHA-256."""
+    return json_hash(_files_of(files, SPLITS))
+
+
+def _files_of(files: Mapping[str, str], splits: Sequence[str]) -> dict[str, str]:
+    """Those of some files, by relative path, that hold rows of the splits."""
+    patterns = [pattern.format(split=split) for pattern in SPLIT_PATTERNS for split in splits]
+    return {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+def read_split(dataset: LocatedDataset, split: str) -> list[Row]:
+    """All rows of a split, empty when the dataset has no such split.
+
+    The `messages` of each are at least two turns, the last one an assistant's, of which role and content are kept.
+
+    Raises:
+        InputError: A file is damaged, is not what the dataset's manifest names or has no `messages` column, or a row
+            holds no such conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
+    """
+    rows: list[Row] = []
+    files = split_files(dataset.path, split)
+    _check_as_built(dataset, split, files)
+    for file in files:
+        for number, row in enumerate(_read(file)):
+            problem = _problem(row.get("messages"))
+            if problem:
+                where = f"{file.relative_to(dataset.path).as_posix()}, row {number}"
+                raise InputError(f"{where}: {problem}.", "Run `pkt validate` on the dataset.")
+            turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
+            rows.append(row | {"messages": turns})
+    return rows
+
+
+def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) -> None:
+    """Where the manifest names the files of a split, they are those that are there: none lost, replaced or added."""
+    named = dataset.manifest().get("files")
+    if not isinstance(named, dict):
+        return
+    built = _files_of(named, [split])
+    there = {file.relative_to(dataset.path).as_posix(): sha256_file(file) for file in files}
+    for name in sorted(built.keys() | there.keys()):
+        if built.get(name) != there.get(name):
+            wrong = "is missing" if name not in there else "is not in it" if name not in built else "is another file"
+            raise InputError(
+                f"The dataset {dataset.id} is not as its {MANIFEST} says: {name} {wrong}.",
+                f"Build or download it again; if you changed its rows on purpose, remove its {MANIFEST}.",
+            )
+
+
+def _read(file: Path) -> list[Row]:
+    import pyarrow.parquet
+
+    with parquet_errors(file), pyarrow.parquet.ParquetFile(file) as opened:
+        table = opened.read()
+        if "messages" not in table.column_names:
+            raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
+        return list(table.to_pylist())
+
+
+def parquet_errors(file: Path) -> AbstractContextManager[None]:
+    """Translate what goes wrong while a dataset's file is read."""
+    return library_errors(f"{file} is not a readable Parquet file", "Build or download the dataset again.")
+
+
+def _problem(messages: object) -> str | None:
+    """Why these are no turns to learn from, or None."""
+    if not isinstance(messages, list):
+        return "`messages` is no list of turns"
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, dict):
+            return f"turn {number} of `messages` is no {{role, content}}"
+        if missing := {"role", "content"} - set(turn):
+            return f"turn {number} of `messages` has no `{max(missing)}`"
+        for key in ("role", "content"):
+            if not isinstance(turn[key], str):
+                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'no text'}"
+    if len(messages) < 2:
+        return "`messages` is not at least two turns, a question and its answer"
+    if messages[-1]["role"] != "assistant":
+        return f"the last turn is of the role {messages[-1]['role']!r}, not 'assistant'"
+    return None
+
+
+def shared_opening(rows: list[Row]) -> dict[str, Any]:
+    """How the conversations of a dataset begin, for whoever asks a model that was trained on it.
+
+    Returns:
+        `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the
+        first user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
+    """
+    systems = Counter(row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else None for row in rows)
+    first = Counter(
+        turn["content"].split("\n\n")[0]
+        for row in rows
+        if (turn := next((turn for turn in row["messages"] if turn["role"] == "user"), None))
+    )
+    shared = len(first) == 1 or 0 < 2 * len(first) <= len(rows)
     return {
-        "id": draft.id,
-        "messages": [
-            *naming_messages(draft.text, request, settings.system),
-            {"role": "assistant", "content": answer},
-        ],
-        "answer": answer,
-        "description": draft.text,
-        "creature": creature.key,
-        "family": creature.family,
-        "name_en": creature.names.get("en"),
-        "name_ko": creature.names.get("ko"),
-        "language": draft.language,
-        "source": draft.source,
-        "source_ref": draft.source_ref,
-        "license": draft.license,
-        "attributes": draft.attributes,
+        "system": next(iter(systems)) if len(systems) == 1 else None,
+        "request": first.most_common(1)[0][0] if shared else None,
+        "request_variants": len(first) if shared else 0,
     }
 
 
-def write_rejected(folder: Path, drafts: list[Draft]) -> None:
-    """Write what was dropped, with its reason; no file when nothing was."""
-    if not drafts:
-        return
+def count_rows(dataset: LocatedDataset, split: str) -> int:
+    """Rows of a split, read from the files' footers.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    import pyarrow.parquet
+
+    count = 0
+    for file in split_files(dataset.path, split):
+        with parquet_errors(file):
+            count += pyarrow.parquet.read_metadata(file).num_rows
+    return count
+
+
+def answer_of(row: Row) -> str:
+    """The answer of a row: what its last turn says."""
+    return str(row["messages"][-1]["content"]).strip()
+
+
+def description_of(row: Row) -> str:
+    """The description of a row: its column, or the last question without the request, its first paragraph.
+
+    A question of one paragraph is the description itself.
+    """
+    question = row["messages"][-2]["content"]
+    return str(row.get("description") or question.partition("\n\n")[2] or question)
+
+
+def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
+    """Write rows with all of `COLUMNS` as the one file of a split."""
+    import pyarrow as pa
+
+    text = pa.string()
+    messages = pa.list_(pa.struct([("role", text), ("content", text)]))
+    schema = pa.schema([(name, messages if name == "messages" else text) for name in COLUMNS])
+    path = folder / "data" / f"{split}-00000-of-00001.parquet"
+    path.parent.mkdir(exist_ok=True)
+    _write(path, schema, rows)
+
+
+def write_rejected(folder: Path, rows: Iterable[Row]) -> None:
+    """Write what was dropped, with its reason: rows with all of `REJECTED_COLUMNS`."""
+    import pyarrow as pa
+
+    _write(folder / REJECTED, pa.schema([(name, pa.string()) for name in REJECTED_COLUMNS]), rows)
+
+
+def _write(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = ("reason", "creature", "description", "language", "source", "source_ref")
-    schema = pa.schema([(name, pa.string()) for name in names])
-    with pq.ParquetWriter(folder / REJECTED, schema, compression="zstd") as writer:
-        for batch in _batches(drafts):
-            rows = [
-                (draft.reason, draft.creature.key, draft.text, draft.language, draft.source, draft.source_ref)
-                for draft in batch
-            ]
-            writer.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema))
-
-
-def _batches(drafts: list[Draft]) -> Iterator[list[Draft]]:
-    for start in range(0, len(drafts), ROW_GROUP):
-        yield drafts[start : start + ROW_GROUP]
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        left = iter(rows)
+        while batch := list(islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))

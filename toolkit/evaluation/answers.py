@@ -13,7 +13,7 @@ from typing import Any
 
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DecodingSettings
-from toolkit.data import rows
+from toolkit.data.dataset import answer_of
 from toolkit.evaluation.journal import Journal
 from toolkit.evaluation.ranks import Place, place_of
 from toolkit.model import chat, generate, rank
@@ -101,7 +101,7 @@ class Reader:
             rank.answer_ids(self._tokenizer, asked.candidates, partial(self._say, f"{self.method}: candidates"))
         )
         number = {answer: index for index, answer in enumerate(asked.candidates)}
-        right = [number[rows.answer_of(row)] for row in asked.test]
+        right = [number[answer_of(row)] for row in asked.test]
         looked_up: list[list[int]] = [[] for _ in asked.test]
         for row, partners in enumerate(asked.partners):
             for partner in partners:

@@ -10,7 +10,7 @@ from typing import Any
 from toolkit.core.errors import InputError
 from toolkit.core.layout import SPLITS
 from toolkit.core.recipe import EvaluationSettings
-from toolkit.data import rows
+from toolkit.data.dataset import LocatedDataset, answer_of, description_of, read_split
 from toolkit.evaluation import baselines, encoder
 from toolkit.evaluation.answers import Questions, Reader, Row, Say, shuffled_places
 from toolkit.evaluation.predictions import Prediction
@@ -41,7 +41,7 @@ class Asked:
     @property
     def training_answers(self) -> list[str]:
         """The answers of `train`."""
-        return [rows.answer_of(row) for row in self.train]
+        return [answer_of(row) for row in self.train]
 
     @property
     def creatures(self) -> list[str]:
@@ -54,17 +54,17 @@ class Asked:
         return [("test", row) for row in self.test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in self.unseen]
 
 
-def read_asked(dataset: rows.LocatedDataset, settings: EvaluationSettings) -> Asked:
+def read_asked(dataset: LocatedDataset, settings: EvaluationSettings) -> Asked:
     """The rows of a dataset, as many as the settings want.
 
     Raises:
         InputError: The dataset is damaged, or has neither `test` nor `unseen`.
     """
-    splits = {split: rows.read_split(dataset, split) for split in SPLITS}
+    splits = {split: read_split(dataset, split) for split in SPLITS}
     test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
     if not test and not unseen:
         raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
-    known = sorted({rows.answer_of(row) for split in splits.values() for row in split})
+    known = sorted({answer_of(row) for split in splits.values() for row in split})
     named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
     others = {name for name in named if isinstance(name, str) and name}
     return Asked(splits["train"], test, unseen, known, sorted(others.union(known)))
@@ -124,8 +124,8 @@ def baseline_predictions(asked: Asked, wanted: Sequence[str], sentences: str | N
     """
     if not asked.test or not asked.train:
         return []
-    train = [rows.description_of(row) for row in asked.train], asked.training_answers
-    test = [rows.description_of(row) for row in asked.test], [rows.answer_of(row) for row in asked.test]
+    train = [description_of(row) for row in asked.train], asked.training_answers
+    test = [description_of(row) for row in asked.test], [answer_of(row) for row in asked.test]
     count = len(asked.known)
     ways: dict[str, Callable[[], list[Place]]] = {
         "tfidf": lambda: baselines.tfidf_ranks(*train, *test, count),
@@ -148,7 +148,7 @@ def _about(method: str, split: str, number: int, row: Row, **answers: Any) -> Pr
         split,
         str(number if row.get("id") is None else row["id"]),
         _creature(row),
-        rows.answer_of(row),
+        answer_of(row),
         _attributes(row),
         **answers,
     )
@@ -156,7 +156,7 @@ def _about(method: str, split: str, number: int, row: Row, **answers: Any) -> Pr
 
 def _creature(row: Row) -> str:
     creature = row.get("creature")
-    return rows.answer_of(row) if creature is None or creature == "" else str(creature)
+    return answer_of(row) if creature is None or creature == "" else str(creature)
 
 
 def _attributes(row: Row) -> str:

@@ -32,7 +32,7 @@ from toolkit.core.folder import (
 from toolkit.core.layout import ADAPTER_WEIGHTS
 from toolkit.core.recipe import DecodingSettings, EvaluationSettings
 from toolkit.core.results import SCHEMA, read_evaluation
-from toolkit.data import rows
+from toolkit.data.dataset import LocatedDataset, description_of
 from toolkit.evaluation import encoder, identification, summary
 from toolkit.evaluation.answers import Questions, Reader, Say
 from toolkit.evaluation.asking import Asked, baseline_predictions, model_predictions, read_asked
@@ -65,7 +65,7 @@ class Comparison:
 
 def evaluate(
     adapter: Path,
-    dataset: rows.LocatedDataset,
+    dataset: LocatedDataset,
     settings: EvaluationSettings,
     decoding: DecodingSettings,
     seed: int,
@@ -229,7 +229,7 @@ def _samples(predictions: Sequence[Prediction], asked: Asked) -> list[dict[str, 
         {
             "split": split,
             "id": prediction.id,
-            "description": rows.description_of(row),
+            "description": description_of(row),
             "messages": row["messages"][:-1],
             "answer": prediction.answer,
             "greedy": prediction.greedy,

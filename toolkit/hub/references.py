@@ -13,7 +13,7 @@ from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import is_manifest, json_hash
 from toolkit.core.hub_client import hub, hub_errors
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID
-from toolkit.data.rows import data_hash
+from toolkit.data.dataset import data_hash
 from toolkit.hub.remote import manifest_at, read_at
 from toolkit.model.loading import load_tokenizer
 

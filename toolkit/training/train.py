@@ -28,7 +28,7 @@ from toolkit.core.folder import (
 )
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS
 from toolkit.core.recipe import Recipe, TrainingSettings
-from toolkit.data import rows
+from toolkit.data.dataset import LocatedDataset, answer_of, count_rows, read_split, shared_opening
 from toolkit.model import adapter as adapter_file
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
@@ -81,7 +81,7 @@ class Interrupted(ToolkitError):
 
 
 def train(
-    dataset: rows.LocatedDataset,
+    dataset: LocatedDataset,
     out: Path,
     recipe: Recipe,
     *,
@@ -119,9 +119,9 @@ def train(
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
     tokenizer = loading.load_tokenizer(base.path)
     chat.settle(tokenizer)
-    training_rows = rows.read_split(dataset, "train")
+    training_rows = read_split(dataset, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
-    validation = _encode_rows(tokenizer, rows.read_split(dataset, "validation"), recipe, "validation")
+    validation = _encode_rows(tokenizer, read_split(dataset, "validation"), recipe, "validation")
     _check_rows(dataset, examples, validation, settings)
     if settings.keep == "best" and not validation:
         note("Without rows in the validation split no step is known as the best: the last one's adapter is written.")
@@ -152,7 +152,7 @@ def train(
     facts = {
         **_facts(recipe, base, identity["base"], peft_model, examples),
         "dataset": dataset_facts,
-        **rows.shared_opening(training_rows),
+        **shared_opening(training_rows),
         "stop_tokens": _stop_tokens(tokenizer, peft_model),
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
@@ -170,7 +170,7 @@ def train(
         adapter_file.save_adapter(peft_model, tokenizer, base, folder)
         _check_learnt(folder, state.global_step, settings)
         write_jsonl(folder / "training_log.jsonl", log.log_lines(state.log_history, settings.log_every, kept=best_step))
-        write_json(folder / ANSWERS, sorted({rows.answer_of(row) for row in training_rows}))
+        write_json(folder / ANSWERS, sorted({answer_of(row) for row in training_rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
     checkpoints.remove(kept)
@@ -191,7 +191,7 @@ def train(
 
 
 def _check_rows(
-    dataset: rows.LocatedDataset,
+    dataset: LocatedDataset,
     examples: Sequence[chat.Example],
     validation: Sequence[chat.Example],
     settings: TrainingSettings,
@@ -310,13 +310,13 @@ def what_decides(recipe: Recipe) -> dict[str, Any]:
     return deciding
 
 
-def _dataset_facts(dataset: rows.LocatedDataset) -> dict[str, Any]:
+def _dataset_facts(dataset: LocatedDataset) -> dict[str, Any]:
     manifest = dataset.manifest()
     return {
         "id": dataset.id,
         "revision": dataset.revision,
         "content": dataset.content(),
-        "rows": {split: count for split in SPLITS if (count := rows.count_rows(dataset, split))},
+        "rows": {split: count for split in SPLITS if (count := count_rows(dataset, split))},
         "license": manifest.get("license"),
         "sources": [source["name"] for source in manifest.get("sources", [])],
     }

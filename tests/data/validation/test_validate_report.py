@@ -15,7 +15,7 @@ from support.paths import ROOT
 from toolkit import cli
 from toolkit.core.folder import read_json
 from toolkit.core.layout import VALIDATION
-from toolkit.data.rows import LocatedDataset
+from toolkit.data.dataset import LocatedDataset
 from toolkit.data.validation import validate
 from toolkit.data.validation.findings import CODES, Report
 from toolkit.data.validation.folder import check_folder

@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
-from toolkit.data.rows import LocatedDataset
+from toolkit.data.dataset import LocatedDataset
 from toolkit.data.validation.findings import Report
 from toolkit.data.validation.folder import Progress, check_folder
 

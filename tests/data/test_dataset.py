@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import write_manifest
-from toolkit.data import rows
+from toolkit.data.dataset import count_rows, description_of, locate_dataset, read_split
 
 QUESTION = {"role": "user", "content": "Name it.\n\nA red fox."}
 ANSWER = {"role": "assistant", "content": "Vulpix"}
@@ -21,7 +21,7 @@ def dataset(folder, lines, split="train"):
     (folder / "data").mkdir(parents=True, exist_ok=True)
     table = pyarrow.Table.from_pylist(lines)
     pyarrow.parquet.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
-    return rows.locate_dataset(str(folder))
+    return locate_dataset(str(folder))
 
 
 def part(text):
@@ -42,7 +42,7 @@ def part(text):
 )
 def test_a_row_without_a_question_and_its_answer_is_named_with_its_file(tmp_path, messages, said):
     with pytest.raises(InputError) as caught:
-        rows.read_split(dataset(tmp_path, [GOOD, {"messages": messages}]), "train")
+        read_split(dataset(tmp_path, [GOOD, {"messages": messages}]), "train")
     assert f"data/{FILE}, row 1: " in caught.value.found
     assert said in caught.value.found
     assert caught.value.remedy == "Run `pkt validate` on the dataset."
@@ -59,7 +59,7 @@ def test_a_row_without_a_question_and_its_answer_is_named_with_its_file(tmp_path
 )
 def test_conversations_in_another_form_are_refused(tmp_path, messages, said):
     with pytest.raises(InputError) as caught:
-        rows.read_split(dataset(tmp_path, [{"messages": messages}]), "train")
+        read_split(dataset(tmp_path, [{"messages": messages}]), "train")
     assert f"data/{FILE}, row 0: " in caught.value.found
     assert said in caught.value.found
 
@@ -68,13 +68,13 @@ def test_a_turn_keeps_its_role_and_content_only(tmp_path):
     found = dataset(
         tmp_path, [{"messages": [QUESTION | {"tool_calls": None}, ANSWER | {"tool_calls": "x"}], "id": "1"}]
     )
-    assert rows.read_split(found, "train") == [GOOD | {"id": "1"}]
+    assert read_split(found, "train") == [GOOD | {"id": "1"}]
 
 
 def test_a_damaged_split_is_an_input_error_when_rows_are_counted_too(tmp_path):
     found = dataset(tmp_path, [GOOD])
     (tmp_path / "data" / FILE).write_bytes(b"PAR1 nothing")
-    for look in (rows.read_split, rows.count_rows):
+    for look in (read_split, count_rows):
         with pytest.raises(InputError, match="is not a readable Parquet file"):
             look(found, "train")
 
@@ -84,14 +84,14 @@ def test_text_that_is_not_utf8_is_an_input_error(tmp_path):
     table = pyarrow.table({"messages": [GOOD["messages"]], "note": pyarrow.array([b"\xff\xfe"]).view("string")})
     pyarrow.parquet.write_table(table, tmp_path / "data" / FILE)
     with pytest.raises(InputError, match="is not a readable Parquet file"):
-        rows.read_split(found, "train")
+        read_split(found, "train")
 
 
 def test_a_question_of_one_paragraph_is_the_description_itself():
     only = {"messages": [{"role": "user", "content": "A red fox."}, ANSWER]}
-    assert rows.description_of(only) == "A red fox."
-    assert rows.description_of(GOOD) == "A red fox."
-    assert rows.description_of(GOOD | {"description": "Its own."}) == "Its own."
+    assert description_of(only) == "A red fox."
+    assert description_of(GOOD) == "A red fox."
+    assert description_of(GOOD | {"description": "Its own."}) == "Its own."
 
 
 @pytest.mark.parametrize("manifest", [[1], "x", {"sources": ["a"]}, {"kind": "dataset", "license": 3}])
@@ -110,10 +110,10 @@ def test_a_missing_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_pat
         with pytest.raises(
             HubError, match="There is no folder data/missing, and the dataset data/missing does not exist"
         ):
-            rows.locate_dataset("data/missing")
+            locate_dataset("data/missing")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"There is no folder data/missing, and .* can not be reached"):
-        rows.locate_dataset("data/missing")
+        locate_dataset("data/missing")
 
 
 @pytest.mark.parametrize("change", ["lost", "replaced", "added"])
@@ -122,7 +122,7 @@ def test_a_split_that_is_not_what_the_manifest_names_is_an_input_error(tmp_path,
     dataset(tmp_path, [GOOD, GOOD], "test")
     write_manifest(tmp_path, "dataset", {})
     train, test = (tmp_path / "data" / f"{split}-00000-of-00001.parquet" for split in ("train", "test"))
-    assert len(rows.read_split(located, "train")) == 1
+    assert len(read_split(located, "train")) == 1
     if change == "lost":
         train.unlink()
     elif change == "replaced":
@@ -130,5 +130,5 @@ def test_a_split_that_is_not_what_the_manifest_names_is_an_input_error(tmp_path,
     else:
         shutil.copy(train, tmp_path / "data" / "train-00001-of-00002.parquet")
     with pytest.raises(InputError, match=r"not as its manifest\.json says: data/train-0000"):
-        rows.read_split(located, "train")
-    assert len(rows.read_split(located, "test")) == 2
+        read_split(located, "train")
+    assert len(read_split(located, "test")) == 2
