@@ -20,7 +20,7 @@ from PIL import Image
 from toolkit.cards.dataset import render as rendering
 from toolkit.cards.dataset.metadata import front_matter
 from toolkit.cards.dataset.words import DROPPED_KO
-from toolkit.cards.markdown import render_markdown
+from toolkit.cards.page import render_markdown
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
 from toolkit.data.cleaning import DROPPED

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from support.datasets import DEEDS, PLACES, creatures, from_table, table
 from support.sources import POKEAPI, host, write_tables
-from toolkit.cards.markdown import front_matter, render_markdown
+from toolkit.cards.page import front_matter, render_markdown
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_manifest
 from toolkit.core.layout import MANIFEST, VALIDATION

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards.markdown import front_matter
+from toolkit.cards.page import front_matter
 from toolkit.core.errors import InputError
 from toolkit.hub.texts import Text, texts_of, whole
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards.markdown import front_matter
+from toolkit.cards.page import front_matter
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.hub_client import hub, hub_errors

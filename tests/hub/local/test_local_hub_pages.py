@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
-from toolkit.cards.preview import render_page
+from toolkit.cards.page import render_page
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.local.shown import size
 

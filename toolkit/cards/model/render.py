@@ -12,13 +12,13 @@ from typing import Any
 
 from toolkit import __version__
 from toolkit.cards.escape import fence, md_text, plain
-from toolkit.cards.markdown import front_matter as metadata
 from toolkit.cards.model.commands import PLACEHOLDER, citation, commands, install, recipe_options
 from toolkit.cards.model.commands import usage_snippet as usage_snippet
 from toolkit.cards.model.facts import base_facts, dataset_facts, sample_facts, settings_facts, training_facts
 from toolkit.cards.model.metadata import front_matter, is_pokemon, model_name
 from toolkit.cards.model.plots import draw_figures, told_figures
 from toolkit.cards.model.results import test_facts, unseen_facts
+from toolkit.cards.page import front_matter as metadata
 from toolkit.cards.templates import check_templates, render
 from toolkit.core.folder import library_versions, read_json, read_jsonl
 from toolkit.core.format import number

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from toolkit.cards.markdown import front_matter
+from toolkit.cards.page import front_matter
 from toolkit.hub.local.call import Call, answer, text_field
 from toolkit.hub.local.objects import Commit, Repository
 from toolkit.hub.local.refusal import malformed

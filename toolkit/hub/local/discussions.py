@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from toolkit.cards.markdown import render_markdown
+from toolkit.cards.page import render_markdown
 from toolkit.hub.local import pulls
 from toolkit.hub.local.call import Call, answer, text_field, whole_number
 from toolkit.hub.local.changes import MOST_COMPARED, changes, line_diff

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import Response
 
-from toolkit.cards.markdown import render_markdown
+from toolkit.cards.page import render_markdown
 
 _PAGES = Environment(
     loader=PackageLoader("toolkit.hub.local", "."),
