@@ -8,12 +8,23 @@ from typing import Any
 
 import click
 
-from toolkit.cli.group import PATH, Command, hub_options, json_option, load, main, publish_options, recipe_option, start
+from toolkit.cli.group import (
+    PATH,
+    Command,
+    Verb,
+    hub_options,
+    json_option,
+    load,
+    main,
+    publish_options,
+    recipe_option,
+    start,
+)
 
 SOURCE_PREFIX = "source__"
 
 
-class SourceCommand(click.Command):
+class SourceCommand(Verb):
     """A command with `--source`: the options of `source_options` are kept in the order in which they were written."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

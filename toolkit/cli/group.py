@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from toolkit import __version__
+from toolkit.cli.options import with_options
 from toolkit.core.errors import ToolkitError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,41 +41,44 @@ BUG_EXIT_CODE = 70
 INTERRUPTED_EXIT_CODE = 130
 
 
-class Toolkit(click.Group):
-    """The one place where errors become a line on the terminal and an exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.commands, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+class Verb(click.Command):
+    """A command; the one place where its errors become a line on the terminal and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ToolkitError as error:
-            self._fail(error)
+            self._fail(ctx, error)
         except BrokenPipeError:
             # Whoever read the output has enough: Click ends quietly.
             raise
         except OSError as error:
-            self._fail(_from_os(error))
+            self._fail(ctx, _from_os(error))
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED_EXIT_CODE)
 
-    def _fail(self, error: ToolkitError) -> None:
+    def _fail(self, ctx: click.Context, error: ToolkitError) -> None:
         from toolkit.core.hub_client import without_secrets
+        from toolkit.core.text import printable
 
         # A name or a template of somebody else may hold line breaks and control characters.
-        line = "".join(
-            char if char.isprintable() else char.encode("unicode_escape").decode()
-            for char in without_secrets(str(error))
-        )
-        click.echo(f"Error: {line}", err=True)
+        click.echo(f"Error: {printable(without_secrets(with_options(str(error), ctx)))}", err=True)
         if error.exit_code == INTERRUPTED_EXIT_CODE:
             from toolkit.cli.output.terminal import program
 
             again = [argument for argument in sys.argv[1:] if argument != "--restart"]
             click.echo(f"  {program()} {without_secrets(shlex.join(again))}", err=True)
         sys.exit(error.exit_code)
+
+
+class Toolkit(click.Group):
+    """`pkt`, whose commands stand in the order in which one meets them."""
+
+    command_class = Verb
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.commands, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 def _from_os(error: OSError) -> ToolkitError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli.group import PATH, hub_options, json_option, load, main, quieten, start
+from toolkit.cli.group import PATH, Toolkit, hub_options, json_option, load, main, quieten, start
 
 
 @main.command()
@@ -49,7 +49,7 @@ def preview(folder: Path, output: Path | None, browser: bool) -> None:
     show.page(page, open_browser=browser)
 
 
-@main.group()
+@main.group(cls=Toolkit)
 def hub() -> None:
     """A Hub of your own, in a folder."""
 

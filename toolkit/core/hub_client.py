@@ -213,22 +213,22 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
             return HubError(
                 f"{subject} does not exist on {address}, or needs a login.", "Check the id, or run `hf auth login`."
             )
-        return HubError(f"{subject} does not exist on {address}.", "Check the id, and --endpoint.")
+        return HubError(f"{subject} does not exist on {address}.", "Check the id and the `endpoint`.")
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{subject} has no such revision on {address}.", "Check --revision.")
+        return HubError(f"{subject} has no such revision on {address}.", "Check the `revision`.")
     if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
         return _refusal(subject, address, error)
     if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
         within = subject[:1].lower() + subject[1:]
         return HubError(
-            f"{address} can not be reached, and {within} is not in the cache.", "Check the network and --endpoint."
+            f"{address} can not be reached, and {within} is not in the cache.", "Check the network and the `endpoint`."
         )
     if isinstance(error, errors.HFValidationError):
         return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
     if isinstance(error, json.JSONDecodeError):
         return HubError(
             f"{address} answered for {subject} with something that is not JSON.",
-            "Check --endpoint, and whether the network wants a login of its own.",
+            "Check the `endpoint`, and whether the network wants a login of its own.",
         )
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
         return HubError(f"{subject} came incomplete from {address}.", "Run the command again.")
@@ -264,7 +264,7 @@ def _refusal(subject: str, endpoint: str, error: BaseException) -> HubError | En
     detail = f" ({said})" if said else ""
     if status == 401:
         return EnvironmentLacks(
-            f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give --token-file."
+            f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give a `token_file`."
         )
     if status == 403:
         return HubError(f"{endpoint} does not allow this for {subject}{detail}.", "Use a token that may write to it.")

@@ -35,7 +35,7 @@ class SourceSettings(Section):
 
     name: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
     location: str | None = Field(
-        None, description="Folder, URL, file pattern or Hub id (`owner/name:config`) that is read (`--from`)."
+        None, description="Folder, URL, file pattern or Hub id (`owner/name:config`) that is read."
     )
     revision: str | None = Field(None, description="Revision, for pokeapi and hub.")
     description_column: str | None = None
@@ -267,7 +267,7 @@ def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, 
             All problems are named at once.
     """
     if not isinstance(recipe, str | Mapping):
-        raise InputError("The manifest holds no recipe.", "Name a recipe with --recipe, or train again.")
+        raise InputError("The manifest holds no recipe.", "Give a `recipe`, or train again.")
     settings = _read(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe))
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     _drop_replaced_length(settings, given)

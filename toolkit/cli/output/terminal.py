@@ -11,6 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from toolkit.cli.options import with_options
+
 CONSOLE = Console(stderr=True, highlight=False)
 PLAIN_SECONDS = 5.0
 
@@ -21,8 +23,9 @@ def as_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for people."""
-    CONSOLE.print(text, soft_wrap=True, markup=False)
+    """Print a line for people, who know settings by their options."""
+    context = click.get_current_context(silent=True)
+    CONSOLE.print(with_options(text, context) if context else text, soft_wrap=True, markup=False)
 
 
 def program() -> str:
