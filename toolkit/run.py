@@ -142,7 +142,7 @@ def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> N
         watchers.step("Dataset", True)
         return
     watchers.step("Dataset", False)
-    built = build.build_dataset(dataset, recipe.dataset, recipe.seed, recipe.name, watchers.count)
+    built = build.build_dataset(dataset, recipe, progress=watchers.count)
     if not built.validation["ok"]:
         raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
     state.done("dataset", read, str(_hash_of_rows(dataset)))

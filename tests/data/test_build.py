@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.datasets import DEEDS, PLACES, creatures, from_table, table
+from support.datasets import build as build_from
 from support.sources import POKEAPI, host, write_tables
 from toolkit.cards.page import front_matter, render_markdown
 from toolkit.core.errors import InputError
@@ -22,7 +23,7 @@ from toolkit.core.folder import file_hashes, read_manifest
 from toolkit.core.layout import MANIFEST, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import clean_text, fits_language
-from toolkit.data.build import BuildResult, build_dataset
+from toolkit.data.build import BuildResult
 from toolkit.data.creatures import Creature, unite
 from toolkit.data.duplicates import cluster_texts, similarity
 from toolkit.data.splits import Shares, deal_splits
@@ -37,7 +38,7 @@ EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
 
 
 def build(folder: Path, rows: Iterable[dict[str, str]], seed: int = 7, **changes: Any) -> BuildResult:
-    return build_dataset(folder / "out", from_table(table(folder, rows), **changes), seed, "test")
+    return build_from(folder / "out", from_table(table(folder, rows), **changes), seed)
 
 
 def read(result: BuildResult) -> dict[str, list[dict[str, Any]]]:
@@ -128,7 +129,7 @@ def test_a_creature_that_two_sources_know_by_name_is_one_and_its_families_are_on
         SourceSettings(name="table", location=table(tmp_path / "second", found)),
         SourceSettings(name="table", location=table(tmp_path / "first", known)),
     ]
-    result = build_dataset(tmp_path / "out", DatasetSettings(sources=sources, **EVERYTHING_TO_TRAIN), 7, "test")
+    result = build_from(tmp_path / "out", DatasetSettings(sources=sources, **EVERYTHING_TO_TRAIN))
     rows = read(result)["train"]
     assert {(row["creature"], row["family"], row["name_en"], row["name_ko"]) for row in rows} == {
         ("pets/1", "dogs", "Rex", "렉스"),
@@ -278,7 +279,7 @@ def test_what_a_game_says_in_two_languages_stays_in_one_split(tmp_path: Path) ->
     chosen = DatasetSettings(
         sources=[source], description_language="en,ko", unseen_size=0, test_size=0.5, near_duplicate=1, min_characters=5
     )
-    result = build_dataset(tmp_path / "out", chosen, 7, "test")
+    result = build_from(tmp_path / "out", chosen)
     splits: dict[tuple[str, int], set[str]] = defaultdict(set)
     for split, rows in read(result).items():
         for row in rows:
@@ -396,12 +397,12 @@ def test_the_card_of_a_table_claims_nothing_about_pokemon_trademarks(tmp_path: P
 
 def test_the_card_of_a_table_that_is_called_pokemon_states_the_trademark(tmp_path: Path) -> None:
     path = Path(table(tmp_path, creatures())).rename(tmp_path / "my-Pokémon.jsonl")
-    result = build_dataset(tmp_path / "out", from_table(str(path)), 7, "test")
+    result = build_from(tmp_path / "out", from_table(str(path)))
     assert "trademarks of Nintendo" in (result.path / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_of_the_corpus_states_its_licence_and_the_trademark(tmp_path: Path) -> None:
-    result = build_dataset(tmp_path / "out", DatasetSettings(), 7, "demo")
+    result = build_from(tmp_path / "out", DatasetSettings())
     card = (result.path / "README.md").read_text(encoding="utf-8")
     assert front_matter(card)["license"] == "cc0-1.0"
     assert "trademarks of Nintendo" in card
@@ -422,9 +423,7 @@ def test_hostile_text_stays_text_in_the_card(tmp_path: Path) -> None:
 
 def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    build_dataset(
-        tmp_path / "out", from_table(table(tmp_path, creatures())), 7, "test", lambda *told: seen.append(told)
-    )
+    build_from(tmp_path / "out", from_table(table(tmp_path, creatures())), progress=lambda *told: seen.append(told))
     assert ("reading", 120, 120) in seen
     assert ("masking", 120, 120) in seen
 
@@ -440,7 +439,7 @@ def test_credentials_and_query_of_a_url_are_nowhere_in_the_dataset(tmp_path: Pat
     with host() as (url, seen):
         location = url.replace("://", "://user:s3cretpw@") + "/mirror?token=t0psecret"
         source = SourceSettings(name="pokeapi", location=location)
-        build_dataset(tmp_path / "out", DatasetSettings(sources=[source], **EVERYTHING_TO_TRAIN), 7, "demo")
+        build_from(tmp_path / "out", DatasetSettings(sources=[source], **EVERYTHING_TO_TRAIN))
     assert all("token=t0psecret" in path for path in seen)
     written = everything_in(tmp_path / "out")
     assert b"s3cretpw" not in written
@@ -453,7 +452,7 @@ def test_the_folder_of_a_private_table_is_nowhere_in_the_dataset(tmp_path: Path,
     client = tmp_path / "secret-client"
     client.mkdir()
     (client / "creatures.csv").write_text("name,description\nRex,A brown dog that guards the old farm.\n")
-    build_dataset(tmp_path / "out", from_table(str(client / name), **EVERYTHING_TO_TRAIN), 7, "demo")
+    build_from(tmp_path / "out", from_table(str(client / name), **EVERYTHING_TO_TRAIN))
     written = everything_in(tmp_path / "out")
     assert b"secret-client" not in written
     assert str(tmp_path).encode() not in written

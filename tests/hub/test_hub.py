@@ -9,13 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
-from support.datasets import creatures, from_table, table
+from support.datasets import build, creatures, from_table, table
 from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_manifest
 from toolkit.core.layout import TINY_BASE_ID, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
-from toolkit.data.build import build_dataset
 from toolkit.data.sources import read_records
 from toolkit.hub import publish, verify
 from toolkit.hub.local.serve import running_hub
@@ -108,7 +107,7 @@ def test_a_base_that_is_not_on_the_hub_is_named(endpoint, adapter):
 
 def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, tmp_path):
     publish.push_tiny_base()
-    other = build_dataset(tmp_path / "other", from_table(table(tmp_path, creatures(8))), 7, "test").path
+    other = build(tmp_path / "other", from_table(table(tmp_path, creatures(8)))).path
     write_manifest(other, "dataset", {"sources": []})
     publish.push_dataset(other, "demo/other")
     with pytest.raises(InputError, match="is not the one that this adapter was trained on"):

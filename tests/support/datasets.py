@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.recipe import DatasetSettings, SourceSettings
+from toolkit.core.recipe import DatasetSettings, SourceSettings, load_recipe
+from toolkit.data.build import BuildResult, build_dataset
 
 PARTS = ("horns", "wings", "scales", "claws", "whiskers", "feathers", "tusks", "spines", "fins", "antlers", "hooves")
 
@@ -56,6 +57,12 @@ def creatures(count: int = 20, texts: int = 6, family_of: int = 2) -> list[dict[
         for number in range(count)
         for text in range(texts)
     ]
+
+
+def build(out: Path, settings: DatasetSettings, seed: int = 7, name: str = "test", **options: Any) -> BuildResult:
+    """A dataset folder of these settings; the recipe's other sections are the demo's."""
+    recipe = load_recipe("demo").model_copy(update={"dataset": settings, "seed": seed, "name": name})
+    return build_dataset(out, recipe, **options)
 
 
 def from_table(location: str, **changes: Any) -> DatasetSettings:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support.datasets import creatures, from_table, table
+from support.datasets import build, creatures, from_table, table
 from support.training import recipe
 from toolkit.core.folder import manifest_facts, read_manifest, write_manifest
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.data.build import build_dataset
 from toolkit.data.dataset import locate_dataset
 from toolkit.evaluation import evaluate
 from toolkit.hub import publish, remote, upload
@@ -48,7 +47,7 @@ def endpoint(tmp_path, monkeypatch):
 def made() -> Path:
     """An evaluated adapter on the tiny base that ships, and its dataset."""
     folder = Path(tempfile.mkdtemp(prefix="pkt-tests-made-"))
-    build_dataset(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2), 7, "test")
+    build(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2))
     dataset = locate_dataset(str(folder / "dataset"))
     settings = recipe(TINY_BASE_ID, training__max_steps=2)
     train.train(dataset, folder / "adapter", settings)

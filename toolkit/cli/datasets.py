@@ -136,7 +136,7 @@ def build_dataset(
     from toolkit.data import build
 
     with show.counting() as count:
-        result = build.build_dataset(out, recipe.dataset, recipe.seed, recipe.name, count)
+        result = build.build_dataset(out, recipe, progress=count)
     show.built(result, as_json)
 
 

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.core.callbacks import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
-from toolkit.core.recipe import DatasetSettings
+from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
 from toolkit.data.cleaning import (
     DROPPED,
     Draft,
-    Progress,
     Work,
     drop_near_names,
     drop_repeated,
@@ -63,37 +63,35 @@ class BuildResult:
 
 
 @collecting_rarely()
-def build_dataset(
-    out: Path, settings: DatasetSettings, seed: int, recipe_name: str, progress: Progress | None = None
-) -> BuildResult:
+def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: Progress = ignore) -> BuildResult:
     """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 
     The same sources, settings and seed give the same bytes, but for the times in `manifest.json`.
 
     Args:
         out: Folder to write; replaced as a whole at the end.
-        seed: Decides who is held out.
-        recipe_name: For the manifest.
+        recipe: Its sources, dataset settings and seed are used; the seed decides who is held out.
 
     Raises:
-        InputError: A source or `out` can not be used, or nothing is left after dropping.
-        EnvironmentLacks, HubError: A source can not be fetched.
+        InputError: A source or `out` cannot be used, or nothing is left after dropping.
+        EnvironmentLacks, HubError: A source cannot be fetched.
     """
     started = time.perf_counter()
-    report = progress or (lambda *_: None)
+    out, recipe = Path(out), load_recipe(recipe) if isinstance(recipe, str) else recipe
+    settings = recipe.dataset
     with atomic_folder(out, "dataset") as folder:
         sources = read_records(settings)
-        work = read_drafts(sources, settings, report)
-        mask_names(work, settings, report)
+        work = read_drafts(sources, settings, progress)
+        mask_names(work, settings, progress)
         drop_near_names(work)
         drop_repeated(work, settings)
-        rows, near = _rows_by_split(work, settings, seed, report)
+        rows, near = _rows_by_split(work, settings, recipe.seed, progress)
         _refuse_nothing(rows, work, [facts for facts, _ in sources])
         for split, drafts in rows.items():
             write_split(folder, split, _conversations(drafts, settings))
         if dropped := [draft for draft in work.drafts if draft.reason]:
             write_rejected(folder, map(_rejected, dropped))
-        facts = _facts(rows, near, work, settings, [facts for facts, _ in sources], seed, recipe_name)
+        facts = _facts(rows, near, work, recipe, [facts for facts, _ in sources])
         # A million drafts are a gigabyte, which the validation needs.
         del work, rows, drafts, dropped
         validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
@@ -131,17 +129,17 @@ def _dropped(work: Work) -> dict[str, int]:
 
 
 def _rows_by_split(
-    work: Work, settings: DatasetSettings, seed: int, report: Progress
+    work: Work, settings: DatasetSettings, seed: int, progress: Progress
 ) -> tuple[dict[str, list[Draft]], dict[str, int]]:
     """Kept drafts of each split that has any, sorted by id, and how many of them are near-duplicates."""
     kept = work.kept()
     for draft in kept:
         draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
     kept.sort(key=lambda draft: draft.id)
-    report("comparing", 0, len(kept))
+    progress("comparing", 0, len(kept))
     near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
     clusters = join_clusters(near, [draft.parallel for draft in kept], work.same_parallel)
-    report("comparing", len(kept), len(kept))
+    progress("comparing", len(kept), len(kept))
     dealt = deal_splits(
         [draft.creature.key for draft in kept],
         [draft.creature.family for draft in kept],
@@ -201,19 +199,17 @@ def _facts(
     rows: Mapping[str, list[Draft]],
     near_duplicates: Mapping[str, int],
     work: Work,
-    settings: DatasetSettings,
+    recipe: Recipe,
     sources: Sequence[SourceFacts],
-    seed: int,
-    recipe_name: str,
 ) -> dict[str, Any]:
     """What the manifest and the card say; no time and no path of this machine."""
     kept = work.kept()
     licenses = sorted({draft.license for draft in kept})
     from_source = Counter(draft.origin for draft in kept)
     return {
-        "recipe": recipe_name,
-        "settings": _public_settings(settings, sources),
-        "seed": seed,
+        "recipe": recipe.name,
+        "settings": _public_settings(recipe.dataset, sources),
+        "seed": recipe.seed,
         "sources": [{**asdict(source), "rows": from_source[origin]} for origin, source in enumerate(sources)],
         "license": licenses[0] if len(licenses) == 1 else "other",
         "pokemon": _about_pokemon(sources, kept),

@@ -6,21 +6,19 @@ import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from toolkit.core.callbacks import Progress
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
 from toolkit.data.creatures import Creature, unite
 from toolkit.data.duplicates import normal_text
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
-from toolkit.data.near_names import WORD, near_name
+from toolkit.data.near_names import leaks, near_name
 from toolkit.data.record import Record
 from toolkit.data.sources.facts import SourceFacts, wanted_languages
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how many are done, and of how many (None: not known)."""
 
 REPORT_EVERY = 2_000
 # A word in lower case in the descriptions of this many families is an ordinary word there, whatever creature it names.
@@ -79,7 +77,7 @@ class Work:
 
 
 def read_drafts(
-    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, report: Progress
+    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, progress: Progress
 ) -> Work:
     """Clean every record and drop what can not be used as it came; creatures are gathered on the way."""
     work = Work()
@@ -99,8 +97,8 @@ def read_drafts(
                 )
             )
             if len(work.drafts) % REPORT_EVERY == 0:
-                report("reading", len(work.drafts), None)
-    report("reading", len(work.drafts), len(work.drafts))
+                progress("reading", len(work.drafts), None)
+    progress("reading", len(work.drafts), len(work.drafts))
     if len(sources) > 1:
         _unite_creatures(work)
     languages = wanted_languages(settings)
@@ -151,7 +149,7 @@ def _unusable(text: str, language: str, languages: Sequence[str], creature: Crea
     return "" if fits_language(text, language) else "wrong-letters"
 
 
-def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
+def mask_names(work: Work, settings: DatasetSettings, progress: Progress) -> None:
     """Mask names in every kept draft, then apply the limits on length."""
     names = {creature.key: creature.names for creature in work.creatures.values()}
     masks = {
@@ -169,28 +167,18 @@ def mask_names(work: Work, settings: DatasetSettings, report: Progress) -> None:
         elif own_names_in(draft.text, _own_names(draft.creature)):
             draft.reason = "unmaskable"
         if number % REPORT_EVERY == 0 or number == len(kept):
-            report("masking", number, len(kept))
+            progress("masking", number, len(kept))
 
 
 def drop_near_names(work: Work) -> None:
-    """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word.
-
-    It is one where texts of other families use it in lower case.
-    """
-    hits = []
-    for draft in work.kept():
-        near = near_name(draft.text, fold(draft.text), _own_names(draft.creature))
-        if near is not None:
-            hits.append((draft, near[1].lower()))
-    words = {word for _, word in hits}
-    if not words:
-        return
-    users: dict[str, set[str]] = defaultdict(set)
-    for draft in work.kept():
-        for word in words.intersection(WORD.findall(draft.text)):
-            users[word].add(draft.creature.family)
-    for draft, word in hits:
-        if not users[word] - {draft.creature.family}:
+    """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word."""
+    kept = work.kept()
+    near = [(draft, near_name(draft.text, fold(draft.text), _own_names(draft.creature))) for draft in kept]
+    found = [(draft, hit[1]) for draft, hit in near if hit]
+    hits = [(word, draft.creature.family) for draft, word in found]
+    leaking = leaks(hits, ((draft.text, draft.creature.family) for draft in kept))
+    for (draft, _), is_leak in zip(found, leaking, strict=True):
+        if is_leak:
             draft.reason = "near-name"
 
 

@@ -1,4 +1,4 @@
-"""Words that are nearly a name: misspelt, with an ending, or of the same root. Knows nothing of rows.
+"""Words that are nearly a name: misspelt, with an ending, or of the same root.
 
 Names of creatures are made of words, and short words have many neighbours, so it depends on how a word is written:
 
@@ -7,14 +7,15 @@ Names of creatures are made of words, and short words have many neighbours, so i
 * With a capital inside a sentence, or in capitals, a word counts for a name of five letters or more (`Mewto`, `MEWTO`).
 * A Korean word counts for a name of three syllables or more, letter by letter, and may carry particles.
 
-What other creatures' descriptions use in lower case is an ordinary word there; `near_hits` leaves it out.
+A word that texts about other families use in lower case is an ordinary word there, and gives nothing away: `leaks`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,6 +85,25 @@ def near_name(text: str, folded: str, names: Iterable[str]) -> tuple[int, str] |
         if hit is not None:
             return hit
     return None
+
+
+def leaks(hits: Sequence[tuple[str, Hashable]], texts: Iterable[tuple[str, Hashable]]) -> list[bool]:
+    """Which near-names give a name away: those whose word no text about others has in lower case.
+
+    Args:
+        hits: The word of each near-name, and who its text is about: a family, or what stands for one.
+        texts: Every text of the dataset, and who it is about; not iterated where there are no hits.
+    """
+    if not hits:
+        return []
+    words = {word.lower() for word, _ in hits}
+    users: dict[str, set[Hashable]] = defaultdict(set)
+    for text, owner in texts:
+        for word in words.intersection(WORD.findall(text)):
+            # Two are enough to tell that there is one beside the text's own.
+            if len(users[word]) < 2:
+                users[word].add(owner)
+    return [not users[word.lower()] - {owner} for word, owner in hits]
 
 
 def _near_latin(text: str, folded: str, name: _Latin) -> Iterator[tuple[int, str]]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.datasets import build
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings
-from toolkit.data.build import build_dataset
 from toolkit.data.validation.findings import CODES, Finding, Report
 from toolkit.data.validation.validate import validate_dataset
 
@@ -300,7 +300,7 @@ def test_a_long_answer_is_not_taken_for_a_name(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_dataset(tmp_path_factory.mktemp("built") / "dataset", DatasetSettings(), 7, "demo").path
+    return build(tmp_path_factory.mktemp("built") / "dataset", DatasetSettings()).path
 
 
 def test_a_dataset_of_the_corpus_passes_strictly(built: Path) -> None:
