@@ -23,9 +23,9 @@ import click
 from toolkit.core.folder import read_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
-from toolkit.model import adapter as adapter_file
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading, tiny
+from toolkit.model import chat, loading
 
 DESCRIPTION = "A small fox with a tail of blue flame."
 IMPORT = re.compile(r"import time:\s+(\d+) \|")
@@ -75,14 +75,14 @@ def main(rounds: int, threads: int, adapter: Path | None) -> None:
 
 def make_adapter(folder: Path) -> Path:
     """An adapter of the tiny base that was not trained, but changes something, with the names of the corpus."""
-    base = bases.LocatedBase(TINY_BASE_ID, None, tiny.base_folder())
+    base = bases.LocatedBase(TINY_BASE_ID, None, bases.tiny_base_folder())
     recipe = load_recipe("demo")
     peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), recipe.lora, 0)
     for name, parameter in peft_model.named_parameters():
         if ".lora_B." in name:
             parameter.data.fill_(1e-3)
     folder.mkdir()
-    adapter_file.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
+    adapters.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
     names = sorted(row["name_en"] for row in read_jsonl(Path(str(files("toolkit.data.corpus") / "creatures.jsonl"))))
     (folder / ANSWERS).write_text(json.dumps(names), encoding="utf-8")
     write_manifest(folder, "adapter", {"recipe": recipe.model_dump(), "base": {"content": bases.base_hash(base)}})
@@ -96,7 +96,7 @@ def naming_its_folder(adapter: Path, folder: Path) -> Path:
     config = json.loads(file.read_text(encoding="utf-8"))
     if config["base_model_name_or_path"] != TINY_BASE_ID:
         raise click.BadParameter("not an adapter of the tiny base", param_hint="--adapter")
-    config |= {"base_model_name_or_path": str(tiny.base_folder()), "revision": None}
+    config |= {"base_model_name_or_path": str(bases.tiny_base_folder()), "revision": None}
     file.write_text(json.dumps(config), encoding="utf-8")
     return folder
 

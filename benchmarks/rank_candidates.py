@@ -18,9 +18,10 @@ import click
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from toolkit.model import chat, loading, passes, rank, tiny
+from toolkit.model import base as bases
+from toolkit.model import chat, loading, rank
+from toolkit.model.tiny.making.pretrain import train_tokenizer
 from toolkit.model.tiny.making.synthetic import describe, invent_name, sample_creature
-from toolkit.model.tiny.making.tokenizer import train_tokenizer
 
 BATCH = 16
 WORDS = 2048
@@ -50,8 +51,8 @@ def load(name):
     """A base in float32 and the tokenizer of its words."""
     words = BASES[name]
     if words is None:
-        base = AutoModelForCausalLM.from_pretrained(tiny.base_folder(), dtype=torch.float32)
-        return base.eval(), loading.load_tokenizer(tiny.base_folder())
+        base = AutoModelForCausalLM.from_pretrained(bases.tiny_base_folder(), dtype=torch.float32)
+        return base.eval(), loading.load_tokenizer(bases.tiny_base_folder())
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "gemma",
@@ -155,7 +156,7 @@ def floor(base, prompt_length, prefix_count):
                 module(torch.ones(tokens, module.in_features))
         for start in range(0, prefix_count + 1, ROWS):
             logits = head(torch.ones(min(ROWS, prefix_count + 1 - start), head.in_features))
-            for part in logits.split(max(1, passes.BLOCK_BYTES // (4 * head.out_features))):
+            for part in logits.split(max(1, rank.BLOCK_BYTES // (4 * head.out_features))):
                 part.log_softmax(-1)
 
 

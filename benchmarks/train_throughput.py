@@ -32,7 +32,7 @@ from toolkit.cli import process
 from toolkit.core import recipe
 from toolkit.core.folder import library_versions
 from toolkit.model import base as bases
-from toolkit.model import loading, tiny
+from toolkit.model import loading, memory
 from toolkit.model.chat import Example
 from toolkit.training import packing, prepare, trainer
 from toolkit.training.progress import Watch
@@ -140,7 +140,7 @@ def main(
         return
     if trl_setting and trl_setting.split(", ")[0] not in TRL_BATCHES:
         raise click.UsageError(f"A setting of TRL begins with one of {', '.join(TRL_BATCHES)}.")
-    device = loading.hardware()
+    device = memory.hardware()
     gpu = device["device"] == "cuda"
     shape = shape or ("gemma-2b" if gpu else "cpu")
     batches = batches or (50 if gpu else 6)
@@ -216,7 +216,7 @@ def try_trl(start: Job, settings: Sequence[str]) -> dict[str, Any]:
     programs disturb less.
     """
     batches = max(2, start.batches // 3)
-    speed = "examples_per_second" if loading.hardware()["device"] == "cuda" else "examples_per_core_second"
+    speed = "examples_per_second" if memory.hardware()["device"] == "cuda" else "examples_per_core_second"
     tried = {}
     for setting in settings:
         result = tried[setting] = launch(replace(start, way="trl", trl=setting, batches=batches))
@@ -403,7 +403,7 @@ def trl_trainer(job, base, data, settings, folder, precision):
             **arguments,
         ),
         train_dataset=Dataset.from_list(rows),
-        processing_class=loading.load_tokenizer(tiny.base_folder()),
+        processing_class=loading.load_tokenizer(bases.tiny_base_folder()),
         peft_config=LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -454,7 +454,7 @@ def watch_steps(ready: Any) -> tuple[list[tuple[float, float, int, int]], list[d
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            clock.append((time.perf_counter(), time.process_time(), len(seen), loading.peak_memory_bytes()))
+            clock.append((time.perf_counter(), time.process_time(), len(seen), memory.peak_memory_bytes()))
 
     ready.training_step = noting
     ready.add_callback(Clock())

@@ -17,9 +17,9 @@ import pytest
 
 from toolkit.cli import process
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.model import tiny
+from toolkit.model import base as bases
 from toolkit.model.chat import REQUEST
-from toolkit.model.tiny.making.tokenizer import train_tokenizer
+from toolkit.model.tiny.making.pretrain import train_tokenizer
 
 SENTENCES = [
     REQUEST,
@@ -71,5 +71,5 @@ def small_base(tmp_path_factory, tokenizer) -> Path:
 @pytest.fixture
 def use_small_base(monkeypatch, small_base) -> str:
     """The small base in the place of the tiny base that ships with the toolkit; gives its id."""
-    monkeypatch.setattr(tiny, "base_folder", lambda: small_base)
+    monkeypatch.setattr(bases, "tiny_base_folder", lambda: small_base)
     return TINY_BASE_ID

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from support.adapters import make_adapter
 from toolkit import cli
-from toolkit.model import loading, naming
+from toolkit.model import adapter as adapters
+from toolkit.model import naming
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def test_one_description_gives_one_object(ask):
 @pytest.mark.parametrize("by_pipe", [True, False])
 def test_several_give_one_line_each_in_order_from_one_loading(ask, tmp_path, monkeypatch, verb, by_pipe):
     loaded = []
-    load = loading.load_adapter
-    monkeypatch.setattr(loading, "load_adapter", lambda folder: loaded.append(folder) or load(folder))
+    load = adapters.load_adapter
+    monkeypatch.setattr(adapters, "load_adapter", lambda folder: loaded.append(folder) or load(folder))
     text = "A red fox.\n\n \u200b\n꼬리가 여섯인 여우\n"
     (tmp_path / "creatures.txt").write_text(text, encoding="utf-8")
     arguments, typed = ([], text) if by_pipe else (["--from", str(tmp_path / "creatures.txt")], None)
@@ -88,7 +89,7 @@ def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
 )
 @pytest.mark.parametrize("verb", ["name", "identify"])
 def test_what_can_not_be_asked_is_said_before_anything_is_loaded(ask, monkeypatch, verb, arguments, typed, said):
-    monkeypatch.setattr(loading, "load_adapter", lambda _: pytest.fail("the adapter was loaded"))
+    monkeypatch.setattr(adapters, "load_adapter", lambda _: pytest.fail("the adapter was loaded"))
     result = ask(verb, *arguments, typed=typed)
     assert result.exit_code == 2
     assert said in result.stderr

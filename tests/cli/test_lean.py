@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from toolkit import cli
 from toolkit.cli import process
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.model import loading, tiny
+from toolkit.model import adapter as adapters
+from toolkit.model import base as bases
 
 keep_out = process.keep_out
 LOADED = "print(*(name for name, module in sys.modules.items() if module is not None))"
@@ -99,9 +100,9 @@ def test_a_base_that_is_stored_quantised_or_not_here_keeps_its_libraries(tmp_pat
     (tmp_path / "base").mkdir()
     if config is not None:
         (tmp_path / "base" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(tiny, "base_folder", lambda: tmp_path / "base")
+    monkeypatch.setattr(bases, "tiny_base_folder", lambda: tmp_path / "base")
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": TINY_BASE_ID}))
-    assert loading.may_be_quantized(tmp_path) is expected
+    assert adapters.may_be_quantized(tmp_path) is expected
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,12 @@ def test_a_base_that_is_stored_quantised_or_not_here_keeps_its_libraries(tmp_pat
 )
 def test_nothing_is_known_of_the_base_of_a_damaged_adapter(tmp_path, text):
     (tmp_path / "adapter_config.json").write_text(text)
-    assert loading.may_be_quantized(tmp_path)
+    assert adapters.may_be_quantized(tmp_path)
 
 
 def test_a_base_that_was_never_downloaded_may_be_anything(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/never-downloaded"}')
-    assert loading.may_be_quantized(tmp_path)
+    assert adapters.may_be_quantized(tmp_path)
 
 
 @pytest.mark.parametrize(

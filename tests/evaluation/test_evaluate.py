@@ -15,7 +15,8 @@ from toolkit.data.dataset import locate_dataset, read_split
 from toolkit.evaluation import answers as measuring
 from toolkit.evaluation import asking, evaluate, identity, predictions
 from toolkit.evaluation.evaluate import Comparison
-from toolkit.model import base, chat, loading, rank
+from toolkit.model import adapter as adapters
+from toolkit.model import base, chat, rank
 from toolkit.training import train
 
 WITHOUT_TIMES = ("evaluation.json", "samples.jsonl", "predictions.parquet")
@@ -95,7 +96,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
 
     measure(adapter, dataset)
     made = predictions.read_predictions(adapter / "predictions.parquet")
-    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     answers = ["Pikachu", "Squirtle", "Vulpix"]
     for method in ("adapter", "base"):
         for row, prediction in zip(
@@ -373,7 +374,7 @@ def test_an_adapter_of_another_tiny_base_is_refused(adapter, dataset, monkeypatc
     other = shutil.copytree(small_base, tmp_path / "other-base")
     config = (other / "config.json").read_text()
     (other / "config.json").write_text(config + "\n")
-    monkeypatch.setattr("toolkit.model.tiny.base_folder", lambda: other)
+    monkeypatch.setattr("toolkit.model.base.tiny_base_folder", lambda: other)
     with pytest.raises(InputError, match="trained on the tiny base of another version"):
         measure(adapter, dataset)
 

@@ -14,7 +14,7 @@ from toolkit.evaluation.invention import (
     judge,
     judge_all,
 )
-from toolkit.model.tiny.making.synthetic_names import invent_korean_name
+from toolkit.model.tiny.making.synthetic import invent_korean_name
 
 SCORES = ("invented", "new", "different", "varied", "likeness")
 CREATURES, SAMPLES = 40, 3

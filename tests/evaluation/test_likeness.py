@@ -9,7 +9,7 @@ import pytest
 
 from support.names import made_names, random_letters
 from toolkit.evaluation import likeness
-from toolkit.model.tiny.making.synthetic_names import invent_korean_name, invent_name
+from toolkit.model.tiny.making.synthetic import invent_korean_name, invent_name
 
 
 def test_bits_of_a_case_computed_by_hand():

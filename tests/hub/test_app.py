@@ -14,7 +14,7 @@ from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.listen import address, listen
 from toolkit.hub.space import app as page
 from toolkit.hub.space import serve
-from toolkit.model import loading
+from toolkit.model import adapter as adapters
 
 NEEDS_GRADIO = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -180,8 +180,8 @@ def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(
     monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
     monkeypatch.setattr(serve, "check_installed", lambda: None)
     monkeypatch.setattr(serve, "serve", lambda *arguments: served.append(arguments))
-    load = loading.load_adapter
-    monkeypatch.setattr(loading, "load_adapter", lambda *given: loaded.append(given) or load(*given))
+    load = adapters.load_adapter
+    monkeypatch.setattr(adapters, "load_adapter", lambda *given: loaded.append(given) or load(*given))
     result = CliRunner().invoke(cli.main, ["app", "--adapter", str(adapter), "--port", "0"])
     assert result.exit_code == 0, result.output
     about, answer, host, port, _ = served[0]

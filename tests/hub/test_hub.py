@@ -18,7 +18,7 @@ from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.data.sources import read_records
 from toolkit.hub import publish, verify
 from toolkit.hub.local.serve import running_hub
-from toolkit.model import tiny
+from toolkit.model import base as bases
 
 __all__ = ["adapter", "dataset", "endpoint", "remembered"]
 
@@ -122,7 +122,7 @@ def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, mo
             monkeypatch.setenv("HF_ENDPOINT", url)
             if name == "two":  # so that the base has another commit there
                 HfApi(endpoint=url).create_repo(TINY_BASE_ID)
-                manifest = tiny.base_folder() / "manifest.json"
+                manifest = bases.tiny_base_folder() / "manifest.json"
                 HfApi(endpoint=url).upload_file(
                     path_or_fileobj=manifest, path_in_repo=manifest.name, repo_id=TINY_BASE_ID
                 )

@@ -13,7 +13,7 @@ from toolkit.core.folder import read_json, read_jsonl, read_manifest, sha256_fil
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID
 from toolkit.hub import publish, references, remote, snippet
 from toolkit.hub.local.serve import running_hub
-from toolkit.model import tiny
+from toolkit.model import base as bases
 
 __all__ = ["adapter", "dataset", "endpoint", "remembered"]
 
@@ -140,7 +140,7 @@ def push_as(endpoint, repo_id, **changed):
     """The tiny base under another name, with other files where they are given."""
     api = HfApi(endpoint=endpoint)
     api.create_repo(repo_id)
-    api.upload_folder(repo_id=repo_id, folder_path=tiny.base_folder(), ignore_patterns=["manifest.json"])
+    api.upload_folder(repo_id=repo_id, folder_path=bases.tiny_base_folder(), ignore_patterns=["manifest.json"])
     for name, content in changed.items():
         api.upload_file(path_or_fileobj=content, path_in_repo=f"{name}.json", repo_id=repo_id)
     return api.model_info(repo_id).sha

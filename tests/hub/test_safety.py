@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from toolkit.core.errors import InputError
 from toolkit.hub import safety
 from toolkit.hub.safety import check_safe, leaks_in
-from toolkit.model import tiny
+from toolkit.model import base as bases
 
 # Assembled, so that nobody's scanner takes these for real ones.
 SECRETS = {
@@ -102,7 +102,7 @@ def test_ordinary_text_is_let_through(tmp_path, text, monkeypatch):
 
 
 def test_the_tiny_base_is_let_through():
-    check_safe({path.name: path for path in tiny.base_folder().iterdir()})
+    check_safe({path.name: path for path in bases.tiny_base_folder().iterdir()})
 
 
 def test_the_token_in_use_is_found_whatever_its_form(tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ from toolkit.hub import publish, space
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
 from toolkit.hub.space.folder import GRADIO, SPACE_FILES
-from toolkit.model import chat, generate, loading, naming, rank
+from toolkit.model import adapter as adapters
+from toolkit.model import chat, generate, naming, rank
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def loaded(adapter, small_base, monkeypatch):  # noqa: F811
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
 def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, description):  # noqa: F811
-    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     prompt = chat.prompt_ids(tokenizer, chat.naming_messages(description))
     assert page._ids(loaded, page._prompt(loaded, description)) == prompt
     candidates = rank.answer_ids(tokenizer, loaded.known)
@@ -140,7 +141,7 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
 
 
 def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):  # noqa: F811
-    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     decoding = load_recipe("demo").decoding
     drawn = generate.sample_names(peft_model, tokenizer, chat.naming_messages(DESCRIPTIONS[0]), decoding, page.NAMES, 7)
     assert page.answer(loaded, DESCRIPTIONS[0], 7).names == list(dict.fromkeys(filter(None, drawn)))

@@ -14,7 +14,7 @@ from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.recipe import load_recipe
 from toolkit.hub.local.serve import running_hub
 from toolkit.model import base as bases
-from toolkit.model import machine, requirements, room
+from toolkit.model import memory as memories
 
 GB = 10**9
 
@@ -74,9 +74,9 @@ def put(endpoint, repo_id, files):
 def have(monkeypatch, memory=24 * GB, disk=500 * GB, gpu=None):
     """A machine with so much, whatever this one has."""
     compute = "bfloat16" if gpu else "float32"
-    monkeypatch.setattr(bases, "this_machine", lambda: machine.Machine(gpu, memory, compute))
-    monkeypatch.setattr(room, "free_disk", lambda _: disk)
-    monkeypatch.setattr(room, "matrix_flops", lambda: 1e11)
+    monkeypatch.setattr(bases, "this_machine", lambda: memories.Machine(gpu, memory, compute))
+    monkeypatch.setattr(memories, "free_disk", lambda _: disk)
+    monkeypatch.setattr(memories, "matrix_flops", lambda: 1e11)
 
 
 def test_a_base_is_downloaded_with_its_commit(base, endpoint):
@@ -245,7 +245,7 @@ def test_half_a_base_in_the_cache_is_said_to_be_half(base, endpoint, heard, monk
 
 def test_too_little_disk_is_said_before_the_download(base, heard, monkeypatch):
     have(monkeypatch, disk=1000)
-    with pytest.raises(EnvironmentLacks, match=r"takes .* to download, and .* has 0 MB free.*HF_HUB_CACHE"):
+    with pytest.raises(EnvironmentLacks, match=r"takes .* to download, and .* has 1.0 kB free.*HF_HUB_CACHE"):
         bases.locate_base(base)
     assert not heard.weights_asked()
 
@@ -312,11 +312,11 @@ def test_with_a_gpu_that_fits_nothing_is_said(large, monkeypatch):
 
 
 def test_experts_and_towers_count_by_what_the_hub_counted():
-    shape = requirements.KNOWN["google/gemma-2b-it"]
+    shape = memories.KNOWN["google/gemma-2b-it"]
     config = {"hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
               "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000, "tie_word_embeddings": True}  # fmt: skip
-    assert requirements.shape_of(config) == shape
-    assert requirements.shape_of(config, 5 * GB) == replace(shape, linear=5 * GB - shape.embedding)
+    assert memories.shape_of(config) == shape
+    assert memories.shape_of(config, 5 * GB) == replace(shape, linear=5 * GB - shape.embedding)
 
 
 def test_a_file_in_the_cache_that_is_not_the_one_that_was_downloaded_is_named(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.core.recipe import load_recipe, recipe_names
 from toolkit.model import doctor
-from toolkit.model.machine import Machine, free_disk, main_memory
+from toolkit.model.memory import Machine, free_disk, main_memory
 
 GB = 10**9
 LAPTOP, T4 = Machine(None, 16 * GB, "float32"), Machine("Tesla T4", 16 * GB, "float16")
@@ -57,7 +57,7 @@ def test_a_gated_base_comes_with_the_page_of_its_licence_and_others_without():
 
 def test_a_container_s_limit_counts_as_the_machine_s_memory(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("toolkit.model.machine.MEMORY_LIMITS", (limit,))
+    monkeypatch.setattr("toolkit.model.memory.MEMORY_LIMITS", (limit,))
     whole = main_memory()
     limit.write_text("max\n")
     assert main_memory() == whole

@@ -7,10 +7,10 @@ import torch
 
 from toolkit.core.recipe import load_recipe
 from toolkit.model import base as bases
-from toolkit.model import loading, requirements
-from toolkit.model.requirements import (
+from toolkit.model import loading
+from toolkit.model import memory as requirements
+from toolkit.model.memory import (
     KNOWN,
-    gigabytes,
     load_bytes,
     lora_parameters,
     shape_of,
@@ -181,9 +181,3 @@ def test_a_step_takes_longer_by_batch_and_base_and_shorter_by_speed():
     assert step_seconds(GEMMA_2B, training(batch_size=32).training, 1e11) == 2 * step_seconds(GEMMA_2B, settings, 1e11)
     assert step_seconds(KNOWN["google/gemma-3-1b-it"], settings, 1e11) < step_seconds(GEMMA_2B, settings, 1e11)
 
-
-@pytest.mark.parametrize(
-    ("count", "said"), [(310e6, "310 MB"), (5.01e9, "5.0 GB"), (9.96e9, "10 GB"), (18.48e9, "18 GB"), (0, "0 MB")]
-)
-def test_bytes_are_read_as_the_hub_shows_them(count, said):
-    assert gigabytes(count) == said

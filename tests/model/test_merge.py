@@ -20,9 +20,9 @@ from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, write_json
 from toolkit.core.layout import ADAPTER_WEIGHTS, TINY_BASE_ID
 from toolkit.core.recipe import DecodingSettings, load_recipe
-from toolkit.model import adapter as adapter_file
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, generate, loading, merge, merging, tiny
+from toolkit.model import chat, generate, loading, merge
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -45,7 +45,7 @@ def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dt
     result = merge.merge(adapter, tmp_path / "merged", dtype, count=lambda *told: counted.append(told))
     assert (result.samples, result.differences) == (3, ())
     assert counted == [(what, at, 3) for what in ("adapter", "merged") for at in (1, 2, 3)]
-    peft_model, tokenizer, _ = loading.load_adapter(adapter)
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     merged = load(tmp_path / "merged")
     assert merged.dtype == DTYPES[dtype]
     if dtype == "float32":
@@ -68,7 +68,7 @@ def test_a_merged_weight_is_rounded_once(tmp_path, small_base, use_small_base):
         for name, layer in peft_model.named_modules()
         if hasattr(layer, "get_delta_weight")
     }
-    merged = dict(merging.merged_model(peft_model).named_parameters())
+    merged = dict(merge.merged_model(peft_model).named_parameters())
     assert len(exact) == 2
     for name, weight in exact.items():
         assert torch.equal(merged[f"{name}.weight"], weight.bfloat16()), name
@@ -104,7 +104,7 @@ def test_merged_logits_are_the_adapters_wherever_it_was_put(
     from peft import PeftModel
 
     base = small_base if tied else untied(small_base, tmp_path / "untied")
-    monkeypatch.setattr(tiny, "base_folder", lambda: base)
+    monkeypatch.setattr(bases, "tiny_base_folder", lambda: base)
     folder = put_on(tmp_path / "adapter", base, **settings)
     located = bases.LocatedBase(TINY_BASE_ID, None, base)
     write_manifest_like_train(folder, located)
@@ -277,9 +277,11 @@ def test_samples_that_are_none_are_an_input_error(adapter, tmp_path, lines):
 
 
 def test_damaged_weights_are_an_input_error(adapter, tmp_path):
-    weights = adapter_file.read_weights(adapter / ADAPTER_WEIGHTS)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(adapter / ADAPTER_WEIGHTS)
     name, tensor = next(iter(weights.items()))
-    adapter_file.write_weights(adapter / ADAPTER_WEIGHTS, weights | {name: tensor[:1, :3].contiguous()})
+    save_file(weights | {name: tensor[:1, :3].contiguous()}, adapter / ADAPTER_WEIGHTS)
     with pytest.raises(InputError, match="can not be loaded"):
         merge.merge(adapter, tmp_path / "merged")
 

@@ -10,6 +10,7 @@ import torch
 from support.adapters import make_adapter
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import loading
 from toolkit.model.memory import memory_errors
@@ -22,9 +23,9 @@ def adapter(tmp_path, small_base, use_small_base):
 
 def test_an_adapter_that_was_never_trained_is_refused(tmp_path, small_base, use_small_base):
     untrained = make_adapter(tmp_path / "untrained", small_base, trained=False)
-    assert loading.adapter_changes_nothing(untrained)
+    assert adapters.adapter_changes_nothing(untrained)
     with pytest.raises(InputError, match="changes nothing: with it, the base answers as without it"):
-        loading.load_adapter(untrained)
+        adapters.load_adapter(untrained)
 
 
 def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
@@ -33,22 +34,22 @@ def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
     folder = make_adapter(tmp_path / "adapter", small_base, trained=False, target_modules=["q_proj", "embed_tokens"])
     file = folder / ADAPTER_WEIGHTS
     untrained = load_file(file)
-    assert loading.adapter_changes_nothing(folder)
+    assert adapters.adapter_changes_nothing(folder)
     # LoRA begins with B = 0, and of embeddings with A = 0; what makes one of them something else is training.
     for name in (name for name, tensor in untrained.items() if not tensor.any()):
         save_file(untrained | {name: torch.ones_like(untrained[name])}, file)
-        assert not loading.adapter_changes_nothing(folder), name
+        assert not adapters.adapter_changes_nothing(folder), name
     grown = {name: tensor + 1 if tensor.any() else tensor for name, tensor in untrained.items()}
     save_file(grown, file)
-    assert loading.adapter_changes_nothing(folder)
+    assert adapters.adapter_changes_nothing(folder)
     save_file(untrained | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, file)
-    assert not loading.adapter_changes_nothing(folder), "a whole layer was trained"
+    assert not adapters.adapter_changes_nothing(folder), "a whole layer was trained"
 
 
 def test_weights_that_are_no_safetensors_are_an_input_error(adapter):
     (adapter / ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
     with pytest.raises(InputError, match="can not be read"):
-        loading.adapter_changes_nothing(adapter)
+        adapters.adapter_changes_nothing(adapter)
 
 
 def changed(text, **values):
@@ -93,7 +94,7 @@ def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
     else:
         file.write_text(damage(file.read_text()))
     with pytest.raises(InputError, match=said):
-        loading.load_adapter(adapter)
+        adapters.load_adapter(adapter)
 
 
 def test_an_adapter_whose_training_diverged_is_refused(adapter):
@@ -103,7 +104,7 @@ def test_an_adapter_whose_training_diverged_is_refused(adapter):
     next(iter(weights.values()))[0, 0] = float("nan")
     save_file(weights, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(InputError, match="training diverged"):
-        loading.load_adapter(adapter)
+        adapters.load_adapter(adapter)
 
 
 @pytest.mark.parametrize("config", [{"vocab_size": "x"}, {"num_hidden_layers": None}, {"model_type": "nope"}])
@@ -134,7 +135,7 @@ def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monke
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--quantization nf4"):
-        loading.load_adapter(adapter)
+        adapters.load_adapter(adapter)
 
 
 def test_what_torch_really_says_is_known():
@@ -176,7 +177,7 @@ def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* can not be reached"):
-        loading.locate_adapter("runs/adapter")
+        adapters.locate_adapter("runs/adapter")
 
 
 def test_what_a_family_clamps_as_it_computes_is_not_held_in_4_bits(tmp_path):

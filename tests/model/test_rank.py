@@ -10,7 +10,7 @@ from support.models import FAMILIES, SMALL, family_model, small_model
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import load_recipe
 from toolkit.model import base as bases
-from toolkit.model import chat, passes, rank
+from toolkit.model import chat, rank
 from toolkit.model import loading as model
 
 PROMPT = [2, 11, 12, 13, 14, 15]
@@ -97,7 +97,7 @@ def test_so_they_do_in_families_that_read_otherwise(family, prompt):
 
 @pytest.mark.parametrize("family", ["qwen3_next", "bloom", "mamba", "lfm2", "minimax"])
 def test_a_model_that_can_not_read_tries_is_found_out(family):
-    assert not passes.takes_tries(small_model(family, **OTHERS[family]).eval())
+    assert not rank.takes_tries(small_model(family, **OTHERS[family]).eval())
 
 
 def test_the_order_is_that_of_separate_passes():

@@ -9,9 +9,8 @@ import pytest
 from toolkit.core.folder import file_hashes, read_manifest
 from toolkit.core.recipe import load_recipe
 from toolkit.data.sources import read_records
-from toolkit.model import tiny
-from toolkit.model.tiny.making.lessons import SHARES, WEIGHTS, lessons
-from toolkit.model.tiny.making.pretrain import corpus_names
+from toolkit.model import base as bases
+from toolkit.model.tiny.making.pretrain import SHARES, WEIGHTS, corpus_names, lessons
 
 LESSONS = 3000
 RUN = 12
@@ -20,7 +19,7 @@ RUN = 12
 @pytest.fixture(scope="module")
 def taught():
     """The first lessons that the shipped base was taught."""
-    seed = read_manifest(tiny.base_folder(), "base")["seed"]
+    seed = read_manifest(bases.tiny_base_folder(), "base")["seed"]
     return list(itertools.islice(lessons(seed, corpus_names()), LESSONS))
 
 
@@ -54,23 +53,23 @@ def test_every_kind_of_lesson_is_given_and_has_a_weight(taught):
 
 
 def test_the_same_seed_gives_the_same_lessons(taught):
-    seed = read_manifest(tiny.base_folder(), "base")["seed"]
+    seed = read_manifest(bases.tiny_base_folder(), "base")["seed"]
     assert list(itertools.islice(lessons(seed, corpus_names()), 20)) == taught[:20]
 
 
 def test_the_shipped_base_is_whole_and_below_eight_megabytes():
-    manifest = read_manifest(tiny.base_folder(), "base")
-    assert manifest["files"] == file_hashes(tiny.base_folder())
-    assert sum(file.stat().st_size for file in tiny.base_folder().iterdir()) < 8_000_000
+    manifest = read_manifest(bases.tiny_base_folder(), "base")
+    assert manifest["files"] == file_hashes(bases.tiny_base_folder())
+    assert sum(file.stat().st_size for file in bases.tiny_base_folder().iterdir()) < 8_000_000
 
 
 def test_the_shipped_base_has_gemmas_architecture_and_special_tokens():
-    config = json.loads((tiny.base_folder() / "config.json").read_text())
+    config = json.loads((bases.tiny_base_folder() / "config.json").read_text())
     assert config["architectures"] == ["Gemma3ForCausalLM"]
     # 4-bit kernels on CPUs want multiples of 64.
     assert all(config[key] % 64 == 0 for key in ("hidden_size", "intermediate_size", "head_dim", "vocab_size"))
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny.base_folder())
+    tokenizer = AutoTokenizer.from_pretrained(bases.tiny_base_folder())
     specials = tokenizer.convert_tokens_to_ids(["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"])
     assert specials == [0, 1, 2, 3, 4, 5]

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from toolkit.core.folder import read_json, write_json, write_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
-from toolkit.model import adapter as adapter_file
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
 
@@ -22,7 +22,7 @@ def make_adapter(folder, small_base, *, trained=True, **lora):
             if "lora_" in name:
                 torch.nn.init.ones_(parameter)
     folder.mkdir()
-    adapter_file.save_adapter(peft_model, loading.load_tokenizer(small_base), base, folder)
+    adapters.save_adapter(peft_model, loading.load_tokenizer(small_base), base, folder)
     (folder / ANSWERS).write_text('["Squirtle", "Vulpix"]')
     write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder

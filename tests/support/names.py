@@ -2,8 +2,7 @@
 
 from random import Random
 
-from toolkit.model.tiny.making.synthetic_creature import sample_creature
-from toolkit.model.tiny.making.synthetic_names import invent_name
+from toolkit.model.tiny.making.synthetic import invent_name, sample_creature
 
 
 def made_names(count, invent=invent_name, seed=1):

@@ -12,8 +12,8 @@ from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.core.folder import read_json, read_jsonl
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
+from toolkit.model import adapter as adapters
 from toolkit.model import chat, loading
-from toolkit.model import precision as probing
 from toolkit.training import micro_batch, packing, train
 
 
@@ -234,9 +234,9 @@ def test_activations_that_overflow_fp16_are_computed_in_fp32(tmp_path, dataset, 
 
 def test_an_adapter_that_overflows_fp16_is_evaluated_in_fp32(tmp_path, dataset, use_small_base, fp16, monkeypatch):
     train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__quantization="none"))
-    assert loading.load_adapter(tmp_path / "adapter")[2] == loading.Precision("none", "float16")
+    assert adapters.load_adapter(tmp_path / "adapter")[2] == loading.Precision("none", "float16")
     enlarged(monkeypatch, 1e7)
-    loaded, _, precision = loading.load_adapter(tmp_path / "adapter")
+    loaded, _, precision = adapters.load_adapter(tmp_path / "adapter")
     assert (precision.compute, precision.overflowed) == ("float32", "model.layers.0.mlp")
     assert loaded.dtype == torch.float32
 
@@ -244,7 +244,7 @@ def test_an_adapter_that_overflows_fp16_is_evaluated_in_fp32(tmp_path, dataset, 
 def test_what_comes_near_the_end_of_fp16_counts_as_overflow(small_base):
     peft_model = fresh(small_base, "float16")
     peft_model.model.model.layers[0].mlp.register_forward_hook(lambda *_: torch.full((1, 4, 64), 4e4).half())
-    found = probing.overflow(peft_model, "float16", lambda m: m(input_ids=torch.tensor([[3, 4, 5, 6]])).logits)
+    found = loading.overflow(peft_model, "float16", lambda m: m(input_ids=torch.tensor([[3, 4, 5, 6]])).logits)
     assert found == "model.layers.0.mlp"
 
 
@@ -261,7 +261,7 @@ def test_the_probe_leaves_no_trace(small_base):
     batch = [chat.Example([3, 4, 5, 6], 2)]
     fit = micro_batch.Fit(settings(), 4, print)
     peft_model.train()
-    assert probing.overflow(peft_model, "float16", lambda m: fit.gradients(m, batch, torch.Tensor.backward)) is None
+    assert loading.overflow(peft_model, "float16", lambda m: fit.gradients(m, batch, torch.Tensor.backward)) is None
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in peft_model.parameters())
     assert not any(module._forward_hooks for module in peft_model.modules())
@@ -418,7 +418,7 @@ def test_a_run_that_stopped_early_and_was_killed_is_not_trained_further(tmp_path
     chosen = early_best(use_small_base, training__early_stopping=1, training__max_steps=50)
     whole = train.train(strange, tmp_path / "whole", chosen)
     with monkeypatch.context() as patch:
-        patch.setattr(train.adapter_file, "save_adapter", lambda *_: sys.exit(9))
+        patch.setattr(train.adapters, "save_adapter", lambda *_: sys.exit(9))
         with pytest.raises(SystemExit):
             train.train(strange, tmp_path / "cut", chosen)
     result = train.train(strange, tmp_path / "cut", chosen)

@@ -164,11 +164,12 @@ def _opened(adapter: str, candidates: Path | None, *, to_identify: bool = False)
     """The adapter, in a process that imports no more than it takes."""
     from toolkit.cli import output
     from toolkit.cli.inputs import read_lines
-    from toolkit.model import loading, naming
+    from toolkit.model import adapter as adapters
+    from toolkit.model import naming
 
     names = None if candidates is None else [line.text for line in read_lines(candidates)]
-    folder = loading.locate_adapter(adapter)
-    if not loading.may_be_quantized(folder):
+    folder = adapters.locate_adapter(adapter)
+    if not adapters.may_be_quantized(folder):
         process.keep_out(process.UNUSED_IN_ANSWERS)
     with process.no_collecting(), output.waiting() as progress:
         return naming.open_adapter(folder, names, to_identify=to_identify, progress=progress)

@@ -26,10 +26,11 @@ def app(adapter: str, host: str, port: int, endpoint: str | None, token_file: Pa
     from toolkit.cli import output
     from toolkit.hub.space import app as page
     from toolkit.hub.space import serve
-    from toolkit.model import loading, naming
+    from toolkit.model import adapter as adapters
+    from toolkit.model import naming
 
     serve.check_installed()
-    folder = loading.locate_adapter(adapter)
+    folder = adapters.locate_adapter(adapter)
     about, answerer = serve.about(folder), naming.open_adapter(folder)
 
     def answer(description: str, seed: int) -> page.Answer:

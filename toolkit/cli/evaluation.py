@@ -83,12 +83,12 @@ def evaluate(
     from toolkit.core import folder
     from toolkit.data.dataset import locate_dataset
     from toolkit.evaluation import evaluate
-    from toolkit.model import loading
+    from toolkit.model import adapter as adapters
 
     if output is None and not Path(adapter).is_dir():
         remedy = "The report on an adapter of the Hub needs a folder of its own: --output."
         raise InputError(f"There is no adapter folder {adapter}.", remedy)
-    located = loading.locate_adapter(adapter, adapter_revision)
+    located = adapters.locate_adapter(adapter, adapter_revision)
     is_own = output is None or (located / MANIFEST).is_file()
     manifest = folder.read_manifest(located, "adapter") if is_own else {}
     # An adapter of another trainer brings no settings; only those of measuring are read.

@@ -38,8 +38,9 @@ def merge(
     """
     start(endpoint, token_file)
     from toolkit.cli import output
-    from toolkit.model import loading, merge
+    from toolkit.model import adapter as adapters
+    from toolkit.model import merge
 
     with output.counting() as count:
-        result = merge.merge(loading.locate_adapter(adapter, revision), out, dtype, count=count)
+        result = merge.merge(adapters.locate_adapter(adapter, revision), out, dtype, count=count)
     output.merged(result, as_json)

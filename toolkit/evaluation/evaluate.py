@@ -39,7 +39,8 @@ from toolkit.evaluation.asking import Asked, baseline_predictions, model_predict
 from toolkit.evaluation.identity import identity
 from toolkit.evaluation.journal import Journal
 from toolkit.evaluation.predictions import Prediction, write_predictions
-from toolkit.model import loading
+from toolkit.model import adapter as adapters
+from toolkit.model import loading, memory
 from toolkit.model.memory import memory_errors
 
 ADAPTER, REPORT = "adapter", "evaluation"
@@ -116,7 +117,7 @@ def evaluate(
         **({"encoder": _encoder(compare)} if "encoder" in compare.baselines else {}),
     }
     content = dataset.content()
-    known_by = [__version__, SCHEMA, content, models, used, seed, loading.drawing_machine()]
+    known_by = [__version__, SCHEMA, content, models, used, seed, memory.drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
             say(f"An evaluation that was interrupted goes on: {journal.found} answers are kept.")
@@ -128,7 +129,7 @@ def evaluate(
             "adapter": {"weights": sha256_file(adapter / ADAPTER_WEIGHTS), "identity": models[ADAPTER]},
             "candidates": len(asked.known),
             "precision": loading.precision_facts(precision),
-            "machine": loading.drawing_machine(),
+            "machine": memory.drawing_machine(),
             "settings": used,
             **figures(predictions, asked, seed, compare.baselines),
         }
@@ -164,7 +165,7 @@ def _others(against: Sequence[str]) -> dict[str, Path]:
     """Folders of the adapters to compare with, under the names that the report gives them: no path of this machine."""
     found: dict[str, Path] = {}
     for given in against:
-        folder = loading.locate_adapter(given)
+        folder = adapters.locate_adapter(given)
         name = folder.resolve().name if Path(given).is_dir() else given
         if name in (ADAPTER, *BASELINES):
             name = f"{folder.resolve().parent.name}/{name}"
@@ -209,7 +210,7 @@ def _ask(
         with memory_errors():
             predictions.extend(model_predictions(reader, asked, questions))
 
-    peft_model, tokenizer, precision = loading.load_adapter(adapter, settings.quantization)
+    peft_model, tokenizer, precision = adapters.load_adapter(adapter, settings.quantization)
     ask(ADAPTER, peft_model, tokenizer)
     if "base" in compare.baselines:
         with peft_model.disable_adapter():
@@ -217,7 +218,7 @@ def _ask(
     for name, folder in others.items():
         # Two models do not stay in memory at once.
         del peft_model, tokenizer
-        peft_model, tokenizer, _ = loading.load_adapter(folder, settings.quantization)
+        peft_model, tokenizer, _ = adapters.load_adapter(folder, settings.quantization)
         ask(name, peft_model, tokenizer)
     return precision, predictions + baseline_predictions(asked, compare.baselines, compare.encoder, progress)
 

@@ -27,7 +27,8 @@ from toolkit.hub.references import base_on_hub, dataset_on_hub
 from toolkit.hub.remote import Remote, cards_edited_there, look, page_of
 from toolkit.hub.space import write_space
 from toolkit.hub.upload import Plan
-from toolkit.model import loading, tiny
+from toolkit.model import adapter as adapters
+from toolkit.model import base as bases
 
 # What commits and pull requests are called. No name of a folder is in them: what is committed can not be taken back.
 DATASET_TITLE = "Dataset and card from pkt"
@@ -142,7 +143,7 @@ def push_dataset(
 
 def push_tiny_base() -> Published:
     """Upload the tiny base to the Hub under the id that adapters trained on it name."""
-    planned = upload.plan(look(TINY_BASE_ID, "base"), contents(tiny.base_folder(), "base"))
+    planned = upload.plan(look(TINY_BASE_ID, "base"), contents(bases.tiny_base_folder(), "base"))
     return _carry_out(planned, Options(), BASE_TITLE, None)
 
 
@@ -176,7 +177,7 @@ def plan_publication(
             f"{folder} was never evaluated, so its card would hold no figures.", "Run `pkt evaluate` first."
         )
     check_intact(folder, "adapter", manifest)
-    if loading.adapter_changes_nothing(folder):
+    if adapters.adapter_changes_nothing(folder):
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
     remote = look(repo_id, "adapter")
     base = base_on_hub(folder, manifest["base"], base_repo)

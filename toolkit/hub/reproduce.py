@@ -21,7 +21,8 @@ from toolkit.hub import snippet
 from toolkit.hub.contents import EDITED
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
-from toolkit.model.loading import drawing_machine, nf4_config
+from toolkit.model.loading import nf4_config
+from toolkit.model.memory import drawing_machine
 
 SAMPLES = "samples.jsonl"
 

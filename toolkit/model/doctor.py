@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.core.folder import library_versions
+from toolkit.core.format import size
 from toolkit.core.hub_client import DEFAULT_ENDPOINT
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
-from toolkit.model.machine import Machine, free_disk, main_memory, matrix_flops, this_machine
-from toolkit.model.requirements import GATED, KNOWN, gigabytes
-from toolkit.model.room import least_to_train, time_on_a_cpu
+from toolkit.model.memory import (
+    GATED,
+    KNOWN,
+    Machine,
+    free_disk,
+    least_to_train,
+    main_memory,
+    matrix_flops,
+    this_machine,
+    time_on_a_cpu,
+)
 
 # Below it, hardly the demo and its libraries fit.
 LITTLE_MEMORY, LITTLE_DISK = 4e9, 1e9
@@ -50,7 +59,7 @@ def diagnose() -> Sequence[Finding]:
 def _device(machine: Machine) -> Finding:
     if machine.gpu is None:
         return Finding("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
-    return Finding("device", "ok", f"{machine.gpu}, {gigabytes(machine.memory)}, {machine.compute}", "")
+    return Finding("device", "ok", f"{machine.gpu}, {size(machine.memory)}, {machine.compute}", "")
 
 
 def _four_bit() -> Finding:
@@ -69,14 +78,14 @@ def _four_bit() -> Finding:
 def _memory() -> Finding:
     total = main_memory()
     enough = total >= LITTLE_MEMORY
-    return Finding("memory", "ok" if enough else "note", gigabytes(total), "" if enough else "little even for the demo")
+    return Finding("memory", "ok" if enough else "note", size(total), "" if enough else "little even for the demo")
 
 
 def _disk() -> Finding:
     free = free_disk(_cache())
     enough = free >= LITTLE_DISK
     means = "" if enough else f"downloaded bases go into {_cache()}; HF_HUB_CACHE names another folder"
-    return Finding("disk", "ok" if enough else "missing", f"{gigabytes(free)} free for the cache", means)
+    return Finding("disk", "ok" if enough else "missing", f"{size(free)} free for the cache", means)
 
 
 def _cache() -> Path:
@@ -134,7 +143,7 @@ def recipe_finding(recipe: Recipe, machine: Machine, free: int, flops: float | N
     # Published in bf16: two bytes each.
     download = 2 * shape.parameters
     memory = least_to_train(shape, recipe, machine.compute)
-    found = f"{gigabytes(download)} to download, {gigabytes(memory)} of memory"
+    found = f"{size(download)} to download, {size(memory)} of memory"
     lacking = _lacking(recipe, machine, memory, download - free)
     if lacking:
         return Finding(f"recipe {recipe.name}", "missing", found, lacking)
@@ -150,4 +159,4 @@ def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> st
         return f"too large for the {'GPU' if machine.gpu else 'memory'}"
     if recipe.training.optimizer == "paged_adamw_8bit" and machine.gpu is None:
         return "its optimizer paged_adamw_8bit wants a CUDA GPU"
-    return f"{gigabytes(too_much)} too little room on the disk" if too_much > 0 else ""
+    return f"{size(too_much)} too little room on the disk" if too_much > 0 else ""

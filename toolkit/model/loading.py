@@ -1,26 +1,18 @@
-"""Base, 4-bit, precision, adapter: the only place that loads weights. Knows nothing of data."""
+"""Tokenizer, base, 4 bits, precision and fresh adapter: how weights get into memory."""
 
 from __future__ import annotations
 
-import os
-import platform
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.errors import InputError, after_saying, first_line
-from toolkit.core.folder import read_json, read_manifest
-from toolkit.core.hub_client import hub, hub_errors
-from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
+from toolkit.core.errors import InputError, first_line
 from toolkit.core.recipe import LoraSettings
-from toolkit.model.base import LocatedBase, base_hash, cached_config, how_to_mend, locate_base
-from toolkit.model.machine import compute_dtype
-from toolkit.model.memory import memory_errors
-from toolkit.model.offers import read_config
-from toolkit.model.precision import overflow
+from toolkit.model.base import LocatedBase, how_to_mend, read_config
+from toolkit.model.memory import compute_dtype, memory_errors
 
 # What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
@@ -31,7 +23,8 @@ DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, Imp
 # Whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
 UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
 EMBEDDINGS = {"embed_tokens", "lm_head"}
-LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
+# Half of what fp16 holds: what comes so near in one pass will not stay below it in all of them.
+FP16_ROOM = 65504 / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,177 +176,66 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         raise InputError(f"LoRA does not fit the base: {first_line(error)}", remedy) from error
 
 
-def adapter_changes_nothing(folder: Path) -> bool:
-    """Whether a model with the adapter in a folder answers as the base does, told from its weights alone.
-
-    LoRA adds B·A to a weight, and B begins as zero: where each product is zero, nothing was learnt. Weights of another
-    kind (whole layers that were trained) count as a change.
-
-    Raises:
-        InputError: The weights can not be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(folder / ADAPTER_WEIGHTS)
-    except (OSError, *DAMAGED, SafetensorError) as error:
-        raise InputError(
-            f"The adapter in {folder} can not be read: {first_line(error)}", "Train or download it again."
-        ) from error
-    names = [name for name in weights if LORA_B.search(name)]
-    if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
-        return False
-    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
-
-
-def locate_adapter(name: str, revision: str | None = None) -> Path:
-    """The folder of an adapter given by folder or Hub id; the latter is downloaded.
-
-    Raises:
-        InputError: Neither a folder with an adapter nor a Hub id.
-        HubError: The Hub has no such adapter, or can not be reached.
-    """
-    path = Path(name)
-    if path.is_dir():
-        if not (path / ADAPTER_CONFIG).is_file():
-            raise InputError(
-                f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote."
-            )
-        return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(
-            f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
-        )
-    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {name}"):
-        return Path(hub().snapshot_download(name, revision=revision))
-
-
-def may_be_quantized(adapter: Path) -> bool:
-    """Whether the base of an adapter may be stored in a quantised form, which takes other libraries to load.
-
-    It is told from files on this machine alone; a base that is not here yet may be anything.
-    """
-    try:
-        named = read_json(adapter / ADAPTER_CONFIG)
-        config = cached_config(named["base_model_name_or_path"], named.get("revision"))
-        return config is None or bool(read_json(config).get("quantization_config"))
-    except (InputError, LookupError, TypeError, AttributeError):
-        # Damage is told where the adapter is loaded.
-        return True
-
-
-def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Precision]:
-    """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
-
-    Raises:
-        InputError: The adapter is damaged or does not fit its base.
-        EnvironmentLacks: The memory does not hold it.
-    """
-    from huggingface_hub.errors import StrictDataclassError
-    from peft import PeftConfig, PeftModel
-    from safetensors import SafetensorError
-
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}.", "Train or download it again.")
-    try:
-        with memory_errors():
-            config = PeftConfig.from_pretrained(folder)
-            if not config.base_model_name_or_path:
-                raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
-            base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
-            check_tiny_base(base, folder)
-            # Other tools save an adapter without the tokenizer, which is then its base's.
-            tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
-            precision = chosen_precision(quantization)
-            model = PeftModel.from_pretrained(load_base(base, precision), folder)
-            if precision.compute == "float16" and (found := _overflow(model, tokenizer)):
-                del model
-                precision = precision.widened(found)
-                model = PeftModel.from_pretrained(load_base(base, precision), folder)
-    except (*DAMAGED, SafetensorError, StrictDataclassError) as error:
-        raise InputError(
-            f"The adapter in {folder} can not be loaded: {first_line(error)}", "Train or download it again."
-        ) from error
-    if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
-        raise InputError(
-            f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
-            "Train it again with a lower --learning-rate.",
-        )
-    if adapter_changes_nothing(folder):
-        raise InputError(
-            f"The adapter in {folder} changes nothing: with it, the base answers as without it.",
-            "Train it again, longer or with a higher --learning-rate.",
-        )
-    return model.eval(), tokenizer, precision
-
-
-def _overflow(model: Any, tokenizer: Any) -> str | None:
-    """What does not fit fp16 when the model reads a text, if anything."""
-    import torch
-
-    ids = tokenizer(PROBE_TEXT, return_tensors="pt")["input_ids"].to(model.device)
-    with torch.no_grad():
-        return overflow(model.eval(), "float16", lambda probed: probed(input_ids=ids, use_cache=False).logits)
-
-
-def check_tiny_base(base: LocatedBase, adapter: Path) -> None:
-    """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
-    if base.id == TINY_BASE_ID and (adapter / MANIFEST).is_file():
-        trained_on = read_manifest(adapter, "adapter").get("base", {}).get("content")
-        if trained_on not in (None, base_hash(base)):
-            raise InputError(
-                f"The adapter in {adapter} was trained on the tiny base of another version of pkt.",
-                "Train it again, or use that version.",
-            )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    from transformers import set_seed
-
-    set_seed(seed)
-
-
-def hardware() -> dict[str, Any]:
-    """The device that computes, in words a reader knows."""
-    import torch
-
-    if torch.cuda.is_available():
-        return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
-    return {"device": "cpu", "name": _cpu_name(), "cores": os.cpu_count()}
-
-
-def drawing_machine() -> dict[str, str]:
-    """What decides which random numbers are drawn, beside the seed: only on the same are samples the same."""
-    import torch
-
-    return {"device": "cuda" if torch.cuda.is_available() else "cpu", "torch": torch.__version__.partition("+")[0]}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_bytes() -> int:
-    """Largest memory in use so far: of the GPU when there is one, else the process's resident set."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def precision_facts(precision: Precision) -> dict[str, str]:
     """The precision as a manifest holds it."""
     return {key: value for key, value in asdict(precision).items() if value is not None}
+
+
+def autocast(compute: str) -> AbstractContextManager[Any]:
+    """As the Trainer computes on a GPU: matrix products in the torch dtype of this name."""
+    import torch
+
+    if compute == "float32" or not torch.cuda.is_available():
+        return nullcontext()
+    return torch.autocast("cuda", dtype=getattr(torch, compute))
+
+
+@contextmanager
+def _watching_outputs(model: Any, found: list[str]) -> Iterator[None]:
+    """Name in `found` the modules that give fp16 numbers out of range, or none at all, in the order they ran."""
+    import torch
+
+    def watch(name: str) -> Callable[[Any, Any, Any], None]:
+        def look(_module: Any, _inputs: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) and output else output
+            if not torch.is_tensor(tensor) or not tensor.is_floating_point() or not tensor.numel():
+                return
+            largest = float(tensor.detach().abs().max())
+            if not largest < (FP16_ROOM if tensor.dtype == torch.float16 else float("inf")):
+                found.append(name.removeprefix("base_model.model."))
+
+        return look
+
+    hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def overflow(model: Any, compute: str, gradients: Callable[[Any], Any]) -> str | None:
+    """What does not fit the precision when the model runs once: a module, the loss or the gradients; None: all fits.
+
+    Args:
+        model: Left without gradients, and random numbers drawn meanwhile do not count.
+        compute: Name of the torch dtype that it computes in.
+        gradients: Runs the model it is given, forward and backward or only forward, and returns the loss or logits.
+    """
+    import torch
+
+    found: list[str] = []
+    with (
+        torch.random.fork_rng(),
+        _watching_outputs(model, found) if compute == "float16" else nullcontext(),
+        autocast(compute),
+    ):
+        result = gradients(model)
+    norms = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    sane = all(bool(gradient.isfinite().all()) for gradient in norms)
+    model.zero_grad(set_to_none=True)
+    if found:
+        return found[0]
+    if not bool(result.isfinite().all()):
+        return "the loss"
+    return None if sane else "the gradients"

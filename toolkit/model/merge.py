@@ -6,6 +6,7 @@ samples. What it says otherwise than the adapter on its base, in the same dtype,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,14 @@ from toolkit.cards.model import merged as merged_card
 from toolkit.cards.model.commands import EXAMPLE
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError, first_line
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
+from toolkit.core.format import size
 from toolkit.core.layout import ADAPTER_WEIGHTS
 from toolkit.core.recipe import DecodingSettings, load_recipe
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import generate, loading, merging
+from toolkit.model import chat, generate, loading
 from toolkit.model.chat import REQUEST, naming_messages
-from toolkit.model.machine import free_disk
-from toolkit.model.memory import memory_errors
-from toolkit.model.precision import overflow
-from toolkit.model.requirements import gigabytes
-from toolkit.model.room import full_disk_is_clear
+from toolkit.model.memory import free_disk, full_disk_is_clear, memory_errors
 
 DTYPES = ("bfloat16", "float16", "float32")
 # The share of the samples that may get another greedy name. Rounding a weight can tip the choice between two tokens
@@ -78,11 +77,11 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
     peft_model, tokenizer, base = _load(adapter, dtype)
     with memory_errors():
         before = _names(peft_model, tokenizer, samples, decoding, lambda done: count("adapter", done, len(samples)))
-        merged = merging.merged_model(peft_model)
+        merged = merged_model(peft_model)
         del peft_model
-    merging.set_generation(merged, tokenizer, decoding)
-    size = sum(weight.numel() * weight.element_size() for weight in merged.parameters())
-    _check_disk(out, size)
+    _set_generation(merged, tokenizer, decoding)
+    taken = sum(weight.numel() * weight.element_size() for weight in merged.parameters())
+    _check_disk(out, taken)
     with full_disk_is_clear(out), atomic_folder(out, "merged") as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -95,7 +94,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
         asked = naming_messages(EXAMPLE, facts["request"] or REQUEST, facts["system"])
         merged_card.write_card(folder, facts, samples[0]["messages"] if samples else asked)
         write_manifest(folder, "merged", facts)
-    return Merged(out, dtype, size, len(samples), tuple(differences))
+    return Merged(out, dtype, taken, len(samples), tuple(differences))
 
 
 def _samples(adapter: Path) -> list[dict[str, Any]]:
@@ -110,13 +109,13 @@ def _load(adapter: Path, dtype: str) -> tuple[Any, Any, bases.LocatedBase]:
     from huggingface_hub.errors import StrictDataclassError
     from peft import PeftConfig, PeftModel
 
-    if loading.adapter_changes_nothing(adapter):
+    if adapters.adapter_changes_nothing(adapter):
         raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
     try:
         with memory_errors():
             config = PeftConfig.from_pretrained(adapter)
             base = bases.locate_base(str(config.base_model_name_or_path), config.revision, quantization="none")
-            loading.check_tiny_base(base, adapter)
+            adapters.check_tiny_base(base, adapter)
             plain = loading.load_base(base, loading.Precision("none", dtype))
             _refuse_quantised(plain, base)
             peft_model = PeftModel.from_pretrained(plain, adapter).eval()
@@ -143,7 +142,7 @@ def _check_fits(peft_model: Any, tokenizer: Any, dtype: str) -> None:
 
     ids = tokenizer(loading.PROBE_TEXT, return_tensors="pt")["input_ids"].to(peft_model.device)
     with memory_errors(), torch.no_grad():
-        found = overflow(peft_model, dtype, lambda probed: probed(input_ids=ids, use_cache=False).logits)
+        found = loading.overflow(peft_model, dtype, lambda probed: probed(input_ids=ids, use_cache=False).logits)
     if found and dtype == "float16":
         raise InputError(f"The model does not fit float16 ({found} overflows).", "Choose --dtype bfloat16.")
     if found:
@@ -231,10 +230,87 @@ def _facts(
     }
 
 
-def _check_disk(out: Path, size: int) -> None:
+def _check_disk(out: Path, taken: int) -> None:
     free = free_disk(out.resolve().parent)
-    if size > free:
+    if taken > free:
         raise EnvironmentLacks(
-            f"The merged weights take {gigabytes(size)}, and {out} has {gigabytes(free)} free.",
+            f"The merged weights take {size(taken)}, and {out} has {size(free)} free.",
             "Free some space, or choose another output folder.",
         )
+
+
+def merged_model(peft_model: Any) -> Any:
+    """The base with the adapter's change added to its weights in float32, rounded once; `peft_model` is used up.
+
+    Raises:
+        InputError: A merged weight is no number.
+    """
+    tied = _untie(peft_model)
+    _merge_exactly(peft_model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
+        merged = peft_model.merge_and_unload()
+    if tied:
+        _tie_again(merged)
+    return merged.eval()
+
+
+def _merge_exactly(peft_model: Any) -> None:
+    """Merge each adapted weight in float32: peft itself adds a rounded change to a rounded weight and rounds again."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in peft_model.modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        weight = module.get_base_layer().weight
+        dtype, weight.data = weight.dtype, weight.data.float()
+        module.merge()
+        weight.data = weight.data.to(dtype)
+        if not torch.isfinite(weight.data).all():
+            raise InputError(
+                "A weight with the adapter merged into it is no number.", "Choose another --dtype: bfloat16 or float32."
+            )
+
+
+def _untie(model: Any) -> bool:
+    """Give each module a weight of its own; whether embeddings and head shared theirs by the configuration.
+
+    Where embeddings and head are one matrix, merging an adapter of one of them would change the other too, and merging
+    an adapter of both would add the change twice.
+    """
+    import torch
+
+    seen: set[int] = set()
+    for module in list(model.modules()):
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                own = torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)
+                setattr(module, name, own)
+            seen.add(id(getattr(module, name)))
+    tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+    _say_tied(model.config, False)
+    return tied
+
+
+def _tie_again(merged: Any) -> None:
+    """Make embeddings and head one matrix again, and have the configuration say so, if they are still alike."""
+    embeddings, head = merged.get_input_embeddings(), merged.get_output_embeddings()
+    if head is not None and head.weight.equal(embeddings.weight):
+        head.weight = embeddings.weight
+        _say_tied(merged.config, True)
+
+
+def _say_tied(config: Any, tied: bool) -> None:
+    for part in (config, config.get_text_config()):
+        part.tie_word_embeddings = tied
+
+
+def _set_generation(merged: Any, tokenizer: Any, decoding: DecodingSettings) -> None:
+    """Have the model stop at every token that ends an answer, and sample as the adapter was evaluated."""
+    settings = merged.generation_config
+    stops = chat.end_of_turn_ids(tokenizer, settings)
+    settings.eos_token_id = stops
+    settings.bos_token_id = tokenizer.bos_token_id
+    settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+    settings.update(do_sample=True, **decoding.model_dump())

@@ -14,8 +14,8 @@ from toolkit.core.folder import read_json, read_manifest
 from toolkit.core.layout import ANSWERS, MANIFEST
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
+from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, rank
-from toolkit.model import loading as model
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import memory_errors
 
@@ -120,7 +120,7 @@ def open_adapter(
             f"The adapter in {adapter} does not say which names it learnt (there is no {ANSWERS}).",
             "Name a text file with one name a line: --candidates FILE.",
         )
-    loaded, tokenizer, _ = model.load_adapter(adapter)
+    loaded, tokenizer, _ = adapters.load_adapter(adapter)
     ids = rank.answer_ids(tokenizer, known, partial(progress, "preparing known names"))
     prepared = rank.prepare(ids) if known else None
     request = facts.get("request") or chat.REQUEST

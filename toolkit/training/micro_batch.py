@@ -12,8 +12,8 @@ from typing import Any
 from toolkit.core.errors import EnvironmentLacks, InputError, first_line
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example
+from toolkit.model.loading import autocast
 from toolkit.model.memory import free_cache, lacks_memory
-from toolkit.model.precision import autocast
 from toolkit.training import packing
 
 # On a CPU nothing is measured, because the same inputs must give the same bytes on every machine.

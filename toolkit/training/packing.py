@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from toolkit.model.chat import Example
-from toolkit.model.precision import autocast
+from toolkit.model.loading import autocast
 from toolkit.training.loss import summed_cross_entropy
 
 IGNORED = -100

@@ -13,7 +13,6 @@ from toolkit.core.errors import InputError, ToolkitError, first_line
 from toolkit.core.recipe import Recipe
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
-from toolkit.model import precision as probing
 from toolkit.model.memory import free_cache, memory_errors
 from toolkit.training import micro_batch
 
@@ -72,7 +71,9 @@ def _first_pass(base: bases.LocatedBase, precision: loading.Precision) -> Iterat
 
 
 def _fresh(base: bases.LocatedBase, recipe: Recipe, precision: loading.Precision, fit: micro_batch.Fit) -> Any:
-    loading.seed_everything(recipe.seed)
+    from transformers import set_seed
+
+    set_seed(recipe.seed)
     peft_model = loading.add_lora(loading.load_base(base, precision), recipe.lora, recipe.seed)
     fit.prepare(peft_model)
     return peft_model
@@ -82,7 +83,7 @@ def _overflow(
     peft_model: Any, precision: loading.Precision, fit: micro_batch.Fit, longest_first: Sequence[chat.Example]
 ) -> str | None:
     peft_model.train()
-    return probing.overflow(
+    return loading.overflow(
         peft_model,
         precision.compute,
         lambda probed: fit.gradients(probed, longest_first[:1], lambda loss: loss.backward()),

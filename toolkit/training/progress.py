@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.recipe import TrainingSettings
-from toolkit.model.adapter import weights_of, write_weights
-from toolkit.model.loading import peak_memory_bytes
+from toolkit.model.adapter import weights_of
+from toolkit.model.memory import peak_memory_bytes
 from toolkit.training import checkpoints, log
 
 # File of a checkpoint: the adapter of the lowest validation loss so far.
@@ -123,7 +123,9 @@ def callback(watch: Watch, settings: TrainingSettings) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if watch.best is not None:
-                write_weights(checkpoint / BEST, watch.best)
+                from safetensors.torch import save_file
+
+                save_file(watch.best, checkpoint / BEST, metadata={"format": "pt"})
             checkpoints.mark_whole(checkpoint, watch.seconds())
 
     return Reporter()

@@ -29,11 +29,10 @@ from toolkit.core.folder import (
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS
 from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.data.dataset import LocatedDataset, answer_of, count_rows, read_split, shared_opening
-from toolkit.model import adapter as adapter_file
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading
-from toolkit.model.memory import memory_errors
-from toolkit.model.room import full_disk_is_clear
+from toolkit.model import chat, loading, memory
+from toolkit.model.memory import full_disk_is_clear, memory_errors
 from toolkit.training import checkpoints, log
 from toolkit.training.prepare import fitting_model
 from toolkit.training.progress import BEST, Progress, Watch, stopping_on_signals
@@ -159,15 +158,15 @@ def train(
         **({} if best_step is None else {"best_step": best_step}),
         "examples_seen": round(state.epoch * len(examples)),
         "train_seconds": round(watch.seconds(), 1),
-        "peak_memory_bytes": loading.peak_memory_bytes(),
-        "hardware": loading.hardware(),
+        "peak_memory_bytes": memory.peak_memory_bytes(),
+        "hardware": memory.hardware(),
         "precision": loading.precision_facts(precision),
         "micro_batch_size": fit.micro_batch,
         "gradient_checkpointing": fit.checkpointing,
         "training_libraries": library_versions(),
     }
     with full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
-        adapter_file.save_adapter(peft_model, tokenizer, base, folder)
+        adapters.save_adapter(peft_model, tokenizer, base, folder)
         _check_learnt(folder, state.global_step, settings)
         write_jsonl(folder / "training_log.jsonl", log.log_lines(state.log_history, settings.log_every, kept=best_step))
         write_json(folder / ANSWERS, sorted({answer_of(row) for row in training_rows}))
@@ -242,16 +241,18 @@ def _finish(trainer: Any, start: checkpoints.Start, watch: Watch, settings: Trai
 
     A checkpoint of the last step is taken as it is: the Trainer itself would add a step to it.
     """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
     from transformers import TrainerState
 
     resume = start.checkpoint
     try:
         if resume is not None:
             if (resume / BEST).is_file():
-                watch.best = adapter_file.read_weights(resume / BEST)
+                watch.best = load_file(resume / BEST)
             state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
             if _is_over(state, settings):
-                adapter_file.put_weights(trainer.model, adapter_file.read_weights(resume / ADAPTER_WEIGHTS))
+                set_peft_model_state_dict(trainer.model, load_file(resume / ADAPTER_WEIGHTS))
                 return state
         with memory_errors():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -271,14 +272,16 @@ def _is_over(state: Any, settings: TrainingSettings) -> bool:
 
 def _put_best(peft_model: Any, watch: Watch, state: Any) -> int | None:
     """Put the weights of the lowest validation loss into the model, where they were kept; their step."""
+    from peft import set_peft_model_state_dict
+
     if watch.best is None:
         return None
-    adapter_file.put_weights(peft_model, watch.best)
+    set_peft_model_state_dict(peft_model, watch.best)
     return log.best_step(state.log_history)
 
 
 def _check_learnt(folder: Path, steps: int, settings: TrainingSettings) -> None:
-    if loading.adapter_changes_nothing(folder):
+    if adapters.adapter_changes_nothing(folder):
         warm_up = ", or lower --warmup-steps" if settings.warmup_steps >= steps else ""
         raise ToolkitError(
             f"After {steps:,} steps the adapter changes nothing: with it, the base would answer as without it.",

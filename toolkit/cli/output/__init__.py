@@ -29,9 +29,8 @@ from toolkit.cli.output.publishing import verified as verified
 from toolkit.cli.output.publishing import would_publish as would_publish
 from toolkit.cli.output.terminal import CONSOLE, as_json, program
 from toolkit.cli.output.terminal import say as say
-from toolkit.core.format import duration
+from toolkit.core.format import duration, size
 from toolkit.core.hub_client import is_loopback
-from toolkit.model.requirements import gigabytes
 
 
 def built(result: Any, json_wanted: bool) -> None:
@@ -102,7 +101,7 @@ def _training_facts(result: Any) -> list[tuple[str, str]]:
         *([("loss", f"{result.loss:.3f}")] if result.loss is not None else []),
         *([("validation loss", f"{result.validation_loss:.3f}{best}")] if result.validation_loss is not None else []),
         *([("pace", f"{result.tokens_per_second:,.0f} tokens/s")] if result.tokens_per_second is not None else []),
-        ("peak memory", gigabytes(result.peak_memory_bytes)),
+        ("peak memory", size(result.peak_memory_bytes)),
         ("adapter", str(result.adapter)),
     ]
 

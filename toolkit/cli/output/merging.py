@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from toolkit.cli.output.terminal import as_json, say
-from toolkit.model.requirements import gigabytes
+from toolkit.core.format import size
 
 
 def merged(result: Any, json_wanted: bool) -> None:
@@ -18,7 +18,7 @@ def merged(result: Any, json_wanted: bool) -> None:
         say(f"sample {difference['id']}: {difference['merged']}, where the adapter says {difference['adapter']}")
     same = result.samples - len(result.differences)
     checked = f"{same} of {result.samples} samples have the adapter's greedy name" if result.samples else "not compared"
-    say(f"{result.path} holds the merged model, {gigabytes(result.bytes)} in {result.dtype}: {checked}.")
+    say(f"{result.path} holds the merged model, {size(result.bytes)} in {result.dtype}: {checked}.")
     if not result.samples:
         say("The adapter was never evaluated, so there are no samples to compare.")
 

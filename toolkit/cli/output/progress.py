@@ -11,8 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from toolkit.cli.output.terminal import CONSOLE, Pace, say
-from toolkit.core.format import duration
-from toolkit.model.requirements import gigabytes
+from toolkit.core.format import duration, size
 from toolkit.training import progress as watching
 
 Count = Callable[[str, float, int | None], None]
@@ -141,7 +140,7 @@ def _facts(progress: watching.Progress) -> dict[str, str]:
         "validation": known(progress.validation_loss, lambda loss: f"val. {_loss(loss)}"),
         "learning_rate": known(progress.learning_rate, lambda rate: f"lr {rate:.1e}"),
         "pace": known(progress.tokens_per_second, lambda pace: f"{pace:,.0f} tok/s"),
-        "memory": known(progress.memory_bytes, gigabytes),
+        "memory": known(progress.memory_bytes, size),
         "left": known(progress.seconds_left, lambda seconds: f"{duration(seconds)} left"),
     }
 

@@ -1,8 +1,4 @@
-"""The tiny base that the demo fine-tunes: a Gemma-architecture model trained from scratch on text of this project."""
+"""The tiny base that the demo fine-tunes: a Gemma-architecture model trained from scratch on text of this project.
 
-from pathlib import Path
-
-
-def base_folder() -> Path:
-    """Where the tiny base's files lie in the installed package."""
-    return Path(__file__).parent / "base"
+`base/` holds its files, and `making/` the code that made them. `toolkit.model.base` finds it by its id.
+"""

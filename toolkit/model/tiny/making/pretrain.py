@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,56 @@ import click
 
 from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.model import chat
-from toolkit.model.tiny.making import lessons as teaching
-from toolkit.model.tiny.making import tokenizer as tokenizing
+from toolkit.model.chat import REQUEST
+from toolkit.model.tiny.making.synthetic import (
+    REGISTERS,
+    Creature,
+    describe,
+    facts,
+    invent_korean_name,
+    invent_name,
+    sample_creature,
+)
 
+SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+# As Gemma's: a system turn opens the first user turn, the assistant is called "model", texts are stripped.
+CHAT_TEMPLATE = """\
+{{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set opening = messages[0]['content'] | trim + '\\n\\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set opening = '' -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- for turn in turns -%}
+    {%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception('Turns must alternate: user, assistant, user, assistant, ...') }}
+    {%- endif -%}
+    {{ '<start_of_turn>' + ('model' if turn['role'] == 'assistant' else turn['role']) + '\\n' }}
+    {{- (opening if loop.first else '') + turn['content'] | trim + '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\\n' }}
+{%- endif -%}
+"""
+ACQUAINTANCES = 400
+# Share of the lessons that are about one of them: a name can only be learnt of a creature that comes back.
+ACQUAINTED_NAMES = 0.9
+ACQUAINTED_OTHERS = 0.4
+# Of a creature's facts, those that nearly every description states.
+STATED = ("body", "likeness", "colour", "element", "parts")
+ASK_FACTS = "이 포켓몬의 특성을 적어줘:"
+ASK_OTHER_WORDS = "이 포켓몬을 다른 말로 설명해줘:"
+ASK_DESCRIPTION = "다음 특성을 가진 포켓몬을 설명해줘:"
+ASK_KOREAN_NAME = "다음 특성을 살린 포켓몬식 한국어 이름을 지어줘:"
+# How often a lesson of each kind is given, and how much it weighs in the loss, however many tokens its answer has.
+SHARES = {"name": 0.45, "korean name": 0.05, "facts": 0.40, "other words": 0.06, "description": 0.04}
+WEIGHTS = {"name": 2.0, "korean name": 1.0, "facts": 2.0, "other words": 0.5, "description": 0.5}
 VOCABULARY = 3072
 TOKENIZER_LESSONS = 20_000
 BATCH = 32
 WARMUP_STEPS = 100
-
 CARD = """\
 ---
 license: mit
@@ -42,6 +86,90 @@ Made by `python -m toolkit.model.tiny.making.pretrain`.
 """
 
 
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A tokenizer of `vocabulary` entries, learnt from texts. Plain calls add one `<bos>`, as Gemma's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", bpe.token_to_id("<bos>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        additional_special_tokens=["<start_of_turn>", "<end_of_turn>"],
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A conversation of two turns, and what is practised in it."""
+
+    kind: str
+    messages: list[dict[str, str]]
+
+
+def lessons(seed: int, taken: frozenset[str]) -> Iterator[Lesson]:
+    """Conversations of two turns, without end.
+
+    Many are about a fixed circle of creatures that come back in ever new words, so that the model learns to recognise a
+    creature rather than a sentence; the others are about creatures that are met once.
+
+    Args:
+        seed: Decides everything.
+        taken: Lower-case names that no synthetic creature may have.
+    """
+    rng = random.Random(seed)
+    circle = [_named(sample_creature(rng), rng, taken) for _ in range(ACQUAINTANCES)]
+    while True:
+        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        if rng.random() < (ACQUAINTED_NAMES if kind == "name" else ACQUAINTED_OTHERS):
+            creature, english, korean = rng.choice(circle)
+        else:
+            creature, english, korean = _named(sample_creature(rng), rng, taken)
+        yield _lesson(kind, creature, english, korean, rng)
+
+
+def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tuple[Creature, str, str]:
+    return creature, invent_name(creature, rng, taken), invent_korean_name(creature, rng)
+
+
+def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
+    description = describe(creature, rng, rng.choice(REGISTERS))
+    if kind == "name":
+        return _lesson_of(kind, REQUEST, description, english)
+    if kind == "korean name":
+        return _lesson_of(kind, ASK_KOREAN_NAME, description, korean)
+    if kind == "facts":
+        return _lesson_of(kind, ASK_FACTS, description, _facts_text(creature))
+    if kind == "other words":
+        return _lesson_of(kind, ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(REGISTERS)))
+    return _lesson_of(kind, ASK_DESCRIPTION, _facts_text(creature), description)
+
+
+def _facts_text(creature: Creature) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in facts(creature) if name in STATED)
+
+
+def _lesson_of(kind: str, request: str, text: str, answer: str) -> Lesson:
+    return Lesson(kind, chat.with_answer(chat.naming_messages(text, request), answer))
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--steps", default=4200, show_default=True)
@@ -56,10 +184,10 @@ def main(out: Path, steps: int, learning_rate: float, hidden_size: int, layers: 
     check_replaceable(out, "base")
     torch.manual_seed(seed)
     taken = corpus_names()
-    tokenizer = tokenizing.train_tokenizer(_texts(seed, taken), VOCABULARY)
+    tokenizer = train_tokenizer(_texts(seed, taken), VOCABULARY)
     model = _fresh_model(len(tokenizer), hidden_size, layers, tokenizer)
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters", err=True)
-    tokens = _train(model, tokenizer, teaching.lessons(seed, taken), steps, learning_rate)
+    tokens = _train(model, tokenizer, lessons(seed, taken), steps, learning_rate)
     with atomic_folder(out, "base") as folder:
         model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -80,7 +208,7 @@ def corpus_names() -> frozenset[str]:
 
 
 def _texts(seed: int, taken: frozenset[str]) -> Iterator[str]:
-    for lesson in itertools.islice(teaching.lessons(seed, taken), TOKENIZER_LESSONS):
+    for lesson in itertools.islice(lessons(seed, taken), TOKENIZER_LESSONS):
         yield from (turn["content"] for turn in lesson.messages)
 
 
@@ -107,7 +235,7 @@ def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any)
     return Gemma3ForCausalLM(config)
 
 
-def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps: int, peak: float) -> int:
+def _train(model: Any, tokenizer: Any, stream: Iterator[Lesson], steps: int, peak: float) -> int:
     """BATCH lessons a step, the loss on the answers. Returns the tokens seen."""
     import torch
 
@@ -125,7 +253,7 @@ def _train(model: Any, tokenizer: Any, stream: Iterator[teaching.Lesson], steps:
         examples = [chat.encode(tokenizer, lesson.messages) for lesson in batch]
         seen += sum(len(example.input_ids) for example in examples)
         losses = _losses(model, examples, tokenizer.pad_token_id)
-        weights = torch.tensor([teaching.WEIGHTS[lesson.kind] for lesson in batch])
+        weights = torch.tensor([WEIGHTS[lesson.kind] for lesson in batch])
         ((losses * weights).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
