@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.adapters import adapter  # noqa: F401 (a fixture)
 from toolkit.cli import process
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import base as bases

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 from click.testing import CliRunner
 
-from support.adapters import adapter  # noqa: F401
 from toolkit import cli
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.listen import address, listen
@@ -175,7 +174,7 @@ def test_gradio_reports_to_nobody(monkeypatch):
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
-def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(adapter, monkeypatch):  # noqa: F811
+def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(adapter, monkeypatch):
     served, loaded = [], []
     monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
     monkeypatch.setattr(serve, "check_installed", lambda: None)

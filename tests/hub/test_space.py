@@ -10,7 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
-from support.adapters import DESCRIPTIONS, adapter  # noqa: F401
+from support.adapters import DESCRIPTIONS
 from support.paths import ROOT
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import read_json, write_json, write_jsonl
@@ -24,7 +24,7 @@ from toolkit.model import chat, generate, naming, rank
 
 
 @pytest.fixture
-def published(adapter, tmp_path, monkeypatch):  # noqa: F811
+def published(adapter, tmp_path, monkeypatch):
     """The adapter on a Hub, as owner/names."""
     with running_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
@@ -110,13 +110,13 @@ def test_what_pkt_did_not_publish_is_refused_and_what_is_not_there_is_said_to_be
     assert not (tmp_path / "space").exists()
 
 
-def test_a_folder_of_something_else_is_not_replaced(published, adapter):  # noqa: F811
+def test_a_folder_of_something_else_is_not_replaced(published, adapter):
     with pytest.raises(InputError, match="not a space folder that pkt wrote"):
         space.write_space("owner/names", None, adapter)
 
 
 @pytest.fixture
-def loaded(adapter, small_base, monkeypatch):  # noqa: F811
+def loaded(adapter, small_base, monkeypatch):
     """The adapter as the page loads it: with peft, by what its configuration names as its base."""
     folder = settle(adapter)
     config = read_json(folder / "adapter_config.json")
@@ -126,7 +126,7 @@ def loaded(adapter, small_base, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
-def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, description):  # noqa: F811
+def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, description):
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     prompt = chat.prompt_ids(tokenizer, chat.naming_messages(description))
     assert page._ids(loaded, page._prompt(loaded, description)) == prompt
@@ -140,7 +140,7 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
     assert dict(nearest) == pytest.approx({name: shares[name] for name, _ in nearest}, abs=1e-4)
 
 
-def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):  # noqa: F811
+def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     decoding = load_recipe("demo").decoding
     drawn = generate.sample_names(peft_model, tokenizer, chat.naming_messages(DESCRIPTIONS[0]), decoding, page.NAMES, 7)
@@ -195,7 +195,7 @@ def test_what_a_model_writes_is_never_markup():
     assert "<b>" not in page.names_html(["<b>x</b>"])
 
 
-def test_the_toolkit_and_the_page_answer_alike_as_far_as_both_show(adapter, loaded):  # noqa: F811
+def test_the_toolkit_and_the_page_answer_alike_as_far_as_both_show(adapter, loaded):
     named = naming.name(naming.open_adapter(adapter), DESCRIPTIONS[0], page.NAMES, 0)
     nearest = page.answer(loaded, DESCRIPTIONS[0], 0).nearest[: len(named.nearest)]
     assert [name for name, _ in nearest] == [candidate.name for candidate in named.nearest]

@@ -180,4 +180,3 @@ def test_a_step_takes_longer_by_batch_and_base_and_shorter_by_speed():
     assert step_seconds(GEMMA_2B, settings, 1e11) == 10 * step_seconds(GEMMA_2B, settings, 1e12)
     assert step_seconds(GEMMA_2B, training(batch_size=32).training, 1e11) == 2 * step_seconds(GEMMA_2B, settings, 1e11)
     assert step_seconds(KNOWN["google/gemma-3-1b-it"], settings, 1e11) < step_seconds(GEMMA_2B, settings, 1e11)
-
