@@ -10,7 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from support.cards import MANIFEST, adapter_folder
-from toolkit.cards.model import render as cards
+from toolkit.cards import model as cards
 from toolkit.cards.templates import check_templates, render, shipped, with_templates
 from toolkit.core.errors import InputError
 
@@ -95,7 +95,7 @@ def test_a_folder_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
         check_templates(tmp_path / "gone")
     with pytest.raises(InputError, match="holds no template"):
         check_templates(templates(tmp_path / "empty"))
-    with pytest.raises(InputError, match=r"limit\.md\.jinja is the template of no part"):
+    with pytest.raises(InputError, match=r"limit\.md\.jinja is not the template of a part"):
         check_templates(templates(tmp_path / "misspelt", limit="x"))
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from support.cards import EVALUATION, LOG, MANIFEST, metadata, score
+from toolkit.cards import model as cards
 from toolkit.cards.escape import plain
-from toolkit.cards.model import render as cards
 from toolkit.cards.page import render_markdown
 from toolkit.core.folder import write_json, write_jsonl
 

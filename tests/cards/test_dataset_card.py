@@ -17,10 +17,10 @@ from huggingface_hub.repocard import metadata_load
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from toolkit.cards.dataset import render as rendering
-from toolkit.cards.dataset.metadata import front_matter
-from toolkit.cards.dataset.words import DROPPED_KO
+from toolkit.cards.labels import DROPPED_KO
+from toolkit.cards.metadata import dataset_front_matter
 from toolkit.cards.page import render_markdown
+from toolkit.cards.templates import DATASET, render
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
 from toolkit.data.cleaning import DROPPED
@@ -80,7 +80,14 @@ def rows(count: int = 20, start: int = 0, **changes: Any) -> list[dict[str, Any]
 
 
 def source(name: str = "table", **changes: Any) -> dict[str, Any]:
-    known = {"name": name, "location": "dogs.csv", "revision": None, "license": "mit", "content_hash": "ab" * 32}
+    known = {
+        "name": name,
+        "location": "dogs.csv",
+        "revision": None,
+        "license": "mit",
+        "content_hash": "ab" * 32,
+        "notes": [],
+    }
     return {**known, "rows": 20, **changes}
 
 
@@ -102,6 +109,7 @@ def facts(*sources: dict[str, Any], pokemon: bool = False, **changes: Any) -> di
         **changes.pop("settings", {}),
     }
     known = {"recipe": "demo", "seed": 7, "license": "mit", "pokemon": pokemon, "read": 20, "dropped": {}}
+    known["near_duplicates"] = {"rows": 0, "clusters": 0}
     return {**known, "settings": settings, "sources": list(sources) or [source()], **changes}
 
 
@@ -173,12 +181,12 @@ def test_the_metadata_is_what_the_hub_accepts(told: dict[str, Any], tmp_path: Pa
     [(999, "n<1K"), (1_000, "1K<n<10K"), (99_999, "10K<n<100K"), (100_000, "100K<n<1M"), (1_000_000, "1M<n<10M")],
 )
 def test_the_size_is_counted(count: int, size: str) -> None:
-    assert f"- {size}" in front_matter(facts(), {"train": count - 9, "test": 9}, ["en"], "Names")
+    assert f"- {size}" in dataset_front_matter(facts(), {"train": count - 9, "test": 9}, ["en"], "Names")
 
 
 def test_languages_are_those_of_request_description_and_answer() -> None:
     def languages(answer: str, spoken: list[str]) -> str:
-        text = front_matter(facts(settings={"answer": answer}), {"train": 1}, spoken, "Names")
+        text = dataset_front_matter(facts(settings={"answer": answer}), {"train": 1}, spoken, "Names")
         return "".join(re.findall(r"^- (en|ko|multilingual|monolingual)$", text, re.MULTILINE))
 
     assert languages("en", ["en"]) == "enkomultilingual"
@@ -249,8 +257,7 @@ def test_without_dropped_rows_there_is_no_table_of_them(tmp_path: Path) -> None:
     assert "버린 까닭" not in text
 
 
-def test_near_duplicates_are_counted_where_the_build_counted_them(tmp_path: Path) -> None:
-    assert "stay in one split." in card(tmp_path)
+def test_near_duplicates_are_counted(tmp_path: Path) -> None:
     text = card(tmp_path, told=facts(near_duplicates={"rows": 1_200, "clusters": 500}))
     assert "stay in one split: 1,200 descriptions in 500 clusters." in text
 
@@ -325,14 +332,6 @@ def test_requests_are_told_as_one_or_as_so_many(tmp_path: Path) -> None:
     assert "**Ask:** one of 12 Korean requests" in text
     assert "요청 문구는 12가지뿐입니다" in text
     assert "One request" not in text
-
-
-def test_facts_of_an_older_build_still_give_a_card(tmp_path: Path) -> None:
-    told = facts()
-    del told["sources"][0]["rows"]
-    for name in ("request_variants", "system"):
-        del told["settings"][name]
-    assert "**One request:**" in card(tmp_path, told=told)
 
 
 def test_types_that_are_only_unseen_are_a_bias(tmp_path: Path) -> None:
@@ -580,7 +579,7 @@ def test_a_fact_that_is_not_there_is_an_error() -> None:
     from jinja2 import UndefinedError
 
     with pytest.raises(UndefinedError):
-        rendering.render("citation.md.jinja", {"sources": {"several": False}})
+        render("citation.md.jinja", {"sources": {"several": False}}, package=DATASET)
 
 
 def test_no_line_of_the_card_is_blank_twice(tmp_path: Path) -> None:

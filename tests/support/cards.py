@@ -1,4 +1,4 @@
-"""What tests share: cards."""
+"""The files that a model card is made from."""
 
 import copy
 from pathlib import Path
@@ -41,7 +41,9 @@ MANIFEST: dict[str, Any] = {
     "examples_seen": 320,
     "trainable_parameters": 9805824,
     "supervised_tokens": 800,
+    "stop_tokens": ["<end_of_turn>", "<eos>"],
     "train_seconds": 3496.2,
+    "energy_joules": 201_600.0,
     "peak_memory_bytes": 6123456789,
     "hardware": {"device": "cuda", "name": "Tesla T4", "cores": 2},
     "precision": {"base": "nf4", "compute": "float16"},

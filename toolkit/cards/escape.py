@@ -1,7 +1,4 @@
-"""Foreign text made safe inside Markdown: it reads as it is, and can not become syntax, HTML, a link or an image.
-
-Knows nothing of what the text is about.
-"""
+"""Foreign text made safe inside Markdown: it reads as it is, and cannot become syntax, HTML, a link or an image."""
 
 from __future__ import annotations
 
@@ -9,28 +6,30 @@ import json
 import re
 import unicodedata
 
-# Letters by category that nevertheless show nothing: Hangul fillers, and the joiner of combining marks.
+from toolkit.core.text import printable
+
+# Letters by category that show nothing: Hangul fillers, and the joiner of combining marks.
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co"})
-# An underscore inside a word is none, so that names of settings stay readable.
+# Not an underscore inside a word, so that names of settings stay readable.
 _BACKSLASHED = re.compile(r"([\\`*\[\]~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-# As entities, since other readers than CommonMark look for these: table cells, HTML, formulas, mentions.
+# Entities, since readers beyond CommonMark look for these: table cells, HTML, formulas, mentions.
 _ENTITIES = {ord(char): f"&#{ord(char)};" for char in "|<>&$@"}
 # `http://`, `www.` and `:name:` become links and emoji on the Hub.
 _LINKING = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
-# Some readers look for addresses once entities are characters again: only what parts the text itself stops them.
+# Some readers look for addresses once entities are characters again: only a comment inside the text stops them.
 _ADDRESS = re.compile("(?<=\\S)\0" + "64;(?=\\S)|\0" + "58;(?=//)|(?<=www)\0" + "46;", re.IGNORECASE)
-_PART = "<!-- -->"
+_COMMENT = "<!-- -->"
 # Only at the start of a line: headings, their underlines, rules, lists.
 _LEADING = re.compile(r"^([-+=#])|^(\d+)([.)])(?= |$)")
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 def plain(text: str, limit: int | None = None) -> str:
-    """One line of what a reader sees: white space as single spaces, invisible and bidirectional controls left out.
+    """The visible text on one line: white space as single spaces, invisible and bidirectional controls left out.
 
     Args:
-        limit: Longest result in characters; what is cut off, between words if it can be, leaves an ellipsis.
+        limit: Longest result in characters; a longer text is cut between words if possible, and ends in an ellipsis.
     """
     line = " ".join(_visible(" ".join(text.split())).split())
     if limit is None or len(line) <= limit:
@@ -44,7 +43,7 @@ def md_text(text: str, limit: int | None = None) -> str:
     """`plain(text)` as inline Markdown that renders to exactly those characters."""
     escaped = _BACKSLASHED.sub(r"\\\1", plain(text, limit).translate(_ENTITIES).replace("&#", "\0"))
     escaped = _LINKING.sub(lambda found: f"\0{ord(found[0])};", escaped)
-    escaped = _ADDRESS.sub(rf"\g<0>{_PART}", escaped)
+    escaped = _ADDRESS.sub(rf"\g<0>{_COMMENT}", escaped)
     return _LEADING.sub(_backslash_leading, escaped).replace("\0", "&#")
 
 
@@ -64,8 +63,7 @@ def fence(text: str, language: str = "") -> str:
 
 def python_literal(text: str) -> str:
     """`text` as a Python string literal on one line, everything invisible in it written as an escape."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(char if char.isprintable() else _escape(char) for char in quoted)
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def _visible(line: str) -> str:
@@ -81,7 +79,3 @@ def _visible_char(char: str) -> str:
 
 def _backslash_leading(found: re.Match[str]) -> str:
     return f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}"
-
-
-def _escape(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")

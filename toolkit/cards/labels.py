@@ -1,10 +1,10 @@
-"""The fixed words of a model card, in English and Korean. Knows nothing of any model."""
+"""The fixed words of all cards, in English and Korean, and the labels of methods everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# In the order in which readers compare them: the adapter, what it must beat, what costs nothing.
+# In the order in which readers compare them: the adapter, the base, baselines without a language model.
 METHODS = ("adapter", "base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
 LABELS = {
     "en": {
@@ -28,7 +28,18 @@ LABELS = {
         "chance": "무작위",
     },
 }
-# What each method is, for whoever meets it first here.
+# For narrow places: figures and the terminal.
+SHORT_LABELS = {
+    "adapter": "this adapter",
+    "shuffled": "descriptions shuffled",
+    "base": "base alone",
+    "tfidf": "TF-IDF neighbour",
+    "tfidf_centroid": "TF-IDF centroid",
+    "encoder": "sentence encoder",
+    "frequent": "most frequent names",
+    "chance": "chance",
+}
+# A short explanation of each method.
 EXPLAINED = {
     "en": {
         "base": "the same prompts, without the adapter",
@@ -47,9 +58,11 @@ EXPLAINED = {
         "chance": "이름을 무작위로 고름",
     },
 }
+# The example description of a snippet.
+EXAMPLE = "A small creature with soft yellow fur and long pointed ears that gives off sparks when it is startled."
 # Methods that need no language model to identify a creature.
 CHEAP = ("tfidf", "tfidf_centroid", "encoder", "frequent")
-# Figures of invented names, the headline first: what each is, in one line. Others appear by their key.
+# Measures of invented names, the headline first, each with its meaning. Others appear by their key.
 INVENTION = {
     "en": {
         "invented": "**invented**: new, and its letters follow each other as in real names",
@@ -71,7 +84,7 @@ INVENTION = {
     },
 }
 GROUPS = {"en": {"generation": "generation", "type": "type"}, "ko": {"generation": "세대", "type": "타입"}}
-# How the texts of a source came to be.
+# The origin of a source's texts, for a model card.
 SOURCES = {
     "en": {
         "corpus": "the corpus that comes with PokePicker Toolkit, written for it by a language model",
@@ -87,11 +100,47 @@ SOURCES = {
     },
 }
 
+# Of dataset cards: English, Korean.
+LANGUAGES = {"en": ("English", "영어"), "ko": ("Korean", "한국어")}
+ANSWERS = {
+    "en": ("the English name", "영어 이름으로"),
+    "ko": ("the Korean name", "한국어 이름으로"),
+    "both": ("the Korean name and the English one in brackets", "한국어 이름에 영어 이름을 괄호로 덧붙여"),
+}
+PURPOSES = {
+    "train": ("to learn from", "학습용"),
+    "validation": (
+        "other descriptions of creatures in `train`: to watch training",
+        "`train`에 있는 개체의 다른 설명: 학습 점검용",
+    ),
+    "test": ("other descriptions of creatures in `train`: to measure", "`train`에 있는 개체의 다른 설명: 평가용"),
+    "unseen": ("creatures that no other split has: to invent names for", "다른 분할에 없는 개체: 새 이름 짓기용"),
+}
+# Kinds of sources in a dataset card: English, Korean.
+SOURCE_KINDS = {
+    "corpus": ("the embedded corpus", "내장 말뭉치"),
+    "pokeapi": ("PokéAPI", "PokéAPI"),
+    "hub": ("a dataset on the Hub", "Hub의 데이터셋"),
+    "table": ("a table", "표 파일"),
+}
+DROPPED_KO = {
+    "language": "요청하지 않은 언어",
+    "empty": "빈 설명",
+    "no-name": "이름 없음",
+    "no-answer": "답으로 쓸 언어의 이름 없음",
+    "control-token": "채팅 템플릿의 제어 토큰이 들어 있음",
+    "broken": "깨진 글자",
+    "wrong-letters": "표시된 언어의 글자가 아님",
+    "too-short": "너무 짧음",
+    "too-long": "너무 김",
+    "unmaskable": "가림 표현에 이름이 들어 있음",
+    "near-name": "이름과 거의 같은 말이 들어 있음",
+    "duplicate": "같은 개체의 같은 설명이 이미 있음",
+    "ambiguous": "이름이 다른 개체들의 설명이 똑같음",
+}
+
 
 def ordered_methods(methods: Iterable[str]) -> list[str]:
-    """The methods in the order in which readers compare them; other adapters come before what costs nothing."""
-    there = set(methods)
-    others = sorted(there - set(METHODS))
-    known = [name for name in METHODS if name in there]
-    leading = [name for name in known if name in ("adapter", "base")]
-    return [*leading, *others, *(name for name in known if name not in leading)]
+    """The methods in the order of `METHODS`; other adapters come after the base."""
+    place = {name: index for index, name in enumerate(METHODS)}
+    return sorted(methods, key=lambda name: (place.get(name, 1.5), name))

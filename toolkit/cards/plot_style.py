@@ -1,4 +1,4 @@
-"""The look that all figures share: colours, width, and files of the same bytes. Knows nothing of what is drawn.
+"""The look that all plots share: colours, width, and files of the same bytes.
 
 Same input, same bytes: no global state of matplotlib, no user's style, no version or time in the file.
 """
@@ -26,14 +26,14 @@ STYLE = {
     "axes.edgecolor": FAINT,
     "xtick.color": INK,
     "ytick.color": INK,
-    # A dollar in a name begins no formula.
+    # A dollar in a name does not begin a formula.
     "text.parse_math": False,
 }
 
 
 @contextmanager
 def new_figure(height: float) -> Iterator[Figure]:
-    """A white figure of the card's width, `height` inches high, in matplotlib's own style whatever the user's says."""
+    """Yield a white figure of the card's width, `height` inches high, in matplotlib's own style, not the user's."""
     from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -44,7 +44,7 @@ def new_figure(height: float) -> Iterator[Figure]:
 
 
 def drawable(text: str) -> bool:
-    """Whether the figures' font has all letters of a text; it has none of Hangul, so that no font need be shipped."""
+    """Whether the plots' font has all letters of a text; it has none of Hangul, so that no font need be shipped."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont("DejaVu Sans"))

@@ -1,10 +1,11 @@
-"""The templates of a card: those of the toolkit, or a user's own in their place. Knows nothing of what a card says.
+"""The templates of all cards, in one sandbox: the toolkit's, or for a model card a user's own in their place.
 
-A template is given ready values and may do no more than show them: it can not reach Python, files or the network.
+A template shows ready values and nothing else: it cannot reach Python, other files or the network.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -12,54 +13,57 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, StrictUndefined, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from toolkit.core.errors import InputError
+from toolkit.core.errors import InputError, first_line, library_errors
 from toolkit.core.folder import json_hash, sha256_file
 
 SUFFIX = ".jinja"
-# What an expression of a template can end in: a name that is unknown, a sum of words, a share of nothing.
-RAISED = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+MODEL, DATASET = "toolkit.cards.model_templates", "toolkit.cards.dataset_templates"
 
 
-def render(template: str, facts: Mapping[str, Any], templates: Path | None = None) -> str:
-    """A template of `model_cards/` filled with facts; a fact that is not there is an error.
+def render(template: str, facts: Mapping[str, object], templates: Path | None = None, *, package: str = MODEL) -> str:
+    """A template filled with facts; a fact that is missing is an error.
 
     Args:
         template: Its file name.
-        facts: What it may show.
-        templates: A folder whose files of the same names stand in for the toolkit's.
+        facts: The values that it may show.
+        templates: A folder whose files replace those of the same names.
+        package: Where the toolkit's own templates of this card are.
 
     Raises:
-        InputError: A template of that folder has a mistake; it names template, line and what is wrong.
+        InputError: A template of that folder has a mistake; the message names template, line and mistake.
     """
     if templates is None:
-        return _shipped_environment().get_template(template).render(facts)
+        return _environment(package, None).get_template(template).render(facts)
+    remedy = "Correct the template, or take it out of the folder."
     try:
-        return _environment(templates).get_template(template).render(facts)
-    except RAISED as error:
-        raise _mistake(error, templates) from error
+        with library_errors(str(templates), remedy):
+            return _environment(package, templates).get_template(template).render(facts)
+    except InputError as error:
+        cause = error.__cause__ or error
+        found = f"There is no template {cause.name}." if isinstance(cause, TemplateNotFound) else first_line(cause)
+        raise InputError(f"{_place(cause.__traceback__) or templates}: {found}", remedy) from cause
 
 
 def check_templates(templates: Path) -> None:
-    """Raise InputError unless this is a folder with at least one template that a card has."""
-    known = shipped()
+    """Raise InputError unless this is a folder with at least one template that a model card has, all of them UTF-8."""
+    known = set(shipped())
     if not templates.is_dir():
         raise InputError(f"There is no folder {templates}.", "Name a folder of card templates (*.jinja).")
-    own = _own(templates)
-    if unknown := sorted(set(own) - set(known) - _included(templates)):
-        raise InputError(
-            f"{templates / unknown[0]} is the template of no part of a card.", f"There are {', '.join(sorted(known))}."
-        )
+    own = {name: _text(templates / name) for name in _own(templates)}
+    # Parts that a user added are mentioned by another template.
+    mentioned = {name for text in own.values() for name in re.findall(r"""["']([^"']+)["']""", text)}
+    names = ", ".join(sorted(known))
+    if unknown := sorted(set(own) - known - mentioned):
+        raise InputError(f"{templates / unknown[0]} is not the template of a part of a card.", f"There are {names}.")
     if not own:
-        raise InputError(
-            f"{templates} holds no template of a card.", f"Put one of these in it: {', '.join(sorted(known))}."
-        )
+        raise InputError(f"{templates} holds no template of a card.", f"Put one of these in it: {names}.")
 
 
 def with_templates(facts: Mapping[str, Any], templates: Path | None) -> dict[str, Any]:
-    """A manifest's facts that say with which templates of its own, if any, the card beside it was made."""
+    """A manifest's facts, with a hash of the user's templates that the card beside it was made with, if any."""
     rest = {key: value for key, value in facts.items() if key != "card_templates"}
     if templates is None:
         return rest
@@ -68,36 +72,19 @@ def with_templates(facts: Mapping[str, Any], templates: Path | None) -> dict[str
 
 
 def shipped() -> list[str]:
-    """File names of the templates that come with the toolkit."""
-    return sorted(
-        entry.name for entry in files("toolkit.cards.model_templates").iterdir() if entry.name.endswith(SUFFIX)
-    )
+    """File names of the toolkit's own templates of a model card."""
+    return sorted(entry.name for entry in files(MODEL).iterdir() if entry.name.endswith(SUFFIX))
 
 
 def _own(templates: Path) -> list[str]:
     return sorted(file.name for file in templates.iterdir() if file.name.endswith(SUFFIX) and file.is_file())
 
 
-def _included(templates: Path) -> set[str]:
-    """Names that the folder's own templates mention: parts that a user added."""
-    texts = [(templates / name).read_text(encoding="utf-8", errors="replace") for name in _own(templates)]
-    return {name for name in _own(templates) if any(f'"{name}"' in text or f"'{name}'" in text for text in texts)}
-
-
 @cache
-def _shipped_environment() -> ImmutableSandboxedEnvironment:
-    """The toolkit's own templates, compiled once: unlike a user's, they do not change while a process runs."""
-    return _environment(None)
-
-
-def _environment(templates: Path | None) -> ImmutableSandboxedEnvironment:
-    def load(name: str) -> tuple[str, str, None] | None:
-        if templates is not None and name in _own(templates):
-            return _text(templates / name), name, None
-        return (_text(files("toolkit.cards.model_templates") / name), name, None) if name in shipped() else None
-
+def _environment(package: str, templates: Path | None) -> ImmutableSandboxedEnvironment:
+    shipped = PackageLoader(package, "")
     return ImmutableSandboxedEnvironment(
-        loader=FunctionLoader(load),
+        loader=ChoiceLoader([FileSystemLoader(templates), shipped]) if templates else shipped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -105,30 +92,18 @@ def _environment(templates: Path | None) -> ImmutableSandboxedEnvironment:
     )
 
 
-def _text(file: Any) -> str:
+def _text(file: Path) -> str:
     try:
-        return str(file.read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text.", "Save it as UTF-8.") from error
 
 
-def _mistake(error: Exception, templates: Path) -> InputError:
-    """A template's mistake in one line: which template, which line, what."""
-    if isinstance(error, TemplateSyntaxError):
-        name, line, what = error.name, error.lineno, error.message
-    elif isinstance(error, TemplateNotFound):
-        (name, line), what = _place(error.__traceback__), f"there is no template {error.name}"
-    else:
-        (name, line), what = _place(error.__traceback__), " ".join(str(error).split()) or type(error).__name__
-    where = f"{templates / name}, line {line}" if name else str(templates)
-    return InputError(f"{where}: {what}.", "Correct the template, or take it out of the folder.")
-
-
-def _place(traceback: TracebackType | None) -> tuple[str | None, int]:
-    """The innermost line of a template among the frames of an error."""
-    name, line = None, 0
+def _place(traceback: TracebackType | None) -> str | None:
+    """File and line of the innermost template among the frames of an error."""
+    place = None
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename.endswith(SUFFIX):
-            name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+            place = f"{traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno}"
         traceback = traceback.tb_next
-    return name, line
+    return place

@@ -42,10 +42,10 @@ def run(
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
 def preview(folder: Path, output: Path | None, browser: bool) -> None:
     """Show the card of FOLDER, a dataset or an adapter, as the Hub will."""
-    from toolkit.cards.page import write_preview
+    from toolkit import cards
     from toolkit.cli import output as show
 
-    page = write_preview(folder, output or Path(tempfile.mkdtemp(prefix="pkt-preview-")) / "card.html")
+    page = cards.write_preview(folder, output or Path(tempfile.mkdtemp(prefix="pkt-preview-")) / "card.html")
     show.page(page, open_browser=browser)
 
 

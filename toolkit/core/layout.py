@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CARD = "README.md"
+CARD, KOREAN_CARD = "README.md", "README.ko.md"
 FIGURES = "figures"
 MANIFEST = "manifest.json"
 

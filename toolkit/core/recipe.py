@@ -341,3 +341,26 @@ def _known_keys() -> list[str]:
         else:
             keys.append(name)
     return [*keys, *(f"dataset.sources.{name}" for name in SourceSettings.model_fields)]
+
+
+# The settings that the commands have an option for, and of their sections the few that only a recipe's file sets.
+OPTIONS = {"train": ("base", "seed", "lora", "training"), "evaluate": ("evaluation",)}
+FILE_ONLY = ("lora.target_modules", "training.weight_decay", "training.max_grad_norm", "training.log_every")
+
+
+def option_name(setting: str) -> str:
+    """The option that sets a setting: `--max-length` for `training.max_length`, `--lora-r` for `lora.r`."""
+    section, _, key = setting.rpartition(".")
+    return f"--{'lora-' if section == 'lora' else ''}{key}".replace("_", "-")
+
+
+def settings_with_options(command: str) -> list[str]:
+    """The settings that `train` or `evaluate` has an option for, in the order of the recipe."""
+    settings: list[str] = []
+    for name in OPTIONS[command]:
+        kind = Recipe.model_fields[name].annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            settings += [f"{name}.{key}" for key in kind.model_fields]
+        else:
+            settings.append(name)
+    return [setting for setting in settings if setting not in FILE_ONLY]

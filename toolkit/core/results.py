@@ -1,21 +1,22 @@
-"""`evaluation.json` as a card reads it: checked, or known to be of another version. Measures nothing."""
+"""The schema of `evaluation.json`, for whoever reads it, and how its estimates are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json
+from toolkit.core.layout import EVALUATION
 
 SCHEMA = 3
 
 
 class Score(BaseModel):
-    """A figure, with its 95 % interval where there is one."""
+    """An estimate, with its 95 % interval where there is one."""
 
     value: FiniteFloat
     low: FiniteFloat | None = None
@@ -24,17 +25,37 @@ class Score(BaseModel):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Its lower and its upper end."""
+        """The lower and the upper end."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The interval; of a figure that has none, which is exact, the value twice."""
+        """The interval; without one the value is exact, and both ends are it."""
         return self.interval or (self.value, self.value)
 
 
+# How an estimate is written: its factor, its format, and what stands behind it.
+UNITS = {"share": (100, ".1f", "%"), "points": (100, "+.1f", ""), "plain": (1, ".3f", "")}
+NO_BREAK_SPACE = "\u00a0"
+
+
+def format_estimate(score: Score | None, unit: Literal["share", "points", "plain"] = "share") -> str | None:
+    """An estimate with its interval: `31.0% (24.0, 39.0)`, in points `+12.0 (+3.1, +20.9)`, plain `0.310`.
+
+    No line breaks inside an interval, so that it stays whole in a narrow column. None stays None.
+    """
+    if score is None:
+        return None
+    factor, form, sign = UNITS[unit]
+    value = f"{score.value * factor:{form}}{sign}"
+    if score.interval is None:
+        return value
+    low, high = (f"{end * factor:{form}}" for end in score.interval)
+    return f"{value} ({low},{NO_BREAK_SPACE}{high})"
+
+
 class Shuffled(BaseModel):
-    """What the adapter reaches when every description is another row's."""
+    """The control: the adapter's figures when every description is another row's."""
 
     figures: dict[str, Score]
     difference: dict[str, Score]
@@ -87,7 +108,7 @@ class Confusion(BaseModel):
     rows: int
 
 
-class Test(BaseModel):
+class TestSplit(BaseModel):
     """The figures of `test`."""
 
     rows: int
@@ -145,7 +166,7 @@ class Evaluation(BaseModel):
     candidates: int
     dataset: DatasetRead
     settings: Settings = Settings()
-    test: Test | None = None
+    test: TestSplit | None = None
     unseen: Unseen | None = None
 
 
@@ -155,7 +176,7 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, str | None]:
     Raises:
         InputError: `evaluation.json` is damaged.
     """
-    file = folder / "evaluation.json"
+    file = folder / EVALUATION
     if not file.is_file():
         return None, None
     value = read_json(file)
@@ -167,4 +188,6 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, str | None]:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(f"{file} is no evaluation: {place}: {first['msg']}.", "Run `pkt evaluate` again.") from error
+        raise InputError(
+            f"{file} is not an evaluation: {place}: {first['msg']}.", "Run `pkt evaluate` again."
+        ) from error

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.cards.dataset import render_dataset_card
-from toolkit.cards.dataset.facts import DatasetCounts, Lengths, SplitCounts, append_lengths
+from toolkit import cards
+from toolkit.cards.dataset_facts import DatasetCounts, Lengths, SplitCounts, append_lengths
 from toolkit.core.errors import InputError
 from toolkit.core.layout import SPLITS, split_files
 from toolkit.data.dataset import LocatedDataset, parquet_errors
@@ -40,7 +40,7 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
     """
     content = LocatedDataset(folder.name, None, folder).content()
     told = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
-    render_dataset_card(folder, count_dataset(folder), told)
+    cards.render_dataset_card(folder, count_dataset(folder), told)
 
 
 def count_dataset(folder: Path) -> DatasetCounts:

@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import __version__
-from toolkit.cards.model import plots
-from toolkit.cards.model import render as cards
-from toolkit.cards.templates import check_templates, with_templates
+from toolkit import __version__, cards
 from toolkit.core.errors import InputError
 from toolkit.core.folder import (
     atomic_folder,
@@ -107,7 +104,7 @@ def evaluate(
     manifest = read_manifest(adapter, ADAPTER) if output is None else {}
     check_replaceable(target, kind)
     if templates is not None:
-        check_templates(templates)
+        cards.check_templates(templates)
     asked, others = read_asked(dataset, settings), _others(compare.against)
     models = {name: identity(folder, settings.quantization) for name, folder in {ADAPTER: adapter, **others}.items()}
     used = {
@@ -246,11 +243,11 @@ def _finish(
 ) -> None:
     """Figures, card and manifest. The settings that were used replace those of the training: others read them there."""
     if kind == REPORT:
-        plots.draw_figures([], read_evaluation(folder)[0], folder / "figures")
+        cards.draw_plots([], read_evaluation(folder)[0], folder / "figures")
         write_manifest(folder, kind, {"evaluation_precision": evaluation["precision"]})
         return
     used = {key: evaluation["settings"][key] for key in ("decoding", "evaluation")}
-    facts = with_templates(
+    facts = cards.with_templates(
         {
             **manifest_facts(manifest),
             "recipe": manifest["recipe"] | used,

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards.model import render as cards
-from toolkit.cards.templates import with_templates
+from toolkit import cards
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, hub
@@ -192,7 +191,7 @@ def plan_publication(
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
     facts["recipe"] = {**manifest["recipe"], "base": base["id"]}
     facts["public_hub"] = hub().endpoint == DEFAULT_ENDPOINT
-    facts = with_templates(facts, templates)
+    facts = cards.with_templates(facts, templates)
 
     def render(fresh: Path) -> dict[str, Any]:
         config = json.loads((fresh / ADAPTER_CONFIG).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.cards.model.metadata import is_hub_id
+from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import is_manifest, json_hash
 from toolkit.core.hub_client import hub, hub_errors

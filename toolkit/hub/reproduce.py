@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards.model import render as cards
-from toolkit.cards.model.metadata import is_hub_id
+from toolkit import cards
+from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, without_secrets
@@ -54,7 +54,7 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, Any]:
     if unsaid:
         return {"unusable": f"its {MANIFEST} says nothing of {' and '.join(unsaid)}"}
     edited = _edited_cards(folder, manifest)
-    said = cards.differs(folder, repo_id)
+    said = cards.card_differences(folder, repo_id)
     kept = [line for line in said if line.startswith(tuple(edited))] if edited else []
     notes = [f"{name} was edited by hand before it was published" for name in edited]
     differences = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from toolkit.cards.model.render import usage_snippet
+from toolkit import cards
 from toolkit.core.recipe import DecodingSettings
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -37,7 +37,7 @@ def is_ours(
     decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
     known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}
     tokens = list(map(str, manifest.get("stop_tokens") or []))
-    return usage_snippet(known, samples, tokens, repo_id) == snippet
+    return cards.usage_snippet(known, samples, tokens, repo_id) == snippet
 
 
 def run(snippet: str, repo_id: str, revision: str) -> tuple[str | None, str]:

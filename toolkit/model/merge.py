@@ -14,8 +14,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit.cards.model import merged as merged_card
-from toolkit.cards.model.commands import EXAMPLE
+from toolkit import cards
+from toolkit.cards.labels import EXAMPLE
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError, first_line
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
 from toolkit.core.format import size
@@ -92,7 +92,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", *, count: Count = l
         _check_agreement(len(samples), differences, dtype)
         facts = _facts(adapter, manifest, base, dtype, len(samples), differences)
         asked = naming_messages(EXAMPLE, facts["request"] or REQUEST, facts["system"])
-        merged_card.write_card(folder, facts, samples[0]["messages"] if samples else asked)
+        cards.render_merged_card(folder, facts, samples[0]["messages"] if samples else asked)
         write_manifest(folder, "merged", facts)
     return Merged(out, dtype, taken, len(samples), tuple(differences))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from toolkit.cards.model import render as cards
+from toolkit import cards
 from toolkit.core.errors import InputError, ToolkitError
 from toolkit.core.folder import (
     atomic_folder,

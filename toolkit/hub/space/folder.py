@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards.escape import md_text, plain
-from toolkit.cards.model.metadata import is_hub_id, license_of
+from toolkit.cards.metadata import is_hub_id, license_of
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, is_manifest, library_versions, read_json, write_json, write_manifest
 from toolkit.core.hub_client import hub, hub_errors

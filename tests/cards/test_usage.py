@@ -10,7 +10,7 @@ import pytest
 
 from support.cards import MANIFEST, changed
 from toolkit import cli
-from toolkit.cards.model.commands import citation, commands, recipe_options, usage_snippet
+from toolkit.cards.usage import commands, model_citation, recipe_options, usage_snippet
 from toolkit.core.recipe import load_recipe, recipe_names
 
 
@@ -87,7 +87,7 @@ def test_a_folder_is_no_address_that_a_reader_has() -> None:
 
 
 def test_the_citation_names_the_repository_and_is_one_entry() -> None:
-    text = citation(MANIFEST, "demo/my_names")
+    text = model_citation(MANIFEST, "demo/my_names")
     assert text.startswith("@misc{my_names,")
     assert r"title = {{my\_names}}" in text
     assert r"\url{https://huggingface.co/demo/my_names}" in text

@@ -1,7 +1,4 @@
-"""What a model card lets its reader run or copy: the snippet, the commands that make it again, the citation.
-
-Pure, apart from reading a tokenizer that a manifest says nothing of.
-"""
+"""What a card lets its reader run or copy: the snippet, the commands that make the adapter again, the citation."""
 
 from __future__ import annotations
 
@@ -11,36 +8,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolkit import __version__
-from toolkit.cards.escape import fence, python_literal
-from toolkit.cards.labels import METHODS
-from toolkit.cards.model.metadata import is_hub_id, model_name, public_name
+from toolkit.cards.escape import fence, plain, python_literal
+from toolkit.cards.labels import EXAMPLE, METHODS
+from toolkit.cards.metadata import Manifest, is_hub_id, model_name, public_name
 from toolkit.cards.templates import render
-from toolkit.core.recipe import load_recipe, recipe_names
+from toolkit.core.recipe import OPTIONS, load_recipe, option_name, recipe_names, settings_with_options
 
 PLACEHOLDER = "owner/name"
-EXAMPLE = "A small creature with soft yellow fur and long pointed ears that gives off sparks when it is startled."
-# Longer descriptions make no example that a reader can take in.
+# Longer descriptions are no example that a reader can take in.
 LONGEST_EXAMPLE = 400
-# Sections of a recipe that a command reads, and which of their settings it has an option for.
-OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "train": {
-        "": ("base", "seed"),
-        "lora": ("r", "alpha", "dropout"),
-        "training": (
-            *("learning_rate", "scheduler", "warmup_steps", "max_steps", "epochs", "batch_size", "micro_batch_size"),
-            *("gradient_checkpointing", "max_length", "optimizer", "quantization", "save_every", "keep"),
-            "early_stopping",
-        ),
-    },
-    "evaluate": {"evaluation": ("max_test", "max_unseen", "names_per_description", "quantization")},
-}
-# Settings that change no result, or are given in another way.
+# Settings that change no result, or that a manifest's base says.
 FREE = ("training.track", "base_revision")
+DATASET_LOADING = """from datasets import load_dataset
+
+dataset = load_dataset("OWNER/NAME")
+for turn in dataset["train"][0]["messages"]:
+    print(turn["role"], turn["content"], sep=": ")"""
+DATASET_TRAINING = """pkt validate OWNER/NAME
+pkt train OWNER/NAME adapter
+pkt evaluate adapter OWNER/NAME"""
 
 
-def usage_snippet(
-    manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], tokens: Sequence[str], repo_id: str | None
-) -> str:
+def usage_snippet(manifest: Manifest, samples: Sequence[Manifest], tokens: Sequence[str], repo_id: str | None) -> str:
     """Python that names one description, with the prompt of the training and the base held as it was measured."""
     compute, quantised = _loading(manifest)
     short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
@@ -53,29 +42,38 @@ def usage_snippet(
         "request": python_literal(manifest["request"]) if manifest.get("request") else None,
         "system": python_literal(manifest["system"]) if manifest.get("system") else None,
         "decoding": manifest["recipe"]["decoding"],
-        "stops": ", ".join(python_literal(token) for token in tokens),
+        "stops": ", ".join(map(python_literal, tokens)),
     }
     return render("usage.py.jinja", facts).rstrip()
 
 
-def _loading(manifest: Mapping[str, Any]) -> tuple[str, bool]:
-    """How the snippet loads the base: the dtype and whether in 4-bit. As it was measured, else unquantised."""
+def merged_snippet(messages: Sequence[Mapping[str, str]], dtype: str) -> str:
+    """Python that sends a conversation to a merged model."""
+    turns = ",\n".join(
+        f'    {{"role": {python_literal(turn["role"])}, "content": {python_literal(turn["content"])}}}'
+        for turn in messages
+    )
+    return render("merged_usage.py.jinja", {"turns": turns, "dtype": dtype}).rstrip()
+
+
+def install(manifest: Manifest) -> str:
+    """The command that installs what the snippet needs."""
+    return fence("pip install peft transformers torch" + (" bitsandbytes" if _loading(manifest)[1] else ""), "bash")
+
+
+def _loading(manifest: Manifest) -> tuple[str, bool]:
+    """The dtype of the snippet's base, and whether it is in 4-bit: as it was measured, else unquantised."""
     measured = manifest.get("evaluation_precision") or {"base": "none", "compute": manifest["precision"]["compute"]}
     return measured["compute"], measured["base"] == "nf4"
 
 
-def install(manifest: Mapping[str, Any]) -> str:
-    """What has to be installed before the snippet runs."""
-    return fence("pip install peft transformers torch" + (" bitsandbytes" if _loading(manifest)[1] else ""), "bash")
-
-
-def commands(manifest: Mapping[str, Any], repo_id: str | None, compare: Sequence[str] = ()) -> str:
-    """What makes the adapter again, its data and its base at the same commits.
+def commands(manifest: Manifest, repo_id: str | None, compare: Sequence[str] = ()) -> str:
+    """The commands that make the adapter again, from its data and its base at the same commits.
 
     Args:
         manifest: The adapter's.
         repo_id: Where it is published.
-        compare: What it was measured beside; nothing takes what an evaluation takes by default.
+        compare: The methods that it was measured beside; none of them if they are the default ones.
     """
     dataset, base = manifest["dataset"], manifest["base"]
     public = is_hub_id(dataset["id"])
@@ -96,16 +94,16 @@ def commands(manifest: Mapping[str, Any], repo_id: str | None, compare: Sequence
 
 
 def _beside(compare: Sequence[str]) -> str:
-    """The options of an evaluation that name what the adapter is measured beside, but for folders of one machine."""
+    """The options that name the methods to compare with, without folders of one machine."""
     baselines = ",".join(name for name in compare if name in METHODS)
     others = "".join(f" --against {name}" for name in compare if is_hub_id(name))
     return (f" --baselines {baselines}" if baselines else "") + others
 
 
-def recipe_options(recipe: Mapping[str, Any]) -> dict[str, str] | None:
-    """The options of `train` and `evaluate` that give these settings, on top of the shipped recipe of the same name.
+def recipe_options(recipe: Manifest) -> dict[str, str] | None:
+    """The options of `train` and `evaluate` that give these settings on top of the shipped recipe of the same name.
 
-    None where no options do: then the settings have to come from a file.
+    None if a setting without an option differs: then the settings have to come from a file.
     """
     if recipe["name"] not in recipe_names():
         return None
@@ -114,17 +112,15 @@ def recipe_options(recipe: Mapping[str, Any]) -> dict[str, str] | None:
     # One of these two takes the place of the other.
     changed -= {key for key in ("training.max_steps", "training.epochs") if given.get(key) is None}
     texts = {"train": f" --recipe {recipe['name']}", "evaluate": ""}
-    for command, sections in OPTIONS.items():
-        for key in (f"{section}.{key}".strip(".") for section, keys in sections.items() for key in keys):
+    for command in OPTIONS:
+        for key in settings_with_options(command):
             if key in changed and given[key] is not None:
-                section, _, name = key.rpartition(".")
-                option = f"{'lora-' if section == 'lora' else ''}{name}".replace("_", "-")
-                texts[command] += f" --{option} {shlex.quote(_option(given[key]))}"
+                texts[command] += f" {option_name(key)} {shlex.quote(_value(given[key]))}"
                 changed.remove(key)
     return None if changed else texts
 
 
-def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(recipe: Manifest) -> dict[str, Any]:
     """The settings of a recipe that training and evaluation read, by dotted key."""
     flat = {key: recipe.get(key) for key in ("base", "seed")}
     for section in ("lora", "training", "decoding", "evaluation"):
@@ -132,12 +128,12 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _option(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def citation(manifest: Mapping[str, Any], repo_id: str | None) -> str:
-    """BibTeX that names exactly this adapter. The year is the reader's to add: a card knows no clock."""
+def model_citation(manifest: Manifest, repo_id: str | None) -> str:
+    """BibTeX of exactly this adapter. The reader adds the year: a card knows no clock."""
     name = re.sub(r"[^\w.+-]+", " ", model_name(manifest, repo_id), flags=re.ASCII).strip() or "adapter"
     address = f"https://huggingface.co/{repo_id if repo_id and is_hub_id(repo_id) else PLACEHOLDER}"
     base = re.sub(r"[^\w./+-]+", " ", public_name(manifest["base"]["id"]), flags=re.ASCII).strip()
@@ -145,4 +141,16 @@ def citation(manifest: Mapping[str, Any], repo_id: str | None) -> str:
   title = {{{{{name.replace("_", chr(92) + "_")}}}}},
   howpublished = {{\\url{{{address}}}}},
   note = {{LoRA adapter for {base.replace("_", chr(92) + "_")}, made with PokePicker Toolkit {__version__}}}
+}}"""
+
+
+def dataset_citation(facts: Manifest, title: str) -> str:
+    """BibTeX of exactly these rows. The reader adds the year: a build knows no clock."""
+    recipe = re.sub(r"[\\{}%#$&~^_\s]+", " ", plain(facts["recipe"], 80)).strip()
+    accented = title.replace("é", "{\\'e}")
+    return f"""@misc{{names_from_descriptions,
+  title = {{{{{accented}}}}},
+  howpublished = {{\\url{{https://huggingface.co/datasets/OWNER/NAME}}}},
+  note = {{Built with PokePicker Toolkit {__version__}, recipe {recipe}, seed {facts["seed"]}; SHA-256 of its rows:
+    {facts["content"]}}}
 }}"""

@@ -1,6 +1,6 @@
-"""Figures of a dataset: how long its descriptions are, and how its rows are spread. Knows nothing of cards.
+"""Plots of a dataset: the lengths of its descriptions, and how its rows are spread.
 
-Each returns what is to be seen in it, with numbers, for those who can not see it; None where there is too little.
+Each function returns its plot in words with numbers, as alternative text; None if there is too little to draw.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.cards.dataset.facts import DatasetCounts
-from toolkit.cards.dataset.words import LANGUAGES
+from toolkit.cards.dataset_facts import DatasetCounts
+from toolkit.cards.labels import LANGUAGES
 from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
 from toolkit.core.layout import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Ints = NDArray[np.integer[Any]]
 COLOURS = dict(zip(SPLITS, (BLUE, GREY, ORANGE, GREEN), strict=True))
 WIDTHS = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
 MOST_BINS, MOST_BARS = 40, 20
-# Where a few values would squeeze all the others to less than two thirds of the width, the last bar takes them.
+# If a few values would squeeze the others to less than two thirds of the width, the last bar takes them.
 TAIL, SQUEEZED = 99.5, 1.5
 
 
-def lengths_plot(lengths: Mapping[str, NDArray[Any]], path: Path) -> str | None:
+def lengths_plot(lengths: Mapping[str, Ints], path: Path) -> str | None:
     """Draw the lengths of the descriptions as a histogram for each language, as PNG.
 
     Args:
@@ -48,8 +49,8 @@ def lengths_plot(lengths: Mapping[str, NDArray[Any]], path: Path) -> str | None:
             axes.set_ylabel("descriptions")
         panels[-1].set_xlabel(f"characters of a description{_tail(list(shown.values()), edges)}")
         save(figure, path)
-    told = "; ".join(f"{name} {_told(values)}" for name, values in shown.items())
-    return f"Histogram of the descriptions' lengths in characters: {told}."
+    words = "; ".join(f"{name} {_in_words(values)}" for name, values in shown.items())
+    return f"Histogram of the descriptions' lengths in characters: {words}."
 
 
 def rows_plot(counts: DatasetCounts, path: Path) -> str | None:
@@ -79,13 +80,13 @@ def _ordered(by_label: Mapping[tuple[str, str], int]) -> list[str]:
 def _missing(counts: DatasetCounts, by_label: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
     """Rows of each split that have no label."""
     return {
-        ("not known", name): split.rows - sum(rows for (_, its), rows in by_label.items() if its == name)
+        ("not known", name): split.rows - sum(rows for (_, of), rows in by_label.items() if of == name)
         for name, split in counts.splits.items()
     }
 
 
 def _bars_plot(by_label: Mapping[tuple[str, str], int], labels: Sequence[str], kind: str, path: Path) -> str:
-    splits = [split for split in SPLITS if any(its == split for _, its in by_label)]
+    splits = [split for split in SPLITS if any(of == split for _, of in by_label)]
     totals = [sum(by_label.get((label, split), 0) for split in splits) for label in labels]
     with new_figure(1.0 + 0.27 * len(labels)) as figure:
         axes = figure.add_subplot()
@@ -107,11 +108,11 @@ def _bars_plot(by_label: Mapping[tuple[str, str], int], labels: Sequence[str], k
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)
         save(figure, path)
-    told = ", ".join(f"{label} ({total:,})" for label, total in zip(labels, totals, strict=True))
-    return f"Bars of the rows by {kind}, stacked by split: {told}."
+    words = ", ".join(f"{label} ({total:,})" for label, total in zip(labels, totals, strict=True))
+    return f"Bars of the rows by {kind}, stacked by split: {words}."
 
 
-def _creatures_plot(rows: NDArray[Any], path: Path) -> str | None:
+def _creatures_plot(rows: Ints, path: Path) -> str | None:
     edges = _edges(rows)
     if _bars(rows, edges) < 2:
         return None
@@ -121,11 +122,11 @@ def _creatures_plot(rows: NDArray[Any], path: Path) -> str | None:
         axes.set_ylabel("creatures")
         axes.set_xlabel(f"rows of a creature{_tail([rows], edges)}")
         save(figure, path)
-    return f"Histogram of the rows of each creature: {_told(rows)}."
+    return f"Histogram of the rows of each creature: {_in_words(rows)}."
 
 
-def _edges(values: NDArray[Any]) -> list[int]:
-    """Limits of bars of a round width, which hold all values or, where a few are far off, most of them."""
+def _edges(values: Ints) -> list[int]:
+    """Limits of bars of a round width, which hold all values or, if a few are far off, most of them."""
     if not len(values):
         return []
     low, high, most = int(values.min()), int(values.max()), int(np.percentile(values, TAIL, method="lower"))
@@ -136,16 +137,16 @@ def _edges(values: NDArray[Any]) -> list[int]:
     return list(range(start, high + width + 1, width))
 
 
-def _bars(values: NDArray[Any], edges: Sequence[int]) -> int:
-    """How many bars a histogram shows."""
+def _bars(values: Ints, edges: Sequence[int]) -> int:
+    """How many bars of a histogram are not empty."""
     return int(np.count_nonzero(_heights(values, edges))) if len(edges) > 1 else 0
 
 
-def _heights(values: NDArray[Any], edges: Sequence[int]) -> NDArray[Any]:
+def _heights(values: Ints, edges: Sequence[int]) -> Ints:
     return np.histogram(np.minimum(values, edges[-1] - 1), edges)[0]
 
 
-def _draw_histogram(axes: Axes, values: NDArray[Any], edges: Sequence[int]) -> None:
+def _draw_histogram(axes: Axes, values: Ints, edges: Sequence[int]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     width, median = edges[1] - edges[0], float(np.median(values))
@@ -163,12 +164,12 @@ def _draw_histogram(axes: Axes, values: NDArray[Any], edges: Sequence[int]) -> N
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0)
 
 
-def _tail(groups: Sequence[NDArray[Any]], edges: Sequence[int]) -> str:
-    """What the last bar stands for, when longer ones are in it too."""
+def _tail(groups: Sequence[Ints], edges: Sequence[int]) -> str:
+    """A remark on the last bar, if it holds longer ones too."""
     over = any(int(values.max()) >= edges[-1] for values in groups)
     return f" (last bar: {edges[-2]:,} and more)" if over else ""
 
 
-def _told(values: NDArray[Any]) -> str:
+def _in_words(values: Ints) -> str:
     low, quarter, median, three, high = (f"{np.percentile(values, share):,.0f}" for share in (0, 25, 50, 75, 100))
     return f"from {low} to {high}, half of them from {quarter} to {three}, median {median}"

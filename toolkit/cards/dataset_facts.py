@@ -1,24 +1,25 @@
-"""What a dataset card says, part by part, from what was counted and what the build knows. Knows nothing of templates.
+"""What a dataset card says, part by part: counts and the build's facts in, values for the templates out.
 
-Facts are ready values: escaped text, formatted numbers, booleans. What is not known is None, and not on the card.
+Values are ready: escaped text, formatted numbers, booleans. What is unknown is None, and not on the card.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.cards.dataset.words import DROPPED_KO, LANGUAGES, PURPOSES, SOURCES
 from toolkit.cards.escape import md_cell, md_text
+from toolkit.cards.labels import DROPPED_KO, LANGUAGES, PURPOSES, SOURCE_KINDS
+from toolkit.cards.metadata import Manifest
 from toolkit.core.format import number
 
 Lengths = NDArray[np.int32]
+Facts = dict[str, object]
 NAMES_SHOWN, SOURCES_SHOWN, LICENSES_SHOWN, REASONS_SHOWN = 40, 20, 20, 40
 
 
@@ -29,7 +30,7 @@ class SplitCounts:
     Attributes:
         lengths: Language -> characters of each of its descriptions.
         creatures: Creature -> its rows.
-        families: The families that are in it.
+        families: Its families.
     """
 
     lengths: dict[str, Lengths] = field(default_factory=dict)
@@ -85,7 +86,7 @@ def append_lengths(lengths: dict[str, Lengths], language: str, more: Lengths) ->
     lengths[language] = np.concatenate([lengths[language], more]) if language in lengths else more
 
 
-def content_facts(counts: DatasetCounts) -> dict[str, Any]:
+def content_facts(counts: DatasetCounts) -> Facts:
     """Rows, creatures, families and lengths, of all splits and of each."""
     whole = counts.whole()
     each = np.array(list(whole.creatures.values()))
@@ -111,12 +112,12 @@ def content_facts(counts: DatasetCounts) -> dict[str, Any]:
 
 
 def _only_unseen(types: Mapping[tuple[str, str], int]) -> str | None:
-    """Types that no row to learn from has as its first."""
+    """Types that are the first type of a row in `unseen`, and of no row in `train`."""
     trained = {label for label, split in types if split == "train"}
     return _listed(sorted({label for label, split in types if split == "unseen"} - trained)) or None
 
 
-def _row(split: SplitCounts) -> dict[str, Any]:
+def _row(split: SplitCounts) -> Facts:
     lengths = np.concatenate(list(split.lengths.values()))
     return {
         "rows": number(split.rows),
@@ -143,31 +144,31 @@ def _listed(words: Sequence[str], link: str = "and") -> str:
     return "".join(words) if len(words) < 2 else f"{', '.join(words[:-1])} {link} {words[-1]}"
 
 
-def source_facts(sources: Sequence[Mapping[str, Any]], counts: DatasetCounts) -> dict[str, Any]:
-    """Every source as a row of a table, and for each kind of source what is true of its texts, None where not used."""
+def source_facts(sources: Sequence[Manifest], counts: DatasetCounts) -> Facts:
+    """Every source as a row of a table, and for each kind of source the facts of its texts, None if it is not used."""
     return {
         "several": len(sources) > 1,
         "table_rows": [
             {
-                "english": SOURCES[source["name"]][0],
-                "korean": SOURCES[source["name"]][1],
+                "english": SOURCE_KINDS[source["name"]][0],
+                "korean": SOURCE_KINDS[source["name"]][1],
                 "location": md_cell(source["location"], 200),
                 "revision": md_cell(source["revision"] or "", 20),
                 "license": md_cell(source["license"], 60),
-                "rows": number(source.get("rows")),
+                "rows": number(source["rows"]),
                 # A commit names the content already.
                 "hash": md_cell("" if source["content_hash"] == source["revision"] else source["content_hash"], 17),
             }
             for source in sources[:SOURCES_SHOWN]
         ],
         "more": number(len(sources) - SOURCES_SHOWN) if len(sources) > SOURCES_SHOWN else None,
-        "notes": [md_text(note, 300) for source in sources for note in source.get("notes") or ()][:SOURCES_SHOWN],
-        **{kind: _kind(kind, sources, counts) for kind in SOURCES},
+        "notes": [md_text(note, 300) for source in sources for note in source["notes"]][:SOURCES_SHOWN],
+        **{kind: _kind(kind, sources, counts) for kind in SOURCE_KINDS},
         "several_kinds": len({source["name"] for source in sources}) > 1,
     }
 
 
-def _kind(kind: str, sources: Sequence[Mapping[str, Any]], counts: DatasetCounts) -> dict[str, Any] | None:
+def _kind(kind: str, sources: Sequence[Manifest], counts: DatasetCounts) -> Facts | None:
     places = [md_text(source["location"], 200) for source in sources if source["name"] == kind]
     if not places:
         return None
@@ -186,8 +187,8 @@ def _kind(kind: str, sources: Sequence[Mapping[str, Any]], counts: DatasetCounts
     }
 
 
-def making_facts(facts: Mapping[str, Any], counts: DatasetCounts) -> dict[str, Any]:
-    """Every step from what was read to the splits, with its count."""
+def making_facts(facts: Manifest, counts: DatasetCounts) -> Facts:
+    """Every step from reading to the splits, with its count."""
     settings, dropped = facts["settings"], facts["dropped"]
     known = {split: _share(settings[f"{split}_size"]) for split in ("test", "validation") if split in counts.splits}
     return {
@@ -208,25 +209,22 @@ def making_facts(facts: Mapping[str, Any], counts: DatasetCounts) -> dict[str, A
             {
                 "language": LANGUAGES[code][0],
                 "korean": LANGUAGES[code][1],
-                "own": md_cell(settings[own], 80),
-                "other": md_cell(settings[other], 80),
+                "own": md_cell(settings[f"{prefix}mask"], 80),
+                "other": md_cell(settings[f"{prefix}other_mask"], 80),
             }
-            for code, own, other in (
-                ("en", "mask", "other_mask"),
-                ("ko", "korean_mask", "korean_other_mask"),
-            )
+            for code, prefix in (("en", ""), ("ko", "korean_"))
             if code in counts.languages
         ],
         "similarity": f"{settings['near_duplicate']:g}",
-        "clustered": {name: number(value) for name, value in (facts.get("near_duplicates") or {}).items()} or None,
+        "clustered": {name: number(value) for name, value in facts["near_duplicates"].items()},
         "min_clusters": facts["min_clusters"],
         "unseen_share": _share(settings["unseen_size"]),
         "known_shares": _listed([f"about {share} of them to `{split}`" for split, share in known.items()]) or None,
         "known_shares_ko": ", ".join(f"약 {share}를 `{split}`에" for split, share in known.items()) or None,
         "seed": facts["seed"],
         "recipe": md_text(facts["recipe"], 80),
-        "variants": number(settings["request_variants"]) if settings.get("request_variants", 1) > 1 else None,
-        "system": md_text(settings["system"], 200) if settings.get("system") else None,
+        "variants": number(settings["request_variants"]) if settings["request_variants"] > 1 else None,
+        "system": md_text(settings["system"], 200) if settings["system"] else None,
     }
 
 
@@ -234,8 +232,8 @@ def _share(share: float) -> str:
     return f"{share * 100:g} %"
 
 
-def held_out_facts(counts: DatasetCounts) -> dict[str, Any] | None:
-    """Who is in `unseen`: the names that its rows answer with, in the order of their keys."""
+def held_out_facts(counts: DatasetCounts) -> Facts | None:
+    """The creatures in `unseen`: the answers of its rows, in the order of the creatures' keys."""
     if not counts.held_out:
         return None
     names = list(dict.fromkeys(counts.held_out[key] for key in sorted(counts.held_out, key=_natural)))
@@ -248,44 +246,34 @@ def held_out_facts(counts: DatasetCounts) -> dict[str, Any] | None:
 
 
 def _natural(key: str) -> str:
-    """A key in whose order `pokemon/9` comes before `pokemon/10`."""
+    """A sort key by which `pokemon/9` comes before `pokemon/10`."""
     return re.sub(r"\d+", lambda digits: digits[0].zfill(12), key)
 
 
-def license_facts(licenses: Counter[str]) -> list[dict[str, Any]]:
+def license_facts(licenses: Counter[str]) -> list[Facts]:
     """Licences with their rows, the most frequent first."""
     ordered = sorted(licenses.items(), key=lambda entry: (-entry[1], entry[0]))
     return [{"name": md_text(name, 60), "rows": number(rows)} for name, rows in ordered[:LICENSES_SHOWN]]
 
 
-def validation_facts(validation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def validation_facts(validation: Manifest | None) -> Facts | None:
     """The result of `pkt validate`, or None when there is none."""
     if validation is None:
         return None
-    findings = validation["findings"]
-    errors = [finding for finding in findings if finding["severity"] == "error"]
+    findings, skipped = validation["findings"], validation["skipped"]
+    errors = [finding for finding in findings if finding["severity"] == "error"] or findings
     return {
         "ok": validation["ok"],
         "strict": validation["strict"],
         "rows": number(sum(validation["rows"].values())),
         "findings": [
             {
-                "code": md_cell(finding["code"], 40),
-                "severity": md_cell(finding["severity"], 20),
-                "what": md_cell(finding["what"], 140),
+                **{key: md_cell(finding[key], limit) for key, limit in (("code", 40), ("severity", 20), ("what", 140))},
                 "count": number(finding["count"]),
             }
             for finding in findings
         ],
-        "errors": _codes(errors or findings),
-        "skipped": [
-            {"code": md_text(skipped["code"], 40), "reason": md_text(skipped["reason"], 140)}
-            for skipped in validation["skipped"]
-        ],
-        "skipped_codes": ", ".join(md_text(skipped["code"], 40) for skipped in validation["skipped"]),
+        "errors": ", ".join(f"{md_text(finding['code'], 40)} ({number(finding['count'])})" for finding in errors),
+        "skipped": [{"code": md_text(one["code"], 40), "reason": md_text(one["reason"], 140)} for one in skipped],
+        "skipped_codes": ", ".join(md_text(one["code"], 40) for one in skipped),
     }
-
-
-def _codes(findings: Iterable[Mapping[str, Any]]) -> str:
-    """Codes with their counts, in a line that both languages read."""
-    return ", ".join(f"{md_text(finding['code'], 40)} ({number(finding['count'])})" for finding in findings)

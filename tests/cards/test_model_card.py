@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 from support.cards import EVALUATION, MANIFEST, SAMPLES, adapter_folder, changed, metadata, score
 from support.paths import TESTS
 from toolkit import __version__
-from toolkit.cards.model import metadata as card_metadata
-from toolkit.cards.model import plots
-from toolkit.cards.model import render as cards
+from toolkit.cards import model as cards
+from toolkit.cards.metadata import license_of
+from toolkit.cards.model_plots import PLOTS
 from toolkit.core.errors import InputError
 from toolkit.core.folder import write_json
 from toolkit.model import chat
@@ -45,6 +45,7 @@ BARE = changed(
     dataset={"id": "dataset", "revision": None, "content": "d" * 64, "rows": {"train": 9}, "sources": ["table"]},
     hardware=None,
     train_seconds=None,
+    energy_joules=None,
     peak_memory_bytes=None,
     trainable_parameters=None,
     evaluation_precision=None,
@@ -104,7 +105,7 @@ def test_without_hub_ids_and_measurements_the_front_matter_names_none(tmp_path: 
     ],
 )
 def test_the_licence_is_the_base_s(base: str, stated: str | None, expected: str | None) -> None:
-    name, link = card_metadata.license_of({"id": base, "license": stated})
+    name, link = license_of({"id": base, "license": stated})
     assert name == expected
     assert (link is not None) == (expected == "gemma")
 
@@ -159,7 +160,7 @@ def test_figures_of_another_version_are_not_repeated(schema: int, said: str, tmp
 def test_a_figure_that_is_no_number_makes_no_card(value: Any, tmp_path: Path) -> None:
     damaged = json.dumps(changed(EVALUATION, test__methods__adapter__top1__value=value))
     (adapter_folder(tmp_path) / "evaluation.json").write_text(damaged, encoding="utf-8")
-    with pytest.raises(InputError, match=r"is no evaluation: test\.methods\.adapter\.top1"):
+    with pytest.raises(InputError, match=r"is not an evaluation: test\.methods\.adapter\.top1"):
         card(tmp_path)
 
 
@@ -223,8 +224,8 @@ def finished(folder: Path, repo_id: str | None = "demo/pokepicker", **facts: Any
 
 
 def test_cards_that_nobody_edited_are_those_of_their_files(tmp_path: Path) -> None:
-    assert cards.differs(finished(tmp_path)) == []
-    assert cards.differs(tmp_path, "demo/pokepicker") == []
+    assert cards.card_differences(finished(tmp_path)) == []
+    assert cards.card_differences(tmp_path, "demo/pokepicker") == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
@@ -232,14 +233,14 @@ def test_a_card_that_was_edited_by_hand_is_noticed(name: str, tmp_path: Path) ->
     file = finished(tmp_path) / name
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("25.0% (12.0,\u00a044.9)", "95.0% (92.0,\u00a097.9)"), encoding="utf-8")
-    found = cards.differs(tmp_path)
+    found = cards.card_differences(tmp_path)
     assert found
     assert all(line.startswith(f"{name}, line ") for line in found)
     assert "95.0%" in found[0]
     file.write_text(text + "It is the best of all.\n", encoding="utf-8")
-    assert len(cards.differs(tmp_path)) == 1
+    assert len(cards.card_differences(tmp_path)) == 1
     file.unlink()
-    assert cards.differs(tmp_path) == [f"{name}: missing"]
+    assert cards.card_differences(tmp_path) == [f"{name}: missing"]
 
 
 @pytest.mark.parametrize("other", [{"toolkit": "0.0.1"}, {"card_templates": "a" * 64}])
@@ -247,9 +248,9 @@ def test_a_card_that_can_not_be_made_again_is_held_to_its_results(other: dict[st
     file = finished(tmp_path) / "README.md"
     write_json(tmp_path / "manifest.json", {**MANIFEST, "repo_id": "demo/pokepicker", "toolkit": __version__, **other})
     file.write_text(file.read_text(encoding="utf-8") + "\nOther words.\n", encoding="utf-8")
-    assert cards.differs(tmp_path) == []
+    assert cards.card_differences(tmp_path) == []
     file.write_text(file.read_text(encoding="utf-8").replace("value: 0.25", "value: 0.95"), encoding="utf-8")
-    assert cards.differs(tmp_path) == ["README.md: its metadata state other results than evaluation.json"]
+    assert cards.card_differences(tmp_path) == ["README.md: its metadata state other results than evaluation.json"]
 
 
 def test_an_adapter_that_was_not_evaluated_claims_nothing(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (adapter_folder(tmp_path / name) for name in ("a", "b"))
     for folder in (first, second, first):
         cards.render_model_card(folder, MANIFEST, "demo/pokepicker")
-    for name in ("README.md", "README.ko.md", *(f"figures/{name}.png" for name in ("loss", *plots.EVALUATION))):
+    for name in ("README.md", "README.ko.md", *(f"figures/{name}.png" for name in ("loss", *PLOTS))):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 

@@ -1,0 +1,214 @@
+"""The front matter of all cards: what the Hub reads and searches by.
+
+Names are Hub ids or the last part of a path, so that no path of the machine that trained is published.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.cards.escape import md_text, plain
+from toolkit.core.hub_client import DEFAULT_ENDPOINT
+from toolkit.core.layout import TINY_BASE_ID
+from toolkit.core.results import Evaluation
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+# A folder's manifest as JSON holds it, or the facts that a step will write into it.
+Manifest = Mapping[str, Any]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+GEMMA = re.compile(r"google/gemma-.+")
+GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
+POKEMON = re.compile(r"corpus|pokeapi|.*pok[eé]mon.*", re.IGNORECASE)
+MEASURES = {
+    "top1": ("accuracy", "Top-1 accuracy"),
+    "top5": ("top_5_accuracy", "Top-5 accuracy"),
+    "mrr": ("mrr", "MRR"),
+    "exact": ("exact_match", "Exact match of the greedy name"),
+}
+# The form of a licence id on the Hub; anything else is `other` there.
+LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{0,39}")
+# Longest name in the front matter, in characters.
+LONGEST = 96
+
+SIZES = (
+    *((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")),
+    *((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M")),
+)
+LARGEST = "100M<n<1B"
+# Licence ids of datasets that the Hub knows; any other is written as `other` with its name.
+HUB_LICENSES = frozenset(
+    {
+        *("apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "gfdl", "gpl-3.0", "isc", "mit"),
+        *("cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0"),
+        *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
+        *("odbl", "odc-by", "pddl", "cdla-permissive-2.0", "cdla-sharing-1.0", "unlicense"),
+    }
+)
+DATASET_TAGS = ("chat", "korean", "naming", "instruction-tuning")
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+
+
+def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Sequence[str], title: str) -> str:
+    """The YAML of a dataset card, without its `---` lines.
+
+    Args:
+        facts: What the build knows, as the manifest holds it.
+        rows: Rows of each split that has any.
+        languages: Languages of the descriptions.
+        title: Name of the dataset as a person reads it.
+    """
+    from huggingface_hub import DatasetCardData
+
+    spoken = {"ko", *(("en", "ko") if facts["settings"]["answer"] == "both" else [facts["settings"]["answer"]])}
+    spoken |= {language for language in languages if LANGUAGE.fullmatch(language)}
+    license = facts["license"].lower()
+    known = license in HUB_LICENSES
+    kinds = {source["name"] for source in facts["sources"]}
+    written, found = "corpus" in kinds, bool(kinds - {"corpus"})
+    data = DatasetCardData(
+        language=sorted(spoken),
+        license=license if known else "other",
+        license_name=None if known else "see-card",
+        pretty_name=title,
+        size_categories=[next((name for limit, name in SIZES if sum(rows.values()) < limit), LARGEST)],
+        task_categories=["text-generation"],
+        multilinguality=["multilingual" if len(spoken) > 1 else "monolingual"],
+        # The names came with the texts, or the texts were written for the names.
+        annotations_creators=[*(["no-annotation"] if written else []), *(["found"] if found else [])],
+        language_creators=[*(["machine-generated"] if written else []), *(["found"] if found else [])],
+        source_datasets=list(dict.fromkeys(map(_origin, facts["sources"]))),
+        tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), *DATASET_TAGS],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in rows],
+            }
+        ],
+    )
+    return str(data.to_yaml())
+
+
+def model_front_matter(manifest: Manifest, evaluation: Evaluation | None, repo_id: str | None) -> str:
+    """The YAML of an adapter's card, without its `---` lines. Base and dataset appear only when they are Hub ids."""
+    quantised = manifest.get("precision", {}).get("base") == "nf4"
+    tags = ["lora", *(["qlora"] if quantised else []), "naming", *(["pokemon"] if is_pokemon(manifest) else [])]
+    results = _results(manifest, evaluation) or None
+    return _model_yaml(manifest, "adapter", "peft", tags, model_name(manifest, repo_id), results)
+
+
+def merged_front_matter(manifest: Manifest) -> str:
+    """The YAML of a merged model's card: on the Hub, a base with an adapter merged into it is its finetune."""
+    name = f"{manifest['adapter']['id'].rpartition('/')[2]}-merged"
+    return _model_yaml(manifest, "finetune", "transformers", ["naming"], name)
+
+
+def _model_yaml(
+    manifest: Manifest,
+    relation: str,
+    library: str,
+    tags: list[str],
+    name: str,
+    results: list[EvalResult] | None = None,
+) -> str:
+    # Late, since huggingface_hub reads its endpoint when it is imported.
+    from huggingface_hub import ModelCardData
+
+    base, dataset = manifest["base"], manifest["dataset"].get("id", "")
+    on_hub = is_hub_id(base["id"])
+    stated, link = license_of(base)
+    known = stated is None or LICENSE_ID.fullmatch(stated) is not None
+    data = ModelCardData(
+        base_model=base["id"] if on_hub else None,
+        base_model_relation=relation if on_hub else None,
+        library_name=library,
+        pipeline_tag="text-generation",
+        license=stated if known else "other",
+        license_name=None if known else "see-card",
+        license_link=link,
+        datasets=[dataset] if is_hub_id(dataset) else None,
+        language=["ko", "en"],
+        tags=tags,
+        model_name=name,
+        eval_results=results,
+    )
+    return str(data.to_yaml())
+
+
+def model_name(manifest: Manifest, repo_id: str | None) -> str:
+    """The repository's own name; without a repository, the recipe's."""
+    name = repo_id.partition("/")[2] or repo_id if repo_id else str(manifest["recipe"]["name"])
+    return plain(name, LONGEST) or "adapter"
+
+
+def license_of(base: Manifest) -> tuple[str | None, str | None]:
+    """Licence id and link that a base passes on to its adapter: what its card states, else Gemma's for a Gemma."""
+    stated = base.get("license")
+    if stated in (None, "other", "gemma") and GEMMA.fullmatch(base["id"]):
+        stated = "gemma"
+    return stated, GEMMA_TERMS if stated == "gemma" else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is `owner/name`, and so no folder of the machine that trained."""
+    return len(name) <= LONGEST and HUB_ID.fullmatch(name) is not None
+
+
+def is_pokemon(manifest: Manifest) -> bool:
+    """Whether the names in the dataset are Pokémon's, which are trademarks."""
+    dataset = manifest["dataset"]
+    named = [dataset["id"], *(dataset.get("sources") or ())]
+    return bool(dataset.get("pokemon", any(POKEMON.fullmatch(name) for name in named)))
+
+
+def public_name(name: str) -> str:
+    """A Hub id as it is; of a path its last part."""
+    return name if is_hub_id(name) else plain(re.split(r"[/\\]", name.rstrip("/\\"))[-1], LONGEST) or "unnamed"
+
+
+def linked(name: str, manifest: Manifest, kind: str = "") -> str:
+    """A name in Markdown, a link to its page when the public Hub has one. `kind` is `datasets/` for a dataset."""
+    shown = md_text(public_name(name))
+    has_page = is_hub_id(name) and name != TINY_BASE_ID and manifest.get("public_hub", True)
+    return f"[{shown}]({DEFAULT_ENDPOINT}/{kind}{name})" if has_page else shown
+
+
+def _origin(source: Manifest) -> str:
+    """The origin of a dataset's rows in the Hub's words: itself, a dataset there, or something else."""
+    if source["name"] == "corpus":
+        return "original"
+    return str(source["location"]) if source["name"] == "hub" and is_hub_id(source["location"]) else "extended|other"
+
+
+def _results(manifest: Manifest, evaluation: Evaluation | None) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    if evaluation is None or evaluation.test is None:
+        return []
+    scores, trained_on, measured_on = (
+        evaluation.test.methods.get("adapter", {}),
+        manifest["dataset"],
+        evaluation.dataset,
+    )
+    # The same rows keep the name under which they were published.
+    same = measured_on.content == trained_on["content"]
+    name = public_name(trained_on["id"] if same else measured_on.id)
+    revision = trained_on.get("revision") if same else measured_on.revision
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=name,
+            dataset_name=name,
+            dataset_split="test",
+            dataset_revision=plain(revision, LONGEST) if revision else None,
+            metric_type=kind,
+            metric_name=metric,
+            metric_value=round(float(scores[measure].value), 4),
+        )
+        for measure, (kind, metric) in MEASURES.items()
+        if measure in scores
+    ]

@@ -1,0 +1,219 @@
+"""The cards of an adapter, in English and Korean, and of a merged model: a folder's files in, `README.md` out.
+
+The same files give the same bytes, so a card can be made again and compared with the one in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit import __version__
+from toolkit.cards.escape import fence, md_cell, md_text, plain
+from toolkit.cards.metadata import (
+    Manifest,
+    is_pokemon,
+    linked,
+    merged_front_matter,
+    model_front_matter,
+    model_name,
+)
+from toolkit.cards.model_facts import (
+    Facts,
+    base_facts,
+    dataset_facts,
+    identification_facts,
+    sample_facts,
+    settings_facts,
+    training_facts,
+    unseen_facts,
+)
+from toolkit.cards.model_plots import draw_plots, plots_in_words
+from toolkit.cards.page import front_matter
+from toolkit.cards.templates import check_templates, render
+from toolkit.cards.usage import (
+    PLACEHOLDER,
+    commands,
+    install,
+    merged_snippet,
+    model_citation,
+    recipe_options,
+    usage_snippet,
+)
+from toolkit.core.folder import read_json, read_jsonl
+from toolkit.core.format import number
+from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
+from toolkit.core.results import Evaluation, read_evaluation
+
+TEMPLATES = {CARD: ("en", "model_card.md.jinja"), KOREAN_CARD: ("ko", "model_card.ko.md.jinja")}
+MERGED_TEMPLATE = "merged_card.md.jinja"
+# Differences of one card that are named, and differences and the longest name in a merged model's card.
+NAMED, SHOWN, NAME = 5, 10, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the cards of an adapter folder are made from, beside its manifest.
+
+    `other_version` is `older` or `newer` if another version's toolkit measured the adapter.
+    """
+
+    evaluation: Evaluation | None
+    other_version: str | None
+    log: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+
+
+def render_model_card(
+    folder: Path, manifest: Manifest, repo_id: str | None = None, templates: Path | None = None
+) -> None:
+    """Draw the plots and write both cards of an adapter folder; everything measured comes from the folder's files.
+
+    Args:
+        folder: Holds `training_log.jsonl`, `evaluation.json` and `samples.jsonl`, as far as they exist.
+        manifest: What training knows, as `manifest.json` will hold it.
+        repo_id: Where the adapter will be published; without it the cards say `owner/name`.
+        templates: A folder of templates that replace those of the toolkit with the same names.
+
+    Raises:
+        InputError: `evaluation.json` is damaged, or a template has a mistake.
+    """
+    files = _read(folder)
+    texts = _texts(files, manifest, repo_id, templates)
+    draw_plots(files.log, files.evaluation, folder / FIGURES)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def card_texts(
+    folder: Path, manifest: Manifest, repo_id: str | None = None, templates: Path | None = None
+) -> dict[str, str]:
+    """Both cards by their file names, without writing anything; arguments and errors of `render_model_card`."""
+    return _texts(_read(folder), manifest, repo_id, templates)
+
+
+def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
+    """Where the cards of an adapter folder differ from what its files say: nowhere, if nobody edited them.
+
+    The cards of another version of the toolkit, or of a user's templates, cannot be made again: of these, the results
+    in the front matter are compared.
+
+    Args:
+        folder: A whole adapter folder, downloaded or not.
+        repo_id: Its repository; by default the one that its manifest names.
+
+    Raises:
+        InputError: There is no manifest, or a file is damaged.
+    """
+    manifest, files = read_json(folder / MANIFEST), _read(folder)
+    repo_id = repo_id or manifest.get("repo_id")
+    if manifest.get("toolkit") != __version__ or "card_templates" in manifest:
+        return _other_results(folder / CARD, model_front_matter(manifest, files.evaluation, repo_id))
+    expected = _texts(files, manifest, repo_id, None)
+    return [line for name, text in expected.items() for line in _other_lines(folder / name, text)]
+
+
+def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapping[str, str]]) -> None:
+    """Write `README.md` of a merged model.
+
+    Args:
+        folder: The merged model's.
+        manifest: What its `manifest.json` will say.
+        messages: The conversation of the snippet.
+    """
+    check, name, base = manifest["check"], str(manifest["adapter"]["id"]), manifest["base"]
+    differences = [
+        {key: md_cell(one[key], NAME) for key in ("id", "adapter", "merged")} for one in check["differences"]
+    ]
+    facts = {
+        "front_matter": merged_front_matter(manifest),
+        "title": md_text(f"{name.rpartition('/')[2]}, merged", NAME),
+        "adapter": linked(name, manifest),
+        "weights": manifest["adapter"]["weights"],
+        "base": linked(base["id"], manifest),
+        "revision": md_cell(base["revision"], NAME) if base["revision"] else None,
+        "dtype": manifest["dtype"],
+        "samples": check["samples"],
+        "same": check["samples"] - len(differences),
+        "differences": differences[:SHOWN],
+        "more": max(0, len(differences) - SHOWN),
+        "snippet": fence(merged_snippet(messages, manifest["dtype"]), "python"),
+    }
+    (folder / CARD).write_text(render(MERGED_TEMPLATE, facts), encoding="utf-8")
+
+
+def _read(folder: Path) -> Files:
+    return Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES))
+
+
+def _texts(files: Files, manifest: Manifest, repo_id: str | None, templates: Path | None) -> dict[str, str]:
+    """The cards by their file names."""
+    if templates is not None:
+        check_templates(templates)
+    return {
+        name: render(template, _card_facts(files, manifest, repo_id, language), templates)
+        for name, (language, template) in TEMPLATES.items()
+    }
+
+
+def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
+    """All that a card says in a language, `en` or `ko`."""
+    evaluation = files.evaluation
+    words = plots_in_words(files.log, evaluation)
+    return {
+        "front_matter": model_front_matter(manifest, evaluation, repo_id),
+        "title": md_text(model_name(manifest, repo_id)),
+        "repo_id": md_text(repo_id or PLACEHOLDER, 96),
+        "has_repo": repo_id is not None,
+        "base": base_facts(manifest),
+        "dataset": dataset_facts(manifest, evaluation, language),
+        "training": training_facts(manifest, files.log),
+        "evaluated": evaluation is not None,
+        "other_version": files.other_version,
+        "candidates": number(evaluation.candidates) if evaluation else None,
+        "evaluation_seed": evaluation.seed if evaluation else None,
+        "test": identification_facts(evaluation.test, language) if evaluation else None,
+        "unseen": unseen_facts(evaluation.unseen, language) if evaluation else None,
+        "samples": sample_facts(files.samples),
+        "settings": settings_facts(manifest["recipe"]),
+        "figures": {name: md_text(text) if text else None for name, text in words.items()},
+        "libraries": {md_text(name, 40): md_text(it, 40) for name, it in manifest["training_libraries"].items()},
+        "toolkit": md_text(manifest.get("toolkit") or __version__, 40),
+        "pokemon": is_pokemon(manifest),
+        "request": fence(manifest["request"], "text") if manifest.get("request") else None,
+        "request_variants": manifest.get("request_variants") or 1,
+        "system": fence(manifest["system"], "text") if manifest.get("system") else None,
+        "install": install(manifest),
+        "snippet": fence(usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
+        "reproduce": commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
+        "recipe_shipped": recipe_options(manifest["recipe"]) is not None,
+        "citation": fence(model_citation(manifest, repo_id), "bibtex"),
+    }
+
+
+def _other_lines(card: Path, expected: str) -> list[str]:
+    """The first lines of a card that differ from those that its files make."""
+    if not card.is_file():
+        return [f"{card.name}: missing"]
+    # Not splitlines(): only line feeds end a line of a card.
+    there, made = (text.split("\n") for text in (card.read_text(encoding="utf-8", errors="replace"), expected))
+    found = [
+        f"{card.name}, line {line}: says {plain(says, 80)!r}, its files say {plain(would, 80)!r}"
+        for line, (says, would) in enumerate(zip(there, made, strict=False), 1)
+        if says != would
+    ]
+    if not found and len(there) != len(made):
+        return [f"{card.name}: {len(there)} lines, its files make {len(made)}"]
+    return found[:NAMED]
+
+
+def _other_results(card: Path, expected: str) -> list[str]:
+    """Whether a card's metadata state other results than its evaluation holds."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    try:
+        stated, made = (front_matter(each).get("model-index") for each in (text, f"---\n{expected}\n---\n"))
+    except ValueError as error:
+        return [f"{card.name}: {error}"]
+    return [] if stated == made else [f"{card.name}: its metadata state other results than evaluation.json"]
