@@ -80,15 +80,8 @@ def rows(count: int = 20, start: int = 0, **changes: Any) -> list[dict[str, Any]
 
 
 def source(name: str = "table", **changes: Any) -> dict[str, Any]:
-    known = {
-        "name": name,
-        "location": "dogs.csv",
-        "revision": None,
-        "license": "mit",
-        "content_hash": "ab" * 32,
-        "notes": [],
-    }
-    return {**known, "rows": 20, **changes}
+    known = {"name": name, "location": "dogs.csv", "revision": None, "license": "mit", "content_hash": "ab" * 32}
+    return {**known, "rows": 20, "notes": [], **changes}
 
 
 def facts(*sources: dict[str, Any], pokemon: bool = False, **changes: Any) -> dict[str, Any]:
@@ -109,8 +102,8 @@ def facts(*sources: dict[str, Any], pokemon: bool = False, **changes: Any) -> di
         **changes.pop("settings", {}),
     }
     known = {"recipe": "demo", "seed": 7, "license": "mit", "pokemon": pokemon, "read": 20, "dropped": {}}
-    known["near_duplicates"] = {"rows": 0, "clusters": 0}
-    return {**known, "settings": settings, "sources": list(sources) or [source()], **changes}
+    known |= {"near_duplicates": {"rows": 0, "clusters": 0}, "settings": settings}
+    return {**known, "sources": list(sources) or [source()], **changes}
 
 
 def card(
