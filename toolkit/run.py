@@ -29,8 +29,7 @@ from toolkit.data import build, sources
 from toolkit.data.dataset import LocatedDataset, locate_dataset
 from toolkit.evaluation import evaluate
 from toolkit.hub import publish, verify
-from toolkit.hub.local.serve import running_hub
-from toolkit.hub.local.tokens import kept_token
+from toolkit.hub.local.serve import kept_token, running_hub
 from toolkit.model import base as bases
 from toolkit.training import progress, train
 

@@ -176,9 +176,9 @@ def test_an_unknown_base_is_named_with_the_hub_that_was_asked(tmp_path):
 def test_a_hub_that_answers_503(tmp_path):
     from starlette.responses import Response
 
-    from toolkit.hub.local.serve import running_hub
+    from support.faults import faulty_hub
 
-    with running_hub(tmp_path / "hub", faults=lambda _: Response(status_code=503)) as url:
+    with faulty_hub(tmp_path / "hub", lambda _: Response(status_code=503)) as url:
         result = pkt("verify", "demo/x", "--endpoint", url)
     assert_one_clear_line(result, 4)
     assert "503" in result.stderr

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from starlette.requests import Request
 from starlette.responses import Response
 
+from support.faults import intercepted
 from support.sources import read
 from toolkit.core.errors import InputError
-from toolkit.hub.local import serve
+from toolkit.hub.local.serve import running_hub
 
 READ_ALL = """
 import json, sys
@@ -141,25 +142,21 @@ Outcomes = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Counted]]:
-    create: Callable[..., Any] = serve.create_app
     made: list[Counted] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        made.append(Counted(create(*args, **kwargs)))
+    def counted(app: Any) -> Any:
+        made.append(Counted(intercepted(app, gate)))
         return made[-1]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serve, "create_app", counted)
-        folder = tmp_path_factory.mktemp("hub")
-        with serve.running_hub(folder, tokens={"hf_secret": "ash"}, faults=gate) as url:
-            api = HfApi(endpoint=url, token="hf_secret")
-            for name, files in repositories().items():
-                api.create_repo(f"ash/{name}", repo_type="dataset", private=name == "private")
-                changes = [CommitOperationAdd(path, body) for path, body in files.items()]
-                if changes:
-                    api.create_commit(f"ash/{name}", changes, commit_message="rows", repo_type="dataset")
-            made[-1].sent.clear()
-            yield url, made[-1]
+    with running_hub(tmp_path_factory.mktemp("hub"), tokens={"hf_secret": "ash"}, wrap=counted) as url:
+        api = HfApi(endpoint=url, token="hf_secret")
+        for name, files in repositories().items():
+            api.create_repo(f"ash/{name}", repo_type="dataset", private=name == "private")
+            changes = [CommitOperationAdd(path, body) for path, body in files.items()]
+            if changes:
+                api.create_commit(f"ash/{name}", changes, commit_message="rows", repo_type="dataset")
+        made[-1].sent.clear()
+        yield url, made[-1]
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, close_session
 
-from support.hub import REPO, adapter, remembered, send, write_version
+from support.faults import faulty_hub
+from support.hub import REPO, folder, remembered, send, write_version
 from toolkit.core.errors import HubError, ToolkitError
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
 from toolkit.hub.local.serve import running_hub
 
-__all__ = ["adapter", "remembered"]
+__all__ = ["folder", "remembered"]
 
-ACTIONS = ("503", "500", "429", "401", "403", "404", "412", "409", "drop", "lose", "truncate", "delay=0.02")
+ACTIONS = ("503", "500", "429", "401", "403", "404", "412", "409", "drop", "lose", "truncate")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def state(url: str) -> tuple[bool, dict[str, str]] | None:
 
 def requests_of(root: Path, folder: Path, monkeypatch) -> int:
     seen = []
-    with running_hub(root, faults=lambda request: seen.append(request.url.path)) as url:
+    with faulty_hub(root, lambda request: seen.append(request.url.path)) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         send(folder)
     return len(seen)
@@ -52,7 +53,7 @@ def test_whichever_request_of_a_first_publication_fails_nothing_is_half_done(tmp
     count = requests_of(tmp_path / "counted", folder, monkeypatch)
     for number in range(1, count + 1):
         root = tmp_path / f"hub-{number}"
-        with running_hub(root, faults=[f"{number}:{action}"]) as url:
+        with faulty_hub(root, [f"{number}:{action}"]) as url:
             monkeypatch.setenv("HF_ENDPOINT", url)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("PKT_CACHE", str(root / "cache"))
@@ -92,7 +93,7 @@ def test_whichever_request_of_an_update_fails_the_old_or_the_new_version_is_ther
     count = requests_of(shutil.copytree(before, tmp_path / "counted"), folder, monkeypatch)
     for number in range(1, count + 1):
         root = shutil.copytree(before, tmp_path / f"hub-{number}")
-        with running_hub(root, faults=[f"{number}:{action}"]) as url:
+        with faulty_hub(root, [f"{number}:{action}"]) as url:
             monkeypatch.setenv("HF_ENDPOINT", url)
             attempt(folder)
             found = state(url)
@@ -104,7 +105,7 @@ def test_whichever_request_of_an_update_fails_the_old_or_the_new_version_is_ther
 
 def test_a_request_that_fails_once_is_tried_again_where_the_client_can(tmp_path, folder, monkeypatch):
     faults = ["POST /api/models/*/preupload/* 1-2:503", "POST *.git/info/lfs/objects/batch 1:429", "PUT *.git/* 1:drop"]
-    with running_hub(tmp_path / "hub", faults=faults) as url:
+    with faulty_hub(tmp_path / "hub", faults) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         assert send(folder).changed
 
@@ -122,7 +123,7 @@ def test_a_request_that_fails_once_is_tried_again_where_the_client_can(tmp_path,
     ],
 )
 def test_each_refusal_is_one_line_with_the_way_out(tmp_path, folder, monkeypatch, fault, said):
-    with running_hub(tmp_path / "hub", faults=[fault]) as url:
+    with faulty_hub(tmp_path / "hub", [fault]) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         with pytest.raises(ToolkitError, match=said):
             send(folder)
@@ -167,7 +168,7 @@ def test_a_client_killed_at_any_request_leaves_nothing_half_done(tmp_path, folde
             if len(seen) == number and child:
                 child[0].send_signal(signal.SIGKILL)
 
-        with running_hub(root, faults=kill) as url:
+        with faulty_hub(root, kill) as url:
             monkeypatch.setenv("HF_ENDPOINT", url)
             monkeypatch.setenv("PKT_CACHE", cache)
             command = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parents[1])]

@@ -6,12 +6,12 @@ from huggingface_hub import HfApi
 from safetensors.numpy import save_file
 from starlette.responses import Response
 
+from support.faults import faulty_hub
 from support.hub import REPO, remembered
 from toolkit.core.errors import CheckFailed
 from toolkit.core.folder import write_manifest
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
-from toolkit.hub.local.serve import running_hub
 
 __all__ = ["remembered"]
 
@@ -45,7 +45,7 @@ def asked(tmp_path, monkeypatch):
         heard.append(request.url.path)
         return heard.answer(request)
 
-    with running_hub(tmp_path / "hub", tokens={"token-demo": "demo"}, faults=listen) as url:
+    with faulty_hub(tmp_path / "hub", listen, tokens={"token-demo": "demo"}) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_TOKEN", "token-demo")
         heard.url = url

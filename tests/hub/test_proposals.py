@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from support.faults import faulty_hub
 from support.hub import REPO, remembered
 from toolkit.cli.output.publishing import would_publish
 from toolkit.core.errors import CheckFailed, HubError, InputError
@@ -224,7 +225,7 @@ def test_a_pull_request_that_failed_its_check_is_checked_again(url, folder):
 
 def test_an_answer_that_was_lost_leads_to_no_second_pull_request(tmp_path, folder, monkeypatch):
     for faults in ([], ["POST /api/models/*/commit/* 1:lose"]):
-        with running_hub(tmp_path / "hub", faults=faults) as endpoint:
+        with faulty_hub(tmp_path / "hub", faults) as endpoint:
             monkeypatch.setenv("HF_ENDPOINT", endpoint)
             if not faults:
                 published(folder)

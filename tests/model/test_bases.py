@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from starlette.responses import Response
 
+from support.faults import faulty_hub
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.recipe import load_recipe
 from toolkit.hub.local.serve import running_hub
@@ -43,7 +44,7 @@ def heard():
 def endpoint(tmp_path, heard, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    with running_hub(tmp_path / "hub", faults=heard.hear) as url:
+    with faulty_hub(tmp_path / "hub", heard.hear) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         yield url
 

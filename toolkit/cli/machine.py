@@ -61,14 +61,7 @@ def hub() -> None:
 @click.option(
     "--token-file", type=PATH, help="File that holds the token. Default: ROOT/token, made at the first start."
 )
-@click.option(
-    "--max-body", metavar="SIZE", default="50GB", show_default=True, help="Largest file or other body, as 200MB or 5GB."
-)
-@click.option(
-    "--fault", "faults", multiple=True, metavar="[METHOD ][/PATH ]N:WHAT",
-    help="For tests: what the Nth request meets, a status (3:503), drop, lose, truncate or delay=SECONDS. Repeatable.",
-)  # fmt: skip
-def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: str, faults: tuple[str, ...]) -> None:
+def serve(root: Path, host: str, port: int, token_file: Path | None) -> None:
     """Serve the Hub in the folder ROOT to huggingface_hub, datasets, transformers and peft, until Ctrl-C.
 
     Whoever reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open its
@@ -76,10 +69,8 @@ def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: s
     """
     from toolkit.cli import output as show
     from toolkit.hub.local import serve as server
-    from toolkit.hub.local.body import Limits, parse_size
 
     quieten()
-    limits = Limits(file=parse_size(max_body))
 
     def fill(endpoint: str, token_file: Path) -> None:
         start(endpoint, token_file)
@@ -87,7 +78,10 @@ def serve(root: Path, host: str, port: int, token_file: Path | None, max_body: s
 
         publish.push_tiny_base()
 
-    server.serve_forever(root, host, port, show.hub_is_ready, fill, token_file=token_file, faults=faults, limits=limits)
+    def ready(endpoint: str, token_file: Path) -> None:
+        show.hub_is_ready(endpoint, token_file, host)
+
+    server.serve_forever(root, host, port, ready, fill, token_file=token_file)
 
 
 @main.command()

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from starlette.requests import Request
-from starlette.responses import Response
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from toolkit.hub.local.serve import running_hub
 
@@ -84,10 +82,26 @@ def test_only_the_owner_of_a_namespace_writes_there(shared: str, token: bool | s
         assert raised.value.response.status_code == status
 
 
-def test_a_test_can_make_the_hub_fail(tmp_path: Path) -> None:
-    def faults(request: Request) -> Response | None:
-        return Response(status_code=507) if request.url.path == "/api/whoami-v2" else None
-
-    with running_hub(tmp_path, faults=faults) as url:
-        assert httpx2.get(f"{url}/api/whoami-v2").status_code == 507
-        assert httpx2.get(url).status_code == 200
+@pytest.mark.parametrize(("token", "status"), [(False, 401), ("token-misty", 403)])
+def test_everybody_sees_a_gated_repository_and_its_owner_alone_reads_its_files(
+    shared: str, tmp_path: Path, token: bool | str, status: int
+) -> None:
+    ash = HfApi(endpoint=shared, token="token-ash")
+    ash.create_repo("ash/gated", exist_ok=True)
+    ash.update_repo_settings("ash/gated", gated="manual")
+    api = HfApi(endpoint=shared, token=token)
+    assert (api.model_info("ash/gated").gated, api.list_repo_files("ash/gated")) == ("manual", [".gitattributes"])
+    asks = [
+        lambda: hf_hub_download("ash/gated", ".gitattributes", endpoint=shared, token=token, cache_dir=tmp_path),
+        lambda: api.auth_check("ash/gated"),
+        lambda: api.upload_file(repo_id="ash/gated", path_in_repo="b", path_or_fileobj=b"b", create_pr=True),
+    ]
+    for ask in asks:
+        with pytest.raises(GatedRepoError) as raised:
+            ask()
+        assert raised.value.response.status_code == status
+        assert f"{shared}/ash/gated" in str(raised.value)
+    page = httpx2.get(f"{shared}/ash/gated/blob/main/.gitattributes", headers=headers(token))
+    assert page.status_code == status
+    assert ">gated<" in httpx2.get(f"{shared}/ash/gated", headers=headers(token)).text
+    assert hf_hub_download("ash/gated", ".gitattributes", endpoint=shared, token="token-ash", cache_dir=tmp_path)

@@ -1,6 +1,7 @@
-"""Pull requests and discussions in the local Hub, through the real client."""
+"""Pull requests in the local Hub, through the real client."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+from toolkit.hub.local import api as local_api
 from toolkit.hub.local.serve import running_hub
 
 LARGE = bytes(range(256)) * 64
@@ -54,8 +56,7 @@ def test_a_proposal_leaves_main_alone_until_it_is_merged(hub: str, tmp_path: Pat
     assert refused(lambda: misty.merge_pull_request(REPO, 1)) == 403
     ash.merge_pull_request(REPO, 1)
     assert (read(hub, "a.txt"), read(hub, "large.bin"), read(hub, "b.txt")) == (b"A", LARGE, b"b")
-    details = ash.get_discussion_details(REPO, 1)
-    assert (details.status, details.merge_commit_oid) == ("merged", ash.model_info(REPO).sha)
+    assert [each.status for each in ash.get_repo_discussions(REPO)] == ["merged"]
     assert refused(lambda: commit(misty, {"a.txt": b"late"}, revision="refs/pr/1")) == 403
     assert refused(lambda: ash.merge_pull_request(REPO, 1)) == 403
 
@@ -73,7 +74,6 @@ def test_its_author_commits_to_a_pull_request_and_others_do_not(hub: str) -> Non
     commit(misty, {"c.txt": b"1"}, create_pr=True)
     commit(misty, {"c.txt": b"2"}, revision="refs/pr/1")
     assert read(hub, "c.txt", "refs%2Fpr%2F1") == b"2"
-    assert [each.type for each in misty.get_discussion_details(REPO, 1).events] == ["comment", "commit", "commit"]
     commit(client(hub, "ash"), {"d.txt": b"1"}, create_pr=True)
     assert refused(lambda: commit(misty, {"d.txt": b"2"}, revision="refs/pr/2")) == 403
     with pytest.raises(RevisionNotFoundError):
@@ -95,9 +95,10 @@ def test_a_pull_request_that_conflicts_is_not_merged(hub: str) -> None:
     ash = client(hub, "ash")
     commit(ash, {"a.txt": b"theirs", "b.txt": b"same"}, create_pr=True)
     commit(ash, {"a.txt": b"ours", "b.txt": b"same"})
-    assert ash.get_discussion_details(REPO, 1).conflicting_files == ["a.txt"]
     before = ash.model_info(REPO).sha
-    assert refused(lambda: ash.merge_pull_request(REPO, 1)) == 409
+    with pytest.raises(HfHubHTTPError, match=r"conflicts with main in a\.txt") as raised:
+        ash.merge_pull_request(REPO, 1)
+    assert raised.value.response.status_code == 409
     assert ash.model_info(REPO).sha == before
 
 
@@ -109,45 +110,53 @@ def test_a_pull_request_begins_at_the_parent_it_names(hub: str) -> None:
     assert refused(lambda: commit(ash, {"c.txt": b"c"}, create_pr=True, parent_commit="0" * 40)) == 412
 
 
-def test_a_discussion_is_commented_renamed_and_closed(hub: str) -> None:
+def test_pull_requests_are_listed_by_status_and_author_over_pages(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_api, "PULLS", 2)
     ash, misty = client(hub, "ash"), client(hub, "misty")
-    opened = misty.create_discussion(REPO, title="A question", description="Why *so*?")
-    assert (opened.num, opened.status, opened.is_pull_request) == (1, "open", False)
-    comment = ash.comment_discussion(REPO, 1, "<script>x</script>Because.")
-    assert (comment.content, comment.author) == ("<script>x</script>Because.", "ash")
-    assert "<script" not in comment.rendered
-    assert misty.rename_discussion(REPO, 1, "A better question").new_title == "A better question"
-    assert ash.change_discussion_status(REPO, 1, "closed", comment="done").new_status == "closed"
-    details = ash.get_discussion_details(REPO, 1)
-    assert [each.type for each in details.events] == ["comment", "comment", "title-change", "comment", "status-change"]
-    assert (details.title, details.status) == ("A better question", "closed")
-    assert refused(lambda: HfApi(endpoint=hub, token=False).comment_discussion(REPO, 1, "me too")) == 401
+    for number in range(4):
+        commit(misty if number % 2 else ash, {"c.txt": b"%d" % number}, create_pr=True)
+    assert misty.change_discussion_status(REPO, 2, "closed").new_status == "closed"
+    assert refused(lambda: misty.change_discussion_status(REPO, 1, "closed")) == 403
+    found = {each.num: (each.author, each.status) for each in ash.get_repo_discussions(REPO)}
+    assert found == {4: ("misty", "open"), 3: ("ash", "open"), 2: ("misty", "closed"), 1: ("ash", "open")}
+    waiting = misty.get_repo_discussions(REPO, author="misty", discussion_type="pull_request", discussion_status="open")
+    assert [each.num for each in waiting] == [4]
+    assert [each.num for each in ash.get_repo_discussions(REPO, discussion_status="closed")] == [2]
+    misty.change_discussion_status(REPO, 2, "open")
+    assert len(list(ash.get_repo_discussions(REPO, discussion_status="open"))) == 4
 
 
-def test_discussions_are_listed_by_type_and_status_over_pages(hub: str) -> None:
-    ash = client(hub, "ash")
-    for number in range(52):
-        ash.create_discussion(REPO, title=f"Question {number}")
-    ash.create_pull_request(REPO, title="A proposal")
-    ash.change_discussion_status(REPO, 1, "closed")
-    assert len(list(ash.get_repo_discussions(REPO))) == 53
-    assert [each.num for each in ash.get_repo_discussions(REPO, discussion_type="pull_request")] == [53]
-    assert [each.num for each in ash.get_repo_discussions(REPO, discussion_status="closed")] == [1]
+def test_the_page_of_a_pull_request_shows_its_files(hub: str) -> None:
+    url = commit(client(hub, "ash"), {"c.txt": b"c"}, create_pr=True).pr_url  # type: ignore[attr-defined]
+    page = httpx2.get(url, follow_redirects=True)
+    assert (page.status_code, "c.txt" in page.text, "refs/pr/1" in page.text) == (200, True, True)
 
 
-def test_a_pull_request_shows_what_it_changes(hub: str) -> None:
-    ash = client(hub, "ash")
-    commit(ash, {"a.txt": b"A"}, create_pr=True)
-    assert "-a\n+A" in (ash.get_discussion_details(REPO, 1).diff or "")
-    page = httpx2.get(f"{hub}/{REPO}/discussions/1", headers={"Accept": "text/html"}).text
-    assert '<span class="plus">+A</span>' in page
-    assert "some files" in httpx2.get(f"{hub}/{REPO}/discussions").text
-
-
-def test_discussions_survive_a_restart(tmp_path: Path) -> None:
+def test_pull_requests_survive_a_restart(tmp_path: Path) -> None:
     for expected in ([], [1]):
         with running_hub(tmp_path, tokens={"token-ash": "ash"}) as url:
             api = client(url, "ash")
             api.create_repo(REPO, exist_ok=True)
             assert [each.num for each in api.get_repo_discussions(REPO)] == expected
             commit(api, {"a.txt": b"A"}, create_pr=True)
+
+
+def test_what_version_0_1_0_kept_is_read(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        api.create_repo(REPO)
+        head = str(commit(api, {"a.txt": b"A"}, create_pr=True).oid)  # type: ignore[attr-defined]
+    file = tmp_path / "models" / REPO / "repository.json"
+    state = json.loads(file.read_text())
+    comment = {"id": "1", "type": "comment", "at": state["created_at"], "by": "ash", "text": "Why?"}
+    (pull,) = state["discussions"]
+    talk = {**pull, "number": 2, "base": None, "head": None, "events": [comment]}
+    state["discussions"] = [{**pull, "events": [comment]}, talk]
+    asked = {"misty": {"id": "1", "status": "pending", "at": state["created_at"]}}
+    file.write_text(json.dumps({**state, "requests": asked}))
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        assert [each.num for each in api.get_repo_discussions(REPO)] == [1]
+        assert api.model_info(REPO, revision="refs/pr/1").sha == head
+        api.merge_pull_request(REPO, 1)
+        assert read(url, "a.txt") == b"A"

@@ -19,8 +19,7 @@ from toolkit.cli import output
 from toolkit.core.errors import InputError
 from toolkit.core.hub_client import read_token, without_secrets
 from toolkit.core.recipe import load_recipe
-from toolkit.hub.local.serve import RootError, running_hub
-from toolkit.hub.local.tokens import kept_token
+from toolkit.hub.local.serve import kept_token, running_hub
 
 
 @pytest.fixture
@@ -50,9 +49,9 @@ def test_a_kept_token_looks_like_one_that_is_kept_out_of_logs(tmp_path: Path) ->
     assert without_secrets(f"a log with {token} in it") == "a log with *** in it"
 
 
-def test_a_root_that_can_hold_no_token_is_told_clearly(tmp_path: Path) -> None:
+def test_a_root_that_can_hold_no_token_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RootError, match="can not hold a Hub"):
+    with pytest.raises(InputError, match="be written"):
         kept_token(tmp_path / "file")
     (tmp_path / "token").write_text("two words")
     with pytest.raises(InputError, match="no single token"):
@@ -72,7 +71,7 @@ def test_what_is_private_and_all_writing_needs_the_token(hub: tuple[str, str]) -
         lambda: stranger.create_repo("team/new"),
         lambda: stranger.upload_file(repo_id="team/public", path_in_repo="b", path_or_fileobj=b"b"),
         lambda: stranger.update_repo_settings("team/public", private=True),
-        lambda: stranger.create_pull_request("team/public", title="by a stranger"),
+        lambda: stranger.upload_file(repo_id="team/public", path_in_repo="b", path_or_fileobj=b"b", create_pr=True),
     ):
         with pytest.raises(HfHubHTTPError) as raised:
             write()
@@ -81,7 +80,7 @@ def test_what_is_private_and_all_writing_needs_the_token(hub: tuple[str, str]) -
     assert httpx2.post(f"{hub[0]}/team/public.git/info/lfs/objects/batch", json=batch).status_code == 401
     owner = HfApi(endpoint=hub[0], token=hub[1])
     assert owner.model_info("team/private").private
-    assert (owner.whoami()["name"], [each["name"] for each in owner.whoami()["orgs"]]) == ("demo", ["team"])
+    assert owner.whoami()["name"] == "demo"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
@@ -128,16 +127,16 @@ def test_an_uploads_address_is_bound_to_the_object_the_size_and_the_time(hub: tu
 
 
 def test_an_uploads_address_expires(hub: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit.hub.local.lfs.UPLOAD_SECONDS", -1)
+    monkeypatch.setattr("toolkit.hub.local.files.UPLOAD_SECONDS", -1)
     assert httpx2.put(announced(*hub, 3), content=b"abc").status_code == 403
 
 
-def test_the_road_gives_its_hubs_token_to_the_clients_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gives_its_hubs_token_to_its_clients_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN"):
         monkeypatch.setenv(name, os.environ.get(name, "x"))
     monkeypatch.delenv("HF_TOKEN")
     pushed: list[str] = []
-    monkeypatch.setattr(run.hub, "push_tiny_base", lambda: pushed.append(os.environ["HF_TOKEN"]))
+    monkeypatch.setattr(run.publish, "push_tiny_base", lambda: pushed.append(os.environ["HF_TOKEN"]))
     with run._hub(load_recipe("demo", {}), tmp_path):
         token = read_token(tmp_path / "hub" / "token")
         assert pushed == [token]
@@ -149,12 +148,12 @@ def test_the_road_gives_its_hubs_token_to_the_clients_alone(tmp_path: Path, monk
 
 def test_a_log_is_told_where_the_token_is_and_not_the_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = kept_token(tmp_path)
-    output.hub_is_ready("http://127.0.0.1:1", file)
+    output.hub_is_ready("http://127.0.0.1:1", file, "127.0.0.1")
     said = capsys.readouterr()
     assert "HF_TOKEN" in said.err
     assert read_token(file) not in said.err + said.out
     assert "Warning" not in said.err
-    output.hub_is_ready("http://0.0.0.0:1", file)
+    output.hub_is_ready("http://127.0.0.1:1", file, "0.0.0.0")
     assert "Warning" in capsys.readouterr().err
 
 
@@ -181,17 +180,10 @@ def test_a_token_can_come_from_a_file_and_is_then_not_kept(tmp_path: Path) -> No
     assert not (tmp_path / "hub" / "token").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--max-body", "much"], "is not a size"),
-        (["--fault", "0:503"], "is not a fault"),
-        (["--token-file", "missing"], "can not be read"),
-    ],
-)
-def test_options_that_can_not_be_used_are_one_clear_line(tmp_path: Path, options: list[str], said: str) -> None:
+def test_a_token_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     from toolkit import cli
 
-    result = CliRunner().invoke(cli.main, ["hub", "serve", str(tmp_path / "hub"), "--port", "0", *options])
+    options = ["--port", "0", "--token-file", str(tmp_path / "missing")]
+    result = CliRunner().invoke(cli.main, ["hub", "serve", str(tmp_path / "hub"), *options])
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert re.search("missing can.*be read", result.stderr)

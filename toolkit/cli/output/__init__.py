@@ -136,14 +136,14 @@ def page(path: Path, *, open_browser: bool) -> None:
         webbrowser.open(path.absolute().as_uri())
 
 
-def hub_is_ready(endpoint: str, token_file: Path) -> None:
-    """A local Hub that can be used now. The token itself is shown to a person at a terminal only, never to a log."""
+def hub_is_ready(endpoint: str, token_file: Path, host: str) -> None:
+    """A local Hub that listens on `host`. The token itself is shown to a person at a terminal only, never to a log."""
     say(f"The Hub is at {endpoint}, which a browser can open. In another terminal:")
     say(f"  export HF_ENDPOINT={endpoint} HF_HUB_DISABLE_XET=1")
     say(f'  export HF_TOKEN="$(cat {shlex.quote(str(token_file.absolute()))})"')
     if CONSOLE.is_terminal:
         say(f"The token, for writing and for private repositories: {token_file.read_text(encoding='utf-8').strip()}")
-    if not is_loopback(endpoint):
+    if not is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}"):
         say("Warning: other machines can reach it, and what they send and read, the token too, is not encrypted.")
     say("Stop it with Ctrl-C.")
 

@@ -1,45 +1,26 @@
-"""The Hub as an ASGI application: which handler answers a request, who asks, and how a refusal looks."""
+"""The Hub as an ASGI application: which handler answers a request, and how a refusal looks."""
 
 import errno
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toolkit.hub.local import (
-    accounts,
-    cards,
-    commits,
-    contents,
-    discussions,
-    gates,
-    lfs,
-    namespaces,
-    pages,
-    repositories,
-    searching,
-    squashing,
-)
-from toolkit.hub.local.accounts import Accounts, make_accounts
-from toolkit.hub.local.body import Limits, check_headers, read_body
-from toolkit.hub.local.call import Call, answer
-from toolkit.hub.local.faults import Fault, Faulty
-from toolkit.hub.local.refusal import RefusedError, malformed, repo_not_found
+from toolkit.hub.local import api, files, pages
+from toolkit.hub.local.auth import Accounts, Call, answer, make_accounts
+from toolkit.hub.local.objects import RefusedError, malformed, repo_not_found
 from toolkit.hub.local.store import Store
 
 Handler = Callable[[Call], Response]
-Faults = Callable[[Request], Response | None]
 
-_NAMESPACE = "(?P<namespace>[^/]+)"
-_REPO = f"{_NAMESPACE}/(?P<name>[^/]+)"
+MAX_BODY = 128 * 2**20  # bytes; large files go to the disk as they come, and have no limit
+
+_REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
 _API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
 _SITE = f"(?!/api/)(?:/(?P<kind>datasets|spaces))?/{_REPO}"
 _REVISION = "(?P<revision>[^/]+)"
@@ -49,128 +30,94 @@ _LFS = rf"{_SITE}\.git/info/lfs/objects"
 
 # The first match answers. A HEAD is answered like a GET, without the body.
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/api/whoami-v2", accounts.whoami),
-    ("GET", f"/api/users/{_NAMESPACE}/overview", namespaces.user_overview),
-    ("GET", f"/api/organizations/{_NAMESPACE}/overview", namespaces.organisation_overview),
-    ("GET", "/api/settings/repositories", namespaces.repositories),
-    ("GET", f"/api/organizations/{_NAMESPACE}/settings/repositories", namespaces.repositories),
-    ("POST", "/api/validate-yaml", cards.validate_yaml),
-    ("POST", "/api/repos/create", repositories.create),
-    ("DELETE", "/api/repos/delete", repositories.delete),
-    ("POST", "/api/repos/move", repositories.move),
-    ("GET", "/api/(?P<kind>models|datasets|spaces)", searching.search),
-    ("GET", _API, repositories.info),
-    ("GET", f"{_API}/revision/{_REVISION}", repositories.info),
-    ("PUT", f"{_API}/settings", repositories.settings),
-    ("GET", f"{_API}/auth-check", accounts.may_read),
-    ("GET", f"{_API}/auth-check/write", accounts.may_write),
-    ("GET", f"{_API}/refs", repositories.refs),
-    ("POST", f"{_API}/branch/{_REVISION}", repositories.create_branch),
-    ("DELETE", f"{_API}/branch/{_REVISION}", repositories.delete_branch),
-    ("POST", f"{_API}/tag/{_REVISION}", repositories.create_tag),
-    ("DELETE", f"{_API}/tag/{_REVISION}", repositories.delete_tag),
-    ("POST", f"{_API}/preupload/{_REVISION}", commits.preupload),
-    ("POST", f"{_API}/commit/{_REVISION}", commits.commit),
-    ("GET", f"{_API}/commits/{_REVISION}", commits.history),
-    ("POST", f"{_API}/super-squash/{_REVISION}", squashing.super_squash),
-    ("GET", f"{_API}/lfs-files", contents.lfs_files),
-    ("GET", f"{_API}/tree/{_REVISION}{_PATH}", contents.tree),
-    ("POST", f"{_API}/paths-info/{_REVISION}", contents.paths_info),
-    ("GET", f"{_API}/discussions", discussions.listing),
-    ("POST", f"{_API}/discussions", discussions.create),
-    ("GET", f"{_API}/discussions/{_NUMBER}", discussions.details),
-    ("POST", f"{_API}/discussions/{_NUMBER}/comment", discussions.comment),
-    ("POST", f"{_API}/discussions/{_NUMBER}/title", discussions.rename),
-    ("POST", f"{_API}/discussions/{_NUMBER}/status", discussions.set_status),
-    ("POST", f"{_API}/discussions/{_NUMBER}/merge", discussions.merge),
-    ("GET", f"{_API}/user-access-request/(?P<status>pending|accepted|rejected)", gates.listing),
-    ("POST", f"{_API}/user-access-request/handle", gates.decide),
-    ("POST", f"{_API}/user-access-request/grant", gates.grant),
-    ("POST", f"{_SITE}/ask-access", gates.ask),
-    ("POST", f"{_LFS}/batch", lfs.batch),
-    ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", contents.resolve),
-    ("GET", "/login", accounts.login),
+    ("GET", "/api/whoami-v2", api.whoami),
+    ("POST", "/api/validate-yaml", api.validate_yaml),
+    ("POST", "/api/repos/create", api.create),
+    ("DELETE", "/api/repos/delete", api.delete),
+    ("POST", "/api/repos/move", api.move),
+    ("GET", "/api/(?P<kind>models|datasets|spaces)", api.search),
+    ("GET", _API, api.info),
+    ("GET", f"{_API}/revision/{_REVISION}", api.info),
+    ("PUT", f"{_API}/settings", api.settings),
+    ("GET", f"{_API}/auth-check", api.may_read),
+    ("GET", f"{_API}/refs", api.refs),
+    ("POST", f"{_API}/branch/{_REVISION}", api.create_branch),
+    ("DELETE", f"{_API}/branch/{_REVISION}", api.delete_branch),
+    ("POST", f"{_API}/tag/{_REVISION}", api.create_tag),
+    ("DELETE", f"{_API}/tag/{_REVISION}", api.delete_tag),
+    ("GET", f"{_API}/commits/{_REVISION}", api.history),
+    ("GET", f"{_API}/discussions", api.pulls),
+    ("POST", f"{_API}/discussions/{_NUMBER}/status", api.set_pull_status),
+    ("POST", f"{_API}/discussions/{_NUMBER}/merge", api.merge_pull),
+    ("POST", f"{_API}/preupload/{_REVISION}", files.preupload),
+    ("POST", f"{_API}/commit/{_REVISION}", files.commit),
+    ("GET", f"{_API}/tree/{_REVISION}{_PATH}", files.tree),
+    ("POST", f"{_API}/paths-info/{_REVISION}", files.paths_info),
+    ("POST", f"{_LFS}/batch", files.lfs_batch),
+    ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", files.resolve),
+    ("GET", "/login", pages.login),
     ("GET", "/", pages.front),
     ("GET", _SITE, pages.repository),
-    ("GET", f"{_SITE}/tree/{_REVISION}{_PATH}", pages.files),
+    ("GET", f"{_SITE}/tree/{_REVISION}{_PATH}", pages.tree),
     ("GET", f"{_SITE}/blob/{_REVISION}{_PATH}", pages.file),
-    ("GET", f"{_SITE}/commits/{_REVISION}", pages.history),
+    ("GET", f"{_SITE}/commits/{_REVISION}", pages.commits),
     ("GET", f"{_SITE}/commit/{_REVISION}", pages.commit),
-    ("GET", f"{_SITE}/discussions", pages.discussions),
-    ("GET", f"{_SITE}/discussions/{_NUMBER}", pages.discussion),
+    ("GET", f"{_SITE}/discussions/{_NUMBER}", pages.pull_request),
 )
 _ROUTES = tuple((method, re.compile(pattern, re.DOTALL), handler) for method, pattern, handler in ROUTES)
 _LFS_OBJECT = re.compile(f"{_LFS}/(?P<oid>[^/]+)")
 _BELOW_A_REPO = re.compile(f"{_API}/.*", re.DOTALL)
 _BELOW_NO_REPO = re.compile(
-    "/api/(models|datasets|spaces)/(?!semantic-search)[^/]+|(?!/api/)(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL
+    "/api/(models|datasets|spaces)/[^/]+|(?!/api/)(/(datasets|spaces))?/[^/]+/resolve/.*", re.DOTALL
 )
 
 
-def create_app(
-    root: Path,
-    *,
-    tokens: Mapping[str, str] | None = None,
-    owner_token: str | None = None,
-    faults: Faults | Sequence[Fault | str] | None = None,
-    limits: Limits | None = None,
-) -> ASGIApp:
-    """The Hub that lives in `root`.
-
-    Args:
-        tokens: Maps tokens to users, each of whom owns the namespace of that name.
-        owner_token: Whoever shows it is `demo` and may write in every namespace. Without it and `tokens`, this is a hub
-            for one person: any token or none acts as `demo`.
-        faults: Faults, or a function that answers a request in the Hub's place.
-        limits: What a request may cost.
+def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_token: str | None = None) -> ASGIApp:
+    """The Hub that lives in `root`; `tokens` and `owner_token` as in `make_accounts`.
 
     Raises:
-        OSError: The root can not be made or written to.
-        InputError: A fault is not written as one.
+        ToolkitError: The root cannot be made or written to.
     """
-    hub = Hub(Store(root), make_accounts(tokens, owner_token), limits or Limits())
-    intercept = faults if callable(faults) else None
+    store, accounts = Store(root), make_accounts(tokens, owner_token)
 
-    async def respond(request: Request) -> Response:
-        response = intercept(request) if intercept is not None else None
-        if response is not None:
-            return response
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
         try:
-            return await _respond(request, hub)
+            response = await _respond(request, store, accounts)
         except RefusedError as refused:
-            return _refusal_response(request, refused)
+            response = _refusal_response(request, refused)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody is left to read it
+            response = Response(status_code=400)  # nobody is left to read it
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            return _refusal_response(request, RefusedError(507, "The disk of this Hub is full"))
+            response = _refusal_response(request, RefusedError(507, "The disk of this Hub is full"))
+        await response(scope, receive, send)
 
-    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST", "PUT", "DELETE"])])
-    return app if faults is None or callable(faults) else Faulty(app, faults)
-
-
-@dataclass(frozen=True)
-class Hub:
-    """What answers requests: the repositories, who may do what, and what a request may cost."""
-
-    store: Store
-    accounts: Accounts
-    limits: Limits
+    return app
 
 
-async def _respond(request: Request, hub: Hub) -> Response:
-    check_headers(request, hub.limits)
+async def _respond(request: Request, store: Store, accounts: Accounts) -> Response:
     _refuse_other_sites(request)
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.
     if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
-        return await lfs.receive(Call(request, hub.store, _unquoted(match), b"", None, hub.limits))
-    account = hub.accounts.who(request.headers.get("authorization"))
+        return await files.lfs_upload(Call(request, store, _unquoted(match), b"", None))
+    account = accounts.who(request.headers.get("authorization"))
     handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
-    body = await read_body(request, hub.limits, stranger=account is None)
-    call = Call(request, hub.store, args, body, account, hub.limits, hub.accounts.users)
-    return await run_in_threadpool(handler, call)
+    return await run_in_threadpool(handler, Call(request, store, args, await _read_body(request), account))
+
+
+async def _read_body(request: Request) -> bytes:
+    """The whole body. Raises `RefusedError` (413) for more than `MAX_BODY` bytes, of which none are kept."""
+    size, parts = 0, []
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY:
+            parts.append(chunk)
+    if size > MAX_BODY:
+        raise RefusedError(413, f"The body has {size:,} bytes: this Hub takes {MAX_BODY:,} at most")
+    return b"".join(parts)
 
 
 def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
@@ -180,18 +127,18 @@ def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
     if match := _BELOW_A_REPO.fullmatch(path):
         return _unknown_below_a_repo, _unquoted(match)
     if _BELOW_NO_REPO.fullmatch(path):
-        raise repo_not_found()  # an id without namespace, of which this Hub has none
-    raise _not_there(method, path)
+        raise repo_not_found()  # an id without namespace; this Hub has none
+    raise _unknown(method, path)
 
 
 def _unknown_below_a_repo(call: Call) -> Response:
     """Clients probe for addresses that need not exist, but should hear of a missing repository first."""
     call.readable()
-    raise _not_there(call.request.method, _raw_path(call.request))
+    raise _unknown(call.request.method, _raw_path(call.request))
 
 
-def _not_there(method: str, path: str) -> RefusedError:
-    """What the public Hub has and this one lacks is said, so that nobody looks for a mistake of their own."""
+def _unknown(method: str, path: str) -> RefusedError:
+    """Name what the public Hub has and this one lacks, so that nobody looks for a mistake of their own."""
     known = path.startswith("/api/")
     return RefusedError(404, f"The local Hub does not know {method} {path[:200]}" if known else "Not found")
 

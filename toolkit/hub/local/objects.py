@@ -1,14 +1,128 @@
-"""What a repository consists of, and the operations that lead from one commit to the next."""
+"""What a repository consists of, what its parts may be called, and how the Hub refuses a request.
+
+Clients choose their exception from the status and two headers, never from the body: a HEAD has none.
+"""
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from toolkit.hub.local.names import RepoId
-from toolkit.hub.local.refusal import malformed
+KINDS = ("models", "datasets", "spaces")
+MAIN = "main"
+SHA = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# The client takes any other 401 for a repository that does not exist.
+BAD_TOKEN = "Invalid credentials in Authorization header"
+
+_NAME = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+_RESERVED_NAMESPACES = {"api", *KINDS}  # the Hub's own addresses begin with them
+_FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//")
 
 RefKind = Literal["branches", "tags"]
+
+# Refusals
+
+
+class RefusedError(Exception):
+    """A request that the Hub refuses; `code` is the `X-Error-Code` that selects the client's exception."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+        self.extra: dict[str, object] = {}  # fields of the body beside `error`
+
+
+def malformed(message: str) -> RefusedError:
+    return RefusedError(400, message)
+
+
+def repo_not_found(*, stranger: bool = False) -> RefusedError:
+    """The answer for a private repository too, so that nobody else learns of it. To a stranger, a token may help."""
+    return RefusedError(401 if stranger else 404, "Repository not found", code="RepoNotFound")
+
+
+def revision_not_found(revision: str) -> RefusedError:
+    return RefusedError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
+
+
+def entry_not_found(message: str, commit_id: str | None = None) -> RefusedError:
+    """With `commit_id`, clients remember that this commit lacks the file and do not ask again."""
+    return RefusedError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit_id} if commit_id else None)
+
+
+# Names: none that passes leads out of the root folder
+
+
+@dataclass(frozen=True)
+class RepoId:
+    """A repository's address: `kind` is one of `KINDS`. Build it with `repo_id`, which checks the names."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def url_path(self) -> str:
+        """The path of its page; models live at the top."""
+        return f"/{self}" if self.kind == "models" else f"/{self.kind}/{self}"
+
+
+def repo_id(kind: str, namespace: str, name: str) -> RepoId:
+    """The checked address. Raises `RefusedError` (400) by the public Hub's rules for names."""
+    if kind not in KINDS:
+        raise malformed(f"Unknown type of repository: {kind!r}")
+    for part in (namespace, name):
+        if not _NAME.fullmatch(part) or "--" in part or ".." in part or part.endswith(".git"):
+            raise malformed(
+                f"Invalid name {part!r}: use up to 96 of A-Z a-z 0-9 - _ . without '--' or '..', "
+                "not starting or ending with - or ., not ending with .git"
+            )
+    if namespace in _RESERVED_NAMESPACES:
+        raise malformed(f"The namespace {namespace!r} is reserved")
+    return RepoId(kind, namespace, name)
+
+
+def check_path(path: str) -> str:
+    """`path` when a repository may hold it. Raises `RefusedError` (400)."""
+    if _FORBIDDEN_IN_PATH.search(path) or any(part in ("", ".", "..", ".git") for part in path.split("/")):
+        raise malformed(f"Invalid path in repository: {path!r}")
+    return path
+
+
+def check_sha256(text: str) -> str:
+    """`text` when it is a sha256. Raises `RefusedError` (400)."""
+    if not SHA256.fullmatch(text):
+        raise malformed(f"Not a sha256: {text!r}")
+    return text
+
+
+def check_ref(name: str) -> str:
+    """`name` when git would accept it for a branch or tag. Raises `RefusedError` (400)."""
+    parts = name.split("/")
+    unusable = any(part == "" or part.startswith((".", "-")) or part.endswith((".", ".lock")) for part in parts)
+    if unusable or _FORBIDDEN_IN_REF.search(name) or SHA.fullmatch(name) or name.startswith("refs/"):
+        raise malformed(f"Invalid name for a branch or tag: {name!r}")
+    return name
+
+
+def parent_folders(path: str) -> list[str]:
+    """`a/b/c` -> `a`, `a/b`."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+# What a repository consists of
 
 
 @dataclass(frozen=True)
@@ -26,6 +140,9 @@ class FileEntry:
         return self.sha256 if self.lfs else self.oid
 
 
+Files = Mapping[str, FileEntry]
+
+
 @dataclass(frozen=True)
 class Commit:
     id: str
@@ -34,15 +151,14 @@ class Commit:
     message: str
     author: str
     date: str
-    files: Mapping[str, FileEntry]
+    files: Files
 
 
 @dataclass(frozen=True)
-class Discussion:
-    """A conversation about a repository; a pull request when it has a `head`, the commit that `refs/pr/NUMBER` names.
+class PullRequest:
+    """A change proposed to main; `status` is `open`, `closed` or `merged`.
 
-    `base` is the commit of main that the pull request began from, `merged` the one that took it in. Each of `events`
-    has `id`, `type`, `at`, `by` and what the type needs (see `pulls.py`).
+    `base` is the commit of main that it began from, `head` its newest commit, and `merged` the commit that took it in.
     """
 
     number: int
@@ -50,9 +166,8 @@ class Discussion:
     author: str
     created_at: str
     status: str
-    events: tuple[dict[str, Any], ...]
-    base: str | None = None
-    head: str | None = None
+    base: str
+    head: str
     merged: str | None = None
 
     @property
@@ -61,15 +176,14 @@ class Discussion:
 
     @property
     def is_open(self) -> bool:
-        return self.status in ("open", "draft")
+        return self.status not in ("closed", "merged")
 
 
 @dataclass(frozen=True)
 class Repository:
     """A repository as it stands now; `branches` and `tags` map names to commit ids.
 
-    `gated` is None, `auto` or `manual`: who asks for its files gets them at once, or when an owner agrees. `requests`
-    maps the users who asked, or were let in, to `id`, `status` (`pending`, `accepted` or `rejected`) and `at`.
+    The files of a `gated` one (`auto` or `manual`, as the public Hub calls it) are for those who may write to it alone.
     """
 
     repo: RepoId
@@ -77,13 +191,8 @@ class Repository:
     created_at: str
     branches: dict[str, str]
     tags: dict[str, str]
-    discussions: tuple[Discussion, ...] = ()
+    pulls: tuple[PullRequest, ...] = ()
     gated: str | None = None
-    requests: Mapping[str, dict[str, str]] = field(default_factory=dict)
-
-    def request_status(self, user: str | None) -> str | None:
-        """What became of a user's request for the files; None when there is none."""
-        return self.requests.get(user or "", {}).get("status")
 
     def refs(self, kind: RefKind) -> dict[str, str]:
         return self.branches if kind == "branches" else self.tags
@@ -91,20 +200,16 @@ class Repository:
     def with_refs(self, kind: RefKind, refs: dict[str, str]) -> "Repository":
         return replace(self, branches=refs) if kind == "branches" else replace(self, tags=refs)
 
-    def named(self) -> dict[str, str]:
-        """Every reference in full, `refs/heads/main` or `refs/pr/1`, with its commit."""
-        heads = {f"refs/heads/{name}": commit for name, commit in self.branches.items()}
-        tags = {f"refs/tags/{name}": commit for name, commit in self.tags.items()}
-        return heads | tags | {each.ref: each.head for each in self.discussions if each.head is not None}
+    def pull(self, ref: str) -> PullRequest | None:
+        """The pull request that a reference (`refs/pr/1`) names, if any does."""
+        return next((each for each in self.pulls if each.ref == ref), None)
 
-    def pull(self, ref: str) -> Discussion | None:
-        """The pull request that a reference names, if any does."""
-        return next((each for each in self.discussions if each.ref == ref and each.head is not None), None)
+    def with_pull(self, pull: PullRequest) -> "Repository":
+        """The repository with a new pull request, or with a changed one in its place."""
+        return replace(self, pulls=tuple(({each.number: each for each in self.pulls} | {pull.number: pull}).values()))
 
-    def with_discussion(self, discussion: Discussion) -> "Repository":
-        """The repository with a new discussion, or with a changed one in its place."""
-        others = {each.number: each for each in self.discussions}
-        return replace(self, discussions=tuple((others | {discussion.number: discussion}).values()))
+
+# What leads from one commit to the next
 
 
 @dataclass(frozen=True)
@@ -133,6 +238,17 @@ class Remove:
 Operation = AddFile | AddLfsFile | Remove
 
 
+@dataclass(frozen=True)
+class Change:
+    """A commit to make: `operations` in their order. `parent`, an id or its beginning, must be the newest commit."""
+
+    operations: tuple[Operation, ...]
+    title: str
+    message: str
+    author: str
+    parent: str | None = None
+
+
 def git_blob_id(content: bytes) -> str:
     """The id that git gives a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
@@ -141,17 +257,3 @@ def git_blob_id(content: bytes) -> str:
 def lfs_pointer(sha256: str, size: int) -> bytes:
     """The small file that git keeps in place of a large one (git-lfs pointer specification, version 1)."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
-
-
-def parent_folders(path: str) -> list[str]:
-    """`a/b/c` -> `a`, `a/b`."""
-    parts = path.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def check_no_file_is_a_folder(files: Mapping[str, FileEntry]) -> None:
-    """Raises `RefusedError` (400): no checkout could hold `a` next to `a/b`."""
-    for path in files:
-        for folder in parent_folders(path):
-            if folder in files:
-                raise malformed(f"{folder!r} can not be a file and the folder of {path!r}")

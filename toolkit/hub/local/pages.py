@@ -1,27 +1,48 @@
-"""The Hub for human eyes: the list of repositories, and of each its card, its files, its history, what was proposed."""
+"""The Hub for human eyes: the list of repositories, and of each its card, its files and its commits."""
 
+import base64
+import hashlib
 import http
+import posixpath
+from functools import cache
+from importlib.resources import files as resources
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
-from toolkit.hub.local import pulls
-from toolkit.hub.local.call import Call, whole_number
-from toolkit.hub.local.cards import card_data, card_text
-from toolkit.hub.local.changes import LONGEST_TEXT, MOST_COMPARED, Files, changes, line_diff, text_lines
-from toolkit.hub.local.discussions import discussion_path
-from toolkit.hub.local.names import KINDS, check_path
-from toolkit.hub.local.objects import Commit, FileEntry, Repository, parent_folders
-from toolkit.hub.local.refusal import RefusedError, entry_not_found
-from toolkit.hub.local.shown import card, metadata, moment, page, size
-from toolkit.hub.local.store import MAIN
+from toolkit.cards.page import CARDS, card_html, metadata_html, style
+from toolkit.core.format import size
+from toolkit.hub.local.api import card_data, card_text
+from toolkit.hub.local.auth import Call, bad_token, whole_number
+from toolkit.hub.local.objects import (
+    KINDS,
+    MAIN,
+    Commit,
+    FileEntry,
+    RefusedError,
+    Repository,
+    check_path,
+    entry_not_found,
+    parent_folders,
+)
+from toolkit.hub.local.store import find_pull
 
 COMMITS = 100  # on one page
-CARDS = {"README.md": "English", "README.ko.md": "한국어"}
-HEADINGS = {"models": "Models", "datasets": "Datasets", "spaces": "Spaces"}
+LONGEST_TEXT = 200_000  # bytes
+_LANGUAGES = dict(zip(CARDS, ("English", "한국어"), strict=True))
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+_PAGES = Environment(
+    loader=PackageLoader("toolkit.hub.local", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
 
 
 def front(call: Call) -> Response:
@@ -29,185 +50,204 @@ def front(call: Call) -> Response:
     kinds = []
     for kind in KINDS:
         if found := [_summary(call, each) for each in call.store.repositories(kind) if call.may_see(each)]:
-            kinds.append((HEADINGS[kind], found))
-    return page("front", title="Local Hub", user=call.user, kinds=kinds)
+            kinds.append((kind.capitalize(), found))
+    nothing = f"There is nothing yet{'' if call.user else ' that everybody may read'}."
+    return _page(
+        "list", title="Local Hub", user=call.user, heading="Repositories", lists=kinds, note=nothing * (not kinds)
+    )
 
 
 def repository(call: Call) -> Response:
     """The card of a repository's main branch."""
-    found, commit = call.commit()
-    return _card(call, found, commit, "README.md")
+    return _card(call, *call.commit(), CARDS[0])
 
 
-def files(call: Call) -> Response:
-    """One folder of a revision."""
+def tree(call: Call) -> Response:
+    """One folder of a revision, folders first."""
     found, commit = call.commit()
     folder = call.args.get("path", "").strip("/")
     start = check_path(folder) + "/" if folder else ""
-    inside = {path: entry for path, entry in sorted(commit.files.items()) if path.startswith(start)}
+    inside = {path: entry for path, entry in commit.files.items() if path.startswith(start)}
     if folder and not inside:
         raise entry_not_found(f"{folder} does not exist on {call.revision}")
-    names = sorted(
-        {path[len(start) :].partition("/")[0] for path in inside}, key=lambda name: (start + name in inside, name)
-    )
-    total = (
-        f"{len(inside)} {'file' if len(inside) == 1 else 'files'}, {size(sum(each.size for each in inside.values()))}"
-    )
-    entries = [_entry(call, found, start + name, inside.get(start + name)) for name in names]
-    return _page(
-        call, found, "tree", "Files", crumbs=_crumbs(call, found, folder), revision=call.revision, entries=entries,
-        summary=total,
-    )  # fmt: skip
+    paths = {start + path[len(start) :].partition("/")[0] for path in inside}
+    entries = [
+        _entry(call, found, path, inside.get(path)) for path in sorted(paths, key=lambda path: (path in inside, path))
+    ]
+    total = f"{len(inside):,} file{'s' * (len(inside) != 1)}, {size(sum(each.size for each in inside.values()))}"
+    crumbs = _crumbs(call, found, folder)
+    return _repository_page(call, found, "list", "Files", crumbs=crumbs, lists=[("", entries)], note=total)
 
 
 def file(call: Call) -> Response:
-    """One file: a card rendered, a picture shown, a text with its lines."""
+    """One file: a card rendered, an image shown, a text with its lines."""
     found, commit = call.commit()
     path = check_path(call.args.get("path", ""))
     entry = commit.files.get(path)
-    if path not in CARDS:
-        call.require_access(found)
     if entry is None:
         if any(each.startswith(path + "/") for each in commit.files):
             return RedirectResponse(_address(found, "tree", call.revision, path))
         raise entry_not_found(f"{path} does not exist on {call.revision}")
+    if path not in CARDS:
+        call.require_files(found)
     if path.endswith(".md") and entry.size <= LONGEST_TEXT:
         return _card(call, found, commit, path)
-    return _page(
-        call, found, "file", "Files", crumbs=_crumbs(call, found, str(PurePosixPath(path).parent).removeprefix(".")),
-        label=PurePosixPath(path).name, revision=call.revision, size=size(entry.size), sha256=entry.sha256,
-        raw=_address(found, "resolve", call.revision, path), image=path.lower().endswith(_IMAGES),
-        text=text_lines(entry, lambda sha256: call.store.blob(found.repo, sha256)),
-    )  # fmt: skip
+    return _repository_page(
+        call,
+        found,
+        "file",
+        "Files",
+        crumbs=_crumbs(call, found, posixpath.dirname(path)),
+        label=posixpath.basename(path),
+        size=size(entry.size),
+        sha256=entry.sha256,
+        raw=_address(found, "resolve", call.revision, path),
+        image=path.lower().endswith(_IMAGES),
+        lines=_lines(call, found, entry),
+    )
 
 
-def history(call: Call) -> Response:
-    """The commits of a revision, newest first."""
+def commits(call: Call) -> Response:
+    """The commits of a revision, newest first, each with its files."""
     found = call.readable()
-    commits = [each for _, each in zip(range(COMMITS + 1), call.store.history(found, call.revision), strict=False)]
-    older = _address(found, "commits", commits[COMMITS].id) if len(commits) > COMMITS else None
-    shown = [
+    page = list(islice(call.store.history(found, call.revision), COMMITS + 1))
+    older = _address(found, "commits", page[COMMITS].id) if len(page) > COMMITS else None
+    entries = [
         {
-            "title": each.title or "(without a title)",
-            "short": each.id[:8],
-            "author": each.author,
-            "date": moment(each.date),
-            "address": _address(found, "commit", each.id),
-            "files": _address(found, "tree", each.id),
+            "label": each.title or "(without a title)",
+            "address": _address(found, "tree", each.id),
+            "note": f"{each.id[:8]} · {each.author} · {_moment(each.date)}",
         }
-        for each in commits[:COMMITS]
+        for each in page[:COMMITS]
     ]
-    return _page(call, found, "commits", "History", commits=shown, older=older)
+    return _repository_page(call, found, "list", "Commits", lists=[("", entries)], older=older)
 
 
 def commit(call: Call) -> Response:
-    """What one commit changed."""
+    """The files of a commit, which clients know by the address of its page."""
     found, made = call.commit()
-    call.require_access(found)
-    before = call.store.commit_at(found, made.parent) if made.parent else None
-    return _page(
-        call, found, "commit", "History", heading=made.title or "(without a title)", sha=made.id, author=made.author,
-        date=moment(made.date), message=made.message, files=_address(found, "tree", made.id),
-        parent=_address(found, "commit", before.id) if before else None,
-        **_changes(call, found, before.files if before else {}, made.files, made.id),
-    )  # fmt: skip
+    return RedirectResponse(_address(found, "tree", made.id))
 
 
-def discussions(call: Call) -> Response:
+def pull_request(call: Call) -> Response:
+    """The files of a pull request, which clients know by the address of its page."""
     found = call.readable()
-    shown = [
-        {
-            "number": each.number,
-            "title": each.title,
-            "author": each.author,
-            "status": each.status,
-            "date": moment(each.created_at),
-            "address": discussion_path(found, each),
-        }
-        for each in reversed(found.discussions)
-    ]
-    return _page(call, found, "discussions", "Discussions", discussions=shown)
+    pull = find_pull(found, whole_number(call.args["number"]))
+    return RedirectResponse(_address(found, "tree", pull.ref))
 
 
-def discussion(call: Call) -> Response:
-    """What was said, and, of a pull request, what it would change, for who may read its files."""
-    found = call.readable()
-    each = pulls.find(found, whole_number(call.args["number"]))
-    told: dict[str, Any] = {"shows_changes": False, "conflicts": []}
-    if each.head is not None and call.may_open(found):
-        before, after = (call.store.commit_at(found, str(sha)).files for sha in (each.base, each.head))
-        told |= {"shows_changes": True} | _changes(call, found, before, after, each.head)
-        told["conflicts"] = pulls.conflicts(call.store, found, each) if each.is_open else []
-    return _page(
-        call, found, "discussion", "Discussions", heading=each.title, number=each.number, status=each.status,
-        events=[_event(found, event) for event in each.events], **told,
-    )  # fmt: skip
+def login(call: Call) -> Response:
+    """Make a browser ask for the token, and send it back to the front page."""
+    if call.account is None:
+        raise bad_token(ask_browser=True)
+    return RedirectResponse("/", 303)
 
 
-def refused(error: RefusedError, user: str | None = None) -> Response:
+def refused(error: RefusedError) -> Response:
     """A refusal, for a person."""
     title = f"{error.status} {http.HTTPStatus(error.status).phrase}"
-    answered = page("refused", code=error.status, title=title, user=user, message=error.message, status=error.status)
-    answered.headers.update(error.headers)
-    return answered
+    page = _page("refused", title=title, user=None, message=error.message, status=error.status)
+    page.status_code = error.status
+    page.headers.update(error.headers)
+    return page
 
 
-def _page(call: Call, found: Repository, template: str, tab: str, **values: Any) -> Response:
+def _page(template: str, *, title: str, user: str | None, **values: object) -> Response:
+    """A page that runs no script and loads nothing from elsewhere, whatever a card holds."""
+    css, policy = _style()
+    shown = {"home": None, "crumbs": [], "heading": None, "older": None, **values}
+    content = _PAGES.get_template(f"{template}.jinja").render(style=css, title=title, user=user, **shown)
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+    # YAML escapes can spell lone surrogates.
+    return Response(content.encode("utf-8", "replace"), headers=headers, media_type="text/html")
+
+
+@cache
+def _style() -> tuple[Markup, str]:
+    """The style sheet, and the policy that allows it by its hash, and alignments in tables, which are attributes."""
+    css = style() + (resources("toolkit.hub.local") / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; img-src 'self'; style-src-elem 'sha256-{digest}'; style-src-attr 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return Markup(css), policy  # our own files
+
+
+def _repository_page(call: Call, found: Repository, template: str, tab: str, **values: object) -> Response:
     home = found.repo.url_path
-    count, gate = sum(each.is_open for each in found.discussions), _gate(call, found)
-    tabs = [("Card", home), ("Files", f"{home}/tree/main"), ("History", f"{home}/commits/main")]
-    tabs.append((f"Discussions ({count})" if count else "Discussions", f"{home}/discussions"))
-    return page(
-        template, title=str(found.repo), user=call.user, kind=found.repo.kind.removesuffix("s"), name=str(found.repo),
-        home=home, private=found.private, gated=found.gated is not None, gate=gate,
-        sends=gate == "question",
-        tabs=[(label, address, label.startswith(tab)) for label, address in tabs], **values,
-    )  # fmt: skip
-
-
-def _gate(call: Call, found: Repository) -> str | None:
-    """What stands between the visitor and the files: a `login`, the `question`, a `pending` request; None: nothing."""
-    if call.may_open(found):
-        return None
-    return "login" if call.user is None else found.request_status(call.user) or "question"
+    tabs = {"Card": home, "Files": f"{home}/tree/main", "Commits": f"{home}/commits/main"}
+    return _page(
+        template,
+        title=str(found.repo),
+        user=call.user,
+        kind=found.repo.kind.removesuffix("s"),
+        home=home,
+        marks=_marks(found),
+        tabs=[(label, address, label == tab) for label, address in tabs.items()],
+        revision=call.revision,
+        **values,
+    )
 
 
 def _card(call: Call, found: Repository, made: Commit, path: str) -> Response:
-    text = card_text(call, found, made, path)
-    folder = str(PurePosixPath(path).parent).removeprefix(".")
-    cards = [
+    text, folder = card_text(call, found, made, path), posixpath.dirname(path)
+    others = [
         (label, _address(found, "blob", call.revision, name), name == path)
-        for name, label in CARDS.items()
+        for name, label in _LANGUAGES.items()
         if name in made.files and path in CARDS
     ]
-    return _page(
-        call, found, "card", "Card" if path in CARDS else "Files", cards=cards, korean=path.endswith(".ko.md"),
-        metadata=metadata(card_data(call, found, made, path)),
-        card=None if text is None else card(text, found.repo.url_path, call.revision, folder),
-    )  # fmt: skip
+
+    def image(address: str) -> str | None:
+        inside = _path_in_repository(address, folder)
+        return None if inside is None else _address(found, "resolve", call.revision, inside)
+
+    def link(address: str) -> str:
+        inside = _path_in_repository(address, folder)
+        return address if inside is None else _address(found, "blob", call.revision, inside)
+
+    return _repository_page(
+        call,
+        found,
+        "card",
+        "Card" if path in CARDS else "Files",
+        cards=others,
+        korean=path.endswith(".ko.md"),
+        metadata=Markup(metadata_html(card_data(call, found, made, path))),  # escaped there
+        card=None if text is None else Markup(card_html(text, image, link)),  # sanitised there
+    )
 
 
-def _summary(call: Call, found: Repository) -> dict[str, Any]:
+def _path_in_repository(address: str, folder: str) -> str | None:
+    """The path that a relative address names; None for any other address, and for one that leads out."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+        return None
+    path = posixpath.normpath(posixpath.join(folder, unquote(parts.path)))
+    return None if path.startswith("..") else path
+
+
+def _summary(call: Call, found: Repository) -> dict[str, object]:
     last = call.store.commit_at(found, MAIN)
-    told = card_data(call, found, last)
-    badges = [
-        str(told[name]) for name in ("license", "pipeline_tag", "library_name") if isinstance(told.get(name), str)
-    ]
+    data = card_data(call, found, last)
+    named = [str(data[name]) for name in ("license", "pipeline_tag", "library_name") if isinstance(data.get(name), str)]
     return {
-        "name": str(found.repo),
+        "label": str(found.repo),
         "address": found.repo.url_path,
-        "private": found.private,
-        "gated": found.gated is not None,
-        "badges": badges,
-        "title": last.title,
-        "date": moment(last.date),
+        "marks": _marks(found),
+        "badges": named,
+        "note": f"{last.title} · {_moment(last.date)}",
     }
 
 
-def _entry(call: Call, found: Repository, path: str, entry: FileEntry | None) -> dict[str, Any]:
-    label = PurePosixPath(path).name
+def _entry(call: Call, found: Repository, path: str, entry: FileEntry | None) -> dict[str, object]:
+    """A file, or a folder where there is none of that path."""
+    label = posixpath.basename(path)
     if entry is None:
-        return {"label": f"{label}/", "address": _address(found, "tree", call.revision, path), "size": None}
+        return {"label": f"{label}/", "address": _address(found, "tree", call.revision, path)}
     return {
         "label": label,
         "address": _address(found, "blob", call.revision, path),
@@ -217,36 +257,16 @@ def _entry(call: Call, found: Repository, path: str, entry: FileEntry | None) ->
     }
 
 
-def _changes(call: Call, found: Repository, before: Files, after: Files, after_id: str) -> dict[str, Any]:
-    """The files that differ, with their lines as far as they are few."""
-    differing = changes(before, after)
-    shown = []
-    for number, each in enumerate(differing):
-        lines = line_diff(each, lambda sha256: call.store.blob(found.repo, sha256)) if number < MOST_COMPARED else []
-        sizes = " → ".join(size(entry.size) for entry in (each.was, each.now) if entry is not None)
-        address = _address(found, "blob", after_id, each.path) if each.now is not None else None
-        shown.append(
-            {
-                "kind": each.kind,
-                "path": each.path,
-                "old_path": each.old_path,
-                "sizes": sizes,
-                "address": address,
-                "lines": [(_mark(line), line) for line in lines[2:]],
-            }
-        )
-    return {"changes": shown, "summary": f"{len(shown)} {'file' if len(shown) == 1 else 'files'} changed"}
+def _lines(call: Call, found: Repository, entry: FileEntry) -> list[str] | None:
+    """The lines of a text; None for what is binary or long."""
+    if entry.size > LONGEST_TEXT:
+        return None
+    content = call.store.blob(found.repo, entry.sha256).read_bytes()
+    return None if b"\0" in content else content.decode("utf-8", "replace").splitlines()
 
 
-def _mark(line: str) -> str:
-    return {"+": "plus", "-": "minus", "@": "at"}.get(line[:1], "")
-
-
-def _event(found: Repository, event: dict[str, Any]) -> dict[str, Any]:
-    said = {"commit": "committed {title}", "status-change": "made it {status}", "title-change": "renamed it to {new}"}
-    comment = card(event["text"], found.repo.url_path, MAIN) if event.get("text") else None
-    sentence = said.get(event["type"], "").format_map(event)
-    return {"by": event["by"], "date": moment(event["at"]), "comment": comment, "said": sentence}
+def _marks(found: Repository) -> list[str]:
+    return ["private"] * found.private + ["gated"] * (found.gated is not None)
 
 
 def _crumbs(call: Call, found: Repository, folder: str) -> list[tuple[str, str]]:
@@ -258,3 +278,8 @@ def _crumbs(call: Call, found: Repository, folder: str) -> list[tuple[str, str]]
 
 def _address(found: Repository, what: str, revision: str, path: str = "") -> str:
     return f"{found.repo.url_path}/{what}/{quote(revision, safe='')}" + (f"/{quote(path)}" if path else "")
+
+
+def _moment(date: str) -> str:
+    """`2026-05-01 12:30 UTC`, from a date as the API writes it."""
+    return f"{date[:10]} {date[11:16]} UTC"

@@ -1,64 +1,87 @@
-"""Repositories in a folder. Knows nothing of HTTP, and remembers nothing that is not on the disk.
+"""Repositories in a folder; nothing is remembered that is not on the disk.
 
     ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
-        repository.json     visibility, gate, branches, tags, discussions: a commit exists once this file names it
+        repository.json     visibility, gate, branches, tags, pull requests: a commit exists once this file names it
         commits/ID.json     title, author, parent, and every file of that commit
         blobs/SHA256        contents
-    ROOT/incoming/          files being written; each is renamed into its place once it is complete
+    ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
     ROOT/lock               held while something changes, also against other processes
 
 A process killed at any instant leaves unreferenced files at worst, never half a commit.
 """
 
+import hashlib
 import json
+import os
 import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from toolkit.hub.local.blobs import Incoming, blob_path, find_uploaded, keep
-from toolkit.hub.local.names import SHA, RepoId, check_ref
+from toolkit.core.folder import unwritable, write_bytes
 from toolkit.hub.local.objects import (
+    MAIN,
+    SHA,
     AddFile,
     AddLfsFile,
+    Change,
     Commit,
-    Discussion,
     FileEntry,
+    Files,
     Operation,
+    PullRequest,
     RefKind,
+    RefusedError,
+    Remove,
+    RepoId,
     Repository,
-    check_no_file_is_a_folder,
+    check_ref,
+    check_sha256,
+    entry_not_found,
+    git_blob_id,
+    lfs_pointer,
+    malformed,
+    parent_folders,
+    repo_not_found,
+    revision_not_found,
 )
-from toolkit.hub.local.refusal import RefusedError, entry_not_found, repo_not_found, revision_not_found
 
 if sys.platform != "win32":
     import fcntl
-
-MAIN = "main"
 
 
 class Store:
     """The repositories under one root. Safe to use from many threads, and from several processes at once."""
 
     def __init__(self, root: Path) -> None:
-        """Raises `OSError` when the root can not be made or written to."""
+        """Make the root if it is not there. Raises `ToolkitError` when it cannot be made or written to."""
         self.root = root
-        if not root.exists():
-            root.mkdir(parents=True)
-            root.chmod(0o700)  # private repositories are in it, for whoever can read files here
-        self.incoming = Incoming(root / "incoming")
+        self._incoming = root / "incoming"
         self._lock = threading.Lock()
+        try:
+            if not root.exists():
+                root.mkdir(parents=True)
+                root.chmod(0o700)  # it holds private repositories
+            self._incoming.mkdir(exist_ok=True)
+            probe = self.fresh()
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise unwritable(root, error) from error
+
+    def fresh(self) -> Path:
+        """An unused path on the file system of the repositories, to be renamed into its place."""
+        return self._incoming / secrets.token_hex(16)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes anything meanwhile. A killed process lets go of it."""
+        """Keep everybody else from changing anything. A killed process lets go of the lock."""
         with self._lock, (self.root / "lock").open("ab") as file:
             if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -72,11 +95,13 @@ class Store:
             state = json.loads((self._folder(repo) / "repository.json").read_bytes())
         except FileNotFoundError:
             raise repo_not_found() from None
-        discussions = state.pop("discussions", [])
-        return Repository(repo, **state, discussions=tuple(_read_discussion(each) for each in discussions))
+        # Version 0.1.0 also wrote access requests, and discussions and events beside the pull requests.
+        state.pop("requests", None)
+        pulls = [_read_pull(each) for each in state.pop("discussions", []) if each["head"]]
+        return Repository(repo, **state, pulls=tuple(pulls))
 
     def repositories(self, kind: str) -> list[Repository]:
-        """In the order of their names."""
+        """All of one kind, by name."""
         found = []
         for state in sorted((self.root / kind).glob("*/*/repository.json")):
             try:
@@ -85,29 +110,27 @@ class Store:
                 continue
         return found
 
-    def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> Repository:
+    def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> None:
         """Make a repository whose first commit holds `files`. Raises `RefusedError` (409) when it exists."""
         target = self._folder(repo)
+        operations = tuple(AddFile(path, content) for path, content in files.items())
         with self.locked():
             if target.exists():
                 raise RefusedError(409, f"You already created this repo: {repo}")
-            draft = self.incoming.fresh()
-            (draft / "commits").mkdir(parents=True)
-            (draft / "blobs").mkdir()
-            first = _new_commit(None, "initial commit", "", author)
-            entries = {path: keep(self.incoming, draft, content, first.id) for path, content in files.items()}
-            self._write_json(draft / "commits" / f"{first.id}.json", asdict(replace(first, files=entries)))
-            self._write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
+            draft = self.fresh()
+            for name in ("commits", "blobs"):
+                (draft / name).mkdir(parents=True)
+            first = _write_commit(draft, None, Change(operations, "initial commit", "", author))
+            _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(target)
-        return self.repository(repo)
 
     def delete(self, repo: RepoId) -> None:
         with self.locked():
             self.repository(repo)
-            grave = self.incoming.fresh()
-            self._folder(repo).rename(grave)
-        shutil.rmtree(grave)
+            doomed = self.fresh()
+            self._folder(repo).rename(doomed)
+        shutil.rmtree(doomed)
 
     def move(self, repo: RepoId, target: RepoId) -> None:
         """Raises `RefusedError` (409) when the new name is taken."""
@@ -119,12 +142,10 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._folder(repo).rename(folder)
 
-    def update(self, repo: RepoId, change: Callable[[Repository], Repository]) -> Repository:
+    def update(self, repo: RepoId, change: Callable[[Repository], Repository]) -> None:
         """Replace a repository's state by what `change` makes of it, in one instant."""
         with self.locked():
-            changed = change(self.repository(repo))
-            self.write_state(changed)
-        return changed
+            _write_state(self._folder(repo), change(self.repository(repo)))
 
     # References
 
@@ -142,8 +163,9 @@ class Store:
         self.update(repo, change)
 
     def delete_ref(self, repo: RepoId, kind: RefKind, name: str) -> None:
+        """Raises `RefusedError`: 404 for an unknown name, 403 for main."""
         if (kind, name) == ("branches", MAIN):
-            raise RefusedError(403, "The branch main can not be deleted")
+            raise RefusedError(403, "The branch main cannot be deleted")
 
         def change(repository: Repository) -> Repository:
             refs = dict(repository.refs(kind))
@@ -163,9 +185,10 @@ class Store:
         if not SHA.fullmatch(commit_id):
             raise revision_not_found(revision)
         try:
-            return _read_commit(self._folder(repository.repo) / "commits" / f"{commit_id}.json")
+            state = json.loads((self._folder(repository.repo) / "commits" / f"{commit_id}.json").read_bytes())
         except FileNotFoundError:
             raise revision_not_found(revision) from None
+        return Commit(**state | {"files": {name: FileEntry(**entry) for name, entry in state["files"].items()}})
 
     def history(self, repository: Repository, revision: str) -> Iterator[Commit]:
         """From `revision` back to the first commit."""
@@ -175,21 +198,11 @@ class Store:
             commit = self.commit_at(repository, commit.parent)
             yield commit
 
-    def commit(
-        self,
-        repo: RepoId,
-        ref: str,
-        operations: Sequence[Operation],
-        *,
-        title: str,
-        message: str,
-        author: str,
-        parent: str | None,
-    ) -> Commit:
-        """Apply `operations` in their order to a branch or to `refs/pr/NUMBER`, all or none.
+    def commit(self, repo: RepoId, ref: str, change: Change) -> Commit:
+        """Make a commit on a branch or on `refs/pr/NUMBER`, whole or not at all.
 
         Raises `RefusedError`: 404 for an unknown branch or a file to remove that is not there, 412 when the branch
-        is no longer at `parent`, 400 for an LFS file that was never uploaded, 403 for a closed pull request.
+        is no longer at the change's parent, 400 for an LFS file that was never uploaded, 403 for a closed pull request.
         """
         with self.locked():
             repository = self.repository(repo)
@@ -199,81 +212,70 @@ class Store:
             if pull is not None and not pull.is_open:
                 raise RefusedError(403, f"The pull request {pull.number} is {pull.status}")
             head = self.commit_at(repository, ref)
-            if parent is not None and not head.id.startswith(parent):
+            if not head.id.startswith(change.parent or ""):
                 raise RefusedError(412, "A commit has happened since. Please refresh and try again.")
-            commit = self.write_commit(repository, head, operations, title=title, message=message, author=author)
+            commit = _write_commit(self._folder(repo), head, change)
             if pull is not None:
-                self.write_state(repository.with_discussion(replace(pull, head=commit.id)))
+                changed = repository.with_pull(replace(pull, head=commit.id))
             else:
-                self.write_state(replace(repository, branches={**repository.branches, ref: commit.id}))
+                changed = repository.with_refs("branches", {**repository.branches, ref: commit.id})
+            _write_state(self._folder(repo), changed)
         return commit
 
-    def write_commit(
-        self,
-        repository: Repository,
-        head: Commit | None,
-        operations: Sequence[Operation],
-        *,
-        title: str,
-        message: str,
-        author: str,
-        files: Mapping[str, FileEntry] | None = None,
-    ) -> Commit:
-        """A commit after `head` that no reference names yet: `operations` applied to `files`, by default the head's.
+    # Pull requests
 
-        Without a head it begins a history, in which it is what last changed every file. Only while `locked`. Raises
-        `RefusedError` as `commit`.
+    def propose(self, repo: RepoId, change: Change) -> tuple[Commit, PullRequest]:
+        """Make a commit as a new pull request, from main or from the change's parent in main's history.
+
+        Raises `RefusedError`: 412 for a parent that main never was at, otherwise as `commit`.
         """
-        folder = self._folder(repository.repo)
-        commit = _new_commit(head.id if head else None, title, message, author)
-        after = dict(files if files is not None else head.files if head else {})
-        if head is None:
-            after = {path: replace(entry, commit=commit.id) for path, entry in after.items()}
-        for operation in operations:
-            self._apply(folder, after, operation, commit.id)
-        check_no_file_is_a_folder(after)
-        commit = replace(commit, files=after)
-        self._write_json(folder / "commits" / f"{commit.id}.json", asdict(commit))
+        with self.locked():
+            repository = self.repository(repo)
+            history = self.history(repository, MAIN)
+            base = next((each for each in history if each.id.startswith(change.parent or "")), None)
+            if base is None:
+                raise RefusedError(412, f"main was never at {change.parent}")
+            commit = _write_commit(self._folder(repo), base, change)
+            number = max((each.number for each in repository.pulls), default=0) + 1
+            pull = PullRequest(number, change.title, change.author, _now(), "open", base.id, commit.id)
+            _write_state(self._folder(repo), repository.with_pull(pull))
+        return commit, pull
+
+    def set_status(self, repo: RepoId, number: int, status: str) -> None:
+        """Close a pull request or open it again. Raises `RefusedError` (403) for a merged one, 404 for none."""
+
+        def change(repository: Repository) -> Repository:
+            pull = find_pull(repository, number)
+            if pull.status == "merged":
+                raise RefusedError(403, f"The pull request {number} is merged")
+            return repository.with_pull(replace(pull, status=status))
+
+        self.update(repo, change)
+
+    def merge(self, repo: RepoId, number: int, author: str) -> Commit:
+        """Take a pull request into main, by one commit.
+
+        Raises `RefusedError`: 409 when main changed the same files in another way, 403 for a closed pull request.
+        """
+        with self.locked():
+            repository = self.repository(repo)
+            pull = find_pull(repository, number)
+            if not pull.is_open:
+                raise RefusedError(403, f"The pull request {number} is {pull.status}")
+            main = self.commit_at(repository, MAIN)
+            base, head = (self.commit_at(repository, each).files for each in (pull.base, pull.head))
+            files = _merged(base, head, main.files, number)
+            title = Change((), f"{pull.title} (#{number})", "", author)
+            commit = _write_commit(self._folder(repo), replace(main, files=files), title)
+            changed = repository.with_refs("branches", {**repository.branches, MAIN: commit.id})
+            _write_state(self._folder(repo), changed.with_pull(replace(pull, status="merged", merged=commit.id)))
         return commit
-
-    def write_state(self, repository: Repository) -> None:
-        """Make this the repository's state. Only while `locked`."""
-        self._write_state(self._folder(repository.repo), repository)
-
-    def _apply(self, folder: Path, files: dict[str, FileEntry], operation: Operation, commit_id: str) -> None:
-        path = operation.path
-        if isinstance(operation, AddFile):
-            entry = keep(self.incoming, folder, operation.content, commit_id)
-        elif isinstance(operation, AddLfsFile):
-            entry = find_uploaded(folder, operation, commit_id)
-        else:
-            inside = [each for each in files if each.startswith(path + "/")] if operation.is_folder else [path]
-            if not inside or inside[0] not in files:
-                what = "folder" if operation.is_folder else "file"
-                raise entry_not_found(f"A {what} with this name doesn't exist: {path}")
-            for each in inside:
-                del files[each]
-            return
-        known = files.get(path)
-        if known is None or (known.sha256, known.lfs) != (entry.sha256, entry.lfs):
-            files[path] = entry
-
-    def forget_commits(self, repo: RepoId, *, keep: Collection[str]) -> None:
-        """Delete all other commits. Only while `locked`, and once nothing names them."""
-        for file in (self._folder(repo) / "commits").glob("*.json"):
-            if file.stem not in keep:
-                file.unlink()
-        _read_commit.cache_clear()
 
     # Contents
 
-    def size(self, repo: RepoId) -> int:
-        """How many bytes the contents of all its commits take."""
-        return sum(each.stat().st_size for each in (self._folder(repo) / "blobs").glob("*"))
-
     def blob(self, repo: RepoId, sha256: str) -> Path:
-        """Where a content lies, or would lie."""
-        return blob_path(self._folder(repo), sha256)
+        """Where a content lies, or would lie. Raises `RefusedError` (400) for what is no sha256."""
+        return _blob(self._folder(repo), sha256)
 
     def adopt(self, repo: RepoId, received: Path, sha256: str) -> None:
         """Take over a received file whose hash was checked. Raises `RefusedError` when the repository is gone."""
@@ -284,31 +286,118 @@ class Store:
     def _folder(self, repo: RepoId) -> Path:
         return self.root / repo.kind / repo.namespace / repo.name
 
-    def _write_state(self, folder: Path, repository: Repository) -> None:
-        state = asdict(repository)
-        del state["repo"]  # the folder's own path, which a move changes
-        self._write_json(folder / "repository.json", state)
 
-    def _write_json(self, target: Path, value: object) -> None:
-        self.incoming.write(target, json.dumps(value).encode())
+def find_pull(repository: Repository, number: int) -> PullRequest:
+    """Raises `RefusedError` (404)."""
+    pull = repository.pull(f"refs/pr/{number}")
+    if pull is None:
+        raise RefusedError(404, f"{repository.repo} has no pull request {number}")
+    return pull
 
 
-def now() -> str:
+def sync(file: BinaryIO) -> None:
+    """Wait until the disk holds what was written: a rename may reach it before the content does."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _now() -> str:
     """This moment, as the clients read it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _new_commit(parent: str | None, title: str, message: str, author: str) -> Commit:
+def _read_pull(state: Mapping[str, Any]) -> PullRequest:
+    return PullRequest(**{field.name: state[field.name] for field in fields(PullRequest)})
+
+
+def _write_state(folder: Path, repository: Repository) -> None:
+    state = asdict(repository)
+    del state["repo"]  # the folder's own path, which a move changes
+    state["discussions"] = state.pop("pulls")
+    _write_json(folder / "repository.json", state)
+
+
+def _write_json(target: Path, value: object) -> None:
+    write_bytes(target, json.dumps(value).encode())
+
+
+def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
+    """The commit after `head`, which no reference names yet. Raises `RefusedError` as `Store.commit`."""
     # Random, not a hash: clients cache by commit id, so a repository made anew must not repeat one.
-    return Commit(secrets.token_hex(20), parent, title, message, author, now(), {})
+    commit_id, files = secrets.token_hex(20), dict(head.files if head else {})
+    for operation in change.operations:
+        _apply(folder, files, operation, commit_id)
+    for path in files:
+        if clash := next((each for each in parent_folders(path) if each in files), None):
+            raise malformed(f"{clash!r} cannot be a file and the folder of {path!r}")
+    parent = head.id if head else None
+    commit = Commit(commit_id, parent, change.title, change.message, change.author, _now(), files)
+    _write_json(folder / "commits" / f"{commit_id}.json", asdict(commit))
+    return commit
 
 
-def _read_discussion(fields: dict[str, Any]) -> Discussion:
-    return Discussion(**{**fields, "events": tuple(fields["events"])})
+def _apply(folder: Path, files: dict[str, FileEntry], operation: Operation, commit_id: str) -> None:
+    if isinstance(operation, Remove):
+        _remove(files, operation)
+        return
+    if isinstance(operation, AddFile):
+        entry = _keep(folder, operation.content, commit_id)
+    else:
+        entry = _find_uploaded(folder, operation, commit_id)
+    if not _same(files.get(operation.path), entry):
+        files[operation.path] = entry
 
 
-@lru_cache(maxsize=256)
-def _read_commit(path: Path) -> Commit:
-    fields = json.loads(path.read_bytes())
-    files = {name: FileEntry(**entry) for name, entry in fields.pop("files").items()}
-    return Commit(**fields, files=files)
+def _remove(files: dict[str, FileEntry], operation: Remove) -> None:
+    path = operation.path
+    inside = [each for each in files if each.startswith(f"{path}/")] if operation.is_folder else [path]
+    if not inside or inside[0] not in files:
+        what = "folder" if operation.is_folder else "file"
+        raise entry_not_found(f"A {what} with this name doesn't exist: {path}")
+    for each in inside:
+        del files[each]
+
+
+def _keep(folder: Path, content: bytes, commit_id: str) -> FileEntry:
+    """Store the content of a regular file."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    target = _blob(folder, sha256)
+    if not target.exists():
+        write_bytes(target, content)
+    return FileEntry(sha256, len(content), git_blob_id(content), False, commit_id)
+
+
+def _find_uploaded(folder: Path, wanted: AddLfsFile, commit_id: str) -> FileEntry:
+    """The entry of an LFS file. Raises `RefusedError` (400) unless its content is there."""
+    blob = _blob(folder, wanted.sha256)
+    if not blob.exists():
+        raise malformed(f"{wanted.path!r} points to an LFS object that was not uploaded: {wanted.sha256}")
+    size = blob.stat().st_size
+    if wanted.size not in (None, size):
+        raise malformed(f"{wanted.path!r} has {size} bytes, not {wanted.size}")
+    return FileEntry(wanted.sha256, size, git_blob_id(lfs_pointer(wanted.sha256, size)), True, commit_id)
+
+
+def _blob(folder: Path, sha256: str) -> Path:
+    return folder / "blobs" / check_sha256(sha256)
+
+
+def _same(one: FileEntry | None, other: FileEntry | None) -> bool:
+    """Whether two entries hold the same content, kept the same way."""
+    if one is None or other is None:
+        return one is other
+    return (one.sha256, one.lfs) == (other.sha256, other.lfs)
+
+
+def _merged(base: Files, head: Files, main: Files, number: int) -> Mapping[str, FileEntry]:
+    """The files of main with what changed from base to head. Raises `RefusedError` (409) where main changed it too."""
+    changed = sorted(path for path in {*base, *head} if not _same(base.get(path), head.get(path)))
+    clashing = [
+        path
+        for path in changed
+        if not _same(main.get(path), base.get(path)) and not _same(main.get(path), head.get(path))
+    ]
+    if clashing:
+        raise RefusedError(409, f"The pull request {number} conflicts with main in {', '.join(clashing)}")
+    kept = {path: entry for path, entry in main.items() if path not in changed}
+    return kept | {path: head[path] for path in changed if path in head}

@@ -1,5 +1,8 @@
-"""One request as the handlers see it: who asks, for which repository, with what body, all checked."""
+"""Who asks for what: accounts and their tokens, and a request with what its user may do."""
 
+import base64
+import binascii
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +13,25 @@ from urllib.parse import parse_qs, urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from toolkit.hub.local.body import Limits
-from toolkit.hub.local.names import RepoId, repo_id
-from toolkit.hub.local.objects import Commit, Repository
-from toolkit.hub.local.refusal import BAD_TOKEN, RefusedError, gated, malformed, repo_not_found
-from toolkit.hub.local.store import MAIN, Store
+from toolkit.hub.local.objects import (
+    BAD_TOKEN,
+    MAIN,
+    Commit,
+    RefusedError,
+    RepoId,
+    Repository,
+    malformed,
+    repo_id,
+    repo_not_found,
+)
+from toolkit.hub.local.store import Store
+
+OWNER = "demo"  # whose Hub it is
+PAGE = 1_000  # entries of a tree, a history or a search in one answer
 
 Entry = TypeVar("Entry")
-PAGE = 1_000  # entries of a tree, a history or a search in one answer
+
+# Accounts
 
 
 @dataclass(frozen=True)
@@ -29,19 +43,77 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request whose path was taken apart: `args` holds its unquoted parts.
+class Accounts:
+    """Accounts by the hashes of their tokens, so that the time of a comparison tells nothing of a token.
 
-    `account` is None for a stranger; `users` are all whom this Hub knows by name.
+    With `everybody`, the Hub asks for no token: any request comes from that account.
     """
+
+    by_hash: Mapping[bytes, Account]
+    everybody: Account | None
+
+    def who(self, header: str | None) -> Account | None:
+        """The account of an `Authorization` header; None without one. Raises `RefusedError` (401) for a wrong token.
+
+        A browser shows the token as the password of its dialogue, with any name.
+        """
+        if self.everybody is not None:
+            return self.everybody
+        if header is None:
+            return None
+        scheme, _, value = header.partition(" ")
+        is_basic = scheme.lower() == "basic"
+        account = self.by_hash.get(_hash(_password(value) if is_basic else value.strip()))
+        if account is None or scheme.lower() not in ("bearer", "basic"):
+            raise bad_token(ask_browser=is_basic)
+        return account
+
+
+def make_accounts(tokens: Mapping[str, str] | None, owner_token: str | None) -> Accounts:
+    """The accounts of a Hub.
+
+    Args:
+        tokens: Maps tokens to users; each may write in the namespace of that name.
+        owner_token: The token of `demo`, who may write in every namespace. Without it and `tokens`, the Hub asks for no
+            token, and everybody is `demo`.
+    """
+    if tokens is None and owner_token is None:
+        return Accounts({}, Account(OWNER, everywhere=True))
+    found = {_hash(token): Account(user, everywhere=False) for token, user in (tokens or {}).items()}
+    if owner_token is not None:
+        found[_hash(owner_token)] = Account(OWNER, everywhere=True)
+    return Accounts(found, None)
+
+
+def bad_token(*, ask_browser: bool) -> RefusedError:
+    """The refusal (401) of a wrong token. With `ask_browser`, it makes a browser ask for the right one."""
+    asked = 'Basic realm="The token of this Hub, as the password", charset="UTF-8"'
+    return RefusedError(401, BAD_TOKEN, headers={"WWW-Authenticate": asked} if ask_browser else None)
+
+
+def _password(value: str) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+# Requests
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request whose path was taken apart: `args` holds its unquoted parts. `account` is None without a token."""
 
     request: Request
     store: Store
     args: Mapping[str, str]
     body: bytes
     account: Account | None
-    limits: Limits
-    users: frozenset[str] = frozenset()
 
     @property
     def user(self) -> str | None:
@@ -60,10 +132,10 @@ class Call:
         """Whether a query parameter is set; clients write true, True or 1."""
         return self.request.query_params.get(name, "").lower() in ("true", "1")
 
-    # Who may do what
+    # What the user may do
 
     def repo(self) -> RepoId:
-        """The repository that the path names; a name that none can have is not found."""
+        """The repository that the path names. Raises `RefusedError` (404) for an impossible name."""
         try:
             return repo_id(self.args.get("kind", "models"), self.args["namespace"], self.args["name"])
         except RefusedError:
@@ -80,30 +152,6 @@ class Call:
                 raise
         raise repo_not_found(stranger=self.user is None)
 
-    def may_see(self, repository: Repository) -> bool:
-        return not repository.private or self.may_write(repository.repo.namespace)
-
-    def may_write(self, namespace: str) -> bool:
-        return self.account is not None and (self.account.everywhere or self.account.name == namespace)
-
-    def may_open(self, repository: Repository) -> bool:
-        """Whether a user who sees a repository may read its files."""
-        if repository.gated is None or self.may_write(repository.repo.namespace):
-            return True
-        return repository.request_status(self.user) == "accepted"
-
-    def require_access(self, repository: Repository) -> None:
-        """Raises `RefusedError` (401, 403) unless the user may read a repository's files."""
-        if self.may_open(repository):
-            return
-        page = f"{self.endpoint}{repository.repo.url_path}"
-        told = {
-            None: f"{repository.repo} is gated. Ask for access on {page}",
-            "pending": f"The request of {self.user} for {repository.repo} is awaiting an answer",
-            "rejected": f"The request of {self.user} for {repository.repo} was rejected",
-        }
-        raise gated(told[repository.request_status(self.user)], stranger=self.user is None)
-
     def commit(self) -> tuple[Repository, Commit]:
         """The repository and the commit that the path names."""
         repository = self.readable()
@@ -115,10 +163,22 @@ class Call:
         self.require_writer(repository.repo.namespace)
         return repository
 
+    def may_see(self, repository: Repository) -> bool:
+        return not repository.private or self.may_write(repository.repo.namespace)
+
+    def may_write(self, namespace: str) -> bool:
+        return self.account is not None and (self.account.everywhere or self.account.name == namespace)
+
+    def require_files(self, repository: Repository) -> None:
+        """Raise `RefusedError` (401, 403) for the files of a gated repository, unless the user may write to it."""
+        if repository.gated is not None and not self.may_write(repository.repo.namespace):
+            message = f"{repository.repo} is gated. Ask for access on {self.endpoint}{repository.repo.url_path}"
+            raise RefusedError(401 if self.user is None else 403, message, code="GatedRepo")
+
     def require_user(self) -> str:
-        """The user. Raises `RefusedError` (401) for a stranger."""
+        """The user. Raises `RefusedError` (401) without a token."""
         if self.user is None:
-            raise RefusedError(401, BAD_TOKEN)
+            raise bad_token(ask_browser=False)
         return self.user
 
     def require_writer(self, namespace: str) -> str:
@@ -145,7 +205,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
     """A JSON object. Raises `RefusedError` (400) for anything else."""
     try:
         value = json.loads(text or b"{}")
-    except (ValueError, RecursionError):  # the former also for broken UTF-8 and numbers of too many digits
+    except (ValueError, RecursionError):
         raise malformed("The body is not valid JSON") from None
     if not isinstance(value, dict):
         raise malformed("The body must be a JSON object")
@@ -165,16 +225,9 @@ def text_field(value: Mapping[str, Any], name: str, default: str | None = None) 
 def size_field(value: Mapping[str, Any], name: str = "size") -> int:
     """A field that must count bytes. Raises `RefusedError` (400)."""
     found = value.get(name)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+    if not isinstance(found, int) or found < 0:
         raise malformed(f"{name!r} must be a whole number of bytes")
     return found
-
-
-def whole_number(text: str) -> int:
-    """A number in a query. Raises `RefusedError` (400)."""
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise malformed(f"Not a whole number: {text[:20]!r}")
-    return int(text)
 
 
 def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -185,16 +238,23 @@ def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return found
 
 
+def whole_number(text: str) -> int:
+    """A number in a query. Raises `RefusedError` (400)."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise malformed(f"Not a whole number: {text[:20]!r}")
+    return int(text)
+
+
+# Answers
+
+
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response in ASCII: a lone surrogate in a commit title must not break the encoding."""
+    """A JSON response in ASCII."""
     return Response(json.dumps(value), status, headers, "application/json")
 
 
-def paged(call: Call, entries: Sequence[Entry], shown: Callable[[Entry], Any] = lambda entry: entry) -> Response:
-    """One page of a list, `limit` long from `cursor` on, with a link to the next one as the clients follow it.
-
-    `shown` turns an entry into what is answered, for those of the page alone.
-    """
+def paged(call: Call, entries: Sequence[Entry], shown: Callable[[Entry], object]) -> Response:
+    """One page of a list, `limit` long from `cursor` on, with a link to the next one. `shown` describes an entry."""
     query = call.request.query_params
     start = whole_number(query.get("cursor", "0"))
     end = start + max(1, min(whole_number(query.get("limit", str(PAGE))), PAGE))

@@ -1,0 +1,378 @@
+"""The JSON API beside the files: accounts, repositories, their references, history and pull requests, and searches."""
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from toolkit.cards.page import front_matter
+from toolkit.hub.local.auth import Call, answer, paged, text_field, whole_number
+from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
+from toolkit.hub.local.objects import (
+    MAIN,
+    Commit,
+    FileEntry,
+    PullRequest,
+    RefKind,
+    RefusedError,
+    RepoId,
+    Repository,
+    malformed,
+    repo_id,
+)
+from toolkit.hub.local.store import find_pull
+
+PULLS = 50  # on one page
+_LONGEST_CARD = 2_000_000  # bytes
+# What the Hub wants of these fields of a card, where they are there.
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "base_model": (str, list),
+    "language": (str, list),
+    "library_name": (str,),
+    "license": (str, list),
+    "model-index": (list,),
+    "pipeline_tag": (str,),
+    "tags": (list,),
+}
+# Fields of a card that become tags: by their value alone, or after the field's name, as all do for datasets.
+_PLAIN = ("library_name", "pipeline_tag", "language", "tags")
+_NAMED = ("license", "base_model", "datasets")
+_OF_DATASETS = (
+    *("task_categories", "task_ids", "language", "license", "size_categories", "source_datasets"),
+    *("annotations_creators", "language_creators", "multilinguality"),
+)
+_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData"}
+
+# Accounts
+
+
+def whoami(call: Call) -> Response:
+    user = call.require_user()
+    return answer(
+        {
+            "type": "user",
+            "id": user,
+            "name": user,
+            "fullname": user,
+            "orgs": [],
+            "auth": {"type": "access_token", "accessToken": {"displayName": "local", "role": "write"}},
+        }
+    )
+
+
+def may_read(call: Call) -> Response:
+    call.require_files(call.readable())
+    return answer({})
+
+
+# Repositories
+
+
+def create(call: Call) -> Response:
+    wanted = call.json()
+    repo = _repo_in(call, wanted)
+    author = call.require_writer(repo.namespace)
+    url = {"name": str(repo), "url": call.endpoint + repo.url_path}
+    try:
+        call.store.create(
+            repo, private=_is_private(wanted, False), author=author, files={".gitattributes": GIT_ATTRIBUTES}
+        )
+    except RefusedError as refused:
+        refused.extra.update(url)  # read by `create_repo(exist_ok=True)`
+        raise
+    return answer(url)
+
+
+def delete(call: Call) -> Response:
+    repo = _repo_in(call, call.json())
+    call.writable(repo)
+    call.store.delete(repo)
+    return answer({})
+
+
+def move(call: Call) -> Response:
+    wanted = call.json()
+    source, target = (_split_id(wanted, name) for name in ("fromRepo", "toRepo"))
+    call.writable(source)
+    call.require_writer(target.namespace)
+    call.store.move(source, target)
+    return answer({})
+
+
+def settings(call: Call) -> Response:
+    """Who sees a repository, and whether its files are for its owner alone."""
+    wanted = call.json()
+    repository = call.writable()
+    private, gated = _is_private(wanted, repository.private), wanted.get("gated", repository.gated or False)
+    if gated not in ("auto", "manual", False):
+        raise malformed(f"'gated' must be auto, manual or false: {gated!r}")
+    call.store.update(repository.repo, lambda state: replace(state, private=private, gated=gated or None))
+    return answer({"private": private, "gated": gated})
+
+
+def _repo_in(call: Call, wanted: Mapping[str, Any]) -> RepoId:
+    """The repository that a body names; without an organization it is the user's own."""
+    namespace = text_field(wanted, "organization", call.user or "")
+    if not namespace:
+        call.require_writer(namespace)
+    return repo_id(text_field(wanted, "type", "model") + "s", namespace, text_field(wanted, "name"))
+
+
+def _split_id(wanted: Mapping[str, Any], name: str) -> RepoId:
+    namespace, _, repo_name = text_field(wanted, name).partition("/")
+    return repo_id(text_field(wanted, "type", "model") + "s", namespace, repo_name)
+
+
+def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
+    """Clients say it as `visibility`, older ones as `private`; null or absent, it is the default."""
+    visibility, private = wanted.get("visibility"), wanted.get("private")
+    if visibility not in (None, "public", "private"):
+        raise malformed(f"Unknown visibility: {visibility!r}")
+    if private is not None and not isinstance(private, bool):
+        raise malformed(f"'private' must be true or false: {private!r}")
+    if visibility is not None:
+        return bool(visibility == "private")
+    return default if private is None else private
+
+
+# Descriptions and searches
+
+
+def info(call: Call) -> Response:
+    return answer(_describe(call, *call.commit(), full=True, card=True))
+
+
+def search(call: Call) -> Response:
+    """The repositories of one kind, by name. Other searches are refused: the whole list would be a wrong answer."""
+    query, kind = call.request.query_params, call.args["kind"]
+    for name in query:
+        if name not in _SEARCHED_BY:
+            raise malformed(f"The local Hub cannot search {kind} by {name[:40]!r}")
+    full = call.flag("full")
+    card = call.flag("cardData") or (full and kind != "models")
+    return paged(call, list(_found(call, kind)), lambda each: _describe(call, *each, full=full, card=card))
+
+
+def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
+    query = call.request.query_params
+    author, words, wanted = query.get("author"), query.getlist("search"), set(query.getlist("filter"))
+    for repository in call.store.repositories(kind):
+        name = str(repository.repo).lower()
+        if call.may_see(repository) and author in (None, repository.repo.namespace):
+            commit = call.store.commit_at(repository, MAIN)
+            tags = _tags(kind, card_data(call, repository, commit)) if wanted else []
+            if all(word.lower() in name for word in words) and wanted <= set(tags):
+                yield repository, commit
+
+
+def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
+    """A repository as the clients read it; `full` adds its files, `card` its metadata."""
+    data = card_data(call, repository, commit)
+    described: dict[str, object] = {
+        "id": str(repository.repo),
+        "author": repository.repo.namespace,
+        "sha": commit.id,
+        "lastModified": commit.date,
+        "createdAt": repository.created_at,
+        "private": repository.private,
+        "gated": repository.gated or False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "trendingScore": 0,
+        "tags": _tags(repository.repo.kind, data),
+    }
+    texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
+    described |= {field: data[field] for field in texts if isinstance(data.get(field), str)}
+    if card and data:
+        described["cardData"] = data
+    if full:
+        with_blobs = call.flag("blobs")
+        described["siblings"] = [_sibling(path, entry, with_blobs) for path, entry in sorted(commit.files.items())]
+    return described
+
+
+def _sibling(path: str, entry: FileEntry, with_blobs: bool) -> dict[str, object]:
+    if not with_blobs:
+        return {"rfilename": path}
+    return {"rfilename": path, "size": entry.size, "blobId": entry.oid, **lfs_details(entry, "sha256")}
+
+
+def _tags(kind: str, card: Mapping[str, Any]) -> list[str]:
+    """The tags that find a repository: the card's own, and its licence, languages, task and the like."""
+    plain, named = (("tags",), _OF_DATASETS) if kind == "datasets" else (_PLAIN, _NAMED)
+    found = [text for field in plain for text in _texts(card.get(field))]
+    found += [
+        f"{'dataset' if field == 'datasets' else field}:{text}" for field in named for text in _texts(card.get(field))
+    ]
+    if isinstance(relation := card.get("base_model_relation"), str):
+        found += [f"base_model:{relation}:{text}" for text in _texts(card.get("base_model"))]
+    return list(dict.fromkeys(found))
+
+
+def _texts(value: object) -> list[str]:
+    """A field of a card that is one text or a list of them."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+
+
+# Cards
+
+
+def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
+    """The card of a commit; None when it has none, or one longer than any card."""
+    entry = commit.files.get(path)
+    if entry is None or entry.size > _LONGEST_CARD:
+        return None
+    return call.store.blob(repository.repo, entry.sha256).read_text("utf-8", "replace")
+
+
+def card_data(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> dict[str, Any]:
+    """The card's metadata; empty when the card or its YAML is missing or broken."""
+    try:
+        return front_matter(card_text(call, repository, commit, path) or "")
+    except ValueError:
+        return {}
+
+
+def validate_yaml(call: Call) -> Response:
+    """Check the metadata of a card, before a client commits it."""
+    errors, warnings = [], []
+    try:
+        metadata = front_matter(text_field(call.json(), "content"))
+        errors = [
+            f'"{field}" must be {" or ".join("text" if kind is str else "a list" for kind in kinds)}'
+            for field, kinds in _FIELD_TYPES.items()
+            if metadata.get(field) is not None and not isinstance(metadata[field], kinds)
+        ]
+        warnings = [] if metadata else ["empty or missing yaml metadata in repo card"]
+    except ValueError as error:
+        errors = [str(error)]
+    found = {
+        "errors": [{"message": message} for message in errors],
+        "warnings": [{"message": message} for message in warnings],
+    }
+    if not errors:
+        return answer(found)
+    refused = malformed("Invalid metadata in README.md")
+    refused.extra.update(found)
+    raise refused
+
+
+# References and history
+
+
+def refs(call: Call) -> Response:
+    repository = call.readable()
+    pulls = repository.pulls if call.flag("include_prs") else ()
+    return answer(
+        {
+            "branches": _refs("heads", repository.branches),
+            "tags": _refs("tags", repository.tags),
+            "converts": [],
+            "pullRequests": [{"name": each.ref, "ref": each.ref, "targetCommit": each.head} for each in pulls],
+        }
+    )
+
+
+def create_branch(call: Call) -> Response:
+    return _create_ref(call, "branches", call.revision, text_field(call.json(), "startingPoint", MAIN))
+
+
+def delete_branch(call: Call) -> Response:
+    return _delete_ref(call, "branches")
+
+
+def create_tag(call: Call) -> Response:
+    return _create_ref(call, "tags", text_field(call.json(), "tag"), call.revision)
+
+
+def delete_tag(call: Call) -> Response:
+    return _delete_ref(call, "tags")
+
+
+def _create_ref(call: Call, kind: RefKind, name: str, revision: str) -> Response:
+    call.store.create_ref(call.writable().repo, kind, name, revision)
+    return answer({})
+
+
+def _delete_ref(call: Call, kind: RefKind) -> Response:
+    call.store.delete_ref(call.writable().repo, kind, call.revision)
+    return answer({})
+
+
+def _refs(folder: str, names: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        {"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": commit_id} for name, commit_id in names.items()
+    ]
+
+
+def history(call: Call) -> Response:
+    """The commits of a revision, newest first."""
+    commits = list(call.store.history(call.readable(), call.revision))
+    formatted = "formatted" in call.request.query_params.getlist("expand[]")
+    return paged(call, commits, lambda commit: _commit(commit, formatted))
+
+
+def _commit(commit: Commit, formatted: bool) -> dict[str, object]:
+    described: dict[str, object] = {
+        "id": commit.id,
+        "title": commit.title,
+        "message": commit.message,
+        "authors": [{"user": commit.author}],
+        "date": commit.date,
+    }
+    if formatted:
+        described["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
+    return described
+
+
+# Pull requests, which the clients call discussions
+
+
+def pulls(call: Call) -> Response:
+    """One page, newest first, narrowed by `type`, `status` and `author`."""
+    repository, query = call.readable(), call.request.query_params
+    kind, status, author = (query.get(name) for name in ("type", "status", "author"))
+    found = [
+        each
+        for each in reversed(repository.pulls)
+        if kind in (None, "all", "pull_request")
+        and status in (None, "all", "open" if each.is_open else "closed")
+        and author in (None, each.author)
+    ]
+    first = whole_number(query.get("p", "0")) * PULLS
+    shown = [_describe_pull(repository, each) for each in found[first : first + PULLS]]
+    return answer({"discussions": shown, "count": len(found), "start": first})
+
+
+def set_pull_status(call: Call) -> Response:
+    """Close a pull request or open it again: its author or who may write here."""
+    repository, user = call.readable(), call.require_user()
+    number, status = whole_number(call.args["number"]), text_field(call.json(), "status")
+    if user != find_pull(repository, number).author:
+        call.require_writer(repository.repo.namespace)
+    if status not in ("open", "closed"):
+        raise malformed(f"Unknown status: {status!r}")
+    call.store.set_status(repository.repo, number, status)
+    event = {"id": "", "type": "status-change", "createdAt": repository.created_at, "author": {"name": user}}
+    return answer({"newStatus": {**event, "data": {"status": status}}})
+
+
+def merge_pull(call: Call) -> Response:
+    repository = call.writable()
+    commit = call.store.merge(repository.repo, whole_number(call.args["number"]), call.require_user())
+    return answer({"mergeCommitId": commit.id})
+
+
+def _describe_pull(repository: Repository, pull: PullRequest) -> dict[str, object]:
+    return {
+        "num": pull.number,
+        "title": pull.title,
+        "author": {"name": pull.author},
+        "createdAt": pull.created_at,
+        "status": pull.status,
+        "isPullRequest": True,
+        "repo": {"name": str(repository.repo), "type": repository.repo.kind.removesuffix("s")},
+    }

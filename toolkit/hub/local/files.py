@@ -1,0 +1,314 @@
+"""The files of a repository: how they are uploaded, committed, listed and read.
+
+Large files take git-lfs' basic transfer: a batch hands out signed addresses, each of which takes one upload.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import mimetypes
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, Response
+
+from toolkit.hub.local.auth import Call, answer, list_field, paged, parse_object, size_field, text_field, whole_number
+from toolkit.hub.local.objects import (
+    MAIN,
+    AddFile,
+    AddLfsFile,
+    Change,
+    Commit,
+    FileEntry,
+    Files,
+    Operation,
+    RefusedError,
+    Remove,
+    RepoId,
+    Repository,
+    check_path,
+    check_sha256,
+    entry_not_found,
+    lfs_pointer,
+    malformed,
+    parent_folders,
+)
+from toolkit.hub.local.store import sync
+
+_LFS_SUFFIXES = (
+    *("7z", "arrow", "avi", "bin", "bz2", "ckpt", "flac", "gguf", "gif", "gz", "h5", "jpeg", "jpg", "joblib"),
+    *("mlmodel", "model", "mp3", "mp4", "msgpack", "npy", "npz", "onnx", "ot", "parquet", "pb", "pickle"),
+    *("pkl", "png", "pt", "pth", "rar", "safetensors", "tar", "tflite", "tgz", "wasm", "wav", "webp", "xz"),
+    *("zip", "zst"),
+)
+GIT_ATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in _LFS_SUFFIXES).encode()
+UPLOAD_SECONDS = 3600  # until an upload must have begun
+_LARGE_TEXT = 10 * 2**20  # bytes
+_KEY = secrets.token_bytes(32)  # addresses need not outlive the process: clients ask for new ones
+# Files come from whoever pushed them: a browser may show them, but never run them in the Hub's name.
+_HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+
+# Upload
+
+
+def preupload(call: Call) -> Response:
+    """How each file is to be uploaded, and its present id, by which the client knows whether it changed."""
+    repository, commit = call.commit()
+    _require_committer(call, repository, as_pull=call.flag("create_pr"))
+    answers = []
+    for file in list_field(call.json(), "files"):
+        path, size = check_path(text_field(file, "path")), size_field(file)
+        lfs = _belongs_in_lfs(path, size, _decode(text_field(file, "sample", "")))
+        known = commit.files.get(path)
+        answers.append(
+            {
+                "path": path,
+                "uploadMode": "lfs" if lfs else "regular",
+                "shouldIgnore": False,
+                "oid": known.etag if known is not None and known.lfs == lfs else None,
+            }
+        )
+    return answer({"files": answers})
+
+
+def _belongs_in_lfs(path: str, size: int, sample: bytes) -> bool:
+    """Data formats, other binary files, and long texts. Never an empty file: the client sends it inline."""
+    suffix = PurePosixPath(path).suffix.removeprefix(".").lower()
+    return size > 0 and (suffix in _LFS_SUFFIXES or size > _LARGE_TEXT or b"\0" in sample)
+
+
+def lfs_batch(call: Call) -> Response:
+    """Where to put each object. One that the repository already has gets no `actions`.
+
+    Every reader may upload, since a pull request needs it; nobody can read what no commit names.
+    """
+    repository = call.readable()
+    call.require_user()
+    call.require_files(repository)
+    wanted = call.json()
+    if wanted.get("operation") != "upload":
+        raise malformed("Only the operation 'upload' is supported: download through /resolve/")
+    objects = []
+    for each in list_field(wanted, "objects"):
+        oid, size = text_field(each, "oid"), size_field(each)
+        described: dict[str, object] = {"oid": oid, "size": size}
+        if not call.store.blob(repository.repo, oid).exists():
+            described["actions"] = {"upload": {"href": _address(call, repository.repo, oid, size)}}
+        objects.append(described)
+    return answer({"transfer": "basic", "objects": objects})
+
+
+async def lfs_upload(call: Call) -> Response:
+    """The upload of one object, kept only when it has the hash and the size that were signed."""
+    repo, oid, query = call.repo(), call.args["oid"], call.request.query_params
+    size, expires = whole_number(query.get("size", "")), whole_number(query.get("expires", ""))
+    signature = _signature(repo, oid, size, expires)
+    if not hmac.compare_digest(query.get("signature", "").encode(), signature.encode()):
+        raise RefusedError(403, "This upload was not announced to the batch endpoint")
+    if expires < time.time():
+        raise RefusedError(403, "The time for this upload is over: ask the batch endpoint again")
+    received = call.store.fresh()
+    try:
+        if await _receive(call, received, size) != oid:
+            raise malformed(f"The upload does not have the sha256 {oid}")
+        await run_in_threadpool(call.store.adopt, repo, received, oid)
+    finally:
+        received.unlink(missing_ok=True)
+    return answer({})
+
+
+async def _receive(call: Call, target: Path, size: int) -> str:
+    """Write the body to `target` as it comes; its sha256. Raises `RefusedError` unless it has `size` bytes."""
+    digest, written = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        async for chunk in call.request.stream():
+            written += len(chunk)
+            if written > size:
+                raise RefusedError(413, f"The upload has more than the {size:,} bytes that were announced")
+            digest.update(chunk)
+            file.write(chunk)
+        await run_in_threadpool(sync, file)
+    if written != size:
+        raise malformed(f"The upload has {written} bytes, not {size}")
+    return digest.hexdigest()
+
+
+def _address(call: Call, repo: RepoId, oid: str, size: int) -> str:
+    """Where one object of this size can be put for a while, without a token."""
+    expires = int(time.time()) + UPLOAD_SECONDS
+    query = urlencode({"size": size, "expires": expires, "signature": _signature(repo, oid, size, expires)})
+    return f"{call.endpoint}{repo.url_path}.git/info/lfs/objects/{oid}?{query}"
+
+
+def _signature(repo: RepoId, oid: str, size: int, expires: int) -> str:
+    return hmac.new(_KEY, f"{repo.kind}/{repo}/{oid}/{size}/{expires}".encode(), "sha256").hexdigest()
+
+
+# Commit
+
+
+def commit(call: Call) -> Response:
+    """Newline-separated JSON: a header, then one operation a line. With `create_pr` it becomes a pull request."""
+    repository, as_pull = call.readable(), call.flag("create_pr")
+    author = _require_committer(call, repository, as_pull=as_pull)
+    if as_pull and call.revision != MAIN:
+        raise malformed("A pull request can only be made for the branch main")
+    change = _change(call.body, author)
+    answered: dict[str, object] = {"success": True, "hookOutput": ""}
+    url = f"{call.endpoint}{repository.repo.url_path}"
+    if as_pull:
+        made, pull = call.store.propose(repository.repo, change)
+        answered["pullRequestUrl"] = f"{url}/discussions/{pull.number}"
+    else:
+        made = call.store.commit(repository.repo, call.revision, change)
+    return answer({**answered, "commitOid": made.id, "commitUrl": f"{url}/commit/{made.id}"})
+
+
+def _require_committer(call: Call, repository: Repository, *, as_pull: bool) -> str:
+    """The user, when they may commit: every reader to a pull request of their own, else who owns the namespace."""
+    call.require_files(repository)
+    pull = repository.pull(call.revision)
+    if as_pull or (pull is not None and pull.author == call.user):
+        return call.require_user()
+    return call.require_writer(repository.repo.namespace)
+
+
+def _change(body: bytes, author: str) -> Change:
+    lines = [parse_object(line) for line in body.split(b"\n") if line.strip()]
+    if not lines or lines[0].get("key") != "header":
+        raise malformed("A commit must start with its header")
+    header = _value(lines[0])
+    parent = text_field(header, "parentCommit", "").lower()
+    if parent and not re.fullmatch("[0-9a-f]{5,40}", parent):
+        raise malformed(f"Not the id of a commit: {parent!r}")
+    operations = tuple(_operation(line) for line in lines[1:])
+    title, message = text_field(header, "summary"), text_field(header, "description", "")
+    return Change(operations, title, message, author, parent or None)
+
+
+def _operation(line: dict[str, Any]) -> Operation:
+    kind, value = line.get("key"), _value(line)
+    path = text_field(value, "path")
+    if kind == "deletedFolder":
+        return Remove(check_path(path.rstrip("/")), is_folder=True)
+    check_path(path)
+    if kind == "deletedFile":
+        return Remove(path, is_folder=False)
+    if kind == "file":
+        content = text_field(value, "content")
+        return AddFile(path, _decode(content) if value.get("encoding") == "base64" else content.encode())
+    if kind == "lfsFile":
+        size = None if value.get("size") is None else size_field(value)
+        return AddLfsFile(path, check_sha256(text_field(value, "oid")), size)
+    raise malformed(f"Unknown operation: {kind!r}")
+
+
+def _decode(content: str) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError):  # the latter for text that is not ASCII
+        raise malformed("The content is not valid base64") from None
+
+
+def _value(line: dict[str, Any]) -> dict[str, Any]:
+    value = line.get("value")
+    if not isinstance(value, dict):
+        raise malformed("Each line must have a 'value'")
+    return value
+
+
+# Read
+
+
+def resolve(call: Call) -> Response:
+    """A file, whole or in ranges."""
+    repository, commit = call.commit()
+    call.require_files(repository)
+    path = check_path(call.args.get("path", ""))
+    entry = commit.files.get(path)
+    if entry is None:
+        raise entry_not_found("Entry not found", commit.id)
+    blob = call.store.blob(repository.repo, entry.sha256)
+    headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.etag}"', **_HARMLESS}
+    return FileResponse(blob, headers=headers, media_type=_media_type(path), stat_result=blob.stat())
+
+
+def tree(call: Call) -> Response:
+    """The entries of a folder, or of everything below it."""
+    repository, commit = call.commit()
+    below = call.args.get("path", "")
+    start = check_path(below) + "/" if below else ""
+    folders = _folders(commit.files)
+    if below and below not in folders:
+        raise entry_not_found(f"{below} does not exist on {call.revision}", commit.id)
+    paths = sorted(
+        path
+        for path in (*folders, *commit.files)
+        if path.startswith(start) and (call.flag("recursive") or "/" not in path[len(start) :])
+    )
+    expand = call.flag("expand")
+    return paged(call, paths, lambda path: _entry(call, repository, commit, folders, path, expand))
+
+
+def paths_info(call: Call) -> Response:
+    """Like `tree`, for chosen paths; those that do not exist are left out."""
+    wanted = call.json_or_form()
+    paths = wanted.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise malformed("'paths' must be a list of paths")
+    repository, commit = call.commit()
+    folders = _folders(commit.files)
+    found = [path for path in paths if path in commit.files or path in folders]
+    expand = wanted.get("expand") in (True, ["true"], ["True"])  # in a form every value is a list of text
+    return answer([_entry(call, repository, commit, folders, path, expand) for path in found])
+
+
+def lfs_details(entry: FileEntry, hash_name: str) -> dict[str, object]:
+    """The description of an LFS file; empty for others. Trees call the hash `oid`, siblings `sha256`."""
+    if not entry.lfs:
+        return {}
+    pointer_size = len(lfs_pointer(entry.sha256, entry.size))
+    return {"lfs": {hash_name: entry.sha256, "size": entry.size, "pointerSize": pointer_size}}
+
+
+def _entry(
+    call: Call, repository: Repository, commit: Commit, folders: Mapping[str, list[str]], path: str, expand: bool
+) -> dict[str, object]:
+    entry = commit.files.get(path)
+    described: dict[str, object]
+    if entry is not None:
+        described = {"type": "file", "path": path, "size": entry.size, "oid": entry.oid, **lfs_details(entry, "oid")}
+        changes = {entry.commit}
+    else:
+        inside = [(each, commit.files[each]) for each in folders[path]]
+        listing = "".join(f"{each} {file.oid}\n" for each, file in inside)
+        oid = hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
+        described = {"type": "directory", "path": path, "size": 0, "oid": oid}
+        changes = {file.commit for _, file in inside}
+    if expand:
+        last = max((call.store.commit_at(repository, each) for each in changes), key=lambda each: each.date)
+        described["lastCommit"] = {"id": last.id, "title": last.title, "date": last.date}
+    return described
+
+
+def _folders(files: Files) -> dict[str, list[str]]:
+    """Every folder, with the paths of all files below it."""
+    folders: dict[str, list[str]] = {}
+    for path in sorted(files):
+        for folder in parent_folders(path):
+            folders.setdefault(folder, []).append(path)
+    return folders
+
+
+def _media_type(path: str) -> str:
+    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    if guessed.startswith("image/"):
+        return guessed
+    return "text/plain" if guessed.startswith("text/") else "application/octet-stream"
