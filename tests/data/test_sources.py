@@ -28,17 +28,17 @@ def test_an_unknown_description_language_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "option"),
+    ("name", "settings", "setting"),
     [
-        ("corpus", {"location": "somewhere"}, "--from"),
-        ("pokeapi", {"name_column": "name"}, "--name-column"),
-        ("pokeapi", {"encoding": "cp949"}, "--encoding"),
-        ("hub", {"encoding": "cp949"}, "--encoding"),
-        ("table", {"revision": "abc"}, "--revision"),
+        ("corpus", {"location": "somewhere"}, "`location`"),
+        ("pokeapi", {"name_column": "name"}, "`name_column`"),
+        ("pokeapi", {"encoding": "cp949"}, "`encoding`"),
+        ("hub", {"encoding": "cp949"}, "`encoding`"),
+        ("table", {"revision": "abc"}, "`revision`"),
     ],
 )
-def test_a_setting_that_a_source_has_no_use_for_is_refused(name: str, settings: dict[str, str], option: str) -> None:
-    with pytest.raises(InputError, match=f"The source {name} has no use for {option}"):
+def test_a_setting_that_a_source_has_no_use_for_is_refused(name: str, settings: dict[str, str], setting: str) -> None:
+    with pytest.raises(InputError, match=f"The source {name} has no use for {setting}"):
         read(name, **settings)
 
 

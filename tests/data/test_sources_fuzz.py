@@ -8,7 +8,6 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,31 +29,13 @@ FUZZ = settings(
 
 TEXT_KINDS = (".csv", ".tsv", ".jsonl", ".json")
 KINDS = (*TEXT_KINDS, *(f"{kind}.gz" for kind in TEXT_KINDS), ".parquet")
-ENCODINGS = (
-    None,
-    "utf-8",
-    "utf-16",
-    "utf-16-le",
-    "cp949",
-    "cp1252",
-    "utf-7",
-    "shift_jis",
-    "iso2022_kr",
-    "idna",
-    "punycode",
-)
+ENCODINGS = (None, "utf-8", "utf-16", "utf-16-le", "cp949", "cp1252", "shift_jis")
 
 plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 hostile = st.one_of(
     plain, st.sampled_from(["", "\0", '"', "'", "\r", "\r\n", "\u2028", "\x85", "\x1a", "\ufeff", ",;|\t"])
 )
 rows_of_text = st.lists(st.tuples(hostile, hostile), min_size=1, max_size=8)
-lone = st.one_of(hostile, st.sampled_from(["\ud800", "a\udfff", "\U0010ffff", "x" * 100_000]))
-value = st.recursive(
-    st.one_of(lone, st.none(), st.booleans(), st.integers(), st.floats()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(lone, inner, max_size=3)),
-    max_leaves=6,
-)
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +84,6 @@ def test_any_bytes_give_records_or_an_input_error(folder: Path, kind: str, body:
 
 
 @FUZZ
-@given(
-    kind=st.sampled_from(KINDS),
-    rows=rows_of_text,
-    damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
-    length=st.floats(0, 1),
-)
-def test_a_table_with_damage_gives_records_or_an_input_error(
-    folder: Path, kind: str, rows: list[tuple[str, str]], damage: list[tuple[float, int]], length: float
-) -> None:
-    body = bytearray(encoded(rows, kind))
-    for place, byte in damage:
-        body[int(place * len(body))] = byte
-    records_or_error(folder, kind, bytes(body[: int(length * len(body))] if length < 0.5 else body))
-
-
-@FUZZ
 @given(kind=st.sampled_from(KINDS), rows=rows_of_text, encoding=st.sampled_from(["utf-8", "utf-16", "utf-16-le"]))
 def test_every_row_that_was_written_is_a_record_with_its_text(
     folder: Path, kind: str, rows: list[tuple[str, str]], encoding: str
@@ -128,24 +93,3 @@ def test_every_row_that_was_written_is_a_record_with_its_text(
     records, _ = read("table", location=str(path), encoding=encoding if encoding == "utf-16-le" else None)
     assert [record.description for record in records] == [text for _, text in rows]
     assert [next(iter(record.names.values()), "") for record in records] == [name.strip() for name, _ in rows]
-
-
-@FUZZ
-@given(rows=st.lists(st.fixed_dictionaries({"name": value, "description": value}), min_size=1, max_size=5))
-def test_every_object_is_a_record_or_an_error_whatever_it_holds(folder: Path, rows: list[dict[str, Any]]) -> None:
-    expected = sum(max(1, len(text)) if isinstance(text := row["description"], list) else 1 for row in rows)
-    for kind, body in ((".jsonl", "\n".join(map(json.dumps, rows))), (".json", json.dumps(rows))):
-        assert records_or_error(folder, kind, body.encode()) in (None, expected)
-
-
-@FUZZ
-@given(names=st.lists(value, min_size=1, max_size=4), texts=st.lists(value, min_size=1, max_size=4))
-def test_every_type_of_parquet_column_is_read_or_an_error(folder: Path, names: list[Any], texts: list[Any]) -> None:
-    try:
-        table = pa.table({"name": pa.array(names), "description": pa.array((texts * 4)[: len(names)])})
-        stream = io.BytesIO()
-        pq.write_table(table, stream)
-    except (pa.ArrowException, UnicodeError, OverflowError, TypeError):
-        return  # Arrow has no column for such values
-    found = records_or_error(folder, ".parquet", stream.getvalue())
-    assert found is None or found >= len(names)

@@ -80,7 +80,7 @@ def seed_file(first: int) -> bytes:
     """Twenty rows of the seed's schema, in small row groups: captions between images."""
     images = [{"bytes": os.urandom(IMAGE_BYTES), "path": None} for _ in range(20)]
     captions = [f"Mon{number}: Number {number}: it is odd." for number in range(first, first + 20)]
-    captions[:2] = ["**Type: Null**: A masked beast.", "no name here"]
+    captions[:2] = ["**Mr. Mime**: It mimes.", "no name here"]
     return parquet({"image": images, "en_text": captions}, group=5)
 
 
@@ -180,7 +180,7 @@ def test_the_seeds_data_is_split_into_names_and_descriptions_without_a_flag(outc
     found = outcomes["seed"]
     assert len(found["rows"]) == 40
     assert [row[:2] for row in found["rows"][:3]] == [
-        [{"en": "Type: Null"}, "A masked beast."],
+        [{"en": "Mr. Mime"}, "It mimes."],
         [{}, "no name here"],
         [{"en": "Mon2"}, "Number 2: it is odd."],
     ]
@@ -216,18 +216,18 @@ def test_one_of_several_configs_is_named_behind_a_colon(outcomes: Outcomes) -> N
         ("several", "InputError", "has several configs; its configs are en, ko. Name one behind a colon"),
         ("no such config", "InputError", "has no config 'fr'; its configs are en, ko."),
         ("chat", "InputError", "The dataset ash/chat, split train, row 1 has an object in 'messages'"),
-        ("no columns", "InputError", "ash/chat has no column 'nothing' (--description-column)"),
+        ("no columns", "InputError", "ash/chat has no column 'nothing' (`description_column`)"),
         ("private", "HubError", "The dataset ash/private does not exist on"),
         ("gated", "EnvironmentLacks", "The dataset ash/gated is gated. Accept its licence on"),
         ("script", "InputError", "Dataset scripts are no longer supported"),
-        ("broken", "InputError", "The dataset ash/broken can not be read"),
-        ("empty", "InputError", "The dataset ash/empty can not be read"),
+        ("broken", "InputError", "The dataset ash/broken cannot be read"),
+        ("empty", "InputError", "The dataset ash/empty cannot be read"),
         ("missing", "HubError", "The dataset ash/missing does not exist on"),
         ("revision", "HubError", "The dataset ash/seed has no such revision on"),
         ("no id", "InputError", "The dataset a/b/c/d is not a Hub id"),
     ],
 )
-def test_what_can_not_be_read_is_one_line_with_what_to_do(outcomes: Outcomes, case: str, kind: str, said: str) -> None:
+def test_what_cannot_be_read_is_one_line_with_what_to_do(outcomes: Outcomes, case: str, kind: str, said: str) -> None:
     assert outcomes[case]["error"] == kind, outcomes[case]
     assert said in outcomes[case]["said"]
     assert "\n" not in outcomes[case]["said"]
@@ -237,13 +237,13 @@ def test_what_can_not_be_read_is_one_line_with_what_to_do(outcomes: Outcomes, ca
 
 
 def test_a_folder_is_read_like_a_dataset(tmp_path: Path) -> None:
-    texts = ["Pikachu: A yellow mouse: it sparks.", "Type: Null: A masked beast.", "no name here"]
+    texts = ["Pikachu: A yellow mouse: it sparks.", "Farfetch'd: A duck.", "no name here"]
     (tmp_path / "seed").mkdir()
     (tmp_path / "seed" / "train-00000-of-00001.parquet").write_bytes(parquet({"en_text": texts, "image": [b"x"] * 3}))
     records, facts = read("hub", location=str(tmp_path / "seed"))
     assert [(record.names.get("en"), record.description) for record in records] == [
         ("Pikachu", "A yellow mouse: it sparks."),
-        ("Type: Null", "A masked beast."),
+        ("Farfetch'd", "A duck."),
         (None, "no name here"),
     ]
     assert facts.location == "seed"
@@ -256,5 +256,5 @@ def test_a_folder_without_the_columns_says_which_it_has(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_no_revision(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Leave --revision out"):
+    with pytest.raises(InputError, match="Leave `revision` out"):
         read("hub", location=str(tmp_path), revision="main")

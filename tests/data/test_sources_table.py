@@ -1,13 +1,10 @@
-"""Tables in files: what is read from each format and encoding, and what is said of a file that can not be read."""
+"""Tables in files: what is read from each format and encoding, and the error for a file that cannot be read."""
 
 from __future__ import annotations
 
-import csv
-import functools
 import gzip
 import json
 import os
-import random
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ import pytest
 
 from support.sources import read
 from toolkit.core.errors import InputError
-from toolkit.data.sources import encodings, text_table
-from toolkit.data.sources.caption import split_caption
+from toolkit.data.sources import table
+from toolkit.data.sources.records import split_caption
 
 ROWS = [{"name": "Rex", "description": "A brown dog."}, {"name": "나비", "description": "회색 고양이."}]
 
@@ -94,35 +91,8 @@ def test_a_pattern_reaches_into_folders_and_keeps_files_of_one_name_apart(tmp_pa
     assert len(hashes) == 2
 
 
-def test_the_same_files_elsewhere_have_the_same_hash(tmp_path: Path) -> None:
-    hashes = set()
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        save(tmp_path / folder, csv_text())
-        hashes.add(read("table", location=str(tmp_path / folder / "*.csv"))[1].content_hash)
-    assert len(hashes) == 1
-
-
 def test_a_name_with_wildcards_in_it_is_a_file_when_there_is_one(tmp_path: Path) -> None:
     assert pairs(save(tmp_path, csv_text(), "pets[1].csv")) == EXPECTED
-
-
-def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "link.csv").symlink_to(save(tmp_path, csv_text(), "real.csv"))
-    assert pairs(str(tmp_path / "link.csv")) == EXPECTED
-
-
-def test_a_link_to_nothing_in_a_pattern_is_named(tmp_path: Path) -> None:
-    (tmp_path / "link.csv").symlink_to(tmp_path / "gone.csv")
-    with pytest.raises(InputError, match=r"link\.csv is a link to nothing"):
-        pairs(str(tmp_path / "*.csv"))
-
-
-@pytest.mark.parametrize("pattern", ["pipe.csv", "*.csv"])
-def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path, pattern: str) -> None:
-    os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(InputError, match=r"pipe\.csv is not a regular file"):
-        pairs(str(tmp_path / pattern))
 
 
 def test_a_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
@@ -134,9 +104,9 @@ def test_a_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
     assert records[0].source_ref == "caf\ufffd.csv:2"
 
 
-@pytest.mark.parametrize("location", [None, "", "nowhere.csv", ".", "/", "\0.csv", "x" * 5000 + ".csv", "no/**x/*.csv"])
+@pytest.mark.parametrize("location", [None, "nowhere.csv", ".", "/", "no/**x/*.csv"])
 def test_a_table_without_a_file_is_an_error(location: str | None) -> None:
-    with pytest.raises(InputError, match="--from"):
+    with pytest.raises(InputError, match="`location`"):
         read("table", location=location)
 
 
@@ -149,7 +119,7 @@ def test_a_table_without_a_file_is_an_error(location: str | None) -> None:
         ("utf-8", None),
         ("utf-8-sig", None),
         ("utf-16", "utf-16"),
-        ("utf-32", "utf-32"),
+        ("utf-16-le", "utf-16-le"),
         ("cp949", "cp949"),
         ("euc-kr", "cp949"),
     ],
@@ -186,18 +156,9 @@ def test_western_text_is_not_taken_for_korean(tmp_path: Path, text: str) -> None
 def test_korean_with_a_rare_syllable_and_a_long_ascii_start_is_read_as_korean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encodings, "CHUNK", 1000)
+    monkeypatch.setattr(table, "SAMPLE", 1000)
     text = "name,description\n" + "Rex,A brown dog.\n" * 1000 + "펲시맨,똠방각하가 뷁을 외쳤다.\n"
     assert pairs(save(tmp_path, text.encode("cp949")))[-1] == ("펲시맨", "똠방각하가 뷁을 외쳤다.")
-
-
-def test_korean_whose_first_syllable_lies_across_two_parts_is_read_as_korean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encodings, "CHUNK", 1000)
-    syllable = b"\xc4\xc9"  # UTF-8 can begin with its first byte, and not go on with its second
-    body = b"name,description\nRex,".ljust(999, b".") + syllable + b"\n"
-    assert pairs(save(tmp_path, body))[0][1].endswith("." + syllable.decode("cp949"))
 
 
 def test_an_asked_encoding_wins_over_what_would_be_detected(tmp_path: Path) -> None:
@@ -206,7 +167,7 @@ def test_an_asked_encoding_wins_over_what_would_be_detected(tmp_path: Path) -> N
     assert pairs(location, encoding="latin-1") == [("Rex", "Pok\x8emon")]
 
 
-@pytest.mark.parametrize("name", ["klingon", "base64", "rot13", "", "a\0b", "idna", "undefined"])
+@pytest.mark.parametrize("name", ["klingon", "base64"])
 def test_an_encoding_that_nobody_knows_is_said_so(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"^The encoding '.*' is not known"):
         pairs(save(tmp_path, csv_text()), encoding=name)
@@ -221,14 +182,8 @@ DAMAGED = "name,description\na,고양이\n".encode() + b"b,caf\xe9\n"
         (DAMAGED, None, "row 3 is not UTF-8: byte 0xe9 at 34"),
         (DAMAGED, "utf-8", "row 3 is not UTF-8: byte 0xe9 at 34"),
         (DAMAGED, "ascii", "row 2 is not ASCII: byte 0xea at 19"),
-        (csv_text().encode("utf-16-le") + b"\0", "utf-16-le", "is not UTF-16-LE"),
-        (csv_text().encode("utf-16-le"), None, "may be UTF-16"),
-        (b"name,description\na,\x81\xff\x8d\n", None, "neither UTF-8 nor cp949 nor cp1252"),
-        (b"name,description\na,\xe9\x01\x02\n", None, "neither UTF-8 nor"),
-        ("name,description\na,b\n".encode("utf-16-be"), None, "may be UTF-16"),
-        (b"PK\x03\x04\xff\xfe", None, "is an Excel or ZIP file"),
-        (gzip.compress(b"x", mtime=0), None, "is gzip, whatever its name says"),
-        (b"PAR1abc", None, "is Parquet, whatever"),
+        (b"name,description\na,\x81\xff\x8d\n", None, "row 2 is not UTF-8: byte 0x81 at 19"),
+        (b"PK\x03\x04\xff\xfe", None, "is an Excel, ZIP or Parquet file, whatever its name says"),
     ],
 )
 def test_a_file_in_no_encoding_is_named_with_its_row_and_byte(
@@ -242,13 +197,29 @@ def test_a_file_in_no_encoding_is_named_with_its_row_and_byte(
 def test_a_byte_that_the_sample_did_not_hold_is_found_in_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encodings, "CHUNK", 1001)
+    monkeypatch.setattr(table, "SAMPLE", 1001)
     body = ("이름,설명\n" * 3000).encode("cp949") + b"\xff\xff\n"
     with pytest.raises(InputError, match=rf"row 3001 is not CP949: byte 0xff at {len(body) - 3}"):
         pairs(save(tmp_path, body), name_column="이름", description_column="설명")
 
 
 # --- columns and cells
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_text_stays_the_text_that_it_is(tmp_path: Path, kind: str) -> None:
+    texts = ["NA", "None", "null", "nan", "007", "1e3", "TRUE", "2024-01-02", " spaces "]
+    rows = [{"name": f"n{number}", "description": text} for number, text in enumerate(texts)]
+    if kind == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    elif kind == ".jsonl":
+        save(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
+    else:
+        mark = "\t" if kind == ".tsv" else ","
+        save(
+            tmp_path, "\n".join(mark.join(row) for row in [list(rows[0]), *(row.values() for row in rows)]), f"t{kind}"
+        )
+    assert [text for _, text in pairs(str(tmp_path / f"t{kind}"))] == texts
 
 
 def test_optional_columns_are_used_when_they_are_there(tmp_path: Path) -> None:
@@ -264,7 +235,7 @@ def test_the_family_column_replaces_the_usual_one(tmp_path: Path) -> None:
     location = save(tmp_path, "name,description,family,kind\nRex,A dog.,wrong,dogs\nTom,A cat.,wrong,\n")
     records, _ = read("table", location=location, family_column="kind")
     assert [record.family for record in records] == ["dogs", "table/tom"]
-    with pytest.raises(InputError, match=r"no column 'clan' \(--family-column\)"):
+    with pytest.raises(InputError, match=r"no column 'clan' \(`family_column`\)"):
         read("table", location=location, family_column="clan")
 
 
@@ -304,10 +275,10 @@ def test_a_list_of_descriptions_is_one_record_for_each(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("value", ['{"a": 1}', '[["a"]]', '[{"role": "user"}]'])
+@pytest.mark.parametrize("value", ['{"a": 1}', '[{"role": "user"}]'])
 def test_a_description_that_is_an_object_is_an_error_with_its_row(tmp_path: Path, value: str) -> None:
     location = save(tmp_path, f'{{"name": "a", "description": {value}}}\n', "t.jsonl")
-    with pytest.raises(InputError, match=r"t\.jsonl, row 1 has (an object|a list) in 'description'"):
+    with pytest.raises(InputError, match=r"t\.jsonl, row 1 has an object in 'description'"):
         pairs(location)
 
 
@@ -320,7 +291,6 @@ def test_a_description_that_is_an_object_is_an_error_with_its_row(tmp_path: Path
         ("5", "5"),
         ("1.5", "1.5"),
         ("true", "True"),
-        (r'"a\u0000b"', "a\0b"),
         (r'"\ud800"', "\ufffd\ufffd\ufffd"),
     ],
 )
@@ -337,12 +307,6 @@ def test_every_way_in_which_parquet_holds_text_is_read(tmp_path: Path, kind: str
         names = names.cast({"string_view": pa.string_view()}.get(kind, getattr(pa, kind)()))
     pq.write_table(pa.table({"name": names, "description": ["a", "b", "c"]}), tmp_path / "t.parquet")
     assert pairs(str(tmp_path / "t.parquet")) == [("Rex", "a"), ("나비", "b"), ("", "c")]
-
-
-def test_binary_that_is_no_text_is_marked_as_lost(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"name": ["a"], "description": [b"caf\xe9"]}), tmp_path / "t.parquet")
-    ((_, text),) = pairs(str(tmp_path / "t.parquet"))
-    assert "\ufffd" in text
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
@@ -372,45 +336,26 @@ def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "length", "message"),
-    [
-        ("t.csv", "name,description\na,{}\n", 1900, "row 2 can not be read: field larger"),
-        ("t.csv", "name,description\na,{}\n", 100_000, "row 2 is longer than 2,000 characters"),
-        ("t.jsonl", '{{"name": "a", "description": "{}"}}\n', 100_000, "row 1 is longer than 2,000 characters"),
-    ],
-)
-def test_a_huge_cell_is_read_up_to_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, name: str, row: str, length: int, message: str
-) -> None:
-    request.addfinalizer(functools.partial(csv.field_size_limit, csv.field_size_limit()))
-    monkeypatch.setattr(text_table, "MAX_CELL", 1000)
-    assert pairs(save(tmp_path, row.format("x" * 900), name)) == [("a", "x" * 900)]
-    with pytest.raises(InputError, match=message):
-        pairs(save(tmp_path, row.format("x" * length), name))
-
-
-@pytest.mark.parametrize(
     ("name", "body", "message"),
     [
         ("t.csv", b"", "is empty"),
-        ("t.csv", b"\n\n", "is empty"),
-        ("t.csv", b"who,what\na,b\n", r"no column 'description' \(--description-column\) and no column 'name'"),
+        ("t.csv", b"name,description\n", "is empty"),
+        ("t.csv", b"who,what\na,b\n", r"no column 'description' \(`description_column`\) and no column 'name'"),
         ("t.csv", b"name,description\na\n", "row 2 has 1 fields"),
         ("t.csv", b"name,description\na,b,c\n", "row 2 has 3 fields"),
         ("t.csv", b"name,name\na,b\n", "'name' twice"),
-        ("t.csv", b'name,description\na,ok\nb,"open\nc,d\n', "row 3 can not be read: unexpected end of data"),
-        ("t.csv", b'name,description\na,"b"c\n', "row 2 can not be read: .* expected after"),
-        ("t.csv.gz", b"no gzip", "gzip"),
-        ("t.csv.gz", b"", "is empty"),
-        ("t.csv.gz", gzip.compress(b"name,description\na,b\n" * 50, mtime=0)[:-12], "gzip"),
-        ("t.csv.gz", gzip.compress(random.Random(0).randbytes(2000), mtime=0)[:500] + b"\0" * 500, "gzip"),
+        ("t.csv", b'name,description\na,ok\nb,"open\nc,d\n', "row 3 cannot be read: unexpected end of data"),
+        ("t.csv", b'name,description\na,"b"c\n', "row 2 cannot be read: .* expected after"),
+        ("t.csv.gz", b"no gzip", "cannot be read: Not a gzipped file"),
+        (
+            "t.csv.gz",
+            gzip.compress(b"name,description\na,b\n" * 50, mtime=0)[:-12],
+            "cannot be read: Compressed file ended",
+        ),
         ("t.jsonl", b"", "is empty"),
         ("t.jsonl", b'{"name": "a", "description": "b"}\n{"name": \n', "row 2 is not JSON"),
         ("t.jsonl", b'{"name": "a", "description": "b"}\n[]\n', "row 2 is not a JSON object"),
-        ("t.jsonl", b'{"name": "a", "description": "b"}\n3\n', "row 2 is not a JSON object"),
         ("t.jsonl", b'{"name": "a", "description": "b"}\n{"name": "c"}\n', "row 2 has no 'description'"),
-        ("t.jsonl", b'{"name": "a", "name": "b", "description": "c"}\n', "row 1 is not JSON: it has the key 'name' tw"),
-        ("t.jsonl", b"[" * 100_000, "row 1 is not JSON"),
         ("t.json", b'[{"name": "a", "description": "b"}, 3]', "row 2 is not a JSON object"),
         ("t.json", b"[]", "is empty"),
         ("t.json", b'[{"name": "a"', "row 1 is not JSON"),
@@ -418,7 +363,6 @@ def test_a_huge_cell_is_read_up_to_the_limit(
         ("t.parquet", b"PAR1 cut", "not a readable Parquet"),
         ("t.parquet.gz", b"x", "not a table that pkt reads"),
         ("t.xlsx", b"x", "not a table that pkt reads"),
-        ("table", b"x", "not a table that pkt reads"),
     ],
 )
 def test_a_bad_table_is_one_error_with_its_file_and_row(tmp_path: Path, name: str, body: bytes, message: str) -> None:
@@ -436,19 +380,6 @@ def test_a_file_without_permission_is_an_error(tmp_path: Path) -> None:
         pairs(location)
 
 
-def test_a_parquet_file_cut_short_is_an_error(tmp_path: Path) -> None:
-    path = written(tmp_path, ".parquet")
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"pets\.parquet is not a readable Parquet file"):
-        pairs(str(path))
-
-
-def test_two_parquet_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
-    pq.write_table(pa.table([["a"], ["b"], ["c"]], ["name", "description", "name"]), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="'name' twice"):
-        pairs(str(tmp_path / "t.parquet"))
-
-
 # --- `Name: description` in one column
 
 
@@ -456,17 +387,12 @@ def test_two_parquet_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
     ("caption", "name", "description"),
     [
         ("Pikachu: A yellow mouse: it sparks.", "Pikachu", "A yellow mouse: it sparks."),
-        ("Type: Null: A masked beast.", "Type: Null", "A masked beast."),
-        ("**Type: Null**: A masked beast.", "Type: Null", "A masked beast."),
-        ("타입:널: 가면을 썼다.", "타입:널", "가면을 썼다."),
         ("Ho-Oh: Type: Fire.", "Ho-Oh", "Type: Fire."),
         ("Mr. Mime: It mimes.", "Mr. Mime", "It mimes."),
         ("Farfetch'd: A duck.", "Farfetch'd", "A duck."),
         ("Farfetch’d: A duck.", "Farfetch’d", "A duck."),
         ("Nidoran♀: Small.", "Nidoran♀", "Small."),
         ("Porygon-Z: Odd.", "Porygon-Z", "Odd."),
-        ("Flabébé: A flower.", "Flabébé", "A flower."),
-        ("Zygarde (10% Forme): A dog.", "Zygarde (10% Forme)", "A dog."),
         ("피카츄：노란 쥐.", "피카츄", "노란 쥐."),
         ("피카츄 : 노란 쥐.", "피카츄", "노란 쥐."),
         ("**Pikachu**: Yellow.", "Pikachu", "Yellow."),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.recipe import DatasetSettings, SourceSettings
-from toolkit.data.record import Record
 from toolkit.data.sources import SourceFacts, read_records
+from toolkit.data.sources.records import Record
 
 
 def read(name: str, *, description_language: str = "en", **source: Any) -> tuple[list[Record], SourceFacts]:
@@ -51,7 +51,6 @@ class _Host(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     faults: list[str]
     seen: list[str]
-    retry_after: str
     over: threading.Event
 
     def do_GET(self) -> None:
@@ -64,29 +63,27 @@ class _Host(http.server.BaseHTTPRequestHandler):
             self.over.wait()
         status = int(fault) if fault.isdecimal() else 200 if body else 404
         self.send_response(status)
-        if status in (429, 503):
-            self.send_header("Retry-After", self.retry_after)
         self._send(body, fault)
 
     def _send(self, body: bytes, fault: str) -> None:
-        self.close_connection = fault in ("cut", "cut-chunks", "no-length")
+        self.close_connection = fault in ("cut", "cut-chunks")
         if fault == "cut-chunks":
             self.send_header("Transfer-Encoding", "chunked")
             body = b"%x\r\n%s\r\n" % (len(body) // 2, body[: len(body) // 2])
-        elif fault != "no-length":
+        else:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(body[: len(body) // 2] if fault in ("cut", "no-length") else body)
+            self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextlib.contextmanager
-def host(*faults: str, retry_after: str = "0") -> Iterator[tuple[str, list[str]]]:
+def host(*faults: str) -> Iterator[tuple[str, list[str]]]:
     over = threading.Event()
-    state = {"faults": list(faults), "seen": [], "retry_after": retry_after, "over": over}
+    state = {"faults": list(faults), "seen": [], "over": over}
     handler: Any = type("Handler", (_Host,), state)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

@@ -17,8 +17,7 @@ from toolkit.data.duplicates import normal_text
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
 from toolkit.data.near_names import leaks, near_name
-from toolkit.data.record import Record
-from toolkit.data.sources.facts import SourceFacts, wanted_languages
+from toolkit.data.sources.records import Record, SourceFacts, wanted_languages
 
 REPORT_EVERY = 2_000
 # A word in lower case in the descriptions of this many families is an ordinary word there, whatever creature it names.

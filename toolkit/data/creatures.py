@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from toolkit.data.duplicates import find_root
 from toolkit.data.masking import ANSWER_LANGUAGES
-from toolkit.data.sources.columns import slug
+from toolkit.data.sources.records import slug
 
 
 @dataclass(slots=True)

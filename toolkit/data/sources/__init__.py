@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from toolkit.core.recipe import DatasetSettings
-from toolkit.data.record import Record
 from toolkit.data.sources.corpus import read_corpus
-from toolkit.data.sources.facts import SourceFacts, wanted_languages
 from toolkit.data.sources.hub import read_hub
 from toolkit.data.sources.pokeapi import read_pokeapi
+from toolkit.data.sources.records import Record, SourceFacts, wanted_languages
 from toolkit.data.sources.table import read_table
 
 __all__ = ["SourceFacts", "read_records"]

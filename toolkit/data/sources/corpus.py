@@ -10,8 +10,7 @@ from typing import Any
 
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import SourceSettings
-from toolkit.data.record import Record
-from toolkit.data.sources.facts import SourceFacts, refuse_other_settings
+from toolkit.data.sources.records import Record, SourceFacts, refuse_other_settings
 
 LICENSE = "CC0-1.0"
 CREATURES, DESCRIPTIONS = "creatures.jsonl", "descriptions.jsonl"

@@ -1,0 +1,268 @@
+"""What a source yields: Records and facts about itself. And rows of any table as Records, by their columns."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from toolkit.core.errors import InputError
+from toolkit.core.recipe import DatasetSettings, SourceSettings
+from toolkit.core.text import has_hangul, language_of
+
+LANGUAGES = ("en", "ko")
+CAPTION = "en_text"
+"""The column `Name: description` of the data that the seed notebook used."""
+OPTIONAL = ("key", "language", "name_en", "name_ko", "license")
+
+LONGEST_NAME = 40
+MOST_WORDS = 4
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」", "『": "』"}
+# A colon and white space, with markdown's marks of bold before or behind it, or a full-width colon.
+_COLON = r"(?:[:：][*_]+(?=\s|$)|:(?=\s|$)|：)"
+_CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
+_LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
+_SIMPLE = (str, int, float, Decimal, date, time, timedelta)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One description of one creature.
+
+    Attributes:
+        key: Stable id of the creature, such as `pokemon/25`; sources that mean the same creature use the same key.
+        names: Language code (`en`, `ko`, ...) to the creature's name in that language. At least one.
+        family: Id shared by all creatures that evolve into each other, such as `pokemon-family/10`.
+        description: The text as the source has it, not yet cleaned or masked.
+        language: Language code of `description`.
+        source: Name of the source: `corpus`, `pokeapi`, `hub` or `table`.
+        source_ref: Revision and place in the source, enough to find the text again.
+        license: SPDX id of the text, or `other`.
+        parallel: What texts of one creature share that say the same in different languages; empty for texts that
+            stand alone.
+        attributes: What else the source knows (generation, types, ...); values that JSON can hold.
+    """
+
+    key: str
+    names: Mapping[str, str]
+    family: str
+    description: str
+    language: str
+    source: str
+    source_ref: str
+    license: str
+    parallel: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """Where records come from.
+
+    Attributes:
+        name: `corpus`, `pokeapi`, `hub` or `table`.
+        location: Folder or file name, URL or Hub id as it may be published: no path of this machine, no credentials.
+        revision: Commit or version, None where the source has none.
+        license: SPDX id of the texts, or `other`.
+        content_hash: Hash of the files that are read: the same content has the same hash wherever it lies.
+        notes: What a user may want to know about how it was read, such as an encoding that was detected.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    license: str
+    content_hash: str
+    notes: tuple[str, ...] = ()
+
+
+def wanted_languages(settings: DatasetSettings) -> tuple[str, ...]:
+    """The languages of `description_language`, in the order given.
+
+    Raises:
+        InputError: Empty, or a language that is not `en` or `ko`.
+    """
+    wanted = tuple(dict.fromkeys(part.strip() for part in settings.description_language.split(",")))
+    if not all(language in LANGUAGES for language in wanted):
+        raise InputError(
+            f"The description language {settings.description_language!r} is not known.", "Choose en, ko or en,ko."
+        )
+    return wanted
+
+
+def refuse_other_settings(source: SourceSettings, *used: str) -> None:
+    """Raise InputError when settings are given that this source cannot use.
+
+    Args:
+        used: The settings that it does use, beside its name.
+    """
+    given = source.model_dump(exclude={"name", *used}, exclude_none=True)
+    if given:
+        raise InputError(
+            f"The source {source.name} has no use for {', '.join(f'`{key}`' for key in given)}.",
+            "Leave it out, or choose another source.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns to read; `description == name` when one column holds `Name: description`."""
+
+    description: str
+    name: str
+    family: str | None
+    optional: tuple[str, ...]
+    name_language: Literal["en", "ko"] | None = None
+
+    @property
+    def chosen(self) -> list[str]:
+        """The columns that every row must have."""
+        return list(dict.fromkeys((self.description, self.name)))
+
+    @property
+    def all(self) -> list[str]:
+        """Every column to read, each once."""
+        return list(dict.fromkeys((*self.chosen, *([self.family] if self.family else []), *self.optional)))
+
+
+def choose_columns(
+    available: Sequence[str], settings: SourceSettings, where: str, *, may_grow: bool = False
+) -> Columns:
+    """The columns that the settings name, `description` and `name` by default, or else `en_text` for both.
+
+    Args:
+        available: The columns that are known.
+        settings: Which of them to use.
+        where: The file or dataset, for the error.
+        may_grow: Later rows may have columns that are not known yet.
+
+    Raises:
+        InputError: A column is missing, or there twice; says which.
+    """
+    if repeated := sorted({name for name in available if available.count(name) > 1}):
+        raise InputError(f"{where} has the column {repeated[0]!r} twice.", "Rename one of them.")
+    described, named, family = settings.description_column, settings.name_column, settings.family_column
+    if described is None and named is None and CAPTION in available:
+        described = named = CAPTION
+    described, named = described or "description", named or "name"
+    wanted = {"description": described, "name": named} | ({"family": family} if family else {})
+    missing = [f"{column!r} (`{setting}_column`)" for setting, column in wanted.items() if column not in available]
+    if missing:
+        listed = ", ".join(map(repr, available[:50])) + (", ..." if len(available) > 50 else "") or "none"
+        raise InputError(
+            f"{where} has no column {' and no column '.join(missing)}; its columns are {listed}.",
+            "Name the columns to use in `description_column`, `name_column` and `family_column`.",
+        )
+    if family is None and (may_grow or "family" in available):
+        family = "family"
+    optional = [column for column in OPTIONAL if may_grow or column in available]
+    used = (described, named, family)
+    return Columns(*used, tuple(column for column in optional if column not in used), settings.name_language)
+
+
+def records_of(
+    row: Mapping[str, object],
+    columns: Columns,
+    facts: SourceFacts,
+    languages: Sequence[str],
+    source_ref: str,
+    where: str,
+) -> Iterator[Record]:
+    """One row as a Record, or as one for each text when its description is a list of them.
+
+    An empty cell gives an empty text, which the build drops and counts.
+
+    Args:
+        facts: Their `name`, and `license` for a row that does not say its own.
+        languages: Those that the settings ask for; a single one is that of every row that does not say its own.
+        source_ref: The row's place, for the record.
+        where: The same for an error.
+
+    Raises:
+        InputError: A cell holds something other than a text or a number.
+    """
+    value = row.get(columns.description)
+    if isinstance(value, list):
+        for number, text in enumerate(value or [""], 1):
+            one = {**row, columns.description: text}
+            yield from records_of(one, columns, facts, languages, f"{source_ref}[{number}]", where)
+        return
+    cells = {column: _text(row.get(column), column, where) for column in columns.all}
+    description, name = cells[columns.description], cells[columns.name].strip()
+    if columns.description == columns.name:
+        name, description = split_caption(description)
+    names: dict[str, str] = {columns.name_language or ("ko" if has_hangul(name) else "en"): name} if name else {}
+    given = {column: cells.get(column, "").strip() for column in columns.optional}
+    names |= {code: given[column] for code, column in (("en", "name_en"), ("ko", "name_ko")) if given.get(column)}
+    key = given.get("key") or f"{facts.name}/{slug(name or next(iter(names.values()), ''))}"
+    family = cells[columns.family].strip() if columns.family else ""
+    # A region, as in en-US, makes no difference.
+    language = re.split(r"[-_]", given.get("language", "").lower())[0]
+    yield Record(
+        key=key,
+        names=names,
+        family=family or key,
+        description=description,
+        language=language or (languages[0] if len(languages) == 1 else language_of(description)),
+        source=facts.name,
+        source_ref=source_ref,
+        license=given.get("license") or facts.license,
+    )
+
+
+def _text(value: object, column: str, where: str) -> str:
+    """A cell as text; nothing and not-a-number are empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, _SIMPLE):
+        kind = {"dict": "an object", "tuple": "a list"}.get(type(value).__name__, f"a {type(value).__name__}")
+        raise InputError(
+            f"{where} has {kind} in {column!r} where a text belongs.",
+            "Choose columns of texts with `description_column`, `name_column` and `family_column`.",
+        )
+    text = str(value)
+    # JSON can hold half a character (a lone surrogate): as a lost one, for which the build drops the row.
+    return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def slug(name: str) -> str:
+    """A name as part of a key: lower case, letters and digits of any script, hyphens, ♀ and ♂ as f and m.
+
+    A name without letters and digits gives a part of its hash, so that it shares its key with no other.
+    """
+    folded = unicodedata.normalize("NFKC", name.replace("♀", "-f").replace("♂", "-m")).lower()
+    folded = re.sub(r"[\W_]+", "-", folded.replace("'", "").replace("’", "")).strip("-")
+    return folded or (hashlib.sha256(name.encode()).hexdigest()[:12] if name else "")
+
+
+def split_caption(text: str) -> tuple[str, str]:
+    """The name and the description of `Name: description`; no name, and the text as it was, when it begins with none.
+
+    Markdown's bold, list and heading marks and quotes around the name or around the whole are left out.
+    """
+    found = _CAPTION.fullmatch(_LEAD.sub("", text, count=1).rstrip())
+    if found is None:
+        return "", text
+    name, description = found[1].strip("*_ \t"), found[2].strip()
+    closing = _QUOTES.get(name[:1], "")
+    if closing and len(name) > 1 and name.endswith(closing):
+        name = name[1:-1].strip("*_ \t")
+    elif closing and description.endswith(closing):
+        name, description = name[1:], description[:-1]
+    return (name, description) if _is_name(name) else ("", text)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it reads like a name: a sentence before a colon has more words, or words in lower case."""
+    words = name.split()
+    if not any(character.isalpha() for character in name) or len(words) > MOST_WORDS:
+        return False
+    return len(words) == 1 or not any(word[0].islower() for word in words)
