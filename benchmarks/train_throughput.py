@@ -34,8 +34,9 @@ from toolkit.core.folder import library_versions
 from toolkit.model import base as bases
 from toolkit.model import loading, memory
 from toolkit.model.chat import Example
-from toolkit.training import packing, prepare, trainer
-from toolkit.training.progress import Watch
+from toolkit.training import trainer
+from toolkit.training.checkpoints import Spent
+from toolkit.training.progress import TrainingState
 
 WAYS = {
     "seed": "the seed's way: 1 x 4, loss on all tokens, full logits",
@@ -44,6 +45,8 @@ WAYS = {
     "ours": "pkt: packed, logits at the supervised positions",
 }
 BATCH = 4
+# The label that cross-entropy leaves out.
+IGNORED = -100
 MAX_LENGTH = 512
 # The same number in every run, because it decides the order in which the Trainers draw them.
 EXAMPLES = 256
@@ -309,8 +312,9 @@ def way_trainer(job: Job, data: list[Example], settings: recipe.Recipe, folder: 
         # As `pkt train` does it: what it keeps out, and what it reads its rows with.
         process.keep_out(process.UNUSED_IN_TRAINING)
         importlib.import_module("pyarrow.parquet")
-        lora, precision, fit = prepare.fitting_model(located, settings, data, refuse)
-        return trainer.make_trainer(lora, data, [], settings, folder, precision, fit, Watch(lambda _: None, 0.0))
+        lora, precision, micro_batch = trainer.prepare_model(located, settings, data, refuse)
+        state = TrainingState(lambda _: None, Spent())
+        return trainer.make_trainer(lora, data, [], settings, folder, precision, micro_batch, state)
     precision = loading.chosen_precision("nf4")
     base = loading.load_base(located, precision)
     if job.way == "trl":
@@ -370,7 +374,7 @@ def padded(batch: Sequence[Example], answers_only: bool) -> dict[str, Any]:
     longest = max(len(one.input_ids) for one in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, packing.IGNORED)
+    labels = torch.full_like(ids, IGNORED)
     for row, one in enumerate(batch):
         first, end = one.answer_start if answers_only else 0, len(one.input_ids)
         ids[row, :end] = torch.tensor(one.input_ids)
@@ -466,7 +470,7 @@ def count_tokens(inputs: dict[str, Any]) -> tuple[list[int], int]:
     if "examples" in inputs:  # the toolkit's own
         batch = inputs["examples"]
         return [len(one.input_ids) for one in batch], sum(len(one.answer_ids) for one in batch)
-    scored = int((inputs["labels"][:, 1:] != packing.IGNORED).sum())
+    scored = int((inputs["labels"][:, 1:] != IGNORED).sum())
     if "attention_mask" in inputs:
         return [int(row.sum()) for row in inputs["attention_mask"]], scored
     positions = inputs["position_ids"][0].tolist()

@@ -49,7 +49,7 @@ class Watchers:
 
     step: Callable[[str, bool], None]
     count: Callable[[str, float, int | None], None]
-    training: Callable[[progress.Progress], None]
+    training: Callable[[progress.TrainingProgress], None]
     note: Callable[[str], None]
 
 
@@ -175,10 +175,10 @@ def _train(
         dataset,
         adapter,
         recipe,
-        checkpoint_folder=checkpoints,
+        checkpoints=checkpoints,
         restart=restart,
         progress=watchers.training,
-        say=watchers.note,
+        note=watchers.note,
     )
     state.done("adapter", read, str(_hash_of_file(weights)))
 

@@ -244,22 +244,6 @@ def test_a_seed_that_no_generator_takes(seed):
     assert "--seed" in result.output
 
 
-def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, monkeypatch):
-    from toolkit.data import dataset
-    from toolkit.training import train
-
-    def see(_, out, *__, **___):
-        raise InputError(f"{out} and {out.with_name(out.name + '-checkpoints')}.", "y.")
-
-    (tmp_path / "adapter").mkdir()
-    monkeypatch.chdir(tmp_path / "adapter")
-    when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(dataset, "locate_dataset", lambda *_: None)
-    monkeypatch.setattr(train, "train", see)
-    result = CliRunner().invoke(cli.main, ["train", "data", "."])
-    assert result.output == f"Error: {tmp_path}/adapter and {tmp_path}/adapter-checkpoints. y.\n"
-
-
 def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
     assert pkt("build-dataset", tmp_path / "data").returncode == 0
     check = ("validate", tmp_path / "data", "--tokenizer", "pokepicker/tiny-gemma", "--json")

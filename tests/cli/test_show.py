@@ -9,10 +9,10 @@ from rich.console import Console
 
 from toolkit.cli import output
 from toolkit.cli.output import progress, terminal
-from toolkit.training.progress import Progress
+from toolkit.training.progress import TrainingProgress
 from toolkit.training.train import TrainResult
 
-NOW = Progress(
+NOW = TrainingProgress(
     step=120,
     steps=300,
     loss=1.234,
@@ -22,7 +22,7 @@ NOW = Progress(
     tokens_per_second=1234.5,
     memory_bytes=1_620_000_000,
 )
-FIRST = Progress(1, 3000, None, None, None)
+FIRST = TrainingProgress(1, 3000, None, None, None)
 ALL = "step 120/300  loss 1.234  val. 1.567  lr 2.0e-04  1,234 tok/s  1.6 GB  2 min 05 s left"
 
 

@@ -37,16 +37,18 @@ def test_the_whole_batch_goes_through_at_once_where_it_fits(tmp_path, use_small_
 def test_a_step_that_really_runs_out_of_memory_is_taken_in_smaller_pieces(tmp_path, use_small_base, monkeypatch):
     answer_loss, tried = packing.answer_loss, []
 
-    def too_much_at_first(outputs, labels, items=None):
-        tried.append(items)
+    def too_much_at_first(logits, answers, supervised=None):
+        tried.append(1)
         if len(tried) == 2:
             torch.empty(2**50, device="cuda")
-        return answer_loss(outputs, labels, items)
+        return answer_loss(logits, answers, supervised)
 
     monkeypatch.setattr(packing, "answer_loss", too_much_at_first)
     settings = recipe(use_small_base, training__micro_batch_size=4)
     result = train.train(write_dataset(tmp_path / "dataset"), tmp_path / "adapter", settings)
-    assert result.notes == ("4 examples at once did not fit the memory: 2 at once from here on, with the same result.",)
+    assert result.notes == (
+        "4 examples at once did not fit into memory: 2 at once from here on, with the same result.",
+    )
 
 
 def test_fp16_with_gradient_scaling_learns(tmp_path, use_small_base, monkeypatch):

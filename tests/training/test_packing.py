@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from support.models import FAMILIES, SMALL, WINDOWED, family_model, small_model
@@ -29,9 +30,8 @@ def plain_loss(model, batch):
 
 
 def packed_loss(model, batch):
-    inputs = packing.collate(batch)
-    labels = inputs.pop("labels")
-    return packing.answer_loss(model(**inputs), labels)
+    inputs, answers = packing.collate(batch, model.device)
+    return packing.answer_loss(model(**inputs).logits, answers)
 
 
 def gradients(model, loss):
@@ -97,9 +97,8 @@ def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family)
     losses = []
     # 7 supervised tokens, then 5: a mean of means would weigh the second batch too much.
     for micro_batch in ([first, second], [third]):
-        inputs = packing.collate(micro_batch)
-        labels = inputs.pop("labels")
-        loss = packing.answer_loss(model(**inputs), labels, num_items_in_batch=supervised)
+        inputs, answers = packing.collate(micro_batch, model.device)
+        loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
         loss.backward()
         losses.append(loss.detach())
     torch.testing.assert_close(sum(losses), whole.detach(), rtol=0, atol=1e-5)
@@ -108,8 +107,7 @@ def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_computed_at_the_supervised_positions_only(family):
-    inputs = packing.collate(examples())
-    del inputs["labels"]
+    inputs, _ = packing.collate(examples(), "cpu")
     supervised = sum(len(example.answer_ids) for example in examples())
     assert family_model(family)(**inputs).logits.shape == (1, supervised, 300)
 
@@ -123,21 +121,10 @@ def test_what_a_family_has_of_its_own_is_switched_on_here(family):
     assert window is None or window < max(len(example.input_ids) for example in examples())
 
 
-def test_the_trainer_counts_every_supervised_token_of_a_batch():
-    labels = packing.collate(examples())["labels"]
-    # The Trainer counts `labels[..., 1:]` that are not ignored.
-    assert int((labels[..., 1:] != packing.IGNORED).sum()) == sum(len(example.answer_ids) for example in examples())
-
-
 def test_the_mean_loss_weighs_tokens_not_batches(monkeypatch):
-    model = small_model("gemma3_text")
+    model = small_model("gemma3_text").train()
     monkeypatch.setattr(packing, "VALIDATION_BATCH", 2)
     assert packing.mean_loss(model, examples()) == pytest.approx(plain_loss(model, examples()).item(), abs=1e-5)
-
-
-def test_the_mean_loss_leaves_the_model_in_the_mode_it_was_in():
-    model = small_model("gemma3_text")
-    packing.mean_loss(model.train(), examples())
     assert model.training
 
 
@@ -191,3 +178,62 @@ def test_families_that_compute_otherwise_from_a_length_on_are_found_at_that_leng
 def test_a_family_whose_positions_begin_elsewhere_is_found(family, expected):
     settings = {"pad_token_id": 1, "is_decoder": True} if family == "roberta" else {}
     assert packing.counts_from_zero(small_model(family, **settings)) is expected
+
+
+# The loss over a large vocabulary is PyTorch's own, in value and gradient, with no second copy of the logits.
+
+
+def both_ways(kind, *, capped=False, rows=37, words=501):
+    """Loss and gradient of a head's weights, by PyTorch's cross-entropy and by ours."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(rows, 16, generator=generator).to(kind)
+    targets = torch.randint(0, words, (rows,), generator=generator)
+    initial = torch.randn(words, 16, generator=generator).to(kind)
+
+    def of(loss):
+        weights = initial.clone().requires_grad_()
+        logits = hidden @ weights.T
+        total = loss(torch.tanh(logits / 3) * 3 if capped else logits, targets) / rows
+        total.backward()
+        return total.detach(), weights.grad
+
+    return of(lambda logits, right: cross_entropy(logits.float(), right, reduction="sum")), of(
+        packing.summed_cross_entropy
+    )
+
+
+@pytest.mark.parametrize("capped", [False, True])
+@pytest.mark.parametrize("at_once", [1, 501 * 5, 2**20])
+def test_loss_and_gradient_are_those_of_pytorch(monkeypatch, at_once, capped):
+    monkeypatch.setattr(packing, "AT_ONCE", at_once)
+    (loss, gradient), (our_loss, our_gradient) = both_ways(torch.float32, capped=capped)
+    torch.testing.assert_close(our_loss, loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(our_gradient, gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_in_half_precision_too_the_loss_is_computed_in_float32(kind):
+    (loss, gradient), (our_loss, our_gradient) = both_ways(kind)
+    assert our_loss.dtype == torch.float32
+    torch.testing.assert_close(our_loss, loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(our_gradient, gradient, rtol=2e-2, atol=1e-4)
+
+
+def test_logits_that_would_overflow_have_a_finite_loss():
+    logits = torch.tensor([[1e30, -1e30, 0.0]], requires_grad=True)
+    loss = packing.summed_cross_entropy(logits * 1.0, torch.tensor([0]))
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_the_gradient_lies_where_the_logits_were_and_is_never_lost_in_silence():
+    leaf = torch.randn(4, 9, requires_grad=True)
+    logits, kept = leaf * 1.0, []
+    logits.register_hook(kept.append)
+    place = logits.data_ptr()
+    packing.summed_cross_entropy(logits, torch.tensor([1, 2, 3, 4])).backward()
+    assert kept[0].data_ptr() == place
+    # The gradient of exp is computed from its output.
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        packing.summed_cross_entropy(leaf.exp(), torch.tensor([1, 2, 3, 4])).backward()

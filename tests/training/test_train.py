@@ -64,6 +64,14 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, dataset, use_small_base):
     assert adapter_bytes(tmp_path / "one") == adapter_bytes(tmp_path / "two")
 
 
+def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, dataset, use_small_base, monkeypatch):
+    (tmp_path / "adapter").mkdir()
+    monkeypatch.chdir(tmp_path / "adapter")
+    result = train.train(dataset, ".", recipe(use_small_base, training__max_steps=2))
+    assert result.adapter == tmp_path / "adapter"
+    assert (tmp_path / "adapter" / "manifest.json").is_file()
+
+
 def test_another_seed_gives_another_adapter(tmp_path, dataset, use_small_base):
     for name, seed in (("one", 1), ("two", 2)):
         train.train(dataset, tmp_path / name, recipe(use_small_base, seed=seed))
@@ -110,6 +118,7 @@ def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_b
     assert manifest["base"]["architecture"] == "Gemma3ForCausalLM"
     assert manifest["steps"] == 8
     assert manifest["files"] == file_hashes(tmp_path / "adapter")
+    assert "energy_joules" not in manifest
 
 
 def test_the_dataset_is_never_replaced_by_the_adapter(dataset, use_small_base):

@@ -30,14 +30,14 @@ def holding(monkeypatch, most: int, *, with_checkpointing: int | None = None):
     """Let a training run out of memory where more examples than `most` go through the model at once."""
     collate = packing.collate
     checkpointing = []
-    switch = micro_batch.switch_checkpointing_on
-    monkeypatch.setattr(micro_batch, "switch_checkpointing_on", lambda m: (checkpointing.append(1), switch(m)))
+    switch = micro_batch.turn_checkpointing_on
+    monkeypatch.setattr(micro_batch, "turn_checkpointing_on", lambda m: (checkpointing.append(1), switch(m)))
 
-    def collate_or_fail(batch):
+    def collate_or_fail(batch, device):
         room = with_checkpointing if checkpointing and with_checkpointing is not None else most
         if torch.is_grad_enabled() and len(batch) > room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return collate(batch)
+        return collate(batch, device)
 
     monkeypatch.setattr(packing, "collate", collate_or_fail)
 
@@ -74,8 +74,8 @@ def test_a_step_that_ran_out_of_memory_is_taken_in_smaller_pieces_with_the_same_
     holding(monkeypatch, 1)
     result = train.train(dataset, tmp_path / "shrunk", recipe(use_small_base, training__micro_batch_size=4))
     assert result.notes == (
-        "4 examples at once did not fit the memory: 2 at once from here on, with the same result.",
-        "2 examples at once did not fit the memory: 1 at once from here on, with the same result.",
+        "4 examples at once did not fit into memory: 2 at once from here on, with the same result.",
+        "2 examples at once did not fit into memory: 1 at once from here on, with the same result.",
     )
     small, shrunk = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("small", "shrunk"))
     assert all(torch.equal(small[name], shrunk[name]) for name in small)
@@ -86,12 +86,12 @@ def test_in_the_middle_of_a_step_too(tmp_path, dataset, use_small_base, monkeypa
     train.train(dataset, tmp_path / "small", recipe(use_small_base, training__micro_batch_size=1))
     answer_loss, calls = packing.answer_loss, []
 
-    def second_piece_fails(outputs, labels, items=None):
-        calls.append(items)
+    def second_piece_fails(logits, answers, supervised=None):
+        calls.append(1)
         # The first call is the probe of the precision, then come the two pieces of the first step.
         if len(calls) == 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return answer_loss(outputs, labels, items)
+        return answer_loss(logits, answers, supervised)
 
     monkeypatch.setattr(packing, "answer_loss", second_piece_fails)
     result = train.train(dataset, tmp_path / "cut", recipe(use_small_base, training__micro_batch_size=2))
@@ -105,13 +105,17 @@ def test_where_one_example_does_not_fit_gradient_checkpointing_is_switched_on(
 ):
     holding(monkeypatch, 0, with_checkpointing=2)
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__micro_batch_size=1))
-    assert result.notes == ("One example did not fit the memory: gradient checkpointing is on from here on.",)
+    assert result.notes == ("One example did not fit into memory: gradient checkpointing is on from here on.",)
     assert read_json(tmp_path / "adapter" / "manifest.json")["gradient_checkpointing"] is True
 
 
 @pytest.mark.parametrize(
     ("mode", "quantization", "said"),
-    [("auto", "none", "--quantization nf4"), ("on", "nf4", "smaller base"), ("off", "nf4", "checkpointing auto")],
+    [
+        ("auto", "none", 'quantization="nf4"'),
+        ("on", "nf4", "Choose a smaller base"),
+        ("off", "nf4", 'checkpointing="auto"'),
+    ],
 )
 def test_where_nothing_fits_it_says_what_to_lower(
     tmp_path, dataset, use_small_base, monkeypatch, mode, quantization, said
@@ -144,10 +148,10 @@ def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
     plain = train.train(dataset, tmp_path / "plain", recipe(use_small_base)).validation_loss
     collate = packing.collate
 
-    def collate_or_fail(batch):
+    def collate_or_fail(batch, device):
         if not torch.is_grad_enabled() and len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return collate(batch)
+        return collate(batch, device)
 
     monkeypatch.setattr(packing, "collate", collate_or_fail)
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
@@ -159,18 +163,18 @@ def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
 )
 def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, longest, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    fit = micro_batch.Fit(settings(batch_size=batch, micro_batch_size="auto"), longest, print)
+    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), longest, print)
     fit.measure(None, [], "float32")
-    assert fit.micro_batch == size
+    assert fit.size == size
 
 
 @pytest.mark.parametrize(("batch", "room", "size"), [(16, 100, 16), (16, 7, 4), (12, 5, 4), (12, 2, 2), (16, 1, 1)])
 def test_on_a_gpu_auto_doubles_for_as_long_as_it_fits(monkeypatch, batch, room, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    fit = micro_batch.Fit(settings(batch_size=batch, micro_batch_size="auto"), 80, print)
-    assert fit.micro_batch == 1
+    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), 80, print)
+    assert fit.size == 1
     fit.grow(lambda tried: tried <= room)
-    assert fit.micro_batch == size
+    assert fit.size == size
 
 
 def test_a_size_that_fits_without_head_room_is_not_taken(monkeypatch, small_base):
@@ -259,7 +263,7 @@ def test_the_probe_leaves_no_trace(small_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     batch = [chat.Example([3, 4, 5, 6], 2)]
-    fit = micro_batch.Fit(settings(), 4, print)
+    fit = micro_batch.MicroBatch(settings(), 4, print)
     peft_model.train()
     assert loading.overflow(peft_model, "float16", lambda m: fit.gradients(m, batch, torch.Tensor.backward)) is None
     assert torch.equal(before, torch.get_rng_state())
@@ -273,13 +277,13 @@ def test_the_probe_leaves_no_trace(small_base):
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(tmp_path, dataset, use_small_base, monkeypatch):
     answer_loss, calls = packing.answer_loss, []
 
-    def nan_in_step_5(outputs, labels, items=None):
-        calls.append(items)
+    def nan_in_step_5(logits, answers, supervised=None):
+        calls.append(1)
         # One call for the probe, two a step, one for the validation at step 3.
-        return answer_loss(outputs, labels, items) * (torch.nan if len(calls) == 11 else 1)
+        return answer_loss(logits, answers, supervised) * (torch.nan if len(calls) == 11 else 1)
 
     monkeypatch.setattr(packing, "answer_loss", nan_in_step_5)
-    with pytest.raises(ToolkitError, match=r"The loss is nan at step 5; .* kept\. Lower --learning-rate"):
+    with pytest.raises(ToolkitError, match=r"The loss is nan at step 5; .* kept\. Lower `training.learning_rate`"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
     assert not (tmp_path / "adapter").exists()
     kept = [path.name for path in (tmp_path / "adapter-checkpoints").glob("checkpoint-*")]
@@ -293,7 +297,7 @@ def finite(file):
 
 def test_where_nothing_was_kept_it_is_not_said(tmp_path, dataset, use_small_base, monkeypatch):
     with_gradient_norm(monkeypatch, lambda _: float("inf"))
-    with pytest.raises(ToolkitError, match=r"The gradient norm is inf at step 1\. Lower --learning-rate"):
+    with pytest.raises(ToolkitError, match=r"The gradient norm is inf at step 1\. Lower `training.learning_rate`"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
 
 
@@ -350,7 +354,7 @@ def test_the_gradient_scaler_may_skip_a_few_steps_and_not_many(
 def test_a_training_that_changed_nothing_does_not_finish(tmp_path, dataset, use_small_base):
     # The first step of a warm-up has the rate 0.
     chosen = recipe(use_small_base, training__max_steps=1, training__warmup_steps=10)
-    with pytest.raises(ToolkitError, match=r"After 1 steps the adapter changes nothing.*--warmup-steps"):
+    with pytest.raises(ToolkitError, match=r"After 1 steps the adapter changes nothing.*`training.warmup_steps`"):
         train.train(dataset, tmp_path / "adapter", chosen)
     assert not (tmp_path / "adapter").exists()
 
@@ -454,7 +458,7 @@ def test_progress_says_what_a_user_sees(tmp_path, dataset, use_small_base):
 
 def test_a_tracker_that_is_not_installed_is_one_clear_line(tmp_path, dataset, use_small_base, monkeypatch):
     monkeypatch.setattr("toolkit.training.trainer.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentLacks, match=r"--track trackio needs .* not installed\. pip install trackio"):
+    with pytest.raises(EnvironmentLacks, match=r"`training.track` needs .* trackio, .* pip install trackio"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__track=["trackio"]))
 
 
@@ -490,13 +494,13 @@ def test_a_base_without_gradient_checkpointing_is_an_input_error():
         def activation_checkpointing_enable(self):
             raise ValueError("Plain does not support it.\nMore.")
 
-    with pytest.raises(InputError, match=r"gradient checkpointing: Plain does not support it\. Give --gradient"):
-        micro_batch.switch_checkpointing_on(Plain())
+    with pytest.raises(InputError, match=r"checkpointing: Plain does not support it\. Give `training.gradient"):
+        micro_batch.turn_checkpointing_on(Plain())
 
 
 @pytest.mark.parametrize(
     ("quantization", "said"),
-    [("nf4", r"trained held in NF4: KeyError: 'x'\. Give --quantization none"), ("none", r"trained: KeyError: 'x'\.")],
+    [("nf4", r"trained held in NF4: 'x'\. Give `training.quantization=\"none\"`"), ("none", r"trained: 'x'\.")],
 )
 def test_what_the_libraries_say_of_a_base_in_its_first_pass_is_an_input_error(
     tmp_path, dataset, use_small_base, monkeypatch, quantization, said

@@ -3,17 +3,19 @@
 import os
 import shutil
 import signal
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import InputError
-from toolkit.core.folder import file_hashes
+from toolkit.core.folder import file_hashes, read_json
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import adapter
-from toolkit.training import checkpoints, train
+from toolkit.training import checkpoints, progress, train
 
 BEST_EARLY = 0.15
 
@@ -78,17 +80,17 @@ def interrupted(dataset, out, settings, at=4):
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     tmp_path, dataset, use_small_base, monkeypatch, whole, keep, where, step, resumed
 ):
-    mark = checkpoints.mark_whole
+    mark = progress.mark_complete
 
-    def mark_or_die(checkpoint, seconds):
+    def mark_or_die(checkpoint, spent):
         if where == "save" and checkpoint.name == f"checkpoint-{step}":
             kill()
-        mark(checkpoint, seconds)
+        mark(checkpoint, spent)
 
     def run():
-        checkpoints.mark_whole = mark_or_die
-        progress = (lambda p: kill() if p.step == step else None) if where == "step" else (lambda _: None)
-        train.train(dataset, tmp_path / "cut", settings_for(keep), progress=progress)
+        progress.mark_complete = mark_or_die
+        report = (lambda p: kill() if p.step == step else None) if where == "step" else (lambda _: None)
+        train.train(dataset, tmp_path / "cut", settings_for(keep), progress=report)
 
     killed(run)
     assert not (tmp_path / "cut").exists()
@@ -104,7 +106,7 @@ def test_a_run_killed_after_its_last_step_is_not_trained_further(tmp_path, datas
         if where == "before the folder":
             adapter.save_adapter = kill
         else:
-            checkpoints.remove = kill
+            train.remove_checkpoints = kill
         train.train(dataset, tmp_path / "cut", settings_for(keep))
 
     killed(run)
@@ -120,7 +122,7 @@ def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path,
     assert stopped.exit_code == 130
     assert str(stopped).startswith("Stopped at step")
     said = []
-    result = train.train(dataset, tmp_path / "cut", settings_for(keep), say=said.append)
+    result = train.train(dataset, tmp_path / "cut", settings_for(keep), note=said.append)
     assert result.resumed_from in (5, 6)
     assert result.notes == (f"Continuing from step {result.resumed_from}.",) == tuple(said)
     assert adapter_bytes(tmp_path / "cut") == whole[keep]
@@ -158,14 +160,14 @@ def test_whatever_happens_to_any_file_of_the_newest_checkpoint_the_one_before_it
     assert {"adapter_model.safetensors", "optimizer.pt", "best_adapter.safetensors", checkpoints.MARK} <= {
         file.name for file in files
     }
-    identity = checkpoints.read_json(kept / checkpoints.IDENTITY)
+    identity = read_json(kept / checkpoints.IDENTITY)
     shutil.copytree(kept, tmp_path / "untouched")
     for file in files:
         for name, damage in DAMAGES.items():
             shutil.rmtree(kept)
             shutil.copytree(tmp_path / "untouched", kept)
             damage(kept / file)
-            start = checkpoints.prepare(kept, identity, restart=False)
+            start = checkpoints.prepare_checkpoints(kept, identity, restart=False)
             assert start.checkpoint == before, (file, name)
             assert start.notes[0].startswith(f"The checkpoint of step {step} was not finished") or start.notes[
                 0
@@ -189,7 +191,7 @@ def test_where_no_checkpoint_is_left_the_run_begins_anew_and_says_so(tmp_path, d
         DAMAGES["emptied"](checkpoint / "adapter_model.safetensors")
     result = train.train(dataset, tmp_path / "adapter", settings_for("last"))
     assert result.resumed_from == 0
-    assert result.notes[-1] == "No checkpoint is left, so the training begins anew."
+    assert result.notes[-1] == "No checkpoint is left, so training begins anew."
     assert adapter_bytes(tmp_path / "adapter") == whole["last"]
 
 
@@ -197,8 +199,8 @@ def test_a_checkpoint_that_no_library_can_read_is_said_to_be_one(tmp_path, datas
     interrupted(dataset, tmp_path / "adapter", settings_for("last"))
     for checkpoint in (tmp_path / "adapter-checkpoints").glob("checkpoint-*"):
         (checkpoint / "adapter_model.safetensors").write_bytes(b"of another version")
-        checkpoints.mark_whole(checkpoint, 1.0)
-    with pytest.raises(InputError, match=r"can not be continued: .* Give --restart"):
+        checkpoints.mark_complete(checkpoint, checkpoints.Spent(1.0))
+    with pytest.raises(InputError, match=r"cannot be continued: .* Begin anew with `restart=True`"):
         train.train(dataset, tmp_path / "adapter", settings_for("last"))
 
 
@@ -207,7 +209,7 @@ def test_a_changed_recipe_is_noticed_and_restart_begins_anew_once(tmp_path, data
     changed = recipe(use_small_base, training__learning_rate=1e-4)
     with pytest.raises(InputError, match="unfinished run with another recipe"):
         train.train(dataset, tmp_path / "adapter", changed)
-    with pytest.raises(train.Interrupted, match="without --restart, to continue"):
+    with pytest.raises(train.Interrupted, match="without `restart`, to continue"):
         train.train(dataset, tmp_path / "adapter", changed, restart=True, progress=stop_at(2))
     assert train.train(dataset, tmp_path / "adapter", changed).resumed_from in (2, 3)
 
@@ -236,3 +238,43 @@ def test_a_finished_run_leaves_no_checkpoints(tmp_path, dataset, use_small_base)
     assert not (tmp_path / "adapter-checkpoints").exists()
     assert Path(tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     assert "trainer_state.json" not in file_hashes(tmp_path / "adapter")
+
+
+def test_the_energy_that_a_gpu_measures_is_summed_over_the_parts_of_a_run(
+    tmp_path, dataset, use_small_base, monkeypatch
+):
+    meter = [1000.0]
+    monkeypatch.setattr(progress, "_gpu_joules", lambda: meter[0])
+
+    def consume(where):
+        meter[0] += 7
+        stop_at(4)(where)
+
+    with pytest.raises(train.Interrupted):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base), progress=consume)
+    meter[0] += 5000
+    train.train(dataset, tmp_path / "adapter", recipe(use_small_base), progress=consume)
+    assert read_json(tmp_path / "adapter" / "manifest.json")["energy_joules"] == 8 * 7
+
+
+def test_energy_is_measured_by_the_meter_of_the_gpu_or_absent(monkeypatch):
+    class NVMLError(Exception):
+        pass
+
+    def joules(total):
+        nvml = SimpleNamespace(NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda uuid: uuid)
+        nvml.nvmlDeviceGetTotalEnergyConsumption = total
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        return progress._gpu_joules()
+
+    def unsupported(_):
+        raise NVMLError
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert joules(unsupported) is None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda: SimpleNamespace(uuid="abc"))
+    assert joules(lambda gpu: {"GPU-abc": 2_500}[gpu]) == 2.5
+    assert joules(unsupported) is None
+    training = progress.TrainingState(print, checkpoints.Spent(3.0, 100.0))
+    assert training.spent().energy_joules is None

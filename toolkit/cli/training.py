@@ -99,7 +99,5 @@ def train(
         process.keep_out(process.UNUSED_IN_TRAINING)
     located = locate_dataset(dataset, dataset_revision)
     with output.training() as progress:
-        # "." and ".." are no names that checkpoints could lie beside.
-        named = out.resolve() if out.name in ("", "..") else out
-        result = train.train(located, named, recipe, restart=not resume, progress=progress, say=output.say)
+        result = train.train(located, out, recipe, restart=not resume, progress=progress, note=output.say)
     output.trained(result, as_json, dataset)

@@ -1,1 +1,6 @@
-"""Dataset folder and base to adapter folder, by QLoRA."""
+"""A dataset folder and a base become an adapter folder, by QLoRA.
+
+`train` is the step itself. `trainer` prepares the model and sets up the `transformers` Trainer, `micro_batch` fits its
+batches into memory, `packing` computes their loss, `progress` reports, and `checkpoints` makes an interruption cost
+nothing.
+"""

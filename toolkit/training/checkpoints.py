@@ -1,7 +1,7 @@
-"""Checkpoints that can be trusted: which of them are whole, and whether they belong to this run.
+"""Checkpoints that a run can continue from: complete ones, of the same run.
 
-The Trainer writes and removes a checkpoint one file after the other, so a killed process leaves half of one. A
-checkpoint counts only with its mark, which is written last and names every file with its hash.
+The Trainer writes and removes a checkpoint file by file, so a killed process leaves half of one. A checkpoint counts
+only with its mark, which is written last and holds the hash of every file.
 """
 
 from __future__ import annotations
@@ -10,15 +10,30 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import holds_nothing, json_hash, read_json, sha256_file, unwritable, write_json
+from toolkit.core.folder import holds_nothing, sha256_file, unwritable, write_json
 
 MARK = "complete.json"
-IDENTITY = "run.json"
+IDENTITY = "checkpoint.json"
+# The identity of version 0.1.0, whose checkpoints have another mark.
+OLD_IDENTITY = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What training has taken so far, interrupted parts included.
+
+    Attributes:
+        seconds: Of training.
+        energy_joules: Of the GPU; None where a part of the run could not be measured.
+    """
+
+    seconds: float = 0.0
+    energy_joules: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,58 +41,57 @@ class Start:
     """Where a run begins.
 
     Attributes:
-        checkpoint: The one that it continues from; None: at the first step.
-        step: Steps that were taken before.
-        notes: What is to be said about it, if anything.
+        checkpoint: The checkpoint to continue from; None at the first step.
+        step: Steps taken before.
+        spent: Time and energy before.
+        notes: What the user should know about it.
     """
 
-    checkpoint: Path | None
-    step: int
-    notes: tuple[str, ...]
+    checkpoint: Path | None = None
+    step: int = 0
+    spent: Spent = Spent()
+    notes: tuple[str, ...] = ()
 
 
-def prepare(folder: Path, identity: dict[str, str], *, restart: bool) -> Start:
-    """Make the folder ready for a run, and find the newest whole checkpoint of the same run, if any.
+def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool) -> Start:
+    """Prepare a folder for a run's checkpoints, and find the newest complete one of the same run.
 
     Args:
         folder: Where the run keeps its checkpoints.
-        identity: Hashes of what decides the result, by what a person would call it.
-        restart: Forget what an earlier run left there.
+        identity: Hashes of everything that decides the result, by name: recipe, dataset, base.
+        restart: Discard what an earlier run left there.
 
     Raises:
-        InputError: The folder holds an unfinished run of another identity, or is somebody else's, or can not be
-            written.
+        InputError: The folder holds an unfinished run of another identity or other files, or cannot be written.
         EnvironmentLacks: The disk is full.
     """
     try:
-        if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / IDENTITY, identity)
-        before = _read_or_none(folder / IDENTITY)
-        if not _is_identity(before):
+        folder.mkdir(parents=True, exist_ok=True)
+        before = _read_identity(folder)
+        changed = [name for name, digest in identity.items() if before.get(name) != digest]
+        if changed and not restart and any(_checkpoints(folder)):
+            other = f"with another {' and '.join(changed)}" if before else "of an older version of pkt"
             raise InputError(
-                f"{folder} is not empty and holds no checkpoints of pkt.", "Move it away, or choose another output."
+                f"{folder} holds an unfinished run {other}.",
+                "Continue it with what it was started with, or give `restart=True` to begin anew.",
             )
-        if restart:
-            _remove_checkpoints(folder)
+        if changed or restart:
+            _remove(folder)
             write_json(folder / IDENTITY, identity)
-            return Start(None, 0, ())
-        changed = [key for key, value in identity.items() if before.get(key) != value]
-        if changed and not any(_checkpoints(folder)):
-            # It ended before there was anything to continue.
-            write_json(folder / IDENTITY, identity)
-        elif changed:
-            raise InputError(
-                f"{folder} holds an unfinished run with another {' and '.join(changed)}.",
-                "Continue it with what it was started with, or give --restart to begin anew.",
-            )
-        return _newest_whole(folder)
+        return _newest_complete(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
 
 
-def _is_identity(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(part, str) for part in value.values())
+def _read_identity(folder: Path) -> dict[str, str]:
+    """The identity of the run in a folder; empty for an empty folder and a run of version 0.1.0."""
+    for name in (IDENTITY, OLD_IDENTITY):
+        found = _read_or_none(folder / name)
+        if isinstance(found, dict) and found and all(isinstance(digest, str) for digest in found.values()):
+            return found if name == IDENTITY else {}
+    if holds_nothing(folder):
+        return {}
+    raise InputError(f"{folder} is not empty and holds no checkpoints of pkt.", "Move it away, or choose another.")
 
 
 def _read_or_none(file: Path) -> Any:
@@ -91,62 +105,44 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name))
 
 
-def _remove_checkpoints(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     for path in _checkpoints(folder):
         shutil.rmtree(path)
+    for name in (IDENTITY, OLD_IDENTITY):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _newest_whole(folder: Path) -> Start:
-    """The newest checkpoint that is whole; those after it are removed, and it is said why."""
+def _newest_complete(folder: Path) -> Start:
+    """The newest complete checkpoint; incomplete ones after it are removed, each with a note."""
     notes: list[str] = []
     for path in sorted(_checkpoints(folder), key=_step_of, reverse=True):
-        wrong = _what_is_wrong(path)
-        if wrong is None:
-            step = _step_of(path)
-            return Start(path, step, (*notes, f"Continuing from step {step:,}."))
-        notes.append(f"The checkpoint of step {_step_of(path):,} {wrong}.")
+        step, mark = _step_of(path), _read_or_none(path / MARK)
+        if isinstance(mark, dict) and (files := mark.get("files")) and files.items() <= _hashes(path).items():
+            spent = Spent(mark["seconds"], mark["energy_joules"])
+            return Start(path, step, spent, (*notes, f"Continuing from step {step:,}."))
+        wrong = "is damaged" if (path / MARK).exists() else "was not finished"
+        notes.append(f"The checkpoint of step {step:,} {wrong} and is left out.")
         shutil.rmtree(path)
-    return Start(None, 0, (*notes, "No checkpoint is left, so the training begins anew.") if notes else ())
-
-
-def _what_is_wrong(checkpoint: Path) -> str | None:
-    """Why a checkpoint does not count; None when it is whole."""
-    if not (checkpoint / MARK).exists():
-        return "was not finished and is left out"
-    mark = _read_or_none(checkpoint / MARK)
-    whole = isinstance(mark, dict) and mark == _mark(mark.get("seconds"), mark.get("files"))
-    if not whole or not isinstance(mark["files"], dict) or not mark["files"].items() <= _hashes(checkpoint).items():
-        return "is damaged and is left out"
-    return None
+    return Start(notes=(*notes, "No checkpoint is left, so training begins anew.") if notes else ())
 
 
 def _hashes(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint, its mark left out, by relative POSIX path."""
+    """SHA-256 of every file of a checkpoint but its mark, by relative POSIX path."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / MARK)
     return {path.relative_to(checkpoint).as_posix(): sha256_file(path) for path in files}
 
 
-def _mark(seconds: Any, files: Any) -> dict[str, Any]:
-    return {"seconds": seconds, "files": files, "hash": json_hash([seconds, files])}
+def mark_complete(checkpoint: Path, spent: Spent) -> None:
+    """Mark a checkpoint as complete in its present state, with the time and energy spent so far."""
+    write_json(checkpoint / MARK, {**asdict(spent), "files": _hashes(checkpoint)})
 
 
-def mark_whole(checkpoint: Path, seconds: float) -> None:
-    """Say that a checkpoint is complete as it is now, `seconds` of training in."""
-    write_json(checkpoint / MARK, _mark(seconds, _hashes(checkpoint)))
-
-
-def seconds_so_far(checkpoint: Path | None) -> float:
-    """Seconds of training before a checkpoint; 0 without one."""
-    return float(read_json(checkpoint / MARK)["seconds"]) if checkpoint else 0.0
-
-
-def remove(folder: Path) -> None:
-    """Remove a finished run's checkpoints; what else lies there stays."""
-    _remove_checkpoints(folder)
-    (folder / IDENTITY).unlink(missing_ok=True)
+def remove_checkpoints(folder: Path) -> None:
+    """Remove a finished run's checkpoints; other files in the folder stay."""
+    _remove(folder)
     if holds_nothing(folder) and not folder.is_symlink():
         shutil.rmtree(folder)

@@ -1,40 +1,49 @@
-"""What is seen of a running training: progress for people, the best adapter, whole checkpoints, a request to stop.
+"""A running training as others see it: progress, losses, the best step, time and energy, complete checkpoints.
 
-Knows the Trainer's callbacks, and nothing of what is learnt.
+The Trainer's own history has an entry for every step and lies in every checkpoint, so an interrupted run continues with
+the same history.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.adapter import weights_of
 from toolkit.model.memory import peak_memory_bytes
-from toolkit.training import checkpoints, log
+from toolkit.training.checkpoints import Spent, mark_complete
 
-# File of a checkpoint: the adapter of the lowest validation loss so far.
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+# File of a checkpoint: the adapter with the lowest validation loss so far.
 BEST = "best_adapter.safetensors"
+
+History = Sequence[dict[str, Any]]
+"""The Trainer's history: an entry for each step, with its `loss` and, where one was computed, `validation_loss`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where training stands after an optimiser step; what is not known yet is None.
+class TrainingProgress:
+    """Where training stands after an optimiser step; unknown values are None.
 
     Attributes:
         step: Optimiser steps taken.
         steps: Optimiser steps in all.
-        loss: Training loss of the last step, in nats a supervised token.
-        validation_loss: The last one that was computed.
+        loss: Training loss of the last step, in nats per supervised token.
+        validation_loss: The last one computed.
         seconds_left: Until the last step, at the pace so far.
         learning_rate: Of the last step.
         tokens_per_second: Tokens of prompts and answers, at the pace so far in this process.
-        memory_bytes: Largest memory in use so far: of the GPU when there is one, else of the process.
+        memory_bytes: Peak memory so far, of the GPU if there is one, else of the process.
     """
 
     step: int
@@ -47,42 +56,45 @@ class Progress:
     memory_bytes: int | None = None
 
 
-class Watch:
-    """What is seen of a running training, and whether it was asked to stop.
+class TrainingState:
+    """What a running training has done in this process, and whether it should stop.
 
     Attributes:
-        tokens: Of prompts and answers that were learnt from in this process.
-        elapsed: Seconds from the beginning of training in this process to the end of its last step.
-        best: The adapter's weights at the lowest validation loss so far; None without one, or where they stay unused.
+        tokens: Tokens of prompts and answers seen.
+        elapsed: Seconds from the beginning of training to the end of its last step.
+        best: The adapter's weights at the lowest validation loss so far; None where they are not kept.
         stop_asked: Whether a signal asked for a checkpoint and a stop.
-        steps_taken: Whether this process took a step.
     """
 
-    def __init__(self, progress: Callable[[Progress], None], seconds_before: float) -> None:
-        self.report = progress
-        self.seconds_before = seconds_before
-        self.started = time.monotonic()
-        self.resumed_from = 0
-        self.tokens = 0
-        self.elapsed = 0.0
-        self.best: dict[str, Any] | None = None
+    def __init__(self, report: Callable[[TrainingProgress], None], before: Spent) -> None:
+        self.report, self.before = report, before
+        self.tokens, self.elapsed = 0, 0.0
+        self.best: dict[str, torch.Tensor] | None = None
         self.stop_asked = False
-        self.steps_taken = False
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Start the clock, at the step that training continues from."""
+        self.first_step, self.started, self.joules = step, time.monotonic(), _gpu_joules()
+
+    def spent(self) -> Spent:
+        """Time and energy of training so far, interrupted parts included."""
+        seconds = self.before.seconds + time.monotonic() - self.started
+        before, started, now = self.before.energy_joules, self.joules, _gpu_joules()
+        if before is None or started is None or now is None:
+            return Spent(seconds, None)
+        return Spent(seconds, before + now - started)
 
     def tokens_per_second(self) -> float | None:
-        """At the pace so far in this process; None before its first step."""
+        """At the pace so far; None before the first step."""
         return self.tokens / self.elapsed if self.elapsed else None
 
-    def seconds(self) -> float:
-        """Seconds of training, those before an interruption included."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def progress(self, state: Any) -> Progress:
-        """Where the training stands, by the Trainer's state."""
+    def progress(self, state: TrainerState) -> TrainingProgress:
+        """Where training stands, from the Trainer's state."""
         self.elapsed = time.monotonic() - self.started
-        done = state.global_step - self.resumed_from
-        loss, validation_loss = log.last_losses(state.log_history)
-        return Progress(
+        done = state.global_step - self.first_step
+        loss, validation_loss = last_losses(state.log_history)
+        return TrainingProgress(
             step=state.global_step,
             steps=state.max_steps,
             loss=loss,
@@ -94,51 +106,66 @@ class Watch:
         )
 
 
-def callback(watch: Watch, settings: TrainingSettings) -> Any:
-    """What the Trainer calls while it trains: reports, the best adapter so far, marks on whole checkpoints."""
+def _gpu_joules() -> float | None:
+    """The GPU's energy meter, as NVML reads it; None without an NVIDIA GPU, and where its driver measures nothing."""
+    import torch
+
+    if torch.cuda.is_available():
+        import pynvml
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) / 1000
+    return None
+
+
+def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCallback:
+    """The Trainer's callback that reports steps, keeps the best adapter, stops, and marks checkpoints as complete."""
+    from safetensors.torch import save_file
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):  # type: ignore[misc]
-        """Reports each step, keeps the best adapter, stops when asked, and marks whole checkpoints."""
+        def on_train_begin(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        ) -> None:
+            training.begin(state.global_step)
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watch.resumed_from = state.global_step
-            watch.started = time.monotonic()
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        ) -> None:
+            control.should_save |= training.stop_asked
+            control.should_training_stop |= training.stop_asked
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watch.steps_taken = True
-            control.should_save |= watch.stop_asked
-            control.should_training_stop |= watch.stop_asked
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        def on_log(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any, **others: Any
+        ) -> None:
             if "loss" not in logs:
                 return
-            if settings.keep == "best" and log.best_step(state.log_history) == state.global_step:
-                watch.best = weights_of(kwargs["model"])
-            over = "validation_loss" in logs and log.stops_early(state.log_history, settings.early_stopping)
+            if settings.keep == "best" and best_step(state.log_history) == state.global_step:
+                training.best = weights_of(others["model"])
+            over = "validation_loss" in logs and stops_early(state.log_history, settings.early_stopping)
             control.should_save |= over
             control.should_training_stop |= over
-            watch.report(watch.progress(state))
+            training.report(training.progress(state))
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if watch.best is not None:
-                from safetensors.torch import save_file
-
-                save_file(watch.best, checkpoint / BEST, metadata={"format": "pt"})
-            checkpoints.mark_whole(checkpoint, watch.seconds())
+            if training.best is not None:
+                save_file(training.best, checkpoint / BEST, metadata={"format": "pt"})
+            mark_complete(checkpoint, training.spent())
 
     return Reporter()
 
 
 @contextmanager
-def stopping_on_signals(watch: Watch) -> Iterator[None]:
+def stopping_on_signals(training: TrainingState) -> Iterator[None]:
     """SIGINT and SIGTERM ask for a checkpoint and a stop; a second one stops at once."""
 
-    def ask(number: int, _frame: Any) -> None:
-        if watch.stop_asked:
+    def ask(number: int, _frame: object) -> None:
+        if training.stop_asked:
             raise KeyboardInterrupt
-        watch.stop_asked = True
+        training.stop_asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -146,3 +173,74 @@ def stopping_on_signals(watch: Watch) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def best_step(history: History) -> int | None:
+    """The step of the lowest validation loss, the first of equals; None before any."""
+    measured = _validations(history)
+    return min(measured, key=lambda entry: float(entry["validation_loss"]))["step"] if measured else None
+
+
+def stops_early(history: History, patience: int | None) -> bool:
+    """Whether the last `patience` validation losses brought no lower one."""
+    steps = [entry["step"] for entry in _validations(history)]
+    return patience is not None and bool(steps) and len(steps) - 1 - steps.index(best_step(history)) >= patience
+
+
+def skipped_in_a_row(history: History) -> int:
+    """Steps up to the last one whose gradients overflowed, which the gradient scaler of fp16 skips."""
+    count = 0
+    for entry in reversed([entry for entry in history if "loss" in entry]):
+        if math.isfinite(entry.get("grad_norm", 0.0)):
+            break
+        count += 1
+    return count
+
+
+def last_losses(history: History) -> tuple[float | None, float | None]:
+    """The last training loss and the last validation loss."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    measured = _validations(history)
+    return losses[-1] if losses else None, measured[-1]["validation_loss"] if measured else None
+
+
+def loss_at(history: History, step: int) -> float | None:
+    """The validation loss at a step, if there was one."""
+    return next((entry["validation_loss"] for entry in _validations(history) if entry["step"] == step), None)
+
+
+def log_lines(history: History, log_every: int, kept: int | None = None) -> list[dict[str, Any]]:
+    """The lines of training_log.jsonl: means over `log_every` steps, and each validation loss.
+
+    Args:
+        history: Of the Trainer.
+        log_every: Steps that a line averages.
+        kept: The step whose adapter was written, if its validation loss decided that; its line says so.
+    """
+    lines: list[dict[str, Any]] = []
+    window: list[dict[str, Any]] = []
+    steps = [entry for entry in history if "loss" in entry]
+    for entry in steps:
+        window.append(entry)
+        if entry["step"] % log_every == 0 or entry is steps[-1]:
+            lines.append(_mean_line(window))
+            window = []
+        if "validation_loss" in entry:
+            line = {key: entry[key] for key in ("step", "epoch", "validation_loss")}
+            lines.append(line | ({"kept": True} if entry["step"] == kept else {}))
+    return lines
+
+
+def _validations(history: History) -> list[dict[str, Any]]:
+    return [entry for entry in history if "validation_loss" in entry]
+
+
+def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
+    last = window[-1]
+    line = {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"]}
+    for key in ("loss", "grad_norm"):
+        # In fp16 the first steps may overflow and be skipped: they have no norm.
+        finite = [entry[key] for entry in window if math.isfinite(entry.get(key, math.nan))]
+        if finite:
+            line[key] = sum(finite) / len(finite)
+    return line

@@ -1,30 +1,36 @@
-"""The `transformers` Trainer as it is set up here: one batch a step, computed in pieces that fit; each step logged.
-
-Knows settings and examples, and nothing of datasets, folders and cards.
-"""
+"""The base with a fresh adapter, and the `transformers` Trainer that trains it in micro-batches that fit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from toolkit.core.errors import EnvironmentLacks, ToolkitError
+from toolkit.core.callbacks import Note
+from toolkit.core.errors import EnvironmentLacks, ToolkitError, library_errors
 from toolkit.core.recipe import Recipe, TrainingSettings
+from toolkit.model import loading
+from toolkit.model.base import LocatedBase
 from toolkit.model.chat import Example
 from toolkit.model.loading import Precision
-from toolkit.training import log as history
-from toolkit.training.micro_batch import Fit
-from toolkit.training.progress import Watch, callback
+from toolkit.model.memory import free_cache, memory_errors
+from toolkit.training.micro_batch import MicroBatch
+from toolkit.training.progress import TrainingState, reporter, skipped_in_a_row
 
-# The gradient scaler of fp16 skips a few steps until it has found its scale; so many in a row are no search.
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+# The gradient scaler of fp16 skips a few steps until it has found its scale; so many in a row are divergence.
 MOST_SKIPPED = 20
 
 
 def check_environment(settings: TrainingSettings) -> None:
-    """See that this machine has what the settings need.
+    """Check that this machine has what the settings need.
 
     Raises:
         EnvironmentLacks: It has no GPU, or lacks a package.
@@ -34,61 +40,127 @@ def check_environment(settings: TrainingSettings) -> None:
     if settings.optimizer == "paged_adamw_8bit" and not torch.cuda.is_available():
         raise EnvironmentLacks(
             "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
-            "Run on a GPU machine, or give --optimizer adamw to try it on this CPU.",
+            'Run on a GPU machine, or give `training.optimizer="adamw"` to try it on this CPU.',
         )
     lacking = [name for name in settings.track or [] if find_spec(name) is None]
     if lacking:
         raise EnvironmentLacks(
-            f"--track {lacking[0]} needs a package that is not installed.", f"pip install {' '.join(lacking)}"
+            f"`training.track` needs the package {lacking[0]}, which is not installed.",
+            f"pip install {' '.join(lacking)}",
         )
 
 
+def prepare_model(
+    base: LocatedBase, recipe: Recipe, examples: Sequence[Example], note: Note
+) -> tuple[PeftModel, Precision, MicroBatch]:
+    """The base with a fresh adapter, in a precision and a micro-batch that fit one step on the longest examples.
+
+    Raises:
+        InputError: The base cannot be trained.
+        ToolkitError: The loss or its gradients are NaN or infinite before any training.
+        EnvironmentLacks: Not even one example fits into memory.
+    """
+    longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    micro_batch = MicroBatch(recipe.training, len(longest_first[0].input_ids), note)
+    precision = loading.chosen_precision(recipe.training.quantization)
+    with _first_pass(base, precision):
+        peft_model = _fresh(base, recipe, precision, micro_batch)
+        overflowed = _overflow(peft_model, precision, micro_batch, longest_first)
+    if overflowed and precision.compute == "float16":
+        note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
+        precision = precision.widened(overflowed)
+        del peft_model
+        free_cache()
+        peft_model = _fresh(base, recipe, precision, micro_batch)
+        overflowed = _overflow(peft_model, precision, micro_batch, longest_first)
+    if overflowed:
+        raise ToolkitError(
+            f"{overflowed[:1].upper()}{overflowed[1:]} of the base {base.id} is no number, before any training.",
+            "Download the base again, or choose another.",
+        )
+    micro_batch.measure(peft_model, longest_first, precision.compute)
+    micro_batch.check_packing(peft_model, longest_first, precision.compute)
+    return peft_model, precision, micro_batch
+
+
+@contextmanager
+def _first_pass(base: LocatedBase, precision: Precision) -> Iterator[None]:
+    """Translate what the libraries raise when a base computes for the first time: it is not made for this."""
+    held, remedy = "", "Choose another base."
+    if precision.base == "nf4":
+        held, remedy = " held in NF4", 'Give `training.quantization="none"`, or choose another base.'
+    with library_errors(f"The base {base.id} cannot be trained{held}", remedy), memory_errors():
+        yield
+
+
+def _fresh(base: LocatedBase, recipe: Recipe, precision: Precision, micro_batch: MicroBatch) -> PeftModel:
+    from transformers import set_seed
+
+    set_seed(recipe.seed)
+    peft_model = loading.add_lora(loading.load_base(base, precision), recipe.lora, recipe.seed)
+    micro_batch.prepare(peft_model)
+    return peft_model
+
+
+def _overflow(
+    peft_model: PeftModel, precision: Precision, micro_batch: MicroBatch, longest_first: Sequence[Example]
+) -> str | None:
+    peft_model.train()
+    return loading.overflow(
+        peft_model,
+        precision.compute,
+        lambda probed: micro_batch.gradients(probed, longest_first[:1], lambda loss: loss.backward()),
+    )
+
+
 def make_trainer(
-    peft_model: Any,
+    peft_model: PeftModel,
     examples: Sequence[Example],
     validation: Sequence[Example],
     recipe: Recipe,
     folder: Path,
     precision: Precision,
-    fit: Fit,
-    watch: Watch,
-) -> Any:
+    micro_batch: MicroBatch,
+    training: TrainingState,
+) -> Trainer:
     """A Trainer of the adapter that keeps its checkpoints in `folder`."""
     from transformers import PrinterCallback, Trainer
 
     settings = recipe.training
 
     class AnswerTrainer(Trainer):  # type: ignore[misc]
-        """Takes a step's gradients in pieces that fit, and the validation loss before a checkpoint."""
+        """Computes a step's gradients in micro-batches, and the validation loss before a checkpoint."""
 
-        def training_step(self, model: Any, inputs: dict[str, Any], _items: Any = None) -> Any:
+        def training_step(
+            self, model: PeftModel, inputs: dict[str, list[Example]], _items: object = None
+        ) -> torch.Tensor:
             model.train()
-            loss = fit.gradients(model, inputs["examples"], self.accelerator.backward)
-            # Before the optimiser's step, so that no weight ever moves on it.
+            loss = micro_batch.gradients(model, inputs["examples"], self.accelerator.backward)
+            # Before the optimiser's step, so that no weight ever moves on NaN.
             self._check_number("loss", float(loss), self.state.global_step + 1)
-            watch.tokens += sum(len(example.input_ids) for example in inputs["examples"])
+            training.tokens += sum(len(example.input_ids) for example in inputs["examples"])
             return loss
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            # The adapter alone: the Trainer's own way adds the base's embeddings where the adapter is on them too.
+            # The adapter alone: the Trainer adds the base's embeddings where the adapter is on them too.
             self.model.save_pretrained(output_dir, save_embedding_layers=False)
 
-        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        def floating_point_ops(self, inputs: object) -> int:
             return 0  # Nobody reads them, and counting takes time in every step.
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
                 self._check_gradients(logs.get("grad_norm", 0.0))
                 if validation and _is_planned(self.state, settings.save_every):
-                    logs["validation_loss"] = fit.validation_loss(self.model, validation)
+                    logs["validation_loss"] = micro_batch.validation_loss(self.model, validation)
                     self._check_number("validation loss", logs["validation_loss"], self.state.global_step)
             super().log(logs, start_time)
 
         def _check_gradients(self, norm: float) -> None:
-            """Stop on gradients that are no numbers, unless the gradient scaler skipped them, and not too often."""
+            """Stop on gradients that are NaN or infinite, except for a few that the gradient scaler skipped."""
             if self.accelerator.scaler is None:
                 self._check_number("gradient norm", norm, self.state.global_step)
-            elif not math.isfinite(norm) and history.skipped_in_a_row(self.state.log_history) >= MOST_SKIPPED:
+            elif not math.isfinite(norm) and skipped_in_a_row(self.state.log_history) >= MOST_SKIPPED:
                 found = f"The gradients overflowed fp16 in {MOST_SKIPPED + 1} steps in a row"
                 raise _diverged(found, self.state.global_step, folder)
 
@@ -101,14 +173,14 @@ def make_trainer(
         args=_arguments(recipe, folder, precision),
         train_dataset=examples,
         data_collator=lambda batch: {"examples": batch},
-        callbacks=[callback(watch, settings), *_trackers(settings, folder)],
+        callbacks=[reporter(training, settings), *_trackers(settings, folder)],
     )
     trainer.loss_is_scaled_for_ga = True
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> Any:
+def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingArguments:
     import torch
     from transformers import TrainingArguments
 
@@ -116,7 +188,7 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> Any:
     return TrainingArguments(
         output_dir=str(folder),
         project="pkt",
-        # The same for a run that goes on, and another one for each place.
+        # The same for a run that continues, and different for each place.
         run_name="-".join((recipe.name, folder.absolute().parent.name, folder.name.removesuffix("-checkpoints"))),
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -142,9 +214,9 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> Any:
     )
 
 
-def _trackers(settings: TrainingSettings, folder: Path) -> list[Any]:
-    """The Trainer's own callbacks for what draws the losses."""
-    wanted: list[Any] = []
+def _trackers(settings: TrainingSettings, folder: Path) -> list[TrainerCallback]:
+    """The Trainer's own callbacks that draw the losses."""
+    wanted = []
     if "trackio" in (settings.track or []):
         from transformers.integrations import TrackioCallback
 
@@ -153,22 +225,27 @@ def _trackers(settings: TrainingSettings, folder: Path) -> list[Any]:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback
 
-        wanted.append(TensorBoardCallback(SummaryWriter(str(tensorboard_folder(folder)))))
+        wanted.append(TensorBoardCallback(SummaryWriter(str(_tensorboard_folder(folder)))))
     return wanted
 
 
-def tensorboard_folder(checkpoints: Path) -> Path:
-    """Where TensorBoard's files lie, given the checkpoints' folder: beside it, because that one is removed."""
+def where_losses_are_drawn(track: Sequence[str], checkpoints: Path) -> str:
+    """A sentence on how to look at the losses while training."""
+    commands = {"trackio": "trackio show", "tensorboard": f"tensorboard --logdir {_tensorboard_folder(checkpoints)}"}
+    return f"To see the losses while it trains: {', '.join(commands[name] for name in track)}."
+
+
+def _tensorboard_folder(checkpoints: Path) -> Path:
+    """TensorBoard's files lie beside the folder of checkpoints, which is removed at the end."""
     return checkpoints.with_name(f"{checkpoints.name.removesuffix('-checkpoints')}-tensorboard")
 
 
-def _is_planned(state: Any, save_every: int) -> bool:
+def _is_planned(state: TrainerState, save_every: int) -> bool:
     return bool(state.global_step % save_every == 0 or state.global_step == state.max_steps)
 
 
 def _diverged(found: str, step: int, folder: Path) -> ToolkitError:
     kept = "; the last checkpoint before it is kept" if any(folder.glob("checkpoint-*")) else ""
     return ToolkitError(
-        f"{found} at step {step}{kept}.",
-        "Lower --learning-rate, and run again with --restart.",
+        f"{found} at step {step}{kept}.", "Lower `training.learning_rate`, and run again with `restart=True`."
     )

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from toolkit.cli.output.terminal import CONSOLE, Pace, say
 from toolkit.core.format import duration, size
-from toolkit.training import progress as watching
+from toolkit.training.progress import TrainingProgress
 
 Count = Callable[[str, float, int | None], None]
 # What is done within so many seconds is not worth a bar.
@@ -77,13 +77,13 @@ def waiting() -> Iterator[Count]:
 
 
 @contextmanager
-def training() -> Iterator[Callable[[watching.Progress], None]]:
+def training() -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar with losses, learning rate, pace, memory and time left; as plain lines also at every validation."""
     if not CONSOLE.is_terminal:
         pace = Pace()
         validated: list[float | None] = [None]
 
-        def line(progress: watching.Progress) -> None:
+        def line(progress: TrainingProgress) -> None:
             news = progress.validation_loss != validated[0] or progress.step == progress.steps
             validated[0] = progress.validation_loss
             if pace.due(important=news):
@@ -97,7 +97,7 @@ def training() -> Iterator[Callable[[watching.Progress], None]]:
         # Not before the first step: in a whole run, other bars are shown meanwhile.
         tasks: list[TaskID] = []
 
-        def show(progress: watching.Progress) -> None:
+        def show(progress: TrainingProgress) -> None:
             state = beside_the_bar(progress, CONSOLE.width)
             if not tasks:
                 tasks.append(bars.add_task("training", total=progress.steps, state=state))
@@ -108,13 +108,13 @@ def training() -> Iterator[Callable[[watching.Progress], None]]:
         yield show
 
 
-def training_line(progress: watching.Progress) -> str:
+def training_line(progress: TrainingProgress) -> str:
     """Where a training stands, in a line for a log."""
     facts = _facts(progress) | {"step": f"step {progress.step}/{progress.steps}"}
     return "  " + "  ".join(facts[name] for name, *_ in COLUMNS if facts[name])
 
 
-def beside_the_bar(progress: watching.Progress, width: int) -> str:
+def beside_the_bar(progress: TrainingProgress, width: int) -> str:
     """The columns that fit into a terminal of `width` columns beside the bar, the less important ones left out."""
     facts = _facts(progress)
     widths = {name: reserved or len(facts["step"]) for name, reserved, _ in COLUMNS}
@@ -128,7 +128,7 @@ def beside_the_bar(progress: watching.Progress, width: int) -> str:
     return "  ".join(facts[name].ljust(widths[name]) for name, *_ in COLUMNS if name in shown).rstrip()
 
 
-def _facts(progress: watching.Progress) -> dict[str, str]:
+def _facts(progress: TrainingProgress) -> dict[str, str]:
     """What is known, as words; empty where it is not."""
 
     def known(value: Any, words: Callable[[Any], str]) -> str:
@@ -151,14 +151,14 @@ def _loss(loss: float) -> str:
 
 
 @contextmanager
-def road() -> Iterator[tuple[Callable[[str, bool], None], Count, Callable[[watching.Progress], None]]]:
+def road() -> Iterator[tuple[Callable[[str, bool], None], Count, Callable[[TrainingProgress], None]]]:
     """What shows a whole run: a heading for each step, and the step's own progress below it."""
     with counting() as count, training() as show:
 
         def step(title: str, skipped: bool) -> None:
             CONSOLE.print(Text.assemble((title, "bold"), "  unchanged, skipped" if skipped else ""))
 
-        def progress(where: watching.Progress) -> None:
+        def progress(where: TrainingProgress) -> None:
             show(where)
             # On a terminal the bar is gone after the last step; in a log this line is there already.
             if CONSOLE.is_terminal and where.step == where.steps:
