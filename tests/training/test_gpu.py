@@ -52,7 +52,7 @@ def test_a_step_that_really_runs_out_of_memory_is_taken_in_smaller_pieces(tmp_pa
 
 
 def test_fp16_with_gradient_scaling_learns(tmp_path, use_small_base, monkeypatch):
-    monkeypatch.setattr(loading, "chosen_precision", lambda quantization: loading.Precision(quantization, "float16"))
+    monkeypatch.setattr(loading, "compute_dtype", lambda: "float16")
     settings = recipe(use_small_base, training__max_steps=40)
     result = train.train(write_dataset(tmp_path / "dataset"), tmp_path / "adapter", settings)
     assert read_manifest(tmp_path / "adapter", "adapter")["precision"]["compute"] == "float16"

@@ -202,7 +202,7 @@ def fresh(small_base, compute="float32", quantization="none", **lora):
 @pytest.fixture
 def fp16(monkeypatch):
     """The precision of an older GPU."""
-    monkeypatch.setattr(loading, "chosen_precision", lambda quantization: loading.Precision(quantization, "float16"))
+    monkeypatch.setattr(loading, "compute_dtype", lambda: "float16")
 
 
 def enlarged(monkeypatch, factor):
@@ -215,7 +215,8 @@ def enlarged(monkeypatch, factor):
         mlp.register_forward_hook(lambda _module, _inputs, output: output * factor)
         return loaded
 
-    monkeypatch.setattr(loading, "load_base", load_enlarged)
+    for module in (loading, adapters):
+        monkeypatch.setattr(module, "load_base", load_enlarged)
 
 
 def test_what_fits_fp16_is_trained_in_fp16(tmp_path, dataset, use_small_base, fp16):
