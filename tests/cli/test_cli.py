@@ -254,8 +254,7 @@ def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
 
 
 def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
-    from toolkit.data import dataset
-    from toolkit.model import base as bases
+    from toolkit.data.validation import folder
 
     asked = []
 
@@ -264,8 +263,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
         raise InputError("x.", "y.")
 
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(dataset, "locate_dataset", lambda *_: None)
-    monkeypatch.setattr(bases, "locate_tokenizer", locate)
+    monkeypatch.setattr(folder, "locate_tokenizer", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
     assert (result.exit_code, asked) == (2, ["owner/base"])
 

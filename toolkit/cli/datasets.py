@@ -174,17 +174,13 @@ def validate(
     """
     start(endpoint, token_file)
     from toolkit.cli import output as show
-    from toolkit.data.dataset import locate_dataset
-    from toolkit.data.validation import validate
-    from toolkit.model import base, loading
+    from toolkit.data import validation
 
-    located = locate_dataset(dataset, revision)
-    loaded = loading.load_tokenizer(base.locate_tokenizer(tokenizer)) if tokenizer else None
     with show.counting() as count:
-        report = validate.validate_dataset(
-            located.path, strict=strict, tokenizer=loaded, max_length=max_length, progress=count
+        report = validation.validate(
+            dataset, revision=revision, strict=strict, base=tokenizer, max_length=max_length, progress=count
         )
-    unwritten = validate.write_report(report, located, output)
+    unwritten = validation.write_report(report, dataset, output)
     show.validated(dataset, report, as_json, unwritten)
     sys.exit(0 if report.ok else 1)
 

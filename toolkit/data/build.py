@@ -31,7 +31,7 @@ from toolkit.data.dataset import Row, write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import Shares, deal_splits, join_clusters
-from toolkit.data.validation import check_folder
+from toolkit.data.validation import validate
 from toolkit.model.chat import naming_messages, request_variants
 
 
@@ -94,7 +94,7 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
         facts = _facts(rows, near, work, recipe, [facts for facts, _ in sources])
         # A million drafts are a gigabyte, which the validation needs.
         del work, rows, drafts, dropped
-        validation = check_folder(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
+        validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
         write_card(folder, facts)
         seconds = time.perf_counter() - started

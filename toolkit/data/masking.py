@@ -23,10 +23,14 @@ from typing import Any, NamedTuple
 
 import ahocorasick
 
-from toolkit.core.text import has_hangul
+from toolkit.core.text import fits_language, has_hangul, language_of
 from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 
 ANSWER_LANGUAGES = ("en", "ko")
+LONGEST_NAME = 60
+"""Letters of an answer that may be a name; longer ones are sentences, whose words may stand in the prompt."""
+SAME_SCRIPT = 0.9
+"""The share of answers in one script that makes it the usual one."""
 ORDINARY_WORDS = frozenset(
     {
         *("amoroso", "booster", "casey", "clic", "cocoon", "coil", "crab", "ditto", "dodo", "dolman", "draco"),
@@ -232,3 +236,16 @@ def names_of_answer(answer: str) -> list[str]:
     """The names that an answer states: `이상해씨 (Bulbasaur)` states two."""
     both = re.fullmatch(r"(.+?) \((.+)\)", answer)
     return [both[1], both[2]] if both and has_hangul(both[1]) else [answer]
+
+
+def script_of(answer: str) -> str | None:
+    """`en`, `ko`, `both` as in `이상해씨 (Bulbasaur)`, or `other`; None for an answer without letters."""
+    if not any(map(str.isalpha, answer)):
+        return None
+    if len(answer) > LONGEST_NAME:
+        return language_of(answer)
+    if len(names_of_answer(answer)) == 2:
+        return "both"
+    if has_hangul(answer):
+        return "ko"
+    return "en" if fits_language(answer, "en") else "other"

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from toolkit.data.masking import fold, names_of_answer
-from toolkit.data.validation.habits import MOST
-from toolkit.data.validation.row import script_of
+from toolkit.data.masking import SAME_SCRIPT, fold, names_of_answer, script_of
 from toolkit.evaluation.identification import figure
 from toolkit.evaluation.likeness import percentiles, symbols
 
@@ -87,7 +85,7 @@ class Judgement:
 def answer_script(answers: Iterable[str]) -> Script | None:
     """The script that nine tenths of the answers share, None when they share none or it is neither Latin nor Hangul."""
     scripts = Counter(script_of(answer) for answer in answers)
-    return next((form for form in SCRIPTS if scripts[form] and scripts[form] >= MOST * scripts.total()), None)
+    return next((form for form in SCRIPTS if scripts[form] and scripts[form] >= SAME_SCRIPT * scripts.total()), None)
 
 
 def is_well_formed(name: str, script: Script | None = None) -> bool:

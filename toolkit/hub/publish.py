@@ -18,7 +18,7 @@ from toolkit.core.folder import atomic_folder, manifest_facts, read_json, read_m
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, hub
 from toolkit.core.layout import ADAPTER_CONFIG, TINY_BASE_ID, VALIDATION
 from toolkit.data.counts import write_card
-from toolkit.data.validation import check_folder
+from toolkit.data.validation import validate
 from toolkit.hub import resume, upload
 from toolkit.hub.contents import CARDS, check_intact, contents, edited_cards, write_publication_manifest
 from toolkit.hub.outside import unread_by_strangers
@@ -106,7 +106,7 @@ def plan_dataset(folder: Path, repo_id: str, options: Options = Options(), *, fo
     if edited or options.overwrite_card:
         # A card is part of what is validated, so it is settled first.
         _write(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts))
-    report = check_folder(folder)
+    report = validate(folder)
     if not report.ok and not force:
         codes = ", ".join(finding.code for finding in report.findings if finding.severity == "error")
         raise InputError(

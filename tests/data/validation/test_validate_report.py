@@ -15,10 +15,8 @@ from support.paths import ROOT
 from toolkit import cli
 from toolkit.core.folder import read_json
 from toolkit.core.layout import VALIDATION
-from toolkit.data.dataset import LocatedDataset
-from toolkit.data.validation import validate
+from toolkit.data.validation import validate, write_report
 from toolkit.data.validation.findings import CODES, Report
-from toolkit.data.validation.folder import check_folder
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def test_the_report_is_left_in_the_folder_and_is_what_json_prints(dataset: Path)
 
 
 def test_the_report_tells_everything_that_machines_need(dataset: Path) -> None:
-    report = check_folder(dataset, strict=True).to_json()
+    report = validate(dataset, strict=True).to_json()
     assert list(report) == ["toolkit", "ok", "strict", "rows", "findings", "skipped"]
     assert (report["ok"], report["strict"], report["rows"]) == (False, True, {"train": 7})
     assert list(report["findings"][0]) == ["code", "severity", "what", "count", "places"]
@@ -63,7 +61,7 @@ def test_the_same_rows_give_the_same_bytes_in_any_folder(dataset: Path, tmp_path
 def test_a_damaged_file_is_told_without_where_on_this_machine_it_is(dataset: Path) -> None:
     (dataset / "test.parquet").write_bytes(b"PAR1")
     (dataset / "unseen.parquet").symlink_to(dataset / "nowhere")
-    report = json.dumps(check_folder(dataset).to_json())
+    report = json.dumps(validate(dataset).to_json())
     assert "test.parquet" in report
     assert str(dataset)[:12] not in report
 
@@ -88,11 +86,13 @@ def test_a_folder_that_can_not_be_written_is_told_in_one_line_and_checked_all_th
     assert "leak.own-name" in err
 
 
-def test_of_a_dataset_of_the_hub_nothing_is_written_unless_a_place_is_named(dataset: Path, tmp_path: Path) -> None:
-    located = LocatedDataset("owner/name", "0" * 40, dataset)
-    assert validate.write_report(Report({"train": 7}, [], []), located) is None
-    assert not (dataset / VALIDATION).exists()
-    validate.write_report(Report({"train": 7}, [], []), located, tmp_path / "report.json")
+def test_of_a_dataset_of_the_hub_nothing_is_written_unless_a_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert write_report(Report({"train": 7}, [], []), "owner/name") is None
+    assert not list(tmp_path.rglob(VALIDATION))
+    write_report(Report({"train": 7}, [], []), "owner/name", tmp_path / "report.json")
     assert (tmp_path / "report.json").is_file()
 
 

@@ -1,13 +1,13 @@
-"""What a validation found: findings by stable code, with the first places, and the checks that could not be done."""
+"""The report of a validation: findings by stable code with their first places, and the checks that were skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from toolkit import __version__
-from toolkit.core.layout import VALIDATION as VALIDATION
+from toolkit.core.text import printable
 
 FIRST_PLACES = 5
 EXCERPT = 100
@@ -17,7 +17,7 @@ Severity = Literal["error", "warning"]
 CODES: dict[str, tuple[Severity, str]] = {
     "schema.file": ("error", "a file that is not readable Parquet"),
     "schema.messages": ("error", "no column `messages` of lists of {role, content}"),
-    "schema.column": ("error", "a column that is missing, there twice, or of another type than text"),
+    "schema.column": ("error", "a column that is missing, or of another type than text"),
     "schema.text": ("error", "a text that is not UTF-8"),
     "schema.null": ("error", "a row without messages"),
     "schema.null-value": ("warning", "a row without a value where others have one"),
@@ -25,7 +25,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "schema.no-train": ("warning", "no split to train on"),
     "schema.id": ("error", "an id that another row has"),
     "schema.answer": ("error", "a column `answer` that is not what the assistant answers"),
-    "manifest.hash": ("error", "a file that is not the one that the manifest tells of"),
+    "manifest.hash": ("error", "a file that is not the one that the manifest names"),
     "chat.roles": ("error", "roles out of order"),
     "chat.empty": ("error", "an empty turn"),
     "chat.control-token": ("error", "a control token of a chat template inside a text"),
@@ -54,7 +54,7 @@ CODES: dict[str, tuple[Severity, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where: `row` counts from 0 within the split; `id` is the row's own, when it has one."""
+    """Where a fault is: `row` counts from 0 within the split, `id` is the row's own where it has one."""
 
     split: str
     row: int | None
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(slots=True)
 class Finding:
-    """All that one check found: how often (of a check of rows: in how many), and the first five places."""
+    """What one check found: `count` faults (rows, for a check of rows), and the first five places."""
 
     code: str
     severity: Severity
@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A check that could not be done, or not of every row, and why."""
+    """A check that was not possible, or not for every row, and why."""
 
     code: str
     reason: str
@@ -88,7 +88,7 @@ class Report:
     Attributes:
         rows: Rows of each split that could be read.
         findings: Errors first, then by code.
-        skipped: Checks that could not be done, by code.
+        skipped: Checks that were not possible, by code.
         strict: Whether warnings count as errors.
     """
 
@@ -103,15 +103,8 @@ class Report:
         return not any(self.strict or finding.severity == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as values that JSON can hold. The same rows give the same, whatever their folder is called."""
-        return {
-            "toolkit": __version__,
-            "ok": self.ok,
-            "strict": self.strict,
-            "rows": dict(self.rows),
-            "findings": [asdict(finding) for finding in self.findings],
-            "skipped": [asdict(skipped) for skipped in self.skipped],
-        }
+        """The report as values for JSON. The same rows give the same report in any folder."""
+        return {"toolkit": __version__, "ok": self.ok, "strict": self.strict} | asdict(self)
 
 
 class Findings:
@@ -123,38 +116,23 @@ class Findings:
     def add(
         self, code: str, split: str, row: int | None = None, id: str | None = None, text: str = "", at: int = 0
     ) -> None:
-        """Note one place. `text` is cut to an excerpt around `at`, its invisible characters as escapes."""
-        finding = self._of(code)
-        finding.count += 1
-        if len(finding.places) < FIRST_PLACES:
-            finding.places.append(Place(shown(split), row, None if id is None else excerpt(id), excerpt(text, at)))
+        """Note one place. `text` is cut to an excerpt around `at`, with invisible characters as escapes."""
+        self.add_all(code, 1, [Place(printable(split), row, None if id is None else excerpt(id), excerpt(text, at))])
 
-    def add_all(self, code: str, count: int, places: Iterable[Place]) -> None:
-        """Note many places at once, of which only the first are given."""
-        if not count:
-            return
-        finding = self._of(code)
-        finding.count += count
-        finding.places += list(places)[: FIRST_PLACES - len(finding.places)]
+    def add_all(self, code: str, count: int, places: Sequence[Place]) -> None:
+        """Note `count` faults at once; `places` are the first of them."""
+        if count:
+            finding = self._by_code.setdefault(code, Finding(code, *CODES[code]))
+            finding.count += count
+            finding.places += places[: FIRST_PLACES - len(finding.places)]
 
     def sorted(self) -> list[Finding]:
         """Errors first, then by code."""
         return sorted(self._by_code.values(), key=lambda finding: (finding.severity, finding.code))
 
-    def _of(self, code: str) -> Finding:
-        severity, what = CODES[code]
-        return self._by_code.setdefault(code, Finding(code, severity, what))
-
 
 def excerpt(text: str, at: int = 0) -> str:
-    """At most a hundred characters around a place, on one line, everything that can not be seen escaped."""
+    """At most a hundred characters around a place, on one line, with everything invisible as escapes."""
     start = max(0, min(at - EXCERPT // 3, len(text) - EXCERPT))
-    cut = shown(text[start : start + EXCERPT])
+    cut = printable(text[start : start + EXCERPT])
     return ("…" if start else "") + cut + ("…" if start + EXCERPT < len(text) else "")
-
-
-def shown(text: str) -> str:
-    """A text with everything that can not be seen, line breaks too, as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

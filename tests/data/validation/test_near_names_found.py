@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.validation import codes
 from toolkit.data.masking import fold
 from toolkit.data.near_names import near_name
-from toolkit.data.validation.folder import check_folder
+from toolkit.data.validation import validate
 
 
 def word(text: str, *names: str) -> str | None:
@@ -71,7 +72,7 @@ def test_a_word_that_other_creatures_descriptions_use_is_an_ordinary_word(tmp_pa
 
     def near(number: int) -> bool:
         pq.write_table(pa.table({"messages": rows[:1] + rows[number:]}), tmp_path / "train.parquet")
-        return "leak.near-name" in {found.code for found in check_folder(tmp_path).findings}
+        return "leak.near-name" in codes(validate(tmp_path))
 
     assert near(2)
     assert not near(1)

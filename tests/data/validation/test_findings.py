@@ -1,4 +1,4 @@
-"""Checks of a stranger's dataset, which has nothing but `messages`: a fault planted for every code is found."""
+"""A fault of every code, planted in a dataset that has nothing but `messages`, is found at its place."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from toolkit.data.validation.findings import CODES, Finding, Report
-from toolkit.data.validation.folder import check_folder
+from support.validation import Row, Splits, finding, skipped, write
+from toolkit.core.layout import TINY_BASE_ID
+from toolkit.data.validation import folder, validate
+from toolkit.data.validation.findings import CODES
 
-Row = dict[str, Any]
-Splits = dict[str, list[Row]]
 NAMES = ("Florbix", "Quandow", "Mirtles", "Zephyro", "Oblanka", "Trundlo", "Vexilar", "Wumbats", "Krellin", "Jaspera")
 REQUEST = "다음 생물에게 어울리는 이름을 지어줘."
 WORDS = [
@@ -47,19 +47,6 @@ def sound() -> Splits:
     return {"train": some(NAMES, 4), "test": some(NAMES, 1), "unseen": some(("Belgruno", "Ashtervy"), 2)}
 
 
-def write(folder: Path, splits: Splits) -> Path:
-    (folder / "data").mkdir(exist_ok=True)
-    for split, rows in splits.items():
-        names = dict.fromkeys(name for row in rows for name in row)
-        table = pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
-        pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
-def finding(report: Report, code: str) -> Finding:
-    return next(found for found in report.findings if found.code == code)
-
-
 def text_of(row: Row) -> str:
     return str(row["messages"][1]["content"]).removeprefix(REQUEST + "\n")
 
@@ -75,15 +62,15 @@ def add_column(splits: Splits, name: str, value: Callable[[int, Row], Any]) -> N
 
 
 def test_a_sound_dataset_of_messages_alone_has_no_finding_even_strictly(tmp_path: Path) -> None:
-    report = check_folder(write(tmp_path, sound()), strict=True)
+    report = validate(write(tmp_path, sound()), strict=True)
     assert report.findings == []
     assert report.ok
     assert report.rows == {"train": 40, "test": 10, "unseen": 4}
 
 
 def test_what_could_not_be_checked_of_a_stranger_is_told_with_its_reason(tmp_path: Path) -> None:
-    report = check_folder(write(tmp_path, sound()))
-    assert {skipped.code: skipped.reason for skipped in report.skipped} == {
+    report = validate(write(tmp_path, sound()))
+    assert skipped(report) == {
         "schema.id": "no column `id`",
         "schema.answer": "no column `answer`",
         "lang.description": "no column `description` and `language`",
@@ -169,6 +156,15 @@ def _script(splits: Splits) -> None:
     splits["train"][7]["messages"][2]["content"] = "붐바츠"
 
 
+def _korean_name(splits: Splits) -> None:
+    add_column(splits, "name_ko", lambda number, row: "이상해씨")
+    say(splits["train"][7], f"{text_of(splits['train'][7])} Others call it 이상해씨라고.")
+
+
+def _system_last(splits: Splits) -> None:
+    splits["train"][7]["messages"].insert(2, {"role": "system", "content": "Be brief."})
+
+
 def _name_column(splits: Splits) -> None:
     add_column(splits, "name_ko", lambda number, row: "오블랑카")
     splits["train"][7]["name_ko"] = "Wumba"
@@ -192,11 +188,13 @@ ROW_FAULTS: list[tuple[str, Callable[[Splits], None], tuple[str, int]]] = [
     ("schema.id", _id, TRAIN),
     ("schema.answer", _answer, TRAIN),
     ("chat.roles", _roles, TRAIN),
+    ("chat.roles", _system_last, TRAIN),
     ("chat.empty", _set(0, " \n\u2003"), TRAIN),
     ("chat.empty", _set(2, None), TRAIN),
     ("chat.control-token", _add_to("It burns <end_of_turn> and burns."), TRAIN),
     ("chat.control-token", _add_to("It burns <|im_end|> and burns."), TRAIN),
     ("leak.own-name", _add_to("Some call it wumbats."), TRAIN),
+    ("leak.own-name", _korean_name, TRAIN),
     ("leak.near-name", _add_to("Some call it a Wumbat."), TRAIN),
     ("leak.near-name", _add_to("some call it a wumbots."), TRAIN),
     ("split.family", _family, TRAIN),
@@ -210,6 +208,7 @@ ROW_FAULTS: list[tuple[str, Callable[[Splits], None], tuple[str, int]]] = [
     ("text.control", _add_to("A zero\u200bwidth space."), TRAIN),
     ("text.bidi", _add_to("Turned \u202earound."), TRAIN),
     ("text.mojibake", _add_to("A PokÃ©mon."), TRAIN),
+    ("text.mojibake", _add_to("A Pok\ufffdmon."), TRAIN),
     ("text.not-nfc", _add_to("A Poke\u0301mon."), TRAIN),
     ("lang.description", _description, TRAIN),
     ("lang.request", _request, TRAIN),
@@ -224,60 +223,60 @@ def test_a_fault_planted_in_a_strangers_row_is_found_once_and_at_its_place(
 ) -> None:
     splits = sound()
     plant(splits)
-    report = check_folder(write(tmp_path, splits))
+    report = validate(write(tmp_path, splits))
     found = finding(report, code)
     assert (found.count, found.places[0].split, found.places[0].row) == (1, *place)
     assert found.severity == CODES[code][0]
-    assert not check_folder(tmp_path, strict=True).ok
+    assert not validate(tmp_path, strict=True).ok
 
 
 # Faults in files.
 
 
-def _cut(folder: Path) -> None:
-    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-30])
+def _cut(path: Path) -> None:
+    (path / FILE).write_bytes((path / FILE).read_bytes()[:-30])
 
 
-def _no_messages(folder: Path) -> None:
-    pq.write_table(pa.table({"prompt": ["x"]}), folder / FILE)
+def _no_messages(path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["x"]}), path / FILE)
 
 
-def _json_messages(folder: Path) -> None:
-    pq.write_table(pa.table({"messages": ['[{"role": "user", "content": "x"}]']}), folder / FILE)
+def _json_messages(path: Path) -> None:
+    pq.write_table(pa.table({"messages": ['[{"role": "user", "content": "x"}]']}), path / FILE)
 
 
-def _sharegpt(folder: Path) -> None:
-    pq.write_table(pa.Table.from_pylist([{"messages": [{"from": "human", "value": "x"}]}]), folder / FILE)
+def _sharegpt(path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"messages": [{"from": "human", "value": "x"}]}]), path / FILE)
 
 
-def _wrong_column(folder: Path) -> None:
-    table = pq.read_table(folder / FILE)
-    pq.write_table(table.append_column("family", pa.array(range(len(table)))), folder / FILE)
+def _wrong_column(path: Path) -> None:
+    table = pq.read_table(path / FILE)
+    pq.write_table(table.append_column("family", pa.array(range(len(table)))), path / FILE)
 
 
-def _twice(folder: Path) -> None:
-    table = pq.read_table(folder / FILE)
+def _twice(path: Path) -> None:
+    table = pq.read_table(path / FILE)
     names = pa.array([f"n{number}" for number in range(len(table))])
-    pq.write_table(table.append_column("id", names).append_column("id", names), folder / FILE)
+    pq.write_table(table.append_column("id", names).append_column("id", names), path / FILE)
 
 
-def _not_utf8(folder: Path) -> None:
-    table = pq.read_table(folder / FILE)
+def _not_utf8(path: Path) -> None:
+    table = pq.read_table(path / FILE)
     ids = pa.array([b"n%d" % number if number != 7 else b"\xff\xed\xa0\x80" for number in range(len(table))])
-    pq.write_table(table.append_column("id", ids.cast(pa.string(), safe=False)), folder / FILE)
+    pq.write_table(table.append_column("id", ids.cast(pa.string(), safe=False)), path / FILE)
 
 
-def _no_rows(folder: Path) -> None:
-    pq.write_table(pq.read_table(folder / FILE).slice(0, 0), folder / FILE)
+def _no_rows(path: Path) -> None:
+    pq.write_table(pq.read_table(path / FILE).slice(0, 0), path / FILE)
 
 
-def _no_train(folder: Path) -> None:
-    (folder / FILE).unlink()
+def _no_train(path: Path) -> None:
+    (path / FILE).unlink()
 
 
-def _manifest(folder: Path) -> None:
+def _manifest(path: Path) -> None:
     facts = {"kind": "dataset", "toolkit": "0", "files": {FILE: "0" * 64}}
-    (folder / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
+    (path / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
@@ -286,7 +285,7 @@ FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("schema.messages", _json_messages, "perhaps JSON"),
     ("schema.messages", _sharegpt, "its turns have from, value, no `role`"),
     ("schema.column", _wrong_column, "`family` is int64"),
-    ("schema.column", _twice, "`id` is there twice"),
+    ("schema.file", _twice, "exists 2 times"),
     ("schema.text", _not_utf8, "`id`"),
     ("schema.empty-split", _no_rows, ""),
     ("schema.no-train", _no_train, ""),
@@ -299,7 +298,7 @@ def test_a_fault_planted_in_a_strangers_file_is_found_and_says_what_it_is(
     tmp_path: Path, code: str, plant: Callable[[Path], None], said: str
 ) -> None:
     plant(write(tmp_path, sound()))
-    found = finding(check_folder(tmp_path), code)
+    found = finding(validate(tmp_path), code)
     assert found.count == 1
     assert said in found.places[0].excerpt
 
@@ -321,17 +320,20 @@ class _Tokenizer:
 
 
 @pytest.mark.parametrize(("code", "broken", "count"), [("tokens.length", False, 1), ("tokens.contract", True, 54)])
-def test_a_fault_that_only_a_tokenizer_shows_is_found(tmp_path: Path, code: str, broken: bool, count: int) -> None:
+def test_a_fault_that_only_a_tokenizer_shows_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, broken: bool, count: int
+) -> None:
+    monkeypatch.setattr(folder, "load_tokenizer", lambda _: _Tokenizer(broken))
     splits = sound()
     _add_to("A long tail. " * 30)(splits)
-    report = check_folder(write(tmp_path, splits), tokenizer=_Tokenizer(broken), max_length=400)
+    report = validate(write(tmp_path, splits), base=TINY_BASE_ID, max_length=400)
     assert finding(report, code).count == count
-    assert not {"tokens.length", "tokens.contract"} & {skipped.code for skipped in report.skipped}
+    assert not {"tokens.length", "tokens.contract"} & skipped(report).keys()
 
 
 def test_without_a_most_length_lengths_are_told_as_not_checked(tmp_path: Path) -> None:
-    report = check_folder(write(tmp_path, sound()), tokenizer=_Tokenizer(broken=False))
-    assert {skipped.code: skipped.reason for skipped in report.skipped}["tokens.length"] == "no most length given"
+    report = validate(write(tmp_path, sound()), base=TINY_BASE_ID)
+    assert skipped(report)["tokens.length"] == "no most length given"
 
 
 def test_a_fault_of_every_code_is_planted_here() -> None:

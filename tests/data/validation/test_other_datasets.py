@@ -1,4 +1,4 @@
-"""What a stranger's prompts share is told from what each is about, however they are written."""
+"""The request that the prompts of any chat dataset share is told from the descriptions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.validation import codes, skipped
+from toolkit.data.validation import validate
 from toolkit.data.validation.findings import Report
-from toolkit.data.validation.folder import check_folder
 
 Turns = list[dict[str, str]]
 HEADS = ("am", "bar", "cor", "dim", "em", "fea", "gin", "hor", "is", "ket", "lan", "mar", "net", "or", "pep")
@@ -34,11 +35,7 @@ def report_on(folder: Path, conversations: list[Turns], **columns: list[Any]) ->
     table = pa.table({"messages": conversations, **columns})
     pq.write_table(table.slice(0, len(table) - 2), folder / "data" / "train.parquet")
     pq.write_table(table.slice(len(table) - 2), folder / "data" / "test.parquet")
-    return check_folder(folder)
-
-
-def codes(report: Report) -> set[str]:
-    return {finding.code for finding in report.findings}
+    return validate(folder)
 
 
 def user(text: str) -> dict[str, str]:
@@ -63,80 +60,61 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_long_request_does_not_make_descriptions_alike(tmp_path: Path, form: str) -> None:
-    texts = described(22)
-    report = report_on(
-        tmp_path, [[*FORMS[form](text), assistant(NAMES[number % 5])] for number, text in enumerate(texts)]
-    )
-    assert codes(report) == set()
+def named(questions: list[Turns]) -> list[Turns]:
+    """Conversations that end with a name; five names take turns."""
+    return [[*turns, assistant(NAMES[number % 5])] for number, turns in enumerate(questions)]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_same_description_in_two_splits_is_found_with_any_request(tmp_path: Path, form: str) -> None:
+def test_a_request_does_not_make_descriptions_alike_and_the_same_description_is_found(
+    tmp_path: Path, form: str
+) -> None:
     texts = described(22)
-    texts[-1] = texts[0].upper()
-    texts[-2] = texts[1].replace(" ", " of ", 1)
-    answers = [NAMES[number % 5] for number in range(22)]
-    answers[-1], answers[-2] = answers[0], answers[1]
-    report = report_on(
-        tmp_path, [[*FORMS[form](text), assistant(name)] for text, name in zip(texts, answers, strict=True)]
-    )
-    assert {"dup.exact", "dup.near"} <= codes(report)
+    (tmp_path / "sound").mkdir()
+    assert codes(report_on(tmp_path / "sound", named([FORMS[form](text) for text in texts]))) == set()
+    texts[-2] = texts[0].upper()
+    texts[-1] = texts[1].replace(" ", " of ", 1)
+    turns = named([FORMS[form](text) for text in texts])
+    assert {"dup.exact", "dup.near"} <= codes(report_on(tmp_path, turns))
 
 
 @pytest.mark.parametrize("order", ["{request}\n{text}", "{text}\n\n{request}"])
 def test_several_requests_are_told_from_descriptions_as_well(tmp_path: Path, order: str) -> None:
     requests = [f"Way {number} of asking. {LONG_REQUEST} And that was way {number}." for number in range(4)]
-    turns = [
-        [user(order.format(request=requests[number % 4], text=text)), assistant(NAMES[number % 5])]
-        for number, text in enumerate(described(40))
-    ]
-    assert codes(report_on(tmp_path, turns)) == set()
+    turns = [[user(order.format(request=requests[number % 4], text=text))] for number, text in enumerate(described(40))]
+    assert codes(report_on(tmp_path, named(turns))) == set()
 
 
 def test_names_to_choose_among_in_a_request_that_all_rows_share_are_no_leak(tmp_path: Path) -> None:
     request = f"Which is it: {', '.join(NAMES)}?"
-    turns = [[user(f"{request}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))]
-    assert codes(report_on(tmp_path, turns)) == set()
+    assert codes(report_on(tmp_path, named([[user(f"{request}\n{text}")] for text in described(22)]))) == set()
 
 
 def test_a_request_of_one_row_that_says_the_name_is_a_leak(tmp_path: Path) -> None:
     texts = described(22)
-    turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(texts)]
+    turns = named([[user(f"{LONG_REQUEST}\n{text}")] for text in texts])
     turns[3][0] = user(f"Why is this a Zephyro?\n{texts[3]}")
     assert "leak.own-name" in codes(report_on(tmp_path, turns, description=texts))
 
 
 def test_the_same_last_question_after_different_stories_is_no_conflict(tmp_path: Path) -> None:
-    turns = [
-        [user(text), assistant("I see."), user("Now name it."), assistant(NAMES[number % 5])]
-        for number, text in enumerate(described(22))
-    ]
-    assert codes(report_on(tmp_path, turns)) == set()
+    turns = [[user(text), assistant("I see."), user("Now name it.")] for text in described(22)]
+    assert codes(report_on(tmp_path, named(turns))) == set()
 
 
 def test_answers_that_are_sentences_are_no_creatures_and_it_is_said(tmp_path: Path) -> None:
     turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(f"This is {text}.")] for text in described(22)]
     report = report_on(tmp_path, turns)
     assert "split.creature" not in codes(report)
-    reasons = {skipped.code: skipped.reason for skipped in report.skipped}
-    assert (
-        reasons["split.creature"]
-        == reasons["balance"]
-        == "no column `creature`, and the answers are no names that come again"
-    )
+    reasons = skipped(report)
+    assert reasons["split.creature"] == reasons["balance"]
+    assert reasons["balance"] == "no column `creature`, and the answers are no names that come again"
     assert reasons["leak.own-name"].startswith("22 rows without a name")
 
 
 def test_requests_in_english_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
-    turns = [
-        [user(f"{LONG_REQUEST}\n{text}"), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))
-    ]
-    report = report_on(tmp_path, turns)
-    assert {skipped.code: skipped.reason for skipped in report.skipped}[
-        "lang.request"
-    ] == "most requests are not Korean"
+    report = report_on(tmp_path, named([[user(f"{LONG_REQUEST}\n{text}")] for text in described(22)]))
+    assert skipped(report)["lang.request"] == "most rows have no Korean request"
 
 
 def test_answers_in_several_scripts_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
@@ -146,7 +124,7 @@ def test_answers_in_several_scripts_are_no_fault_and_the_check_is_told_as_left_o
     ]
     report = report_on(tmp_path, turns)
     assert "lang.answer" not in codes(report)
-    assert "several scripts" in {skipped.code: skipped.reason for skipped in report.skipped}["lang.answer"]
+    assert "several scripts" in skipped(report)["lang.answer"]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +143,28 @@ def test_a_creature_is_out_of_balance_when_it_is_five_times_off_and_not_by_chanc
 
 
 def test_integers_serve_as_ids(tmp_path: Path) -> None:
-    turns = [[user(text), assistant(NAMES[number % 5])] for number, text in enumerate(described(22))]
+    turns = named([[user(text)] for text in described(22)])
     assert codes(report_on(tmp_path, turns, id=list(range(22)))) == set()
 
 
-def test_descriptions_of_emoji_alone_are_compared_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_are_read_in_any_of_arrows_forms(tmp_path: Path, kind: pa.DataType) -> None:
+    turns = named([[user(text)] for text in described(22)])
+    ids = pa.array([f"id{number % 21}" for number in range(22)]).cast(kind)
+    messages = pa.array(turns, pa.large_list(pa.struct([("content", pa.large_string()), ("role", pa.string())])))
+    report = report_on(tmp_path, messages, id=ids)
+    assert codes(report) == {"schema.id"}
+    assert report.rows == {"train": 20, "test": 2}
+
+
+def test_answers_before_the_last_and_files_named_by_their_folder_are_understood(tmp_path: Path) -> None:
     turns = [
-        [user(text), assistant(name)]
-        for text, name in zip("🔥💧🌿🌊🍄🌙🔥", (*NAMES, "Mirtles", "Florbix"), strict=True)
+        {"role": "system", "content": "You name things."},
+        *(user("A yellow mouse."), assistant("Sparky"), user("Another, for a blue one."), assistant("Bluey")),
     ]
-    report = report_on(tmp_path, turns)
-    assert codes(report) == {"dup.exact", "split.creature"} - {"split.creature"}
+    (tmp_path / "default" / "train").mkdir(parents=True)
+    pq.write_table(pa.table({"messages": [turns]}), tmp_path / "default" / "train" / "0000.parquet")
+    report = validate(tmp_path)
+    assert report.findings == []
+    assert report.rows == {"train": 1}
+    assert skipped(report)["dup.exact"] == "only one split has rows"

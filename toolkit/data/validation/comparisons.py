@@ -1,0 +1,237 @@
+"""Checks that compare rows: repeated texts, families and creatures over splits, near-names, usual scripts, balance.
+
+All rows lie in one pandas table with Arrow columns: a million of them take a few hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toolkit.data.duplicates import cluster_texts, normal_text
+from toolkit.data.masking import SAME_SCRIPT, script_of
+from toolkit.data.near_names import leaks
+from toolkit.data.validation.files import CHECKED_COLUMNS
+from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_TEXT = hash("")
+NO_CREATURES = "no column `creature`, and the answers are no names that come again"
+HELD_OUT_OF_KNOWN = ("validation", "test")
+# Near duplicates are compared by so many characters of each text; exact ones as a whole.
+COMPARED_CHARACTERS = 2_000
+# Answers are names of creatures when such a share of the rows of `train` has an answer that another has too.
+REPEATED_ANSWERS = 0.75
+# Fewer answers do not tell the usual form.
+FEWEST_ANSWERS = 10
+# A creature is out of balance with so many times the rows of the median creature, or so many times fewer.
+FAR = 5
+FEWEST_FOR_MEDIAN = 5
+# Of fifty thousand creatures with about as many rows each, one has three instead of seventeen by chance.
+LEAST_MORE = 10
+LEAST_DEVIATIONS = 5
+
+
+class ComparedRow(NamedTuple):
+    """What is kept of a row until all are read.
+
+    Attributes:
+        row: Its number within the split.
+        request: An excerpt of a request that is not Korean; None for a Korean one.
+        creature: Whom the row is about, by its column or else its short answer.
+        near: A word of the prompt that is nearly its answer's name, and an excerpt: `Wumbat: some call it a Wumbat`.
+        unnamed: Whether no name is known that the prompt must not hold.
+    """
+
+    split: str
+    row: int
+    id: str | None
+    description: str
+    answer: str | None
+    creature: str | None
+    family: str | None
+    request: str | None
+    near: str | None
+    unnamed: bool
+
+
+def compared_rows(batches: Iterable[Sequence[ComparedRow]]) -> pd.DataFrame:
+    """All rows as one table, its index their order."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(ComparedRow._fields, pa.large_string()) | {"row": pa.int64(), "unnamed": pa.bool_()}
+    schema = pa.schema(list(kinds.items()))
+    records = [pa.RecordBatch.from_pylist([row._asdict() for row in rows], schema) for rows in batches]
+    return pa.Table.from_batches(records, schema).to_pandas()
+
+
+def compare_rows(
+    rows: pd.DataFrame, columns: Set[str], form: str | None, near_duplicate: float, found: Findings
+) -> dict[str, str]:
+    """Find what only all rows together show.
+
+    Args:
+        columns: Columns that every file of the dataset has.
+        form: The form of answers that the dataset was built with (`en`, `ko`, `both`), None where nothing says.
+        near_duplicate: Similarity from which two texts are nearly the same.
+
+    Returns:
+        By code why a check was not possible.
+    """
+    if "creature" not in columns and not _answers_are_names(rows):
+        rows["creature"] = None
+    _check_near_names(rows, found)
+    _add(rows, "schema.id", rows.id.notna() & rows.id.duplicated(), lambda row: excerpt(rows.id[row]), found)
+    _check_texts(rows, near_duplicate, found)
+    _check_splits(rows, found)
+    _check_balance(rows, found)
+    skipped = _check_requests(rows, set(CHECKED_COLUMNS) <= columns, found)
+    return skipped | _check_answers(rows, form, found) | _not_comparable(rows, columns)
+
+
+def _answers_are_names(rows: pd.DataFrame) -> bool:
+    """Whether the answers are names of creatures that come again, and so can stand for a column `creature`."""
+    answers = rows.creature[rows.split == "train"]
+    return len(answers) > 0 and bool((answers.notna() & answers.duplicated(keep=False)).mean() >= REPEATED_ANSWERS)
+
+
+def _add(rows: pd.DataFrame, code: str, where: ArrayLike, describe: Callable[[int], str], found: Findings) -> None:
+    """Note a finding for some rows, given as a mask or as their places in order; `describe` takes a place."""
+    places = np.asarray(where)
+    if places.dtype == bool:
+        places = np.flatnonzero(places)
+    first = []
+    for place in places[:FIRST_PLACES].tolist():
+        id = excerpt(rows.id[place]) if isinstance(rows.id[place], str) else None
+        first.append(Place(rows.split[place], int(rows.row[place]), id, describe(place)))
+    found.add_all(code, len(places), first)
+
+
+def _codes(column: pd.Series) -> NDArray[np.int64]:
+    """A number for each row, the same for the same text; -1 where it is missing."""
+    return np.asarray(column.factorize()[0], dtype=np.int64)
+
+
+def _check_near_names(rows: pd.DataFrame, found: Findings) -> None:
+    """Words that are nearly a name, but for those that texts about others use in lower case."""
+    near = rows.near.dropna()
+    owners = _codes(rows.family)
+    for column in (rows.creature, rows.answer):
+        if (owners < 0).any():
+            owners = _codes(column)
+    hits = [(text.partition(": ")[0], owner) for text, owner in zip(near, owners[near.index], strict=True)]
+    leaking = np.array(leaks(hits, zip(rows.description, owners, strict=True)), dtype=bool)
+    _add(rows, "leak.near-name", near.index[leaking], lambda row: str(rows.near[row]), found)
+
+
+def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> None:
+    """Texts that are there twice, or nearly, and texts with two answers. Texts without words are not compared."""
+    # A million normal texts would be a quarter of a gigabyte.
+    text = np.fromiter((hash(normal_text(text)) for text in rows.description), np.int64, len(rows))
+    split, answer = _codes(rows.split), _codes(rows.answer)
+    order = np.arange(len(rows))
+    _, first, inverse = np.unique(text, return_index=True, return_inverse=True)
+    origin = np.where(text == NO_TEXT, order, first[inverse])
+    again = origin != order
+    elsewhere, differs = split != split[origin], answer != answer[origin]
+
+    def like(how: str, origin: NDArray[np.int64]) -> Callable[[int], str]:
+        def describe(row: int) -> str:
+            other = origin[row]
+            return f"{how} {rows.split[other]} row {rows.row[other]}: {excerpt(rows.description[row])}"
+
+        return describe
+
+    _add(rows, "dup.exact", again & elsewhere, like("as", origin), found)
+    _add(rows, "dup.exact-within", again & ~elsewhere & ~differs, like("as", origin), found)
+    _add(rows, "label.conflict", again & differs, like("as", origin), found)
+
+    distinct = np.flatnonzero(~again & (text != NO_TEXT))
+    clusters = cluster_texts(rows.description.iloc[distinct].str.slice(0, COMPARED_CHARACTERS), near_duplicate)
+    origin = order.copy()
+    origin[distinct] = distinct[clusters]
+    near, elsewhere = origin != order, split != split[origin]
+    _add(rows, "dup.near", near & elsewhere, like("like", origin), found)
+    _add(rows, "dup.near-within", near & ~elsewhere, like("like", origin), found)
+
+
+def _check_splits(rows: pd.DataFrame, found: Findings) -> None:
+    """Families of `unseen` in other splits, and creatures of `validation` and `test` that `train` lacks."""
+    unseen, train = rows.split == "unseen", rows.split == "train"
+    straddling = ~unseen & rows.family.isin(rows.family[unseen].dropna())
+    _add(rows, "split.family", straddling, lambda row: excerpt(rows.family[row]), found)
+    if train.any():
+        held_out = rows.split.isin(HELD_OUT_OF_KNOWN) & rows.creature.notna()
+        unknown = held_out & ~rows.creature.isin(rows.creature[train])
+        _add(rows, "split.creature", unknown, lambda row: excerpt(rows.creature[row]), found)
+
+
+def _check_balance(rows: pd.DataFrame, found: Findings) -> None:
+    """Creatures with far more rows of `train` than the median creature, or far fewer, and not by chance.
+
+    The deviation of a count is its root. The places are the creatures' first rows, the most unbalanced first.
+    """
+    train = rows.creature[rows.split == "train"].dropna()
+    _, first, counts = np.unique(_codes(train), return_index=True, return_counts=True)
+    if len(counts) < FEWEST_FOR_MEDIAN:
+        return
+    median = float(np.median(counts))
+    often = (counts > FAR * median) & (counts - median >= LEAST_MORE)
+    rare = (counts * FAR < median) & (median - counts > LEAST_DEVIATIONS * np.sqrt(median))
+    away = np.abs(np.log(counts / median))
+    far = sorted(np.flatnonzero(often | rare).tolist(), key=lambda place: (-away[place], first[place]))
+    rows_of = {int(train.index[first[place]]): int(counts[place]) for place in far}
+
+    def describe(row: int) -> str:
+        return f"{excerpt(rows.creature[row])}: {rows_of[row]:,} rows, {median:g} are usual"
+
+    _add(rows, "balance", np.asarray(list(rows_of), dtype=np.int64), describe, found)
+
+
+def _check_requests(rows: pd.DataFrame, korean: bool, found: Findings) -> dict[str, str]:
+    """Find requests that are not Korean, where they have to be or most are."""
+    others = rows.request.notna()
+    if not korean and not others.mean() < 0.5:
+        return {"lang.request": "most rows have no Korean request"}
+    _add(rows, "lang.request", others, lambda row: str(rows.request[row]), found)
+    return {}
+
+
+def _check_answers(rows: pd.DataFrame, form: str | None, found: Findings) -> dict[str, str]:
+    """Find answers in another form than that of the dataset, or of nine tenths of them."""
+    forms = rows.answer.map(script_of, na_action="ignore").dropna()
+    shares = forms.value_counts(normalize=True)
+    if form is None and len(forms) >= FEWEST_ANSWERS and shares.iloc[0] >= SAME_SCRIPT:
+        form = shares.index[0]
+    if form is None:
+        few = len(forms) < FEWEST_ANSWERS
+        why = f"fewer than {FEWEST_ANSWERS} answers" if few else "the answers are in several scripts"
+        return {"lang.answer": f"{why}, and no manifest says which is right"}
+    _add(rows, "lang.answer", forms.index[forms != form], lambda row: excerpt(rows.answer[row]), found)
+    return {}
+
+
+def _not_comparable(rows: pd.DataFrame, columns: Set[str]) -> dict[str, str]:
+    """Checks between rows that this dataset does not allow, and why."""
+    splits = set(rows.split.unique())
+    skipped: dict[str, str] = {}
+    if len(splits) < 2:
+        skipped |= dict.fromkeys(("dup.exact", "dup.near"), "only one split has rows")
+    if "family" not in columns or "unseen" not in splits:
+        skipped["split.family"] = "no split `unseen`" if "family" in columns else "no column `family`"
+    creatures = rows.creature[rows.split == "train"].nunique()
+    if rows.creature.isna().all():
+        skipped |= dict.fromkeys(("split.creature", "balance"), NO_CREATURES)
+    elif "train" not in splits:
+        skipped |= dict.fromkeys(("split.creature", "balance"), "no split `train`")
+    else:
+        if splits.isdisjoint(HELD_OUT_OF_KNOWN):
+            skipped["split.creature"] = "no split `validation` or `test`"
+        if creatures < FEWEST_FOR_MEDIAN:
+            skipped["balance"] = f"fewer than {FEWEST_FOR_MEDIAN} creatures in `train`"
+    return skipped
