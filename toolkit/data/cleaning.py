@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from toolkit.core.callbacks import Progress
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
-from toolkit.data.creatures import Creature, unite
-from toolkit.data.duplicates import normal_text
+from toolkit.data.duplicates import first_connected, normal_text
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
 from toolkit.data.near_names import leaks, near_name
-from toolkit.data.sources.records import Record, SourceFacts, wanted_languages
+from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
 REPORT_EVERY = 2_000
 # A word in lower case in the descriptions of this many families is an ordinary word there, whatever creature it names.
@@ -39,6 +38,30 @@ DROPPED = {
     "ambiguous": "the same text for creatures with different names",
 }
 """Why a record is dropped."""
+
+
+@dataclass(slots=True)
+class Creature:
+    """A creature as its first record tells it; later ones may add names.
+
+    Attributes:
+        key: Stable id.
+        family: What the creatures that evolve into each other share; the key itself where a source knows no families.
+        names: Language code to name.
+        origin: The place of its source among those that are read.
+    """
+
+    key: str
+    family: str
+    names: dict[str, str]
+    origin: int = 0
+
+    def answer(self, form: str) -> str | None:
+        """The name to answer with (`en`, `ko` or `both`), None when it lacks a language."""
+        english, korean = self.names.get("en"), self.names.get("ko")
+        if form == "both":
+            return f"{korean} ({english})" if english and korean else None
+        return english if form == "en" else korean
 
 
 @dataclass(slots=True)
@@ -111,6 +134,42 @@ def _unite_creatures(work: Work) -> None:
     for draft in work.drafts:
         draft.creature = stands_for[draft.creature.key]
     work.creatures = {creature.key: creature for creature in stands_for.values()}
+
+
+def unite(creatures: Sequence[Creature]) -> dict[str, Creature]:
+    """Which creature stands for each key, when those of different sources with the same English or Korean name are one.
+
+    It gets the names of all that it stands for, and the families of united creatures become one family. Of several,
+    that of the first source which knows families gives key and family. A name that one source has twice unites nothing.
+    """
+    ordered = sorted(creatures, key=lambda creature: creature.family == creature.key)
+    standing = [ordered[first] for first in first_connected(len(ordered), _same_names(ordered)).tolist()]
+    families = list(dict.fromkeys(creature.family for creature in ordered))
+    number = {family: index for index, family in enumerate(families)}
+    pairs = []
+    for creature, first in zip(ordered, standing, strict=True):
+        pairs.append((number[first.family], number[creature.family]))
+        for language, name in creature.names.items():
+            first.names.setdefault(language, name)
+    joined = first_connected(len(families), pairs)
+    for creature in ordered:
+        creature.family = families[joined[number[creature.family]]]
+    return {creature.key: first for creature, first in zip(ordered, standing, strict=True)}
+
+
+def _same_names(creatures: Sequence[Creature]) -> list[tuple[int, int]]:
+    """Pairs of creatures, by their places, that have a name which no source has twice."""
+    named: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, creature in enumerate(creatures):
+        for language in ANSWER_LANGUAGES:
+            if language in creature.names:
+                named[language, slug(creature.names[language])].append(place)
+    return [
+        (same[0], other)
+        for same in named.values()
+        if len(same) == len({creatures[place].origin for place in same})
+        for other in same[1:]
+    ]
 
 
 def _attributes(attributes: Mapping[str, object]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rensa import RMinHash
+from rensa import RMinHash, RMinHashDigestMatrix
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 # 32 bands of 4: texts of similarity 0.7 meet in at least one band with probability 0.9998.
 BANDS, BAND_ROWS = 32, 4
@@ -25,6 +26,7 @@ MARGIN = 0.12
 RUN = 5
 
 Digests = NDArray[np.uint32]
+Places = NDArray[np.intp]
 
 _WORD = re.compile(r"\w+")
 
@@ -34,36 +36,40 @@ def normal_text(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
-def similarity(one: str, other: str) -> float:
-    """How alike two texts are, 0 to 1: the Jaccard similarity of their words or of their runs of five letters,
-    whichever is greater. Words see through a changed order, letters through changed endings."""
-    return _similarity(normal_text(one), normal_text(other))
-
-
 def cluster_texts(texts: Sequence[str], threshold: float) -> list[int]:
-    """A cluster for each text: texts whose `similarity` is at least `threshold`, directly or over others, share it.
+    """A cluster for each text: texts of at least this similarity, directly or over others, share it.
 
-    The clusters of a set of texts do not depend on their order. A cluster's number is the index of its first text.
+    The similarity of two texts, 0 to 1, is the Jaccard similarity of their words or of their runs of five letters,
+    whichever is greater: words see through a changed order, letters through changed endings. The clusters of a set of
+    texts do not depend on their order. A cluster's number is the index of its first text.
     """
     normal = [normal_text(text) for text in texts]
     distinct = sorted(set(normal))
-    place = {text: index for index, text in enumerate(distinct)}
-    root = list(range(len(distinct)))
+    joined: list[tuple[int, int]] = []
+    label = np.arange(len(distinct))
     for digest in (_digest_words, _digest_runs):
-        for a, b in _candidates(_digests(distinct, digest), threshold):
-            one, other = find_root(root, a), find_root(root, b)
-            if one != other and _similarity(distinct[a], distinct[b]) >= threshold:
-                root[max(one, other)] = min(one, other)
+        for left, right in _candidates(_digests(distinct, digest), threshold):
+            apart = label[left] != label[right]
+            pairs = zip(left[apart].tolist(), right[apart].tolist(), strict=True)
+            if near := [(a, b) for a, b in pairs if _similarity(distinct[a], distinct[b]) >= threshold]:
+                joined += near
+                label = first_connected(len(distinct), joined)
+    of_text = dict(zip(distinct, label.tolist(), strict=True))
     first: dict[int, int] = {}
-    return [first.setdefault(find_root(root, place[text]), index) for index, text in enumerate(normal)]
+    return [first.setdefault(of_text[text], index) for index, text in enumerate(normal)]
 
 
-def find_root(root: list[int], index: int) -> int:
-    """The representative of an index in a union-find forest, whose paths it halves."""
-    while root[index] != index:
-        root[index] = root[root[index]]
-        index = root[index]
-    return index
+def first_connected(count: int, pairs: Sequence[tuple[int, int]]) -> Places:
+    """For each of `count` things, the first one that some pairs connect it with, directly or over others."""
+    if not pairs:
+        return np.arange(count)
+    left, right = np.asarray(pairs, dtype=np.intp).T
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (left, right)), shape=(count, count))
+    component: Places = connected_components(graph, directed=False)[1]
+    first: Places = np.empty(count, dtype=np.intp)
+    # The last one written stays, which is the first of its component.
+    first[component[::-1]] = np.arange(count)[::-1]
+    return first[component]
 
 
 def _words(normal: str) -> set[str]:
@@ -83,7 +89,7 @@ def _jaccard(a: set[str], b: set[str]) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[int, int]]:
+def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[Places, Places]]:
     """Pairs that share a band and whose estimated similarity is near or above the threshold; some more than once."""
     for band in range(BANDS):
         rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
@@ -94,19 +100,13 @@ def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[int, int]]
             same = np.flatnonzero(ordered[:-step] == ordered[step:])
             if not len(same):
                 break
-            yield from _alike(digests, order[same], order[same + step], threshold)
+            for start in range(0, len(same), CHUNK):
+                left, right = order[same[start : start + CHUNK]], order[same[start : start + CHUNK] + step]
+                near = (digests[left] == digests[right]).mean(axis=1) >= threshold - MARGIN
+                yield left[near], right[near]
 
 
-def _alike(
-    digests: Digests, left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
-) -> Iterator[tuple[int, int]]:
-    for start in range(0, len(left), CHUNK):
-        a, b = left[start : start + CHUNK], right[start : start + CHUNK]
-        near = (digests[a] == digests[b]).mean(axis=1) >= threshold - MARGIN
-        yield from zip(a[near].tolist(), b[near].tolist(), strict=True)
-
-
-def _digests(distinct: list[str], digest: Callable[[list[str]], Any]) -> Digests:
+def _digests(distinct: list[str], digest: Callable[[list[str]], RMinHashDigestMatrix]) -> Digests:
     """MinHash digests, `[texts, permutations]`."""
     digests = np.empty((len(distinct), PERMUTATIONS), dtype=np.uint32)
     for start in range(0, len(distinct), CHUNK):
@@ -115,12 +115,12 @@ def _digests(distinct: list[str], digest: Callable[[list[str]], Any]) -> Digests
     return digests
 
 
-def _digest_words(texts: list[str]) -> Any:
+def _digest_words(texts: list[str]) -> RMinHashDigestMatrix:
     words = [text.split(" ") for text in texts]
     return RMinHash.digest_matrix_from_token_sets(words, PERMUTATIONS, SEED)
 
 
-def _digest_runs(texts: list[str]) -> Any:
+def _digest_runs(texts: list[str]) -> RMinHashDigestMatrix:
     """Of the runs of letters, hashed here for all texts at once: as tokens they would be most of the time."""
     padded = [text.ljust(RUN, "\0") for text in texts]
     letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Who goes into which split. Knows only ids: of creatures, families, clusters of near-duplicate texts."""
+"""The split of each row, from the ids of its creature, its family and its cluster of near-duplicate texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.data.duplicates import find_root
+from toolkit.data.duplicates import first_connected
 
 MIN_CLUSTERS = 3
 """A known creature with fewer different descriptions is only trained on."""
@@ -56,35 +56,31 @@ def join_clusters(clusters: Sequence[int], labels: Sequence[str], same: Iterable
         labels: Of each text.
         same: Pairs of labels that are one.
     """
-    same = [(one, other) for one, other in same if one and other]
-    names = dict.fromkeys(name for name in (*labels, *(label for pair in same for label in pair)) if name)
-    node = {name: len(clusters) + index for index, name in enumerate(names)}
-    root = list(range(len(clusters) + len(node)))
-    links = [(node[one], node[other]) for one, other in same]
+    # Labels are things of their own, numbered behind the texts.
+    node: dict[str, int] = defaultdict(lambda: len(clusters) + len(node))
+    links = [(place, first) for place, first in enumerate(clusters) if place != first]
     links += [(place, node[label]) for place, label in enumerate(labels) if label]
-    for one, other in (*enumerate(clusters), *links):
-        one, other = find_root(root, one), find_root(root, other)
-        root[max(one, other)] = min(one, other)
-    return [find_root(root, place) for place in range(len(clusters))]
+    links += [(node[one], node[other]) for one, other in same if one and other]
+    joined: list[int] = first_connected(len(clusters) + len(node), links).tolist()
+    return joined[: len(clusters)]
 
 
 def _unseen_families(families: Sequence[str], clusters: Sequence[str], share: float, seed: int) -> set[str]:
     names = sorted(set(families))
     number = {name: index for index, name in enumerate(names)}
-    root = list(range(len(names)))
     first: dict[str, int] = {}
-    for family, cluster in zip(families, clusters, strict=True):
-        one = find_root(root, number[family])
-        other = find_root(root, first.setdefault(cluster, one))
-        root[max(one, other)] = min(one, other)
+    pairs = [
+        (number[family], first.setdefault(cluster, number[family]))
+        for family, cluster in zip(families, clusters, strict=True)
+    ]
     groups: dict[int, list[str]] = defaultdict(list)
-    for name in names:
-        groups[find_root(root, number[name])].append(name)
+    for name, group in zip(names, first_connected(len(names), pairs).tolist(), strict=True):
+        groups[group].append(name)
     room = min(round(share * len(names)), len(names) - 1)
     unseen: set[str] = set()
-    for group in sorted(groups.values(), key=lambda group: _draw(seed, "unseen", group[0])):
-        if len(unseen) + len(group) <= room:
-            unseen.update(group)
+    for members in sorted(groups.values(), key=lambda members: _draw(seed, "unseen", members[0])):
+        if len(unseen) + len(members) <= room:
+            unseen.update(members)
     return unseen
 
 
