@@ -187,7 +187,7 @@ def test_a_hub_that_answers_503(tmp_path):
 def test_a_hub_that_is_not_there():
     result = pkt("verify", "demo/x", "--endpoint", "http://127.0.0.1:9")
     assert_one_clear_line(result, 4)
-    assert "can not be reached" in result.stderr
+    assert "cannot be reached" in result.stderr
 
 
 def test_an_output_folder_that_can_not_be_made(tmp_path):
@@ -320,4 +320,4 @@ def test_an_unknown_baseline_is_named_with_those_there_are(tmp_path):
 def test_a_space_of_a_pull_request_is_refused(tmp_path):
     result = pkt("publish", tmp_path, "owner/names", "--space", "owner/page", "--create-pr")
     assert_one_clear_line(result, 2)
-    assert "Leave --space away" in result.stderr
+    assert "Leave --space out" in result.stderr

@@ -16,7 +16,7 @@ from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifes
 from toolkit.core.layout import TINY_BASE_ID, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.data.sources import read_records
-from toolkit.hub import publish, verify
+from toolkit.hub import publish, upload, verify
 from toolkit.hub.local.serve import running_hub
 from toolkit.model import base as bases
 
@@ -58,7 +58,7 @@ def leaking(dataset):
 
 
 def test_a_dataset_that_fails_validation_is_refused_and_nothing_is_created(endpoint, leaking):
-    with pytest.raises(InputError, match=r"does not pass validation \(leak\.own-name\).*--force"):
+    with pytest.raises(InputError, match=r"does not pass validation \(leak\.own-name\).*`force`"):
         publish.push_dataset(leaking, "demo/names")
     assert not list(HfApi(endpoint=endpoint).list_datasets())
 
@@ -141,7 +141,7 @@ def test_a_repository_with_somebody_elses_files_is_refused_and_kept(endpoint, da
     files = {"notes.md": b"mine", "raw.csv": b"a,b"} | ({"manifest.json": manifest} if manifest else {})
     for name, content in files.items():
         api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="demo/names", repo_type="dataset")
-    with pytest.raises(HubError, match=r"holds files that pkt did not write.*Choose another REPO_ID") as told:
+    with pytest.raises(HubError, match=r"holds files that pkt did not write.*Choose another repository") as told:
         publish.push_dataset(dataset, "demo/names")
     assert "notes.md" in str(told.value)
     assert set(api.list_repo_files("demo/names", repo_type="dataset")) - {".gitattributes"} == set(files)
@@ -168,7 +168,7 @@ def test_what_claims_nothing_is_not_verified(endpoint, adapter, empty):
     if empty == "files":
         manifest = json.dumps(read_manifest(adapter, "adapter") | {"files": {}}).encode()
         HfApi(endpoint=endpoint).upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id=REPO)
-    with pytest.raises(InputError, match=r"can not be verified: .* nothing to compare"):
+    with pytest.raises(InputError, match=r"cannot be verified: there is nothing to compare"):
         verify.verify(REPO)
 
 
@@ -309,11 +309,11 @@ def test_an_empty_private_repository_of_the_user_stays_private(endpoint, adapter
 
 def test_a_plan_says_of_each_file_what_would_become_of_it(endpoint, adapter):
     publish.push_tiny_base()
-    first = publish.plan_publication(adapter, REPO)
+    first = publish.prepare_adapter(adapter, REPO)
     assert {change.state for change in first.changes} == {"new"}
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
     publish.publish(adapter, REPO)
-    assert {change.state for change in publish.plan_publication(adapter, REPO).changes} == {"same"}
+    assert {change.state for change in publish.prepare_adapter(adapter, REPO).changes} == {"same"}
     api = HfApi(endpoint=endpoint)
     api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id=REPO)
     (adapter / "answers.json").unlink()
@@ -321,7 +321,7 @@ def test_a_plan_says_of_each_file_what_would_become_of_it(endpoint, adapter):
         log.write("\n")
     (adapter / "fresh.json").write_text("{}")
     rewrite_manifest(adapter, "adapter")
-    plan = publish.plan_publication(adapter, REPO)
+    plan = publish.prepare_adapter(adapter, REPO)
     found = {change.name: change.state for change in plan.changes if change.state != "same"}
     assert found == {
         "answers.json": "deleted",
@@ -342,11 +342,11 @@ def test_somebody_elses_commit_in_between_is_reported_and_not_overwritten(endpoi
     api = HfApi(endpoint=endpoint)
     (adapter / "fresh.json").write_text("{}")
     rewrite_manifest(adapter, "adapter")
-    planned = publish.plan_publication(adapter, REPO)
+    planned = publish.prepare_adapter(adapter, REPO)
     api.upload_file(path_or_fileobj=b"{}", path_in_repo="theirs.json", repo_id=REPO)
     commits = len(api.list_repo_commits(REPO))
     with pytest.raises(HubError, match="was changed by somebody else meanwhile"):
-        publish.uploading.upload(planned, "mine")
+        upload.upload(planned, "mine")
     assert len(api.list_repo_commits(REPO)) == commits
     assert "fresh.json" not in api.list_repo_files(REPO)
 
@@ -382,9 +382,7 @@ def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
     (adapter / "fresh.json").write_text("{}")
     rewrite_manifest(adapter, "adapter")
     checked = []
-    proposed = publish.publish(
-        adapter, REPO, publish.Options(pull_request=True), check=lambda *what: checked.append(what)
-    )
+    proposed = publish.publish(adapter, REPO, publish.Options(create_pr=True), check=lambda *what: checked.append(what))
     api = HfApi(endpoint=endpoint)
     assert api.model_info(REPO).sha == first.revision
     assert proposed.pull_request.startswith(f"{endpoint}/{REPO}/discussions/")
@@ -395,7 +393,7 @@ def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
 def test_a_pull_request_needs_a_repository(endpoint, adapter):
     publish.push_tiny_base()
     with pytest.raises(InputError, match="does not exist, so nobody can merge"):
-        publish.publish(adapter, REPO, publish.Options(pull_request=True))
+        publish.publish(adapter, REPO, publish.Options(create_pr=True))
 
 
 def test_only_the_files_of_the_manifest_go_up_and_the_others_are_named_and_stay(endpoint, adapter):
@@ -403,7 +401,7 @@ def test_only_the_files_of_the_manifest_go_up_and_the_others_are_named_and_stay(
     for name in ("training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"):
         (adapter / name).parent.mkdir(exist_ok=True)
         (adapter / name).write_bytes(b"\x80\x04mine")
-    plan = publish.plan_publication(adapter, REPO)
+    plan = publish.prepare_adapter(adapter, REPO)
     assert set(plan.left) == {
         "training_args.bin", "notes.txt", "figures/mine.png", "secret.json", "checkpoint-3/optimizer.pt"
     }  # fmt: skip
@@ -428,7 +426,7 @@ def test_a_file_that_was_changed_after_its_step_is_refused(endpoint, adapter):
 
 def test_a_dataset_goes_the_same_way(endpoint, dataset):
     api = HfApi(endpoint=endpoint)
-    plan = publish.plan_dataset(dataset, "demo/names")
+    plan = publish.prepare_dataset(dataset, "demo/names")
     assert {change.state for change in plan.changes} == {"new"}
     seen = []
 

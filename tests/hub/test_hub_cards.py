@@ -8,10 +8,11 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
+from toolkit.cards import usage_snippet
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.folder import read_json, read_jsonl, read_manifest, sha256_file, write_json
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID
-from toolkit.hub import publish, references, remote, snippet
+from toolkit.hub import publish, remote, reproduce, upload
 from toolkit.hub.local.serve import running_hub
 from toolkit.model import base as bases
 
@@ -64,7 +65,7 @@ def test_two_different_edits_are_left_to_the_user(endpoint, based):
     publish.publish(based, REPO)
     edit_there(endpoint, card_there(endpoint) + "\nThere.\n")
     (based / "README.md").write_text((based / "README.md").read_text() + "\nHere.\n")
-    with pytest.raises(InputError, match=r"README\.md was edited by hand in .* and, otherwise, in demo/namer"):
+    with pytest.raises(InputError, match=r"README\.md was edited by hand in .* and, differently, in demo/namer"):
         publish.publish(based, REPO)
     assert "There." in card_there(endpoint)
 
@@ -115,7 +116,7 @@ def test_a_path_elsewhere_in_the_configuration_is_refused(based):
 
 
 def test_a_tokenizer_longer_than_the_base_is_refused(based, monkeypatch):
-    monkeypatch.setattr(references, "load_tokenizer", lambda folder: range(1_000_000))
+    monkeypatch.setattr(remote, "load_tokenizer", lambda folder: range(1_000_000))
     with pytest.raises(InputError, match=r"has 1,000,000 tokens, and the base pokepicker/tiny-gemma only"):
         publish.publish(based, REPO)
 
@@ -148,7 +149,7 @@ def push_as(endpoint, repo_id, **changed):
 
 def test_a_base_that_is_a_folder_is_refused_with_what_to_do(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
-    with pytest.raises(InputError, match=r"\.\./bases/mine is no repository of a Hub.*--base-repo OWNER/NAME"):
+    with pytest.raises(InputError, match=r"\.\./bases/mine is no repository of a Hub.*`base_repo`"):
         publish.publish(adapter, REPO)
 
 
@@ -171,10 +172,10 @@ def test_another_base_of_that_name_is_refused(endpoint, adapter):
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
 
 
-def test_a_private_dataset_is_said_since_readers_can_not_open_it(endpoint, based, dataset):
+def test_a_private_dataset_is_said_since_readers_cannot_open_it(endpoint, based, dataset):
     publish.push_dataset(dataset, "demo/names", publish.Options(private=True))
     published = publish.publish(based, REPO, dataset_repo="demo/names")
-    assert published.notes == ["The dataset demo/names is private: who reads the card can not open it."]
+    assert published.notes == ["The dataset demo/names is private: readers of the card cannot open it."]
 
 
 # Whose repository it is.
@@ -199,41 +200,43 @@ def test_a_token_that_may_not_write_there_is_one_line(tmp_path, adapter, monkeyp
 
 
 def test_without_a_login_the_public_hub_is_not_even_asked(monkeypatch, adapter):
-    planned = publish.uploading.Plan(remote.Remote(REPO, "model", None, False, {}, {}, {}), {}, [], [], [])
+    planned = upload.Plan(remote.Remote(REPO, "model", None, False, {}, {}, {}), {}, [], [], [])
     monkeypatch.setenv("HF_ENDPOINT", "https://huggingface.co")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(EnvironmentLacks, match=r"The model demo/namer needs a login\. Run `hf auth login`"):
-        publish.uploading.upload(planned, "mine")
+        upload.upload(planned, "mine")
 
 
 # The card's own code.
 
 
 def test_the_code_of_a_card_is_only_ours_when_it_is_what_its_files_make(based):
-    publish.plan_publication(based, REPO)
+    publish.prepare_adapter(based, REPO)
     manifest, samples = read_manifest(based, "adapter"), read_jsonl(based / "samples.jsonl")
-    code = snippet.snippet_of((based / "README.md").read_text())
-    assert snippet.is_ours(code, based, manifest, samples, REPO)
-    assert not snippet.is_ours(f"{code}\nimport os", based, manifest, samples, REPO)
+    code = reproduce.python_block((based / "README.md").read_text())
+    assert reproduce.is_ours(code, manifest, samples, REPO)
+    assert not reproduce.is_ours(f"{code}\nimport os", manifest, samples, REPO)
     hostile = {"base": "none", "compute": 'float32"); import os; ("'}
-    injected = snippet.usage_snippet(
+    injected = usage_snippet(
         manifest | {"evaluation_precision": hostile}, samples, manifest.get("stop_tokens") or [], REPO
     )
-    assert not snippet.is_ours(injected, based, manifest | {"evaluation_precision": hostile}, samples, REPO)
+    assert not reproduce.is_ours(injected, manifest | {"evaluation_precision": hostile}, samples, REPO)
 
 
 def test_the_first_python_block_is_the_code(tmp_path):
     card = "---\na: b\n---\n```bash\npip\n```\n````python\nprint('```')\n````\n```python\nother\n```\n"
-    assert snippet.snippet_of(card) == "print('```')"
-    assert snippet.snippet_of("# no code\n") is None
+    assert reproduce.python_block(card) == "print('```')"
+    assert reproduce.python_block("# no code\n") is None
 
 
 def test_code_runs_without_this_toolkit_and_without_the_token(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "secret")
-    said, _ = snippet.run("import os\nprint(os.environ.get('HF_TOKEN'), os.environ['HF_HUB_OFFLINE'])", REPO, "c" * 40)
+    said, _ = reproduce.run_code(
+        "import os\nprint(os.environ.get('HF_TOKEN'), os.environ['HF_HUB_OFFLINE'])", REPO, "c" * 40
+    )
     assert said == "None 1"
-    failed, last = snippet.run("import toolkit", REPO, "c" * 40)
+    failed, last = reproduce.run_code("import toolkit", REPO, "c" * 40)
     assert failed is None
     assert "toolkit" in last
     assert (tmp_path / "models--demo--namer" / "refs" / "main").read_text() == "c" * 40

@@ -49,11 +49,11 @@ def write(folder, number, **more):
 
 def plan(folder, *, propose=True):
     planned = upload.plan(remote.look(REPO, "adapter"), contents(folder, "adapter"))
-    return upload.propose(planned, TITLE) if propose else planned
+    return upload.plan_pull_request(planned, TITLE) if propose else planned
 
 
 def send(folder, *, propose=True, check=None):
-    return publish._carry_out(plan(folder, propose=propose), publish.Options(pull_request=propose), TITLE, check)
+    return publish.carry_out(plan(folder, propose=propose), publish.Options(create_pr=propose), TITLE, check)
 
 
 def published(folder, number=1):
@@ -99,12 +99,16 @@ def test_a_plan_is_compared_with_the_pull_request_that_waits(url, folder):
     published(folder)
     write(folder, 2, fresh=1)
     before = plan(folder)
-    assert (before.proposes, before.proposal, {each.name for each in before.of("new")}) == (True, None, {"fresh.json"})
+    assert (before.proposes, before.pull_request, {each.name for each in before.of("new")}) == (
+        True,
+        None,
+        {"fresh.json"},
+    )
     sent = send(folder)
     assert plan(folder).unchanged
     write(folder, 2, other=1)
     planned = plan(folder)
-    assert (planned.proposal.url, planned.remote.revision) == (sent.pull_request, sent.revision)
+    assert (planned.pull_request.url, planned.remote.revision) == (sent.pull_request, sent.revision)
     assert {each.name: each.state for each in planned.changes} == {
         "README.md": "same",
         "adapter_config.json": "same",

@@ -2,13 +2,13 @@
 
 import json
 import pickle
-import struct
-import zlib
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
 from toolkit.core.errors import InputError
@@ -150,7 +150,7 @@ def test_the_state_of_an_optimiser_among_weights_is_found(tmp_path):
 
     file = tmp_path / "adapter_model.safetensors"
     save_file({"lora_A": np.zeros(2), "state.exp_avg.lora_A": np.zeros(2)}, file)
-    assert found_in(file) == ["adapter_model.safetensors: state of an optimiser (state.exp_avg.lora_A)"]
+    assert found_in(file) == ["adapter_model.safetensors, tensor state.exp_avg.lora_A: state of an optimiser"]
 
 
 def test_the_metadata_of_tensors_are_read(tmp_path):
@@ -161,11 +161,11 @@ def test_the_metadata_of_tensors_are_read(tmp_path):
     assert found_in(file) == ["adapter_model.safetensors, from: a path of a machine"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.parquet", "Parquet"), ("a.safetensors", "")])
+@pytest.mark.parametrize("kind", ["png", "parquet", "safetensors", "json"])
 @pytest.mark.parametrize("content", [b"", b"no such thing at all"])
-def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, name, kind, content):
-    (tmp_path / name).write_bytes(content)
-    assert found_in(tmp_path / name) == [f"{name}: no {kind or 'safetensors'} file"]
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, kind, content):
+    (tmp_path / f"a.{kind}").write_bytes(content)
+    assert found_in(tmp_path / f"a.{kind}") == [f"a.{kind}: no whole {kind} file"]
 
 
 def test_every_row_of_a_table_is_read(tmp_path):
@@ -182,13 +182,16 @@ def test_the_metadata_of_a_table_are_read(tmp_path):
     assert "a path of a machine" in found_in(tmp_path / "a.parquet")[0]
 
 
-@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
-def test_the_texts_in_an_image_are_read(tmp_path, kind):
-    words = PATHS["linux"].encode()
-    data = b"Source\0" + (b"\0" + zlib.compress(words) if kind == b"zTXt" else words)
-    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    (tmp_path / "loss.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
-    assert "a path of a machine" in found_in(tmp_path / "loss.png")[0]
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_texts_in_an_image_are_read(tmp_path, compressed):
+    texts, file = PngInfo(), tmp_path / "loss.png"
+    texts.add_text("Source", PATHS["linux"], zip=compressed)
+    Image.new("L", (1, 1)).save(file, pnginfo=texts)
+    assert "a path of a machine" in found_in(file)[0]
+    exif = Image.Exif()
+    exif[0x010E] = PATHS["linux"]
+    Image.new("L", (1, 1)).save(file, exif=exif)
+    assert "a path of a machine" in found_in(file)[0]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from support.paths import ROOT
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import read_json, write_json, write_jsonl
 from toolkit.core.recipe import load_recipe
-from toolkit.hub import publish, space
+from toolkit.hub import publish
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
-from toolkit.hub.space.folder import GRADIO, SPACE_FILES
+from toolkit.hub.space.folder import GRADIO, SPACE_FILES, requirements, write_space
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, naming, rank
 
@@ -35,7 +35,7 @@ def published(adapter, tmp_path, monkeypatch):
         yield api
 
 
-def settle(folder):
+def as_trained(folder):
     """What training puts in a manifest, which the small adapter lacks."""
     manifest = read_json(folder / "manifest.json")
     tokens = {"stop_tokens": ["<end_of_turn>", "<eos>"], "request": chat.REQUEST}
@@ -45,7 +45,7 @@ def settle(folder):
 
 
 def test_the_folder_is_a_space_that_names_the_adapter_at_its_commit(published, tmp_path):
-    space.write_space("owner/names", None, tmp_path / "space")
+    write_space("owner/names", None, tmp_path / "space")
     assert sorted(file.name for file in (tmp_path / "space").iterdir()) == sorted(SPACE_FILES)
     commit = published.model_info("owner/names").sha
     assert read_json(tmp_path / "space" / "space.json") == {"adapter": "owner/names", "revision": commit}
@@ -62,7 +62,7 @@ def test_the_folder_is_a_space_that_names_the_adapter_at_its_commit(published, t
 
 def test_the_same_adapter_gives_the_same_bytes(published, tmp_path):
     for name in ("one", "two"):
-        space.write_space("owner/names", "main", tmp_path / name)
+        write_space("owner/names", "main", tmp_path / name)
     for name in SPACE_FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
@@ -81,14 +81,14 @@ def test_it_is_published_as_a_space_that_everybody_sees_and_only_when_it_changed
 
 
 def test_versions_are_pinned_to_those_that_are_tested():
-    pinned = dict(line.split("==") for line in space.folder.requirements().split())
+    pinned = dict(line.split("==") for line in requirements().split())
     constraints = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line)
     assert pinned == {name: constraints[name] for name in ("torch", "transformers", "peft")}
     assert constraints["gradio"] == GRADIO
 
 
 def test_the_page_is_the_one_of_the_toolkit_and_imports_nothing_of_it(published, tmp_path):
-    space.write_space("owner/names", None, tmp_path / "space")
+    write_space("owner/names", None, tmp_path / "space")
     code = (tmp_path / "space" / "app.py").read_text(encoding="utf-8")
     assert code == (files("toolkit.hub.space") / "app.py").read_text(encoding="utf-8")
     alone = f"import sys; sys.path.insert(0, {str(tmp_path / 'space')!r}); import app; print('toolkit' in sys.modules)"
@@ -98,27 +98,27 @@ def test_the_page_is_the_one_of_the_toolkit_and_imports_nothing_of_it(published,
 
 @pytest.mark.parametrize("repo_id", ["names", "a/b/c", "../x"])
 def test_what_is_no_hub_id_is_refused(tmp_path, repo_id):
-    with pytest.raises(InputError, match="no Hub id"):
-        space.write_space(repo_id, None, tmp_path / "space")
+    with pytest.raises(InputError, match="not a Hub id"):
+        write_space(repo_id, None, tmp_path / "space")
 
 
 def test_what_pkt_did_not_publish_is_refused_and_what_is_not_there_is_said_to_be_missing(published, tmp_path):
     with pytest.raises(InputError, match="was not published by pkt"):
-        space.write_space("owner/other", None, tmp_path / "space")
+        write_space("owner/other", None, tmp_path / "space")
     with pytest.raises(HubError):
-        space.write_space("owner/missing", None, tmp_path / "space")
+        write_space("owner/missing", None, tmp_path / "space")
     assert not (tmp_path / "space").exists()
 
 
 def test_a_folder_of_something_else_is_not_replaced(published, adapter):
     with pytest.raises(InputError, match="not a space folder that pkt wrote"):
-        space.write_space("owner/names", None, adapter)
+        write_space("owner/names", None, adapter)
 
 
 @pytest.fixture
 def loaded(adapter, small_base, monkeypatch):
     """The adapter as the page loads it: with peft, by what its configuration names as its base."""
-    folder = settle(adapter)
+    folder = as_trained(adapter)
     config = read_json(folder / "adapter_config.json")
     copied = shutil.copytree(folder, folder.with_name("copied"))
     write_json(copied / "adapter_config.json", config | {"base_model_name_or_path": str(small_base)})

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 
 import pytest
 from rich.console import Console
@@ -12,7 +11,7 @@ from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputEr
 from toolkit.hub import reproduce, verify
 from toolkit.hub.verify import Verification
 
-DONE = subprocess.CompletedProcess([], 1, "", "Traceback\n  ...\nRuntimeError: size mismatch for hf_" + "aB3d" * 8)
+STDERR = "Traceback\n  ...\nRuntimeError: size mismatch for hf_" + "aB3d" * 8
 SHA = "0123456789abcdef" * 2 + "01234567"
 
 
@@ -20,12 +19,12 @@ def read(tmp_path, result):
     file = tmp_path / "result.json"
     if result is not None:
         file.write_text(json.dumps(result))
-    return verify._read_result(file, DONE, "demo/namer", SHA)
+    return verify._read_result(file, STDERR, "demo/namer", SHA)
 
 
 def test_a_process_that_died_is_told_by_its_last_line_without_secrets(tmp_path):
     with pytest.raises(
-        HubError, match=r"demo/namer can not be loaded with peft: RuntimeError: size mismatch for \*\*\*"
+        HubError, match=r"demo/namer cannot be loaded with peft: RuntimeError: size mismatch for \*\*\*"
     ):
         read(tmp_path, None)
 
@@ -65,12 +64,18 @@ def test_a_file_that_the_manifest_does_not_name_is_said_and_weights_or_a_pickle_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
-    dangerous, unchecked = reproduce._other_files(tmp_path, {"files": {"README.md": "0" * 64}})
-    assert dangerous == [
-        "more/extra.safetensors: weights, of which the manifest says nothing",
-        "training_args.bin: a pickle, of which the manifest says nothing",
+    found = reproduce.Findings()
+    reproduce._compare_files(
+        reproduce.Repository("demo/namer", SHA, tmp_path, {"files": {"a.json": "0" * 64}}, []), found
+    )
+    assert found.differences == [
+        "a.json: missing",
+        "more/extra.safetensors: weights that the manifest does not name",
+        "training_args.bin: a pickle that the manifest does not name",
     ]
-    assert unchecked == ["notes.txt is not named by the manifest, and was not checked"]
+    assert found.notes == [
+        f"{name} is not named by the manifest, and was not checked" for name in ("README.md", "notes.txt")
+    ]
 
 
 def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path, monkeypatch):
@@ -79,4 +84,4 @@ def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path,
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     found = reproduce._reproduced("demo/namer", SHA)
-    assert found == {"unusable": "its manifest.json says nothing of base and evaluation_precision"}
+    assert found == {"unusable": "its manifest.json names no base and no evaluation_precision"}

@@ -90,4 +90,4 @@ def write_version(folder: Path, number: int) -> Path:
 def send(folder: Path, checked: list | None = None) -> publish.Published:
     """What `publish` does with a folder that is ready."""
     planned = upload.plan(remote.look(REPO, "base"), contents(folder, "base"))
-    return publish._carry_out(planned, publish.Options(tag="v1"), "message", lambda *what: (checked or []).append(what))
+    return publish.carry_out(planned, publish.Options(tag="v1"), "message", lambda *what: (checked or []).append(what))

@@ -216,6 +216,6 @@ def push_dataset(
 
     options = publish.Options(private, tag, create_pr, overwrite_card)
     if dry_run:
-        show.would_publish(publish.plan_dataset(dataset, repo_id, options, force=force), dataset, as_json)
+        show.would_publish(publish.prepare_dataset(dataset, repo_id, options, force=force), dataset, as_json)
     else:
         show.published(publish.push_dataset(dataset, repo_id, options, force=force), as_json, train_from_it=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from toolkit.cli.group import PATH, hub_options, json_option, main, publish_options, start
-from toolkit.core.errors import InputError
 
 
 @main.command()
@@ -52,13 +51,9 @@ def publish(
     from toolkit.hub import verify as verification
 
     options = hub.Options(private, tag, create_pr, overwrite_card)
-    if space and create_pr:
-        raise InputError("A Space shows what is published, and a pull request is not.", "Leave --space away.")
-    if space:
-        hub.check_space(space)
-    named = {"dataset_repo": dataset_repo, "base_repo": base_repo}
+    named = {"dataset_repo": dataset_repo, "base_repo": base_repo, "space": space}
     if dry_run:
-        plan = hub.plan_publication(adapter, repo_id, options, **named, templates=templates)
+        plan = hub.prepare_adapter(adapter, repo_id, options, **named, templates=templates)
         output.would_publish(plan, adapter, as_json)
         return
 
@@ -67,9 +62,6 @@ def publish(
         output.verified(verification.check(repo_id, revision), False)
 
     published = hub.publish(adapter, repo_id, options, **named, templates=templates, check=check if verify else None)
-    if space:
-        folder = adapter.resolve()
-        published = hub.publish_space(published, space, folder.with_name(f"{folder.name}-space"), options)
     output.published(published, as_json)
 
 

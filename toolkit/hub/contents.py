@@ -1,6 +1,6 @@
-"""What of a folder is published, and whether it is still what its step wrote. Knows no Hub.
+"""Choose the files of a folder that are published, and check that they are still what its step wrote.
 
-A manifest names the files of its folder: what it does not name stays on this machine, whatever it is.
+Only files that the manifest names are published; all others stay on this machine.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ from typing import Any
 
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_json, sha256_file, write_json, write_manifest
-from toolkit.core.layout import MANIFEST, VALIDATION
-from toolkit.hub.space import SPACE_FILES
+from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, FIGURES, MANIFEST, VALIDATION
+from toolkit.hub.space.folder import SPACE_FILES
 
-# The kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
+KOREAN_CARD = "README.ko.md"
+# Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
 ALLOWED = {
     "adapter": (
-        *("adapter_model.safetensors", "README.md", "README.ko.md", "figures/*.png"),
+        *(ADAPTER_WEIGHTS, CARD, KOREAN_CARD, f"{FIGURES}/*.png"),
         *("*.json", "*.jsonl", "*.jinja", "*.model", "*.parquet", "vocab.txt", "merges.txt"),
     ),
-    # The splits lie in `data/` or, in other layouts, beside the card, as what a build dropped does.
-    "dataset": ("README.md", "figures/*.png", "data/*.parquet", "*.parquet", VALIDATION),
-    "base": ("*.safetensors", "*.json", "*.jinja", "README.md"),
+    # The splits lie in `data/` or, in other layouts, beside the card, as the rejected rows do.
+    "dataset": (CARD, f"{FIGURES}/*.png", "data/*.parquet", "*.parquet", VALIDATION),
+    "base": ("*.safetensors", "*.json", "*.jinja", CARD),
     "space": SPACE_FILES,
 }
-# What says of a whole dataset that it is sound is named by no manifest, and still belongs to it.
+# The validation report of a dataset is in no manifest, and is published with it.
 UNNAMED = {"adapter": (), "dataset": (VALIDATION,), "base": (), "space": ()}
-CARDS = {"adapter": ("README.md", "README.ko.md"), "dataset": ("README.md",), "base": (), "space": ("README.md",)}
-# The manifest's fact of cards that somebody wrote by hand: name and SHA-256 of each.
+CARDS = {"adapter": (CARD, KOREAN_CARD), "dataset": (CARD,), "base": (), "space": (CARD,)}
+# Key of the manifest: cards that somebody wrote by hand, with the SHA-256 of each.
 EDITED = "edited_cards"
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A folder's files that are published, by their names in the repository, and the names of those that are not."""
+    """The files of a folder that are published, by their names in the repository, and the names of the others."""
 
     files: dict[str, Path]
     left: list[str]
 
 
 def contents(folder: Path, kind: str) -> Contents:
-    """What of a folder is published: what its manifest names and publishing allows, and the manifest itself."""
+    """The files that the manifest names and publishing allows, and the manifest itself."""
     named = {*read_json(folder / MANIFEST)["files"], *UNNAMED[kind], MANIFEST}
     there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: path for name, path in there.items() if name in named and is_allowed(name, kind)}
@@ -58,7 +59,7 @@ def is_allowed(name: str, kind: str) -> bool:
 
 
 def check_intact(folder: Path, kind: str, manifest: Mapping[str, Any]) -> None:
-    """Check that the files which the manifest names are those that its step wrote; a card may be edited.
+    """Check that the files of the manifest are those that its step wrote; a card may be edited.
 
     Raises:
         InputError: One is missing or was changed.
@@ -74,12 +75,12 @@ def check_intact(folder: Path, kind: str, manifest: Mapping[str, Any]) -> None:
     if wrong:
         raise InputError(
             f"{folder} was changed after pkt wrote it: {', '.join(wrong[:5])}.",
-            "Make the folder again, so that its card tells of these files.",
+            "Make the folder again, so that its card describes these files.",
         )
 
 
 def edited_cards(folder: Path, kind: str, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """The cards of a folder that somebody edited by hand since they were rendered, each with what it says."""
+    """The cards of a folder that somebody edited by hand since they were rendered, with their content."""
     files, known = manifest.get("files") or {}, manifest.get(EDITED) or {}
     found = {}
     for name in CARDS[kind]:
@@ -93,13 +94,13 @@ def edited_cards(folder: Path, kind: str, manifest: Mapping[str, Any]) -> dict[s
 def write_publication_manifest(
     folder: Path, kind: str, facts: Mapping[str, Any], named: set[str], edited: Mapping[str, bytes]
 ) -> None:
-    """Put the edited cards in the place of the rendered ones, and write the manifest of what is published.
+    """Replace rendered cards by edited ones, and write the manifest of what is published.
 
     Args:
-        folder: The finished folder, which may hold other files too; the manifest does not name them.
+        folder: The finished folder; it may hold other files, which the manifest does not name.
         kind: `adapter` or `dataset`.
         facts: As for `write_manifest`.
-        named: The files that belong to it.
+        named: The files that belong to the publication.
         edited: Cards that somebody wrote by hand.
     """
     for name, content in edited.items():

@@ -1,4 +1,4 @@
-"""A repository as it is on the Hub: its commit, its files, what pkt wrote there, and what somebody edited since."""
+"""Read repositories on the Hub: the one to publish to, and the base and the dataset that an adapter refers to."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import is_manifest, sha256_file
-from toolkit.core.hub_client import hub, hub_errors
-from toolkit.core.layout import MANIFEST
+from toolkit.core.folder import is_manifest, json_hash, sha256_file
+from toolkit.core.hub_client import endpoint, hub, hub_errors
+from toolkit.core.layout import MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
+from toolkit.data.dataset import data_hash
 from toolkit.hub.contents import CARDS, EDITED
+from toolkit.model.base import HASHED
+from toolkit.model.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 ATTRIBUTES = ".gitattributes"
 
@@ -26,8 +33,8 @@ class Remote:
     Attributes:
         revision: The commit of its main branch; None when there is no such repository.
         private: Whether only its owner sees it.
-        files: Size and id of each file: the SHA-256 of a large one, of a small one what git calls it.
-        manifest: What pkt wrote there last; empty when it never did.
+        files: Size and id of each file: the SHA-256 of a large one, the git blob id of a small one.
+        manifest: The manifest that pkt wrote there last; empty when there is none.
         tags: The commit of each tag.
     """
 
@@ -41,25 +48,31 @@ class Remote:
 
     @property
     def subject(self) -> str:
-        """What errors call it."""
+        """Its name in errors."""
         return f"The {self.repo_type} {self.repo_id}"
+
+    @property
+    def url(self) -> str:
+        """The address of its page."""
+        kind = "" if self.repo_type == "model" else f"{self.repo_type}s/"
+        return f"{endpoint()}/{kind}{self.repo_id}"
 
 
 def look(repo_id: str, kind: str) -> Remote:
-    """What a repository holds now.
+    """The present state of a repository for a folder of this kind: `dataset`, `adapter`, `base` or `space`.
 
     Raises:
-        HubError: It holds somebody else's files, or the Hub refused or can not be reached.
+        HubError: It holds files that pkt did not write, or the Hub refused or cannot be reached.
         InputError: Not a Hub id.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    # A Hub takes a bare name as the user's own when it makes a repository, and as no such repository ever after.
+    # A Hub creates a bare name for the user, and then finds no repository under it.
     if repo_id.count("/") != 1:
         raise InputError(f"{repo_id} is not a Hub id.", "Write it as owner/name.")
     repo_type = kind if kind in ("dataset", "space") else "model"
-    remote = Remote(repo_id, repo_type, None, False, {}, {}, {})
-    with hub_errors(remote.subject):
+    absent = Remote(repo_id, repo_type, None, False, {}, {}, {})
+    with hub_errors(absent.subject):
         try:
             info = hub().repo_info(repo_id, repo_type=repo_type)
         except GatedRepoError:
@@ -67,14 +80,19 @@ def look(repo_id: str, kind: str) -> Remote:
         except RepositoryNotFoundError as error:
             if error.response.status_code == 401 and token_in_use():
                 raise
-            return remote
+            return absent
         revision = str(info.sha)
         files = files_at(repo_id, repo_type, revision)
         refs = hub().list_repo_refs(repo_id, repo_type=repo_type)
-        manifest = manifest_at(repo_id, repo_type, revision) if MANIFEST in files else None
-    _check_own(remote, kind, manifest, files)
+        manifest = manifest_at(repo_id, repo_type, revision) if MANIFEST in files else {}
+    names = [name for name in files if name != ATTRIBUTES]
+    if names and not is_manifest(manifest, kind):
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise HubError(
+            f"{absent.subject} holds files that pkt did not write ({shown}).", "Choose another repository, or empty it."
+        )
     tags = {tag.name: str(tag.target_commit) for tag in refs.tags}
-    return Remote(repo_id, repo_type, revision, bool(info.private), files, manifest or {}, tags)
+    return Remote(repo_id, repo_type, revision, bool(info.private), files, manifest, tags)
 
 
 def files_at(repo_id: str, repo_type: str, revision: str) -> dict[str, tuple[int, str]]:
@@ -90,37 +108,24 @@ def files_at(repo_id: str, repo_type: str, revision: str) -> dict[str, tuple[int
 
 
 def read_at(repo_id: str, repo_type: str, revision: str, name: str) -> bytes:
-    """A small file of a repository at a commit. It does not go into the cache, where it would pass for a snapshot."""
+    """A small file of a repository at a commit. It stays out of the cache, where it would pass for a snapshot."""
     with TemporaryDirectory() as folder:
         file = hub().hf_hub_download(repo_id, name, repo_type=repo_type, revision=revision, local_dir=folder)
         return Path(file).read_bytes()
 
 
-def manifest_at(repo_id: str, repo_type: str, revision: str) -> Any:
-    """What a repository's manifest holds at a commit; None when it is not JSON."""
+def manifest_at(repo_id: str, repo_type: str, revision: str) -> dict[str, Any]:
+    """The manifest of a repository at a commit; empty when it is not a JSON object."""
+    content = read_at(repo_id, repo_type, revision, MANIFEST)
     try:
-        return json.loads(read_at(repo_id, repo_type, revision, MANIFEST))
-    except ValueError as error:
-        from huggingface_hub.errors import HfHubHTTPError
-
-        if isinstance(error, HfHubHTTPError):
-            raise
-        return None
-
-
-def _check_own(remote: Remote, kind: str, manifest: Any, files: Mapping[str, Any]) -> None:
-    """A repository must be empty or hold what pkt wrote there: else the name is taken."""
-    names = [name for name in files if name != ATTRIBUTES]
-    if names and not is_manifest(manifest, kind):
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise HubError(
-            f"{remote.subject} holds files that pkt did not write ({shown}).",
-            "Choose another REPO_ID, or empty it first.",
-        )
+        manifest = json.loads(content)
+    except ValueError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def cards_edited_there(remote: Remote, kind: str) -> dict[str, bytes]:
-    """The cards that somebody edited on the Hub since pkt wrote them, each with what it says now."""
+    """The cards that somebody edited on the Hub since pkt wrote them, each with its present content."""
     hashes, known = remote.manifest.get("files") or {}, remote.manifest.get(EDITED) or {}
     found = {}
     for name in CARDS[kind]:
@@ -133,17 +138,13 @@ def cards_edited_there(remote: Remote, kind: str) -> dict[str, bytes]:
     return found
 
 
-def id_like(path: Path, there: str) -> str:
-    """The id of a file, of the kind that the Hub's has: a SHA-256 or a git blob's SHA-1."""
+def same_file(path: Path, there: tuple[int, str] | None) -> bool:
+    """Whether a file here is the one of this size and id on the Hub."""
     from huggingface_hub.utils.sha import git_hash
 
-    return sha256_file(path) if len(there) == 64 else git_hash(path.read_bytes())
-
-
-def page_of(remote: Remote) -> str:
-    """The address of a repository's page."""
-    kind = "" if remote.repo_type == "model" else f"{remote.repo_type}s/"
-    return f"{hub().endpoint}/{kind}{remote.repo_id}"
+    if there is None or there[0] != path.stat().st_size:
+        return False
+    return there[1] == (sha256_file(path) if len(there[1]) == 64 else git_hash(path.read_bytes()))
 
 
 def token_in_use() -> str | None:
@@ -151,3 +152,84 @@ def token_in_use() -> str | None:
     from huggingface_hub import get_token
 
     return get_token()
+
+
+# What an adapter refers to.
+
+
+def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = None) -> dict[str, Any]:
+    """The base of an adapter's manifest, with its id and its commit on this Hub.
+
+    Args:
+        folder: The adapter folder, whose tokenizer has to fit the base.
+        base: The base in its manifest: `id`, `revision`, and `content`, the hash of its files.
+        base_repo: The Hub id of the same base, where it was trained under another name.
+
+    Raises:
+        InputError: The base is no repository, or is not the one that was trained on.
+        HubError, EnvironmentLacks: It is not on the Hub, gated, or the Hub refused.
+    """
+    name = base_repo or str(base["id"])
+    if not is_hub_id(name):
+        raise InputError(
+            f"The base {name} is no repository of a Hub, so nobody else could load the adapter.",
+            "Upload it, and give its id as `base_repo`.",
+        )
+    # The tiny base has another commit on every Hub, so the one of an earlier publication does not count.
+    wanted = None if name == TINY_BASE_ID or base_repo else base.get("revision")
+    with hub_errors(f"The base {name}"):
+        info = hub().model_info(name, revision=wanted, files_metadata=True)
+        if wanted is None and base.get("content") and _content(name, info) != base["content"]:
+            raise HubError(
+                f"The base {name} on the Hub has other files than the one that was trained on.",
+                "Give the right one as `base_repo`, or train again."
+                if name != TINY_BASE_ID
+                else "Update pkt or that base, and train again.",
+            )
+        config = json.loads(read_at(name, "model", str(info.sha), "config.json"))
+    known = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
+    tokens = len(load_tokenizer(folder)) if (folder / TOKENIZER_CONFIG).is_file() else 0
+    if isinstance(known, int) and tokens > known:
+        raise InputError(
+            f"The tokenizer in {folder} has {tokens:,} tokens, and the base {name} only {known:,}: whoever loads the "
+            "adapter would get another base.",
+            "Train it again on this base.",
+        )
+    return {**base, "id": name, "revision": str(info.sha)}
+
+
+def _content(name: str, info: ModelInfo) -> str:
+    """`model.base.base_hash` of a repository; small files are read, large ones known by their hash."""
+    hashes = {}
+    for file in sorted(info.siblings or [], key=lambda file: file.rfilename):
+        if "/" in file.rfilename or file.rfilename == MANIFEST or not file.rfilename.endswith(HASHED):
+            continue
+        hashes[file.rfilename] = (
+            file.lfs.sha256
+            if file.lfs
+            else hashlib.sha256(read_at(name, "model", str(info.sha), file.rfilename)).hexdigest()
+        )
+    return json_hash(hashes)
+
+
+def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The dataset that was trained on, with its id and its commit on this Hub; and notes for the user.
+
+    Raises:
+        InputError: Not a dataset of this toolkit, or another than the one that was trained on.
+        HubError, EnvironmentLacks: It is not on the Hub, or the Hub refused.
+    """
+    with hub_errors(f"The dataset {repo_id}"):
+        info = hub().dataset_info(repo_id)
+        there = [file.rfilename for file in info.siblings or []]
+        manifest = manifest_at(repo_id, "dataset", str(info.sha)) if MANIFEST in there else {}
+    files = manifest.get("files") if is_manifest(manifest, "dataset") else None
+    if not isinstance(files, dict):
+        raise InputError(f"The dataset {repo_id} was not pushed by pkt.", "Push it with `pkt push-dataset`.")
+    if data_hash(files) != trained_on["content"]:
+        raise InputError(
+            f"The dataset {repo_id} is not the one that this adapter was trained on.",
+            "Push that dataset, or train again.",
+        )
+    notes = [f"The dataset {repo_id} is private: readers of the card cannot open it."] if info.private else []
+    return {**trained_on, "id": repo_id, "revision": str(info.sha)}, notes

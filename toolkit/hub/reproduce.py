@@ -1,30 +1,61 @@
-"""The clean process of `verify`: `python -m toolkit.hub.reproduce REPO_ID REVISION RESULT`, in an empty cache.
+"""The clean process of `verify`: `python -m toolkit.hub.reproduce REPO_ID REVISION RESULT`, with an empty cache.
 
-It loads as a stranger does, by repository id with peft, and compares hashes, cards, samples and what the card's own
-code prints with what the repository says.
+It loads an adapter as a reader does, by repository id with peft, and compares hashes, cards, samples and the output of
+the card's own code with what the repository says.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from markdown_it import MarkdownIt
 
 from toolkit import cards
 from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, without_secrets
-from toolkit.core.layout import ADAPTER_CONFIG, MANIFEST
+from toolkit.core.layout import ADAPTER_CONFIG, CARD, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings
-from toolkit.hub import snippet
 from toolkit.hub.contents import EDITED
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
 from toolkit.model.loading import nf4_config
 from toolkit.model.memory import drawing_machine
+from toolkit.model.merge import DTYPES
 
-SAMPLES = "samples.jsonl"
+BLOCK_TOOLKIT = "import sys\nsys.modules['toolkit'] = None\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A downloaded adapter repository: its manifest, and the samples that its card shows."""
+
+    id: str
+    revision: str
+    folder: Path
+    manifest: dict[str, Any]
+    samples: list[dict[str, Any]]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of each file, by the manifest."""
+        return dict(self.manifest["files"])
+
+
+@dataclass(slots=True)
+class Findings:
+    """Lines on what differs, and on what could not be compared; what the card's code printed."""
+
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    printed: str | None = None
 
 
 def main(repo_id: str, revision: str, result: Path) -> None:
@@ -37,77 +68,72 @@ def main(repo_id: str, revision: str, result: Path) -> None:
     write_json(result, found)
 
 
-def _reproduced(repo_id: str, revision: str) -> dict[str, Any]:
+def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     from huggingface_hub import snapshot_download
 
     folder = Path(snapshot_download(repo_id, revision=revision))
     missing = [name for name in (MANIFEST, SAMPLES) if not (folder / name).is_file()]
     if missing:
         return {"unusable": f"it holds no {' and no '.join(missing)}"}
-    manifest = read_json(folder / MANIFEST)
-    samples = read_jsonl(folder / SAMPLES)
-    files = manifest.get("files") if is_manifest(manifest, "adapter") else None
-    empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, samples)) if not claimed]
-    if empty:
-        return {"unusable": f"in its {' and '.join(empty)} is nothing to compare"}
-    unsaid = [key for key in ("base", "evaluation_precision", "recipe") if not isinstance(manifest.get(key), dict)]
-    if unsaid:
-        return {"unusable": f"its {MANIFEST} says nothing of {' and '.join(unsaid)}"}
-    edited = _edited_cards(folder, manifest)
-    said = cards.card_differences(folder, repo_id)
-    kept = [line for line in said if line.startswith(tuple(edited))] if edited else []
-    notes = [f"{name} was edited by hand before it was published" for name in edited]
-    differences = [
-        *_changed_files(folder, manifest),
-        *_wrong_base(folder, manifest),
-        *(line for line in said if line not in kept),
-        *_other_names(repo_id, revision, folder, manifest, samples),
-    ]
-    dangerous, unchecked = _other_files(folder, manifest)
-    differences += dangerous
-    notes += unchecked
-    printed, problem = _snippet(folder, repo_id, revision, manifest, samples)
-    if printed is None:
-        (notes if problem.endswith("was not run") else differences).append(problem)
+    repository = Repository(repo_id, revision, folder, read_json(folder / MANIFEST), read_jsonl(folder / SAMPLES))
+    if unusable := _unusable(repository):
+        return {"unusable": unusable}
+    found = Findings()
+    _compare_cards(repository, found)
+    _compare_files(repository, found)
+    found.differences += [*_wrong_base(repository), *_other_names(repository)]
+    _run_card(repository, found)
     return {
-        "files": len(manifest["files"]),
-        "samples": len(samples),
-        "differences": [without_secrets(line) for line in differences],
-        "notes": [*notes, *(f"of it: {line}" for line in kept)],
-        "printed": printed,
+        "files": len(repository.files),
+        "samples": len(repository.samples),
+        "differences": [without_secrets(line) for line in found.differences],
+        "notes": found.notes,
+        "printed": found.printed,
     }
 
 
-def _edited_cards(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Cards of which the manifest says that somebody wrote them, as they are here."""
-    known, there = manifest.get(EDITED) or {}, file_hashes(folder)
-    return [name for name, digest in known.items() if there.get(name) == digest]
+def _unusable(repository: Repository) -> str | None:
+    """Why there is nothing to compare, if so."""
+    manifest = repository.manifest
+    files = manifest.get("files") if is_manifest(manifest, "adapter") else None
+    empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, repository.samples)) if not claimed]
+    if empty:
+        return f"there is nothing to compare in its {' and '.join(empty)}"
+    absent = [key for key in ("base", "evaluation_precision", "recipe") if not isinstance(manifest.get(key), dict)]
+    return f"its {MANIFEST} names no {' and no '.join(absent)}" if absent else None
 
 
-def _changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    there = file_hashes(folder)
-    return [
-        f"{name}: {'missing' if name not in there else 'not the file that the manifest names'}"
-        for name, digest in manifest["files"].items()
-        if there.get(name) != digest
-    ]
-
-
-def _other_files(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Files that the manifest does not name: those that would be loaded or run, and those that were not checked."""
-    dangerous, unchecked = [], []
-    for name in file_hashes(folder).keys() - manifest["files"].keys() - {".gitattributes"}:
-        what = "a pickle" if is_pickle(folder / name) else "weights" if name.endswith(".safetensors") else None
-        if what:
-            dangerous.append(f"{name}: {what}, of which the manifest says nothing")
+def _compare_cards(repository: Repository, found: Findings) -> None:
+    """Cards against the files beside them; a card that the manifest calls edited may say what its author likes."""
+    known, there = repository.manifest.get(EDITED) or {}, file_hashes(repository.folder)
+    edited = [name for name, digest in known.items() if there.get(name) == digest]
+    found.notes += [f"{name} was edited by hand before it was published" for name in edited]
+    for line in cards.card_differences(repository.folder, repository.id):
+        if line.startswith(tuple(edited)):
+            found.notes.append(f"in it, {line}")
         else:
-            unchecked.append(f"{name} is not named by the manifest, and was not checked")
-    return sorted(dangerous), sorted(unchecked)
+            found.differences.append(line)
 
 
-def _wrong_base(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def _compare_files(repository: Repository, found: Findings) -> None:
+    """Files against the manifest. An unnamed one is a difference if it would be loaded or run, else a note."""
+    there = file_hashes(repository.folder)
+    for name, digest in repository.files.items():
+        if name not in there:
+            found.differences.append(f"{name}: missing")
+        elif there[name] != digest:
+            found.differences.append(f"{name}: not the file that the manifest names")
+    for name in sorted(there.keys() - repository.files.keys() - {".gitattributes"}):
+        pickled = is_pickle(repository.folder / name)
+        if pickled or name.endswith(".safetensors"):
+            found.differences.append(f"{name}: {'a pickle' if pickled else 'weights'} that the manifest does not name")
+        else:
+            found.notes.append(f"{name} is not named by the manifest, and was not checked")
+
+
+def _wrong_base(repository: Repository) -> list[str]:
     """Whether `adapter_config.json`, which decides what is loaded, names the base of the manifest at its commit."""
-    config, base = read_json(folder / ADAPTER_CONFIG), manifest["base"]
+    config, base = read_json(repository.folder / ADAPTER_CONFIG), repository.manifest["base"]
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not is_hub_id(str(name)):
         return [f"{ADAPTER_CONFIG}: its base is no repository"]
@@ -118,21 +144,21 @@ def _wrong_base(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return []
 
 
-def _other_names(
-    repo_id: str, revision: str, folder: Path, manifest: dict[str, Any], samples: list[dict[str, Any]]
-) -> list[str]:
+def _other_names(repository: Repository) -> list[str]:
+    """Samples whose names the adapter does not give again."""
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
+    manifest, revision = repository.manifest, repository.revision
     precision = _precision(manifest["evaluation_precision"], str(manifest["base"]["architecture"]))
-    model = AutoPeftModelForCausalLM.from_pretrained(repo_id, revision=revision, **precision).eval()
-    tokenizer = AutoTokenizer.from_pretrained(repo_id, revision=revision)
+    model = AutoPeftModelForCausalLM.from_pretrained(repository.id, revision=revision, **precision).eval()
+    tokenizer = AutoTokenizer.from_pretrained(repository.id, revision=revision)
     settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
-    evaluation = read_json(folder / "evaluation.json")
-    # Draws can only be compared where the random numbers are the same.
+    evaluation = read_json(repository.folder / EVALUATION)
+    # Sampled names are the same only where the random numbers are.
     seed = evaluation["seed"] if evaluation["machine"] == drawing_machine() else None
     differences = []
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(repository.samples):
         names = [generate.greedy_name(model, tokenizer, sample["messages"], settings)]
         claimed = [sample["greedy"]]
         if seed is not None:
@@ -145,7 +171,7 @@ def _other_names(
     return differences
 
 
-def _precision(precision: dict[str, str], architecture: str) -> dict[str, Any]:
+def _precision(precision: Mapping[str, str], architecture: str) -> dict[str, object]:
     import torch
 
     compute = getattr(torch, precision["compute"])
@@ -153,24 +179,76 @@ def _precision(precision: dict[str, str], architecture: str) -> dict[str, Any]:
     return {"dtype": compute, **quantized}
 
 
-def _snippet(
-    folder: Path, repo_id: str, revision: str, manifest: dict[str, Any], samples: list[dict[str, Any]]
-) -> tuple[str | None, str]:
-    """What the card's own code prints; or None, and why. Code that somebody else wrote is not run."""
-    card = folder / "README.md"
-    code = snippet.snippet_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+# The card's own code.
+
+
+def _run_card(repository: Repository, found: Findings) -> None:
+    """Run the code of the card, unless somebody else wrote it."""
+    card, samples = repository.folder / CARD, repository.samples
+    code = python_block(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
     if code is None:
-        return None, "README.md: it has no Python code"
-    if not snippet.is_ours(code, folder, manifest, samples, repo_id):
-        return None, "the code of README.md is not what this version of pkt writes, and was not run"
-    printed, last = snippet.run(code, repo_id, revision)
-    if printed is None:
-        return None, f"README.md: its code fails with {last}"
-    if not printed:
-        return None, "README.md: its code prints no name"
-    if "do_sample=True" not in code and printed != samples[0]["greedy"]:
-        return None, f"README.md: its code prints {printed}, where {SAMPLES} says {samples[0]['greedy']}"
-    return printed, ""
+        found.differences.append(f"{CARD}: it has no Python code")
+    elif not is_ours(code, repository.manifest, samples, repository.id):
+        found.notes.append(f"the code of {CARD} is not what this version of pkt writes, and was not run")
+    else:
+        printed, last_error = run_code(code, repository.id, repository.revision)
+        if printed is None:
+            found.differences.append(f"{CARD}: its code fails with {last_error}")
+        elif not printed:
+            found.differences.append(f"{CARD}: its code prints no name")
+        elif "do_sample=True" not in code and printed != samples[0]["greedy"]:
+            found.differences.append(f"{CARD}: its code prints {printed}, where {SAMPLES} says {samples[0]['greedy']}")
+        else:
+            found.printed = printed
+
+
+def python_block(card: str) -> str | None:
+    """The first Python block of a card."""
+    blocks = (token for token in MarkdownIt("commonmark").parse(card) if token.type == "fence")
+    return next((token.content.rstrip("\n") for token in blocks if token.info.strip() == "python"), None)
+
+
+def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], repo_id: str) -> bool:
+    """Whether code is what this toolkit writes from the files beside the card.
+
+    The manifest is as foreign as the code, so its values are checked before they become part of the expected code.
+    """
+    precision = manifest.get("evaluation_precision") or manifest["precision"]
+    if precision["compute"] not in DTYPES or precision["base"] not in ("none", "nf4"):
+        return False
+    decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
+    known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}
+    tokens = list(map(str, manifest.get("stop_tokens") or []))
+    return cards.usage_snippet(known, samples, tokens, repo_id) == code
+
+
+def run_code(code: str, repo_id: str, revision: str) -> tuple[str | None, str]:
+    """Run the code of a card offline in another process, without this toolkit, on the files that this one downloaded.
+
+    Returns:
+        Its output, or None when it failed; and the last line of its errors.
+    """
+    _point_at(repo_id, revision)
+    kept = {key: value for key, value in os.environ.items() if key not in ("HF_TOKEN", "PYTHONPATH")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", BLOCK_TOOLKIT + code],
+        env=kept | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.strip().split("\n")[-1]
+    return (done.stdout.strip() if done.returncode == 0 else None), last
+
+
+def _point_at(repo_id: str, revision: str) -> None:
+    """Make the cache name this commit as the newest, which code without a revision asks for."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    ref = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "refs" / "main"
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(revision, encoding="utf-8")
 
 
 if __name__ == "__main__":

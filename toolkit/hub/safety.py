@@ -1,6 +1,6 @@
-"""What must not leave this machine: secrets, its paths and its user, pickles and optimiser state. Knows no Hub.
+"""Look for what must not leave this machine: secrets, paths, the user's name, pickles, optimiser state.
 
-Every file that is about to be uploaded is looked at, inside Parquet, safetensors and PNG too.
+Every file is read before it is uploaded: text line by line, JSON values, rows of Parquet, metadata of tensors and PNGs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from PIL import Image
+from safetensors import safe_open
 
 from toolkit.cards.page import front_matter
-from toolkit.core.errors import InputError
-from toolkit.hub.texts import Text, texts_of, whole
+from toolkit.core.errors import InputError, library_errors
 
 SECRETS = {
     "a Hugging Face token": r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}",
@@ -40,24 +41,26 @@ PATHS = rf"(?<![\w/.~\\])/(?:{ROOTS})/[^\s/\"'<>]+|(?<!\w)[A-Za-z]:\\{{1,2}}\w[\
 WHOLE_PATH = re.compile(r"/[^\s/:]+(?:/[^\s/:]+)+/?")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 BASE_TAG = re.compile(r"base_model:(?:\w+:)?(.*)", re.DOTALL)
-# A vocabulary holds pieces of paths, and of anything else.
+# Their entries are pieces of words and paths, and mean nothing.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json")
-# Keys of what somebody chose to name so.
+# Keys whose values a person chose as names.
 CHOSEN = {"name", "id", "repo_id", "model_name"}
-# Names of accounts that say nothing of who uses them.
-NOBODY = {"root", "user", "admin", "ubuntu", "runner", "nobody", "debian", "jovyan", "vscode", "app", "docker", "demo"}
+# User names that many machines share.
+COMMON_USERS = {
+    *("root", "user", "admin", "ubuntu", "runner", "nobody", "debian", "jovyan", "vscode", "app", "docker", "demo"),
+}
 PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
-OPTIMISER = re.compile(r"(?:optimizer|scheduler|scaler|rng_state|training_args|trainer_state)[\w.-]*")
-MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".parquet": b"PAR1"}
+TRAINING_STATE = re.compile(r"(?:optimizer|scheduler|scaler|rng_state|training_args|trainer_state)[\w.-]*")
+OPTIMISER_TENSOR = re.compile(r"exp_avg|(?:^|\.)optimizer\.")
 SHOWN = 5
-# A shorter one may well be a word.
+# A shorter token could be a word of the text.
 SHORTEST_TOKEN = 8
 A_PATH, A_USER = "a path of a machine", "the name of this machine's user"
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Something that must not be published: the file, the place in it, and what it is. Never the thing itself."""
+    """Something that must not be published: the file, the place in it and the kind of thing. Never the thing itself."""
 
     file: str
     place: str
@@ -67,11 +70,26 @@ class Leak:
         return f"{self.file}{f', {self.place}' if self.place else ''}: {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text in a file.
+
+    Attributes:
+        text: The text.
+        place: Its key or row; empty where the file is one text.
+        key: The last key on the way to a JSON value; empty elsewhere.
+    """
+
+    text: str
+    place: str = ""
+    key: str = ""
+
+
 def check_safe(files: Mapping[str, Path]) -> None:
-    """Look at every file that is about to be uploaded, given by its name in the repository.
+    """Search files, given by their names in the repository, before they are uploaded.
 
     Raises:
-        InputError: One holds what must not leave this machine, or is not what its name says.
+        InputError: A file holds what must not leave this machine, or is not what its name says.
     """
     found = [leak for name, path in files.items() for leak in leaks_in(name, path)]
     if found:
@@ -84,97 +102,142 @@ def check_safe(files: Mapping[str, Path]) -> None:
 
 def leaks_in(name: str, path: Path) -> Iterator[Leak]:
     """What must not be published in one file, each kind once."""
-    if OPTIMISER.fullmatch(Path(name).name):
+    if TRAINING_STATE.fullmatch(Path(name).name):
         yield Leak(name, "", "state of a training")
-        return
-    if wrong := _wrong_content(name, path):
-        yield Leak(name, "", wrong)
-        return
+    elif is_pickle(path):
+        yield Leak(name, "", "a pickle")
+    else:
+        try:
+            yield from _search(name, path)
+        except InputError:
+            yield Leak(name, "", f"no whole {path.suffix[1:]} file")
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle does, or as the archive that torch puts pickles into."""
+    with path.open("rb") as stream:
+        return PICKLE.match(stream.read(4)) is not None
+
+
+def _search(name: str, path: Path) -> Iterator[Leak]:
+    """Search the texts of a file.
+
+    Raises:
+        InputError: The file cannot be read as what its name says.
+    """
     vocabulary = Path(name).name in VOCABULARIES
-    searches = _searches(path.resolve().parent, vocabulary=vocabulary)
+    patterns = _patterns(path.resolve().parent, vocabulary=vocabulary)
+    if path.suffix == ".safetensors":
+        patterns["state of an optimiser"] = OPTIMISER_TENSOR
     seen: set[str] = set()
-    for text in whole(path) if vocabulary else texts_of(path):
+    for text in _whole(path) if vocabulary else READERS.get(path.suffix, _whole)(path):
         if path.suffix == ".md":
-            yield from _broken_card(name, text.text)
-        for what, pattern in searches.items():
+            yield from _broken_front_matter(name, text.text)
+        for what, pattern in patterns.items():
             if what not in seen and (match := pattern.search(text.text)):
                 seen.add(what)
-                yield Leak(name, text.place or _line(text.text, match.start()), what)
+                yield Leak(name, text.place or f"line {text.text.count(chr(10), 0, match.start()) + 1}", what)
         if text.key and (personal := _personal_value(text)) and personal not in seen:
             seen.add(personal)
             yield Leak(name, text.place, personal)
 
 
-def is_pickle(path: Path) -> bool:
-    """Whether a file begins as a pickle does, or as the archive that torch puts them into."""
-    with path.open("rb") as stream:
-        return PICKLE.match(stream.read(4)) is not None
+# The texts of each kind of file.
 
 
-def _wrong_content(name: str, path: Path) -> str | None:
-    """Why a file is not what its name says; a pickle runs code wherever it is loaded."""
-    if is_pickle(path):
-        return "a pickle"
-    with path.open("rb") as stream:
-        head = stream.read(8)
-    expected = MAGIC.get(path.suffix)
-    if expected is not None and not head.startswith(expected[: len(head)] if head else expected):
-        return f"no {path.suffix[1:].upper() if path.suffix == '.png' else 'Parquet'} file"
-    if path.suffix == ".safetensors":
-        return _wrong_safetensors(path)
-    if path.suffix == ".json":
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            return "not valid JSON"
-    return None
-
-
-def _wrong_safetensors(path: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
+def _whole(path: Path) -> Iterator[Text]:
+    """A file as one text; of a file of an unknown kind all its bytes, read as Latin-1."""
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="numpy") as file:
-            optimiser = [key for key in file.keys() if re.search(r"exp_avg|(^|\.)optimizer\.", key)]  # noqa: SIM118
-    except SafetensorError:
-        return "no safetensors file"
-    return f"state of an optimiser ({optimiser[0]})" if optimiser else None
+        yield Text(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        yield Text(content.decode("latin-1"))
 
 
-def _broken_card(name: str, text: str) -> Iterator[Leak]:
-    """Metadata that the Hub would refuse, or read as something else."""
-    try:
-        metadata = front_matter(text)
-    except ValueError as error:
-        yield Leak(name, "line 1", str(error).split("\n")[0].rstrip("."))
-        return
-    tagged = [found[1] for tag in _listed(metadata.get("tags")) if (found := BASE_TAG.fullmatch(tag))]
-    for key, bases in (("base_model", _listed(metadata.get("base_model"))), ("tags", tagged)):
-        if any(not HUB_ID.fullmatch(base) for base in bases):
-            yield Leak(name, key, "a base that is no Hub id")
+def _json(path: Path) -> Iterator[Text]:
+    with library_errors("no JSON", "Make it again."):
+        value = json.loads(path.read_bytes())
+    yield from _values(value)
 
 
-def _listed(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value is not None else []
+def _json_lines(path: Path) -> Iterator[Text]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        # Values as they are, so that a backslash is one backslash.
+        with library_errors("no JSON", "Make it again."):
+            value = json.loads(line) if line else None
+        for text in _values(value):
+            yield Text(text.text, f"line {number}")
 
 
-def _searches(folder: Path, *, vocabulary: bool) -> dict[str, re.Pattern[str]]:
-    """What is searched for, by what it is."""
-    searches = {what: re.compile(pattern) for what, pattern in SECRETS.items()}
+def _values(value: object, place: str = "", key: str = "") -> Iterator[Text]:
+    """Keys and strings of a JSON value, however deep."""
+    if isinstance(value, str):
+        yield Text(value, place, key)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            inside = f"{place}.{name}" if place else str(name)
+            yield Text(str(name), inside)
+            yield from _values(inner, inside, str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _values(inner, f"{place}[{number}]", key)
+
+
+def _parquet(path: Path) -> Iterator[Text]:
+    import pyarrow.parquet
+
+    number = 0
+    with library_errors("no Parquet", "Make it again."), pyarrow.parquet.ParquetFile(path) as file:
+        for key, value in (file.metadata.metadata or {}).items():
+            yield Text(value.decode("utf-8", "replace"), f"metadata {key.decode('utf-8', 'replace')}")
+        for batch in file.iter_batches(1_000):
+            for row in batch.to_pylist():
+                for text in _values(row):
+                    yield Text(text.text, f"row {number}, {text.place}")
+                number += 1
+
+
+def _safetensors(path: Path) -> Iterator[Text]:
+    with library_errors("no safetensors", "Make it again."), safe_open(path, framework="numpy") as file:
+        metadata, names = file.metadata(), list(file.keys())
+    yield from _values(metadata)
+    for name in names:
+        yield Text(name, f"tensor {name}")
+
+
+def _png(path: Path) -> Iterator[Text]:
+    """The texts that drawing programs write into an image."""
+    with library_errors("no PNG", "Make it again."), Image.open(path, formats=["PNG"]) as image:
+        image.load()
+        texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+        exif = image.info.get("exif", b"").decode("latin-1")
+    for key, value in {**texts, "exif": exif}.items():
+        yield Text(value, f"text {key}", key)
+
+
+READERS = {".json": _json, ".jsonl": _json_lines, ".parquet": _parquet, ".safetensors": _safetensors, ".png": _png}
+
+
+# What is searched for.
+
+
+def _patterns(folder: Path, *, vocabulary: bool) -> dict[str, re.Pattern[str]]:
+    """The patterns to search for, by what they find."""
     from huggingface_hub import get_token
 
+    patterns = {what: re.compile(pattern) for what, pattern in SECRETS.items()}
     token = get_token()
     if token and len(token) >= SHORTEST_TOKEN:
-        searches["the Hub token in use"] = re.compile(re.escape(token))
-    # A vocabulary may well have `/tmp/` as a piece.
-    own = [re.escape(place) for place in _own_places(folder) if not vocabulary or place.count("/") > 2]
-    if patterns := own if vocabulary else [*own, PATHS]:
-        searches[A_PATH] = re.compile("|".join(patterns))
-    return searches
+        patterns["the Hub token in use"] = re.compile(re.escape(token))
+    # `/tmp/` may be an entry of a vocabulary.
+    own = [re.escape(place) for place in _own_folders(folder) if not vocabulary or place.count("/") > 2]
+    if paths := own if vocabulary else [*own, PATHS]:
+        patterns[A_PATH] = re.compile("|".join(paths))
+    return patterns
 
 
-def _own_places(folder: Path) -> list[str]:
-    """Folders of this machine whose paths say whose it is."""
+def _own_folders(folder: Path) -> list[str]:
+    """Folders of this machine whose paths name its user or its work."""
     places = {folder, Path.cwd(), Path(tempfile.gettempdir())}
     with suppress(RuntimeError):  # a user without a home
         places.add(Path.home())
@@ -182,7 +245,7 @@ def _own_places(folder: Path) -> list[str]:
 
 
 def _personal_value(text: Text) -> str | None:
-    """Whether a value of a file of facts is a path, or the user of this machine, or their address at it."""
+    """Whether a JSON value is a path, or names the user of this machine."""
     if WHOLE_PATH.fullmatch(text.text):
         return A_PATH
     user = _user()
@@ -195,10 +258,23 @@ def _personal_value(text: Text) -> str | None:
 def _user() -> str | None:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number alone
+    except (KeyError, OSError):  # a container's user may be a number without a name
         return None
-    return user if user.lower() not in NOBODY and len(user) > 2 else None
+    return user if user.lower() not in COMMON_USERS and len(user) > 2 else None
 
 
-def _line(text: str, position: int) -> str:
-    return f"line {text.count(chr(10), 0, position) + 1}"
+def _broken_front_matter(name: str, text: str) -> Iterator[Leak]:
+    """Metadata of a card that the Hub would refuse or misread."""
+    try:
+        metadata = front_matter(text)
+    except ValueError as error:
+        yield Leak(name, "line 1", str(error).split("\n")[0].rstrip("."))
+        return
+    tagged = [found[1] for tag in _listed(metadata.get("tags")) if (found := BASE_TAG.fullmatch(tag))]
+    for key, bases in (("base_model", _listed(metadata.get("base_model"))), ("tags", tagged)):
+        if any(not HUB_ID.fullmatch(base) for base in bases):
+            yield Leak(name, key, "a base that is no Hub id")
+
+
+def _listed(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value is not None else []

@@ -1,34 +1,69 @@
-"""From a folder to a repository of the Hub: what would change, and one commit that changes it. Knows no cards.
+"""Compare a folder with a repository, and bring it there in one commit or one pull request.
 
-The commit is made of explicit operations and guarded by the parent that it was planned on: a reader never sees half of
-it, and what somebody else wrote meanwhile is not overwritten.
+The commit names every file and its parent: readers see the old state or the new one, and a change that somebody else
+made meanwhile is not overwritten. A note in the cache remembers an unfinished publication, so that the same command
+finishes it: a repository is private while it is filled, and nothing on the Hub tells whether it should become public.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
-from toolkit.core.hub_client import DEFAULT_ENDPOINT, hub, hub_errors
-from toolkit.hub import pull_requests, resume
-from toolkit.hub.contents import Contents
-from toolkit.hub.pull_requests import Proposal
-from toolkit.hub.remote import ATTRIBUTES, Remote, files_at, id_like, token_in_use
+from toolkit.core.folder import json_hash, read_json, unwritable, write_json
+from toolkit.core.hub_client import DEFAULT_ENDPOINT, cache_home, endpoint, hub, hub_errors
+from toolkit.core.layout import MANIFEST
+from toolkit.hub.contents import CARDS, Contents
+from toolkit.hub.remote import (
+    ATTRIBUTES,
+    Remote,
+    cards_edited_there,
+    files_at,
+    manifest_at,
+    same_file,
+    token_in_use,
+)
 from toolkit.hub.safety import check_safe
 
-# The names that git allows for a tag, without slashes and letters of other scripts, which it allows too.
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
+
+# The tag names of git, without slashes and letters of other scripts, which git allows too.
 TAG = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][\w.+-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
+class PullRequest:
+    """An open pull request that this toolkit made.
+
+    Attributes:
+        number: Its number.
+        url: The address of its page.
+        remote: The repository at the newest commit of the pull request.
+        stale: Why it must not be updated; None when it can be.
+    """
+
+    number: int
+    url: str
+    remote: Remote
+    stale: str | None
+
+    @property
+    def ref(self) -> str:
+        """The branch that holds its commits."""
+        return f"refs/pr/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """What an upload does to a file: `new`, `changed`, `same`, `deleted`, or `kept`, which is somebody else's."""
+    """The effect of an upload on a file: `new`, `changed`, `same`, `deleted`, or `kept` (somebody else's)."""
 
     name: str
     state: str
@@ -37,12 +72,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an upload would do, file by file, and what of the folder stays here.
+    """The effect of an upload, file by file.
 
     Attributes:
-        remote: The repository as it is, or as it would be with the pull request that waits.
-        proposes: Whether it goes into a pull request, and not onto the main branch.
-        proposal: The pull request of ours that waits and is brought up to date; None: a new one.
+        remote: The repository as it is, or as it is in the open pull request.
+        files: The files to publish, by their names in the repository.
+        left: Files of the folder that are not published.
+        notes: Sentences for the user.
+        proposes: Whether it goes into a pull request instead of the main branch.
+        pull_request: The open pull request to update; None: a new one.
     """
 
     remote: Remote
@@ -51,7 +89,7 @@ class Plan:
     left: list[str]
     notes: list[str]
     proposes: bool = False
-    proposal: Proposal | None = None
+    pull_request: PullRequest | None = None
 
     def of(self, *states: str) -> list[Change]:
         """The changes of these states."""
@@ -65,7 +103,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """Where it is now: the commit, whether there had to be one, and the pull request that it waits in; what to say."""
+    """The commit that holds a plan, whether it is new, the pull request that it is in, and notes for the user."""
 
     revision: str
     changed: bool
@@ -74,12 +112,12 @@ class Uploaded:
 
 
 def plan(remote: Remote, contents: Contents, notes: list[str] | None = None) -> Plan:
-    """What uploading these files would do to a repository, after a look for what must not leave this machine.
+    """Compare the files of a folder with a repository, and search them for what must not leave this machine.
 
-    A file that pkt wrote there and that is not among them is deleted; one of somebody else's is kept.
+    A file that pkt wrote there and that is no longer in the folder is deleted; somebody else's is kept.
 
     Raises:
-        InputError: A file holds a secret, a path of this machine, or what else must not be published.
+        InputError: A file holds a secret, a path of this machine, or something else that must not be published.
     """
     check_safe(contents.files)
     return Plan(remote, contents.files, _changes(remote, contents.files), contents.left, list(notes or ()))
@@ -95,91 +133,98 @@ def _changes(remote: Remote, files: Mapping[str, Path]) -> list[Change]:
 
 
 def _state(path: Path, there: tuple[int, str] | None) -> str:
-    if there is None:
-        return "new"
-    return "same" if there == (path.stat().st_size, id_like(path, there[1])) else "changed"
+    return "new" if there is None else "same" if same_file(path, there) else "changed"
 
 
-def propose(planned: Plan, title: str) -> Plan:
-    """The same as a pull request: a new one, or, where one of ours waits, what would bring that up to date.
-
-    Args:
-        planned: What would be committed to the main branch.
-        title: What such a pull request is called.
+def plan_pull_request(planned: Plan, title: str) -> Plan:
+    """Turn a plan for the main branch into one for a pull request: an open one of this title, or a new one.
 
     Raises:
-        InputError: There is no repository to propose it to.
-        HubError: The Hub refused or can not be reached.
+        InputError: The repository does not exist.
+        HubError: The Hub refused or cannot be reached.
         EnvironmentLacks: The Hub wants a token.
     """
     remote, notes = planned.remote, list(planned.notes)
     _require_login(remote)
     if remote.revision is None:
-        raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave --create-pr away.")
+        raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave `create_pr` out.")
     if planned.unchanged:
         return replace(planned, proposes=True)
     with hub_errors(remote.subject):
-        for proposal in pull_requests.waiting(remote, title):
-            if proposal.stale is None:
-                changes = _changes(proposal.remote, planned.files)
+        for open_one in _open_pull_requests(remote, title):
+            if open_one.stale is None:
+                changes = _changes(open_one.remote, planned.files)
                 return replace(
-                    planned, remote=proposal.remote, changes=changes, notes=notes, proposes=True, proposal=proposal
+                    planned, remote=open_one.remote, changes=changes, notes=notes, proposes=True, pull_request=open_one
                 )
-            notes.append(f"Your pull request {proposal.number} {proposal.stale}, and stays as it is: {proposal.url}")
+            notes.append(f"Your pull request {open_one.number} {open_one.stale}, and stays as it is: {open_one.url}")
     return replace(planned, notes=notes, proposes=True)
+
+
+def _open_pull_requests(remote: Remote, title: str) -> Iterator[PullRequest]:
+    """The open pull requests of this title by the token's user, newest first."""
+    open_ones = hub().get_repo_discussions(
+        remote.repo_id,
+        repo_type=remote.repo_type,
+        # A Hub that asks for no token takes everybody for the same user.
+        author=str(hub().whoami()["name"]) if token_in_use() else None,
+        discussion_type="pull_request",
+        discussion_status="open",
+    )
+    for each in open_ones:
+        if each.title == title:
+            yield _read_pull_request(remote, each.num, each.url)
+
+
+def _read_pull_request(remote: Remote, number: int, url: str) -> PullRequest:
+    where = (remote.repo_id, remote.repo_type)
+    commits = [
+        commit.commit_id
+        for commit in hub().list_repo_commits(remote.repo_id, repo_type=remote.repo_type, revision=f"refs/pr/{number}")
+    ]
+    files = files_at(*where, commits[0])
+    manifest = manifest_at(*where, commits[0]) if MANIFEST in files else {}
+    there = replace(remote, revision=commits[0], files=files, manifest=manifest)
+    if remote.revision not in commits:
+        # A commit on top of it could conflict with the repository's newer commits, or undo them.
+        return PullRequest(number, url, there, "is based on an older version of the repository")
+    return PullRequest(number, url, there, "has a card that was edited by hand" if _has_edited_card(there) else None)
+
+
+def _has_edited_card(there: Remote) -> bool:
+    """Whether somebody edited a card in the pull request since pkt wrote it."""
+    kind, hashes = there.manifest.get("kind"), there.manifest.get("files") or {}
+    if kind not in CARDS:
+        return False
+    cards = cards_edited_there(there, kind)
+    return any(hashlib.sha256(content).hexdigest() != hashes[name] for name, content in cards.items())
 
 
 def upload(planned: Plan, message: str) -> Uploaded:
     """Make the repository hold what was planned, in one commit or none; a new repository is private.
 
     Raises:
-        HubError: Somebody else changed the repository since it was planned, or the Hub refused or can not be reached.
+        HubError: Somebody else changed the repository since it was planned, or the Hub refused or cannot be reached.
         EnvironmentLacks: The Hub wants a token.
-        CheckFailed: What lies there afterwards is not what was sent.
+        CheckFailed: The commit holds something else than what was sent.
     """
-    remote = planned.remote
+    remote, open_one = planned.remote, planned.pull_request
     _require_login(remote)
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
-        if planned.proposal is not None:
-            return _update(planned, planned.proposal, message, parent)
         if planned.unchanged:
-            return Uploaded(parent, False)
-        commit = _commit(planned, message, parent, create_pr=planned.proposes)
+            proposed = f"Your pull request {open_one.number} proposes exactly this already." if open_one else None
+            return Uploaded(parent, False, open_one.url if open_one else None, [proposed] if proposed else [])
+        commit = _commit(planned, message, parent)
+        if open_one:
+            updated = f"Your pull request {open_one.number} was open, and was brought up to date."
+            return Uploaded(str(commit.oid), True, open_one.url, [updated])
         return Uploaded(str(commit.oid), True, str(commit.pr_url) if planned.proposes else None)
 
 
 def _require_login(remote: Remote) -> None:
-    if hub().endpoint == DEFAULT_ENDPOINT and not token_in_use():
-        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give --token-file.")
-
-
-def _update(planned: Plan, proposal: Proposal, message: str, parent: str) -> Uploaded:
-    """Bring a pull request up to date."""
-    if planned.unchanged:
-        said = f"Your pull request {proposal.number} proposes exactly this already; nothing was uploaded."
-        return Uploaded(parent, False, proposal.url, [said])
-    commit = _commit(planned, message, parent, revision=proposal.ref)
-    said = f"Your pull request {proposal.number} was open, and was brought up to date."
-    return Uploaded(str(commit.oid), True, proposal.url, [said])
-
-
-def _commit(planned: Plan, message: str, parent: str, **where: Any) -> Any:
-    """Make the one commit after `parent`, and look at what lies there afterwards."""
-    remote = planned.remote
-    with _card_errors(remote), warnings.catch_warnings():
-        # An adapter's predictions are no data set, and belong beside it.
-        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-        commit = hub().create_commit(
-            remote.repo_id,
-            _operations(planned),
-            commit_message=message,
-            repo_type=remote.repo_type,
-            parent_commit=parent,
-            **where,
-        )
-    _confirm(planned, str(commit.oid))
-    return commit
+    if endpoint() == DEFAULT_ENDPOINT and not token_in_use():
+        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give a `token_file`.")
 
 
 def _create(remote: Remote) -> str:
@@ -194,13 +239,32 @@ def _create(remote: Remote) -> str:
         )
     except HfHubHTTPError as error:
         if 400 <= error.response.status_code < 500:
-            # Nothing was begun, so nothing is to be finished, whoever makes a repository of this name.
-            resume.forget(remote.repo_id, remote.repo_type)
+            # Nothing was begun, so there is nothing to finish in a repository that somebody else makes.
+            forget(remote)
         raise
     return str(hub().repo_info(remote.repo_id, repo_type=remote.repo_type).sha)
 
 
-def _operations(planned: Plan) -> list[Any]:
+def _commit(planned: Plan, message: str, parent: str) -> CommitInfo:
+    """Make the one commit after `parent`, and read it back."""
+    remote, open_one = planned.remote, planned.pull_request
+    with _card_errors(remote), warnings.catch_warnings():
+        # An adapter's predictions are no data set, and belong beside it.
+        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+        commit = hub().create_commit(
+            remote.repo_id,
+            _operations(planned),
+            commit_message=message,
+            repo_type=remote.repo_type,
+            parent_commit=parent,
+            revision=open_one.ref if open_one else None,
+            create_pr=planned.proposes and open_one is None,
+        )
+    _confirm(planned, str(commit.oid))
+    return commit
+
+
+def _operations(planned: Plan) -> list[CommitOperationAdd | CommitOperationDelete]:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     return [
@@ -211,7 +275,7 @@ def _operations(planned: Plan) -> list[Any]:
 
 @contextmanager
 def _card_errors(remote: Remote) -> Iterator[None]:
-    """The Hub looks at a card's metadata before it takes anything, and its client says what is wrong in bare words."""
+    """Translate the client's bare `ValueError` about a card whose metadata the Hub refuses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -219,15 +283,15 @@ def _card_errors(remote: Remote) -> Iterator[None]:
     except ValueError as error:
         if isinstance(error, HfHubHTTPError) or not str(error).startswith("Invalid metadata"):
             raise
-        told = " ".join(str(error).split())
-        raise InputError(f"{remote.subject}: the Hub refuses its card. {told}", "Mend README.md.") from error
+        said = " ".join(str(error).split())
+        raise InputError(f"{remote.subject}: the Hub refuses its card. {said}", "Mend README.md.") from error
 
 
 def _confirm(planned: Plan, revision: str) -> None:
     """Check that the commit holds each file as it is here: a `.gitignore` there, or a lost byte, would change it."""
     remote = planned.remote
     there = files_at(remote.repo_id, remote.repo_type, revision)
-    wrong = [name for name, path in planned.files.items() if _state(path, there.get(name)) != "same"]
+    wrong = [name for name, path in planned.files.items() if not same_file(path, there.get(name))]
     wrong += [change.name for change in planned.of("deleted") if change.name in there]
     if wrong:
         raise CheckFailed(
@@ -237,12 +301,12 @@ def _confirm(planned: Plan, revision: str) -> None:
 
 
 def check_tag(planned: Plan, tag: str) -> None:
-    """Raise InputError for what is no name of a tag, or one that is on another commit than it would be put on."""
+    """Raise InputError for a name that no tag can have, or a tag that is on another commit already."""
     if not TAG.fullmatch(tag):
-        raise InputError(f"{tag!r} is no name for a tag.", "Choose another --tag, such as v1.")
+        raise InputError(f"{tag!r} is no name for a tag.", "Choose another `tag`, such as v1.")
     there = planned.remote.tags.get(tag)
     if there is not None and (there != planned.remote.revision or not planned.unchanged):
-        raise InputError(f"{planned.remote.subject} has a tag {tag} already, at {there[:12]}.", "Choose another --tag.")
+        raise InputError(f"{planned.remote.subject} has a tag {tag} already, at {there[:12]}.", "Choose another `tag`.")
 
 
 def put_tag(remote: Remote, tag: str, revision: str) -> None:
@@ -256,3 +320,51 @@ def set_private(remote: Remote, private: bool) -> None:
     """Make a repository visible to its owner only, or to everybody."""
     with hub_errors(remote.subject):
         hub().update_repo_settings(remote.repo_id, repo_type=remote.repo_type, private=private)
+
+
+# Unfinished publications.
+
+
+@contextmanager
+def noted(remote: Remote, *, public: bool) -> Iterator[None]:
+    """Keep a note while a repository is filled; it stays when the block ends with an error.
+
+    Args:
+        public: Whether the repository is to be made public at the end.
+
+    Raises:
+        InputError, EnvironmentLacks: The cache cannot be written.
+    """
+    note = _note(remote)
+    if note is not None:
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_json(note, {"repo_id": remote.repo_id, "repo_type": remote.repo_type, "public": public})
+        except OSError as error:
+            raise unwritable(note, error) from error
+    yield
+    forget(remote)
+
+
+def unfinished(remote: Remote) -> bool:
+    """Whether a publication to this repository was begun on this machine and not finished."""
+    note = _note(remote)
+    return remote.revision is not None and note is not None and note.is_file()
+
+
+def becomes_public(remote: Remote) -> bool:
+    """Whether this repository is private only because its publication was not finished."""
+    note = _note(remote)
+    return note is not None and note.is_file() and read_json(note).get("public") is True
+
+
+def forget(remote: Remote) -> None:
+    """Remove the note of an unfinished publication."""
+    if note := _note(remote):
+        note.unlink(missing_ok=True)
+
+
+def _note(remote: Remote) -> Path | None:
+    """The note's file; None for a user without a home, who has no cache."""
+    home, name = cache_home(), json_hash([endpoint(), remote.repo_type, remote.repo_id])[:16]
+    return home / "publications" / f"{name}.json" if home else None

@@ -1,52 +1,41 @@
-"""Is what was published what its card says? Downloads it into an empty cache, in a clean process, and tries."""
+"""Check that a published adapter is what its card says: load it in a clean process, with an empty cache, and try it."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputError, ToolkitError
+from toolkit.core.folder import read_json
 from toolkit.core.hub_client import hub, hub_errors, without_secrets
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-# How the Hub is reached and on which device is computed: the same as here. Nothing else.
+# The Hub is reached, and the device chosen, as in this process. Nothing else is passed on.
 KEPT_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "TMPDIR",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "HF_ENDPOINT",
-    "HF_HUB_DISABLE_XET",
+    *("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+    *("CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HUB_DISABLE_XET"),
     *PROXIES,
     *(name.lower() for name in PROXIES),
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CUDA_VISIBLE_DEVICES",
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was compared, and every difference found; none means that the card told the truth.
+    """What was compared, and every difference found; none means that the card is true.
 
     Attributes:
         repo_id: The repository.
-        revision: The commit that was looked at.
+        revision: The commit that was checked.
         files: How many files the manifest names.
         samples: How many samples were made again.
         differences: Each in a line.
-        notes: What could not be compared, or is no lie.
-        printed: What the card's own code printed; None where it was not run.
+        notes: What could not be compared, or is no difference.
+        printed: The output of the card's own code; None where it was not run.
     """
 
     repo_id: str
@@ -64,12 +53,7 @@ class Verification:
 
 
 def check(repo_id: str, revision: str | None = None) -> Verification:
-    """Verify a published adapter, and be content with nothing less.
-
-    Raises:
-        CheckFailed: It is not what its card says.
-        As `verify`.
-    """
+    """Verify a published adapter, and raise CheckFailed at any difference; other errors as `verify`."""
     found = verify(repo_id, revision)
     if not found.ok:
         raise CheckFailed(
@@ -80,10 +64,13 @@ def check(repo_id: str, revision: str | None = None) -> Verification:
 
 
 def verify(repo_id: str, revision: str | None = None) -> Verification:
-    """Load a published adapter by its id with peft and reproduce the samples of its card.
+    """Load a published adapter by its id with peft, and reproduce the samples of its card.
 
-    The work is done by `toolkit.hub.reproduce` in a process of its own whose cache is empty and whose environment holds
-    nothing but how the Hub is reached, the token and the device.
+    `toolkit.hub.reproduce` does it in a process of its own, with an empty cache and an environment that holds nothing
+    but the way to the Hub, the token and the device.
+
+    Args:
+        revision: Commit, branch or tag; None: the newest commit.
 
     Raises:
         HubError, EnvironmentLacks: The repository does not exist, or the Hub refused.
@@ -99,21 +86,19 @@ def verify(repo_id: str, revision: str | None = None) -> Verification:
         if token := get_token():
             environment["HF_TOKEN"] = token
         command = [sys.executable, "-m", "toolkit.hub.reproduce", repo_id, sha, str(Path(folder) / "result.json")]
-        # Elsewhere, because a folder of the working directory wins over a repository of the same name.
+        # Not in the working directory, where a folder could bear the repository's name and be loaded instead.
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        return _read_result(Path(folder) / "result.json", done, repo_id, sha)
+        return _read_result(Path(folder) / "result.json", done.stderr, repo_id, sha)
 
 
-def _read_result(file: Path, done: subprocess.CompletedProcess[str], repo_id: str, sha: str) -> Verification:
+def _read_result(file: Path, stderr: str, repo_id: str, sha: str) -> Verification:
     if not file.is_file():
-        last = without_secrets(done.stderr.strip().split("\n")[-1])
-        raise HubError(
-            f"{repo_id} can not be loaded with peft: {last}", "Publish it again from a whole adapter folder."
-        )
-    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        last = without_secrets(stderr.strip().split("\n")[-1])
+        raise HubError(f"{repo_id} cannot be loaded with peft: {last}", "Publish it again from a whole adapter folder.")
+    result = read_json(file)
     if "unusable" in result:
         raise InputError(
-            f"{repo_id} can not be verified: {result['unusable']}.", "Name a repository that pkt published."
+            f"{repo_id} cannot be verified: {result['unusable']}.", "Name a repository that pkt published."
         )
     if "failed" in result:
         raise _as_raised(**result["failed"])

@@ -32,6 +32,8 @@ TOKENIZER = [
     "config.json",
 ]
 CONFIG = "config.json"
+# Suffixes of the files that a base's hash covers.
+HASHED = (".safetensors", ".json", ".model", ".jinja")
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -177,8 +179,7 @@ def base_hash(base: LocatedBase) -> str:
     Raises:
         InputError: A large file in the Hub's cache is not the one that was downloaded.
     """
-    suffixes = (".safetensors", ".json", ".model", ".jinja")
-    kept = sorted(path for path in base.path.iterdir() if path.suffix in suffixes and path.name != MANIFEST)
+    kept = sorted(path for path in base.path.iterdir() if path.suffix in HASHED and path.name != MANIFEST)
     hashes = {path.name: sha256_file(path) for path in kept}
     for path in kept:
         # The cache names large files by their hash.

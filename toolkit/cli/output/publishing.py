@@ -52,7 +52,7 @@ def would_publish(plan: Any, folder: Path, json_wanted: bool) -> None:
                 "repo_id": remote.repo_id,
                 "revision": remote.revision,
                 "private": remote.private,
-                "pull_request": plan.proposal.url if plan.proposal else None,
+                "pull_request": plan.pull_request.url if plan.pull_request else None,
                 "files": changes,
                 "left": plan.left,
                 "notes": plan.notes,
@@ -80,8 +80,8 @@ def _outcome(plan: Any) -> str:
     remote, sent, deleted = plan.remote, plan.of("new", "changed"), len(plan.of("deleted"))
     if plan.unchanged:
         there, holds = remote.repo_id, "holds all of it already"
-        if plan.proposal is not None:
-            there, holds = f"Your pull request {plan.proposal.url}", "proposes exactly this already"
+        if plan.pull_request is not None:
+            there, holds = f"Your pull request {plan.pull_request.url}", "proposes exactly this already"
         return f"{there} {holds}, at revision {remote.revision}. Nothing was uploaded."
     there = f"at {remote.revision[:12]}" if remote.revision else "which does not exist yet"
     gone = f" and {_files(deleted)} would be deleted" if deleted else ""
@@ -90,8 +90,8 @@ def _outcome(plan: Any) -> str:
 
 
 def _target(plan: Any) -> str:
-    if plan.proposal is not None:
-        return f"your pull request {plan.proposal.url}"
+    if plan.pull_request is not None:
+        return f"your pull request {plan.pull_request.url}"
     return f"a new pull request for {plan.remote.repo_id}" if plan.proposes else str(plan.remote.repo_id)
 
 

@@ -1,4 +1,4 @@
-"""A Space, the page of an adapter on the Hub: its files, of which `app.py` is the page that `pkt app` shows too."""
+"""A Space, the page to try an adapter: `app` is the page, which runs alone; `folder` writes the files of the Space.
 
-from toolkit.hub.space.folder import SPACE_FILES as SPACE_FILES
-from toolkit.hub.space.folder import write_space as write_space
+`serve` shows the same page on this machine.
+"""

@@ -1,4 +1,4 @@
-"""Write the folder of a Space: its card, the page, the versions it needs and which adapter answers. Uploads nothing."""
+"""Write the folder of a Space: its card, the page, the libraries that it needs, and the adapter that answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from toolkit.cards.metadata import is_hub_id, license_of
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, is_manifest, library_versions, read_json, write_json, write_manifest
 from toolkit.core.hub_client import hub, hub_errors
-from toolkit.core.layout import MANIFEST
+from toolkit.core.layout import CARD, MANIFEST
 
 # The version of gradio that the page is tested with; a test compares it with constraints.txt.
 GRADIO = "6.31.0"
 LIBRARIES = ("torch", "transformers", "peft")
-SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", MANIFEST)
-CARD = """---
+SPACE_FILES = (CARD, "app.py", "requirements.txt", "space.json", MANIFEST)
+TEMPLATE = """---
 {front_matter}
 ---
 
@@ -36,9 +36,6 @@ It runs on a CPU as well as on a GPU. Where the adapter is private or its base i
 def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
     """Write the folder of a Space that shows a published adapter at one commit.
 
-    To put it on a Hub, make the repository with `create_repo(repo_id, repo_type="space", space_sdk="gradio")`, and
-    upload the files named in `SPACE_FILES` in one commit with `repo_type="space"`.
-
     Args:
         adapter_repo: Hub id of an adapter that pkt published.
         revision: Commit, branch or tag; the Space names the commit. None: the newest.
@@ -46,10 +43,10 @@ def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
 
     Raises:
         InputError: Not a Hub id, not an adapter of pkt, or `out` is something else.
-        HubError: There is no such adapter, or the Hub can not be reached.
+        HubError: There is no such adapter, or the Hub cannot be reached.
     """
     if not is_hub_id(adapter_repo):
-        raise InputError(f"{adapter_repo} is no Hub id.", "A Space shows a published adapter: owner/name.")
+        raise InputError(f"{adapter_repo} is not a Hub id.", "A Space shows a published adapter: owner/name.")
     commit, manifest = _published(adapter_repo, revision)
     facts = {"adapter": adapter_repo, "revision": commit}
     with atomic_folder(out, "space") as folder:
@@ -57,12 +54,12 @@ def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
             shutil.copyfile(page, folder / "app.py")
         write_json(folder / "space.json", facts)
         (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
-        (folder / "README.md").write_text(_card(adapter_repo, commit, manifest), encoding="utf-8")
+        (folder / CARD).write_text(_card(adapter_repo, commit, manifest), encoding="utf-8")
         write_manifest(folder, "space", facts)
 
 
 def requirements() -> str:
-    """What the page needs beside gradio, in the versions that are installed here."""
+    """The libraries of the page beside gradio, in the versions that are installed here."""
     installed = library_versions()
     return "".join(f"{name}=={installed[name].partition('+')[0]}\n" for name in LIBRARIES)
 
@@ -80,7 +77,6 @@ def _published(repo_id: str, revision: str | None) -> tuple[str, dict[str, Any]]
 
 
 def _card(repo_id: str, commit: str, manifest: Mapping[str, Any]) -> str:
-    # Late, since huggingface_hub reads which Hub to talk to when it is imported.
     from huggingface_hub import SpaceCardData
 
     title = plain(repo_id.partition("/")[2], 40)
@@ -98,4 +94,4 @@ def _card(repo_id: str, commit: str, manifest: Mapping[str, Any]) -> str:
         models=[repo_id],
         datasets=[dataset] if is_hub_id(dataset) else None,
     )
-    return CARD.format(front_matter=data.to_yaml(), title=md_text(title), adapter=md_text(repo_id), revision=commit)
+    return TEMPLATE.format(front_matter=data.to_yaml(), title=md_text(title), adapter=md_text(repo_id), revision=commit)

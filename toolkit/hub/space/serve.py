@@ -1,11 +1,13 @@
-"""Serve the page of an adapter on this machine. Knows the page and how to serve it, not how answers are found."""
+"""Serve the page of an adapter on this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import uvicorn
 
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.listen import address, listen
@@ -19,14 +21,14 @@ def check_installed() -> None:
 
 
 def about(adapter: Path) -> page.About:
-    """What the page says of an adapter folder.
+    """The title, examples and figures of an adapter folder.
 
     Raises:
         InputError: Its samples or figures are damaged.
     """
     try:
         return page.read_about(adapter, adapter.resolve().name)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"The samples or figures in {adapter} are damaged.", "Run `pkt evaluate` again.") from error
 
 
@@ -40,14 +42,13 @@ def serve(
     """Serve the page until SIGINT or SIGTERM.
 
     Args:
-        about: What the page says of the adapter.
-        answer: As `build` of the page takes it.
+        about, answer: As for `build` of the page.
         host: Address to listen on.
         port: 0 takes a free one.
-        on_ready: Told the page's address as soon as it can be used.
+        on_ready: Called with the page's address as soon as it can be used.
 
     Raises:
-        InputError: The address can not be listened on.
+        InputError: It cannot listen on the address.
         EnvironmentLacks: gradio is not installed.
     """
     check_installed()
@@ -57,16 +58,16 @@ def serve(
         server.run(sockets=[listener])
 
 
-def make_server(about: page.About, answer: Callable[[str, int], page.Answer]) -> Any:
-    """The page as a uvicorn server that does not run yet."""
-    import uvicorn
-
-    blocks = page.build(about, answer)
+def make_server(about: page.About, answer: Callable[[str, int], page.Answer]) -> uvicorn.Server:
+    """A server of the page that does not run yet."""
     import gradio
     from fastapi import FastAPI
 
-    # Not `launch`, which asks itself for its own page through whatever proxy the environment names.
-    served = gradio.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None), blocks, path="/", ssr_mode=False, **page.look()
-    )
+    async def mounted() -> FastAPI:
+        # Not `launch`, which asks itself for its own page through the proxy of the environment.
+        plain = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        return gradio.mount_gradio_app(plain, page.build(about, answer), path="/", ssr_mode=False, **page.look())
+
+    # Without a running event loop, gradio opens one for each of its locks and closes none.
+    served = asyncio.run(mounted())
     return uvicorn.Server(uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=2))

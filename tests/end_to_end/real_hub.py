@@ -1,7 +1,7 @@
 """A smoke run against the public Hub: publish to a private repository, verify, edit its card, publish again, delete.
 
     hf auth login                      # a token with write access
-    python scripts/real_hub.py YOUR-NAME FOLDER
+    python tests/end_to_end/real_hub.py YOUR-NAME FOLDER
 
 FOLDER is an evaluated adapter whose base is on the public Hub; `docs/real_hub.md` says what to look at. Everything it
 makes is private and is deleted at the end, unless `--keep` is given. It says what it found, and exits 1 when something
@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(shutil.copytree(options.folder, Path(place) / "adapter"))
         try:
-            steps.take("plan", lambda: len(publishing.plan_publication(folder, repo_id, private).of("new")))
+            steps.take("plan", lambda: len(publishing.prepare_adapter(folder, repo_id, private).of("new")))
             first = steps.take("publish, private, one commit", lambda: publishing.publish(folder, repo_id, private))
             steps.take("nothing changed, no commit", lambda: _unchanged(publishing.publish(folder, repo_id, private)))
             steps.take("one commit, however it was transferred", lambda: _one_commit(repo_id))
@@ -115,7 +115,7 @@ def _proposed(folder: Path, repo_id: str) -> str | None:
     """Propose the same twice; the second time there is nothing to upload, and it is the same pull request."""
     from toolkit.hub import publish as publishing
 
-    request = publishing.Options(pull_request=True, overwrite_card=True)
+    request = publishing.Options(create_pr=True, overwrite_card=True)
     first, second = (publishing.publish(folder, repo_id, request) for _ in range(2))
     if first.pull_request is None:
         raise CheckFailed("No pull request was opened, although the card differs.", "See its page.")
