@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from support.cards import MANIFEST, changed
+from support.cards import MANIFEST, SAMPLES, changed
 from toolkit import cli
 from toolkit.cards.usage import commands, model_citation, recipe_options, usage_snippet
 from toolkit.core.recipe import load_recipe, recipe_names
@@ -103,6 +103,14 @@ def test_the_snippet_is_python_whatever_the_texts_are(system: str | None) -> Non
 
 def test_a_description_too_long_to_take_in_is_no_example() -> None:
     assert "x" * 401 not in usage_snippet(MANIFEST, [{"description": "x" * 401}], [], None)
+
+
+def test_a_measured_four_bit_base_is_loaded_in_four_bits() -> None:
+    manifest = changed(MANIFEST, evaluation_precision={"base": "nf4", "compute": "bfloat16"})
+    snippet = usage_snippet(manifest, SAMPLES, ["<end_of_turn>"], "demo/pokepicker")
+    compile(snippet, "snippet", "exec")
+    assert 'bnb_4bit_quant_type="nf4"' in snippet
+    assert "torch.bfloat16" in snippet
 
 
 def test_the_commands_are_of_the_command_line() -> None:

@@ -9,12 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.cards.dataset import render_dataset_card
-    from toolkit.cards.model import card_differences, render_merged_card, render_model_card
-    from toolkit.cards.model_plots import draw_plots
-    from toolkit.cards.page import write_preview
-    from toolkit.cards.templates import check_templates, with_templates
-    from toolkit.cards.usage import usage_snippet
+    from toolkit.cards.dataset import render_dataset_card as render_dataset_card
+    from toolkit.cards.model import card_differences as card_differences
+    from toolkit.cards.model import render_merged_card as render_merged_card
+    from toolkit.cards.model import render_model_card as render_model_card
+    from toolkit.cards.model_plots import draw_plots as draw_plots
+    from toolkit.cards.page import write_preview as write_preview
+    from toolkit.cards.templates import check_templates as check_templates
+    from toolkit.cards.templates import with_templates as with_templates
+    from toolkit.cards.usage import usage_snippet as usage_snippet
 
 _MODULES = {
     "card_differences": "model",
@@ -27,17 +30,6 @@ _MODULES = {
     "with_templates": "templates",
     "write_preview": "page",
 }
-__all__ = [
-    "card_differences",
-    "check_templates",
-    "draw_plots",
-    "render_dataset_card",
-    "render_merged_card",
-    "render_model_card",
-    "usage_snippet",
-    "with_templates",
-    "write_preview",
-]
 
 
 def __getattr__(name: str) -> object:

@@ -6,22 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
-from toolkit.cards.dataset_facts import (
-    DatasetCounts,
-    Facts,
-    content_facts,
-    held_out_facts,
-    license_facts,
-    making_facts,
-    source_facts,
-    validation_facts,
-)
+from toolkit.cards import dataset_facts, usage
+from toolkit.cards.dataset_facts import DatasetCounts, Facts
 from toolkit.cards.dataset_plots import lengths_plot, rows_plot
 from toolkit.cards.escape import fence, md_text
 from toolkit.cards.labels import ANSWERS
 from toolkit.cards.metadata import Manifest, dataset_front_matter
 from toolkit.cards.templates import DATASET, render
-from toolkit.cards.usage import DATASET_LOADING, DATASET_TRAINING, dataset_citation
 from toolkit.core.folder import read_json
 from toolkit.core.layout import CARD, FIGURES, VALIDATION, split_files
 
@@ -61,17 +52,15 @@ def _card_facts(folder: Path, facts: Manifest, counts: DatasetCounts) -> Facts:
         "front_matter": dataset_front_matter(facts, rows, list(counts.languages), title),
         "title": title,
         "pokemon": facts["pokemon"],
-        "content": content_facts(counts),
+        "content": dataset_facts.content_facts(counts),
         "answer": dict(zip(("english", "korean"), ANSWERS[facts["settings"]["answer"]], strict=True)),
         "example": _example(folder),
-        "sources": source_facts(facts["sources"], counts),
-        "making": making_facts(facts, counts),
-        "held_out": held_out_facts(counts),
-        "validation": validation_facts(read_json(validation) if validation.is_file() else None),
-        "licenses": license_facts(counts.licenses),
-        "loading": fence(DATASET_LOADING, "python"),
-        "training": fence(DATASET_TRAINING, "bash"),
-        "citation": fence(dataset_citation(facts, title), "bibtex"),
+        "sources": dataset_facts.source_facts(facts["sources"], counts),
+        "making": dataset_facts.making_facts(facts, counts),
+        "held_out": dataset_facts.held_out_facts(counts),
+        "validation": dataset_facts.validation_facts(read_json(validation) if validation.is_file() else None),
+        "licenses": dataset_facts.license_facts(counts.licenses),
+        "citation": fence(usage.dataset_citation(facts, title), "bibtex"),
         "toolkit": __version__,
     }
 

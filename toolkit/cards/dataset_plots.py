@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.cards.dataset_facts import DatasetCounts
 from toolkit.cards.labels import LANGUAGES
-from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, new_figure, save
+from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, name_bars, new_figure, save
 from toolkit.core.layout import SPLITS
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ TAIL, SQUEEZED = 99.5, 1.5
 
 
 def lengths_plot(lengths: Mapping[str, Ints], path: Path) -> str | None:
-    """Draw the lengths of the descriptions as a histogram for each language, as PNG.
-
-    Args:
-        lengths: Language -> characters of each description.
-        path: File to write.
-    """
+    """Draw a histogram of the descriptions' lengths in characters for each language, as PNG."""
     shown = {LANGUAGES[code][0]: lengths[code] for code in LANGUAGES if code in lengths}
     edges = _edges(np.concatenate(list(shown.values()))) if shown else []
     shown = {name: values for name, values in shown.items() if _bars(values, edges) > 1}
@@ -95,17 +90,12 @@ def _bars_plot(by_label: Mapping[tuple[str, str], int], labels: Sequence[str], k
             widths = [by_label.get((label, split), 0) for label in labels]
             axes.barh(range(len(labels)), widths, left=left, height=0.7, color=COLOURS[split], label=split)
             left += widths
-        for row, total in enumerate(totals):
-            axes.text(total + max(totals) * 0.012, row, f"{total:,}", va="center", fontsize=9)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_xlim(0, max(totals) * 1.1)
+        name_bars(axes, labels, totals, [f"{total:,}" for total in totals])
         axes.set_ylabel(kind if kind != "type" else "first type")
         axes.set_xlabel("rows")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="x", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)
         save(figure, path)
     words = ", ".join(f"{label} ({total:,})" for label, total in zip(labels, totals, strict=True))

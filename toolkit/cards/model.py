@@ -11,37 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
+from toolkit.cards import metadata, model_facts, usage
 from toolkit.cards.escape import fence, md_cell, md_text, plain
-from toolkit.cards.metadata import (
-    Manifest,
-    is_pokemon,
-    linked,
-    merged_front_matter,
-    model_front_matter,
-    model_name,
-)
-from toolkit.cards.model_facts import (
-    Facts,
-    base_facts,
-    dataset_facts,
-    identification_facts,
-    sample_facts,
-    settings_facts,
-    training_facts,
-    unseen_facts,
-)
+from toolkit.cards.metadata import Manifest, is_pokemon, linked
+from toolkit.cards.model_facts import Facts
 from toolkit.cards.model_plots import draw_plots, plots_in_words
 from toolkit.cards.page import front_matter
 from toolkit.cards.templates import check_templates, render
-from toolkit.cards.usage import (
-    PLACEHOLDER,
-    commands,
-    install,
-    merged_snippet,
-    model_citation,
-    recipe_options,
-    usage_snippet,
-)
 from toolkit.core.folder import read_json, read_jsonl
 from toolkit.core.format import number
 from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
@@ -55,10 +31,7 @@ NAMED, SHOWN, NAME = 5, 10, 60
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the cards of an adapter folder are made from, beside its manifest.
-
-    `other_version` is `older` or `newer` if another version's toolkit measured the adapter.
-    """
+    """What a folder's cards are made from; `other_version`: who measured it, an `older` or a `newer` toolkit."""
 
     evaluation: Evaluation | None
     other_version: str | None
@@ -80,9 +53,8 @@ def render_model_card(
     Raises:
         InputError: `evaluation.json` is damaged, or a template has a mistake.
     """
-    files = _read(folder)
-    texts = _texts(files, manifest, repo_id, templates)
-    draw_plots(files.log, files.evaluation, folder / FIGURES)
+    texts = card_texts(folder, manifest, repo_id, templates)
+    draw_plots(read_jsonl(folder / TRAINING_LOG), read_evaluation(folder)[0], folder / FIGURES)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 
@@ -91,7 +63,13 @@ def card_texts(
     folder: Path, manifest: Manifest, repo_id: str | None = None, templates: Path | None = None
 ) -> dict[str, str]:
     """Both cards by their file names, without writing anything; arguments and errors of `render_model_card`."""
-    return _texts(_read(folder), manifest, repo_id, templates)
+    if templates is not None:
+        check_templates(templates)
+    files = Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES))
+    return {
+        name: render(template, _card_facts(files, manifest, repo_id, language), templates)
+        for name, (language, template) in TEMPLATES.items()
+    }
 
 
 def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
@@ -100,18 +78,17 @@ def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
     The cards of another version of the toolkit, or of a user's templates, cannot be made again: of these, the results
     in the front matter are compared.
 
-    Args:
-        folder: A whole adapter folder, downloaded or not.
-        repo_id: Its repository; by default the one that its manifest names.
+    `repo_id` is by default the one in the manifest.
 
     Raises:
         InputError: There is no manifest, or a file is damaged.
     """
-    manifest, files = read_json(folder / MANIFEST), _read(folder)
+    manifest = read_json(folder / MANIFEST)
     repo_id = repo_id or manifest.get("repo_id")
     if manifest.get("toolkit") != __version__ or "card_templates" in manifest:
-        return _other_results(folder / CARD, model_front_matter(manifest, files.evaluation, repo_id))
-    expected = _texts(files, manifest, repo_id, None)
+        made = metadata.model_front_matter(manifest, read_evaluation(folder)[0], repo_id)
+        return _other_results(folder / CARD, made)
+    expected = card_texts(folder, manifest, repo_id)
     return [line for name, text in expected.items() for line in _other_lines(folder / name, text)]
 
 
@@ -128,7 +105,7 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
         {key: md_cell(one[key], NAME) for key in ("id", "adapter", "merged")} for one in check["differences"]
     ]
     facts = {
-        "front_matter": merged_front_matter(manifest),
+        "front_matter": metadata.merged_front_matter(manifest),
         "title": md_text(f"{name.rpartition('/')[2]}, merged", NAME),
         "adapter": linked(name, manifest),
         "weights": manifest["adapter"]["weights"],
@@ -139,23 +116,9 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
         "same": check["samples"] - len(differences),
         "differences": differences[:SHOWN],
         "more": max(0, len(differences) - SHOWN),
-        "snippet": fence(merged_snippet(messages, manifest["dtype"]), "python"),
+        "snippet": fence(usage.merged_snippet(messages, manifest["dtype"]), "python"),
     }
     (folder / CARD).write_text(render(MERGED_TEMPLATE, facts), encoding="utf-8")
-
-
-def _read(folder: Path) -> Files:
-    return Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES))
-
-
-def _texts(files: Files, manifest: Manifest, repo_id: str | None, templates: Path | None) -> dict[str, str]:
-    """The cards by their file names."""
-    if templates is not None:
-        check_templates(templates)
-    return {
-        name: render(template, _card_facts(files, manifest, repo_id, language), templates)
-        for name, (language, template) in TEMPLATES.items()
-    }
 
 
 def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
@@ -163,21 +126,21 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
     evaluation = files.evaluation
     words = plots_in_words(files.log, evaluation)
     return {
-        "front_matter": model_front_matter(manifest, evaluation, repo_id),
-        "title": md_text(model_name(manifest, repo_id)),
-        "repo_id": md_text(repo_id or PLACEHOLDER, 96),
+        "front_matter": metadata.model_front_matter(manifest, evaluation, repo_id),
+        "title": md_text(metadata.model_name(manifest, repo_id)),
+        "repo_id": md_text(repo_id or usage.PLACEHOLDER, 96),
         "has_repo": repo_id is not None,
-        "base": base_facts(manifest),
-        "dataset": dataset_facts(manifest, evaluation, language),
-        "training": training_facts(manifest, files.log),
+        "base": model_facts.base_facts(manifest),
+        "dataset": model_facts.dataset_facts(manifest, evaluation, language),
+        "training": model_facts.training_facts(manifest, files.log),
         "evaluated": evaluation is not None,
         "other_version": files.other_version,
         "candidates": number(evaluation.candidates) if evaluation else None,
         "evaluation_seed": evaluation.seed if evaluation else None,
-        "test": identification_facts(evaluation.test, language) if evaluation else None,
-        "unseen": unseen_facts(evaluation.unseen, language) if evaluation else None,
-        "samples": sample_facts(files.samples),
-        "settings": settings_facts(manifest["recipe"]),
+        "test": model_facts.identification_facts(evaluation.test, language) if evaluation else None,
+        "unseen": model_facts.unseen_facts(evaluation.unseen, language) if evaluation else None,
+        "samples": model_facts.sample_facts(files.samples),
+        "settings": model_facts.settings_facts(manifest["recipe"]),
         "figures": {name: md_text(text) if text else None for name, text in words.items()},
         "libraries": {md_text(name, 40): md_text(it, 40) for name, it in manifest["training_libraries"].items()},
         "toolkit": md_text(manifest.get("toolkit") or __version__, 40),
@@ -185,11 +148,11 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "request": fence(manifest["request"], "text") if manifest.get("request") else None,
         "request_variants": manifest.get("request_variants") or 1,
         "system": fence(manifest["system"], "text") if manifest.get("system") else None,
-        "install": install(manifest),
-        "snippet": fence(usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
-        "reproduce": commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
-        "recipe_shipped": recipe_options(manifest["recipe"]) is not None,
-        "citation": fence(model_citation(manifest, repo_id), "bibtex"),
+        "install": usage.install(manifest),
+        "snippet": fence(usage.usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
+        "reproduce": usage.commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
+        "recipe_shipped": usage.recipe_options(manifest["recipe"]) is not None,
+        "citation": fence(usage.model_citation(manifest, repo_id), "bibtex"),
     }
 
 

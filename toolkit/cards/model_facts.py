@@ -88,7 +88,9 @@ def training_facts(manifest: Manifest, log: Sequence[Manifest]) -> Facts:
         "seed": manifest.get("seed"),
         "precision": _precision(manifest.get("precision")),
         "evaluation_precision": _precision(manifest.get("evaluation_precision")),
-        "hardware": _hardware(manifest.get("hardware")),
+        "hardware": {"name": md_cell(hardware["name"], LINE), "cores": number(hardware.get("cores"))}
+        if (hardware := manifest.get("hardware"))
+        else None,
         "seconds": duration(manifest["train_seconds"]) if manifest.get("train_seconds") else None,
         "energy": _energy(manifest.get("energy_joules")),
         "memory": f"{manifest['peak_memory_bytes'] / 1e9:.1f} GB" if manifest.get("peak_memory_bytes") else None,
@@ -109,12 +111,6 @@ def _energy(joules: float | None) -> str | None:
         return None
     watt_hours = joules / 3600
     return f"{watt_hours / 1000:.2g} kWh" if watt_hours >= 1000 else f"{watt_hours:.2g} Wh"
-
-
-def _hardware(hardware: Manifest | None) -> Facts | None:
-    if not hardware:
-        return None
-    return {"name": md_cell(hardware["name"], LINE), "cores": number(hardware.get("cores"))}
 
 
 def _precision(precision: Manifest | None) -> Facts | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from toolkit.cards.labels import SHORT_LABELS
 from toolkit.cards.metadata import Manifest, public_name
 from toolkit.cards.model_facts import measured_methods
-from toolkit.cards.plot_style import BLUE, FAINT, GREY, INK, ORANGE, drawable, label, new_figure, save
+from toolkit.cards.plot_style import BLUE, FAINT, GREY, INK, ORANGE, drawable, label, name_bars, new_figure, save
 from toolkit.core.results import Bin, Evaluation, Score, TestSplit
 
 if TYPE_CHECKING:
@@ -57,12 +57,7 @@ def loss_in_words(log: Log) -> str | None:
 
 
 def loss_plot(log: Log, path: Path) -> None:
-    """Draw training and validation loss over optimiser steps, with learning rate and gradient norm below.
-
-    Args:
-        log: Rows of `training_log.jsonl`, at least one of them with a loss.
-        path: File to write.
-    """
+    """Draw training and validation loss over optimiser steps, with learning rate and gradient norm below."""
     from matplotlib.ticker import MaxNLocator
 
     small = [(points, label) for key, label in SMALL_PANELS.items() if (points := _series(log, key))]
@@ -120,7 +115,11 @@ def accuracy_in_words(test: TestSplit) -> str | None:
     methods = measured_methods(test)
     if not any(measure in figures for figures in methods.values() for measure in MEASURES):
         return None
-    shown = (f"{_short(name)} {_both(figures)}" for name, figures in methods.items())
+    shown = (
+        f"{_short(name)} "
+        + " and ".join(f"{figures[key].value:.1%}" if key in figures else "not measured" for key in MEASURES)
+        for name, figures in methods.items()
+    )
     return f"Bars of top-1 and top-5 accuracy: {'; '.join(shown)}"
 
 
@@ -136,10 +135,6 @@ def accuracy_plot(test: TestSplit, _: int, path: Path) -> None:
             if index:
                 axes.tick_params(labelleft=False)
         save(figure, path)
-
-
-def _both(figures: Mapping[str, Score]) -> str:
-    return " and ".join(f"{figures[key].value:.1%}" if key in figures else "not measured" for key in MEASURES)
 
 
 def _short(name: str) -> str:
@@ -188,13 +183,8 @@ def _draw_counts(axes: Axes, counted: Sequence[tuple[str, float, str]], colours:
     """A bar for each name and count, with the count as text at its end in place of a scale."""
     names, counts, texts = zip(*counted, strict=True)
     axes.barh(range(len(counts)), counts, height=0.66, color=colours)
-    for row, (count, text) in enumerate(zip(counts, texts, strict=True)):
-        axes.text(count + max(counts) * 0.012, row, text, va="center", fontsize=9)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(0, max(counts) * 1.1)
+    name_bars(axes, names, counts, texts)
     axes.set_xticks([])
-    axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_visible(False)
 
 

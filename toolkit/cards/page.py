@@ -22,8 +22,8 @@ from markdown_it import MarkdownIt
 
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
+from toolkit.core.layout import CARD, KOREAN_CARD
 
-CARDS = ("README.md", "README.ko.md")
 IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp"}
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -49,22 +49,6 @@ _ALT = re.compile(r'\balt="([^"]*)"')
 _LINK = re.compile(r'(<a\b[^>]*\bhref=")([^"]*)(")')
 _HEADING = re.compile(r"<(h[1-6])>(.*?)</\1>", re.DOTALL)
 _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{metadata}
-{cards}
-</body>
-</html>
-"""
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -120,7 +104,7 @@ def metadata_html(metadata: Mapping[str, Any]) -> str:
 @cache
 def style() -> str:
     """The style sheet of a page that holds cards: `.card`, `.metadata` and what is in them, light and dark."""
-    return (files("toolkit.cards") / "card.css").read_text(encoding="utf-8")
+    return _file("card.css")
 
 
 def render_page(folder: Path) -> str:
@@ -129,16 +113,16 @@ def render_page(folder: Path) -> str:
     Raises:
         InputError: The folder has no `README.md`, a card is not UTF-8, or its front matter is not valid.
     """
-    if not (folder / "README.md").is_file():
-        raise InputError(f"{folder} has no README.md.", "Name a dataset or adapter folder that pkt wrote.")
-    texts = {name: _text(folder / name) for name in CARDS if (folder / name).is_file()}
+    texts = {name: _text(folder / name) for name in (CARD, KOREAN_CARD) if (folder / name).is_file()}
+    if CARD not in texts:
+        raise InputError(f"{folder} has no {CARD}.", "Name a dataset or adapter folder that pkt wrote.")
     try:
-        metadata = front_matter(texts["README.md"])
+        metadata = front_matter(texts[CARD])
     except ValueError as error:
-        raise InputError(f"{folder / 'README.md'}: {error}.", "Make the folder again.") from error
+        raise InputError(f"{folder / CARD}: {error}.", "Make the folder again.") from error
     cards = "\n".join(_article(folder, name, text, set(texts)) for name, text in texts.items())
     title = html.escape(f"{folder.absolute().name} – preview of the card")
-    return _PAGE.format(title=title, style=style(), metadata=metadata_html(metadata), cards=cards)
+    return _file("page.html").format(title=title, style=style(), metadata=metadata_html(metadata), cards=cards)
 
 
 def write_preview(folder: Path, out: Path) -> Path:
@@ -154,6 +138,10 @@ def write_preview(folder: Path, out: Path) -> Path:
     except OSError as error:
         raise unwritable(out, error) from error
     return out
+
+
+def _file(name: str) -> str:
+    return (files("toolkit.cards") / name).read_text(encoding="utf-8")
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -206,7 +194,7 @@ def _article(folder: Path, name: str, text: str, cards: set[str]) -> str:
     body = card_html(
         text, lambda address: _data_uri(folder, address), lambda address: f"#{address}" if address in cards else address
     )
-    language = ' lang="ko"' if name.endswith(".ko.md") else ""
+    language = ' lang="ko"' if name == KOREAN_CARD else ""
     return f'<article class="card" id="{name}"{language}>\n<p class="file">{name}</p>\n{body}</article>'
 
 

@@ -5,7 +5,7 @@ Same input, same bytes: no global state of matplotlib, no user's style, no versi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from toolkit.cards.escape import plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
@@ -54,6 +55,16 @@ def drawable(text: str) -> bool:
 def label(text: str, limit: int) -> str:
     """A foreign text as a label: one line of at most `limit` characters, with `?` for letters that the font lacks."""
     return "".join(char if drawable(char) else "?" for char in plain(text, limit)) or "?"
+
+
+def name_bars(axes: Axes, names: Sequence[str], counts: Sequence[float], texts: Sequence[str]) -> None:
+    """Name horizontal bars at their left, from the top down, with each count as text at the end of its bar."""
+    for row, (count, text) in enumerate(zip(counts, texts, strict=True)):
+        axes.text(count + max(counts) * 0.012, row, text, va="center", fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, max(counts) * 1.1)
+    axes.tick_params(axis="y", length=0)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -19,14 +19,6 @@ PLACEHOLDER = "owner/name"
 LONGEST_EXAMPLE = 400
 # Settings that change no result, or that a manifest's base says.
 FREE = ("training.track", "base_revision")
-DATASET_LOADING = """from datasets import load_dataset
-
-dataset = load_dataset("OWNER/NAME")
-for turn in dataset["train"][0]["messages"]:
-    print(turn["role"], turn["content"], sep=": ")"""
-DATASET_TRAINING = """pkt validate OWNER/NAME
-pkt train OWNER/NAME adapter
-pkt evaluate adapter OWNER/NAME"""
 
 
 def usage_snippet(manifest: Manifest, samples: Sequence[Manifest], tokens: Sequence[str], repo_id: str | None) -> str:
