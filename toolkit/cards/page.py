@@ -24,6 +24,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.layout import CARD, KOREAN_CARD
 
+CARDS = (CARD, KOREAN_CARD)
 IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp"}
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -113,7 +114,7 @@ def render_page(folder: Path) -> str:
     Raises:
         InputError: The folder has no `README.md`, a card is not UTF-8, or its front matter is not valid.
     """
-    texts = {name: _text(folder / name) for name in (CARD, KOREAN_CARD) if (folder / name).is_file()}
+    texts = {name: _text(folder / name) for name in CARDS if (folder / name).is_file()}
     if CARD not in texts:
         raise InputError(f"{folder} has no {CARD}.", "Name a dataset or adapter folder that pkt wrote.")
     try:
