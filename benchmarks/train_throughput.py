@@ -28,7 +28,6 @@ from typing import Any
 
 import click
 
-from toolkit.cli import process
 from toolkit.core import recipe
 from toolkit.core.folder import library_versions
 from toolkit.model import base as bases
@@ -309,8 +308,7 @@ def way_trainer(job: Job, data: list[Example], settings: recipe.Recipe, folder: 
     """A Trainer that is ready to train a fresh adapter on the base."""
     located = bases.LocatedBase(job.shape, None, Path(job.base))
     if job.way == "ours":
-        # As `pkt train` does it: what it keeps out, and what it reads its rows with.
-        process.keep_out(process.UNUSED_IN_TRAINING)
+        # As `pkt train` reads its rows.
         importlib.import_module("pyarrow.parquet")
         lora, precision, micro_batch = trainer.prepare_model(located, settings, data, refuse)
         state = TrainingState(lambda _: None, Spent())

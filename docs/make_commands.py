@@ -24,7 +24,7 @@ def reference() -> str:
 def _commands(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
     found = []
     for name in group.list_commands(click.Context(group)):
-        command = group.commands[name]
+        command = group.get_command(click.Context(group), name)
         found += _commands(command, (*path, name)) if isinstance(command, click.Group) else [((*path, name), command)]
     return found
 

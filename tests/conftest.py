@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from support.adapters import adapter  # noqa: F401 (a fixture)
-from toolkit.cli import process
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import base as bases
 from toolkit.model.chat import REQUEST
@@ -28,12 +27,6 @@ SENTENCES = [
     "Its blue shell is hard as stone, and two cannons peer over its broad shoulders.",
     "Bulbasaur Charmander Squirtle Pikachu Vulpix Blastoise Ninetales",
 ]
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept_out(monkeypatch):
-    """A command would choose for the whole process, which runs other tests too."""
-    monkeypatch.setattr(process, "keep_out", lambda _: None)
 
 
 @pytest.fixture(scope="session")

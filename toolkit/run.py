@@ -1,4 +1,4 @@
-"""The whole road: dataset, adapter, evaluation, publication, verification.
+"""The whole pipeline on one page: build a dataset, train an adapter, evaluate it, publish both and verify them.
 
 A step is skipped when nothing that it reads has changed since it was done.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
+from toolkit.core.callbacks import Note, Progress, ignore
 from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import (
     holds_nothing,
@@ -33,28 +34,37 @@ from toolkit.hub.local.serve import kept_token, running_hub
 from toolkit.model import base as bases
 from toolkit.training import progress, train
 
-STATE = "run.json"
+STATE = "pipeline.json"
+# Its name in 0.1.0.
+OLD_STATE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Watchers:
-    """Whom the road tells what happens.
+class RunCallbacks:
+    """What a run calls while it works.
 
     Attributes:
-        step: Called when a step starts, with its title; the flag says that it is skipped.
-        count: Called with what is being done, how much is done, and of how much (None: unknown).
+        step: Called when a step starts, with its title and whether it is skipped.
+        count: Called with the progress of building and evaluating.
         training: Called after every optimiser step.
-        note: Told in a sentence what the user had better know.
+        note: Called with each warning.
     """
 
+<<<<<<< HEAD
     step: Callable[[str, bool], None]
     count: Callable[[str, float, int | None], None]
     training: Callable[[progress.TrainingProgress], None]
     note: Callable[[str], None]
+=======
+    step: Callable[[str, bool], None] = ignore
+    count: Progress = ignore
+    training: Callable[[progress.Progress], None] = ignore
+    note: Note = ignore
+>>>>>>> 7d1421a (The command line by noun: options made from the recipe's fields, one Output, one end of all errors, one source)
 
 
 @dataclass(frozen=True, slots=True)
-class RoadResult:
+class RunResult:
     """Where everything lies, and what the evaluation found."""
 
     out: Path
@@ -64,13 +74,16 @@ class RoadResult:
     verified: verify.Verification | None
 
 
-def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False) -> RoadResult:
+def run_pipeline(
+    recipe: Recipe, out: Path, callbacks: RunCallbacks = RunCallbacks(), *, restart: bool = False
+) -> RunResult:
     """Build, train, evaluate and, when the recipe says where, publish and verify.
 
     Args:
         recipe: All settings; `recipe.publish` says whether and where to publish.
-        out: The run folder: `dataset/`, `adapter/`, `checkpoints/` while training, `run.json`, `hub/` for a local Hub.
-        watchers: Told what happens.
+        out: The run folder: `dataset/`, `adapter/`, `checkpoints/` while training, `pipeline.json`, for a local
+            Hub also `hub/`.
+        callbacks: Called while it works.
         restart: Forget an interrupted training.
 
     Raises:
@@ -81,19 +94,19 @@ def run(recipe: Recipe, out: Path, watchers: Watchers, *, restart: bool = False)
     published = verified = None
     # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
     with _hub(recipe, out):
-        _build(recipe, dataset, state, watchers)
+        _build(recipe, dataset, state, callbacks)
         located = locate_dataset(str(dataset))
-        _train(recipe, located, adapter, out / "checkpoints", state, watchers, restart)
-        _evaluate(recipe, located, adapter, state, watchers)
+        _train(recipe, located, adapter, out / "checkpoints", state, callbacks, restart)
+        _evaluate(recipe, located, adapter, state, callbacks)
         if recipe.publish.adapter_repo:
-            published, verified = _publish(recipe, dataset, adapter, state, watchers)
-    return RoadResult(
+            published, verified = _publish(recipe, dataset, adapter, state, callbacks)
+    return RunResult(
         out, read_json(adapter / "evaluation.json"), read_jsonl(adapter / "samples.jsonl"), published, verified
     )
 
 
 class State:
-    """What was done before, in `run.json`: for each step the hash of what it read and of what it wrote."""
+    """What was done before, in `pipeline.json`: for each step the hash of what it read and of what it wrote."""
 
     def __init__(self, out: Path) -> None:
         self.file = out / STATE
@@ -102,6 +115,9 @@ class State:
             out.resolve().mkdir(parents=True, exist_ok=True)
             for name in ("dataset", "adapter"):
                 recover(out / name)
+            if (out / OLD_STATE).is_file() and not self.file.is_file():
+                _read_steps(out / OLD_STATE)
+                (out / OLD_STATE).rename(self.file)
             if self.file.is_file():
                 self.steps = _read_steps(self.file)
             elif holds_nothing(out) or (out / "dataset").is_dir():
@@ -134,14 +150,14 @@ def _read_steps(file: Path) -> dict[str, dict[str, str]]:
     return steps
 
 
-def _build(recipe: Recipe, dataset: Path, state: State, watchers: Watchers) -> None:
+def _build(recipe: Recipe, dataset: Path, state: State, callbacks: RunCallbacks) -> None:
     hashes = [facts.content_hash for facts, _ in sources.read_records(recipe.dataset)]
     read = json_hash([__version__, recipe.dataset.model_dump(), recipe.seed, hashes])
     if state.unchanged("dataset", read, _hash_of_rows(dataset)):
-        watchers.step("Dataset", True)
+        callbacks.step("Dataset", True)
         return
-    watchers.step("Dataset", False)
-    built = build.build_dataset(dataset, recipe, progress=watchers.count)
+    callbacks.step("Dataset", False)
+    built = build.build_dataset(dataset, recipe, progress=callbacks.count)
     if not built.validation["ok"]:
         raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
     state.done("dataset", read, str(_hash_of_rows(dataset)))
@@ -161,29 +177,34 @@ def _train(
     adapter: Path,
     checkpoints: Path,
     state: State,
-    watchers: Watchers,
+    callbacks: RunCallbacks,
     restart: bool,
 ) -> None:
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe)
     read = json_hash([__version__, train.what_decides(recipe), dataset.content(), bases.base_hash(base)])
     weights = adapter / "adapter_model.safetensors"
     if state.unchanged("adapter", read, _hash_of_file(weights)):
-        watchers.step("Training", True)
+        callbacks.step("Training", True)
         return
-    watchers.step("Training", False)
+    callbacks.step("Training", False)
     train.train(
         dataset,
         adapter,
         recipe,
         checkpoints=checkpoints,
         restart=restart,
+<<<<<<< HEAD
         progress=watchers.training,
         note=watchers.note,
+=======
+        progress=callbacks.training,
+        say=callbacks.note,
+>>>>>>> 7d1421a (The command line by noun: options made from the recipe's fields, one Output, one end of all errors, one source)
     )
     state.done("adapter", read, str(_hash_of_file(weights)))
 
 
-def _evaluate(recipe: Recipe, dataset: LocatedDataset, adapter: Path, state: State, watchers: Watchers) -> None:
+def _evaluate(recipe: Recipe, dataset: LocatedDataset, adapter: Path, state: State, callbacks: RunCallbacks) -> None:
     settings = {
         "evaluation": recipe.evaluation.model_dump(),
         "decoding": recipe.decoding.model_dump(),
@@ -192,17 +213,17 @@ def _evaluate(recipe: Recipe, dataset: LocatedDataset, adapter: Path, state: Sta
     weights = _hash_of_file(adapter / "adapter_model.safetensors")
     read = json_hash([__version__, settings, weights, dataset.content()])
     if state.unchanged("evaluation", read, _hash_of_file(adapter / "evaluation.json")):
-        watchers.step("Evaluation", True)
+        callbacks.step("Evaluation", True)
         return
-    watchers.step("Evaluation", False)
+    callbacks.step("Evaluation", False)
     evaluate.evaluate(
         adapter,
         dataset,
         recipe.evaluation,
         recipe.decoding,
         recipe.seed,
-        progress=watchers.count,
-        say=watchers.note,
+        progress=callbacks.count,
+        say=callbacks.note,
     )
     state.done("evaluation", read, str(_hash_of_file(adapter / "evaluation.json")))
 
@@ -220,16 +241,16 @@ def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
 
 
 def _publish(
-    recipe: Recipe, dataset: Path, adapter: Path, state: State, watchers: Watchers
+    recipe: Recipe, dataset: Path, adapter: Path, state: State, callbacks: RunCallbacks
 ) -> tuple[publish.Published, verify.Verification | None]:
     """Publish dataset and adapter; a new repository is seen by others once it was verified."""
-    watchers.step("Publication", False)
+    callbacks.step("Publication", False)
     if recipe.publish.dataset_repo:
         publish.push_dataset(dataset, recipe.publish.dataset_repo)
     verified: list[verify.Verification] = []
 
     def check(repo_id: str, revision: str) -> None:
-        watchers.step("Verification", False)
+        callbacks.step("Verification", False)
         verified.append(verify.check(repo_id, revision))
         state.done("verification", json_hash([repo_id, revision]), revision)
 
@@ -239,7 +260,7 @@ def _publish(
     if not verified:
         seen = json_hash([published.repo_id, published.revision])
         if state.unchanged("verification", seen, published.revision):
-            watchers.step("Verification", True)
+            callbacks.step("Verification", True)
         else:
             check(published.repo_id, published.revision)
     return published, verified[0] if verified else None

@@ -150,5 +150,5 @@ def test_the_page_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "card", "# Title")
     out = write_preview(folder, tmp_path / "new" / "page.html")
     assert out.read_text(encoding="utf-8") == render_page(folder)
-    with pytest.raises(InputError, match="can not be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         write_preview(folder, out / "page.html")

@@ -15,7 +15,8 @@ from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputEr
 
 
 def commands(group=cli.main, prefix=()):
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
         if isinstance(command, click.Group):
             yield from commands(command, (*prefix, name))
         else:
@@ -58,7 +59,7 @@ def test_help_fits_a_terminal_of_80_columns(path):
 
 def when_it_starts(monkeypatch, do):
     """Let a command do this in place of choosing its Hub and silencing the libraries."""
-    monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
+    monkeypatch.setattr("toolkit.cli.process.silence", lambda: None)
     monkeypatch.setattr("toolkit.core.hub_client.use_hub", do)
 
 
@@ -280,13 +281,13 @@ def test_an_adapter_whose_manifest_has_no_recipe(tmp_path):
 def test_verbose_lets_the_local_hub_speak_too(tmp_path, monkeypatch, verbose):
     from contextlib import nullcontext
 
-    from toolkit.cli import notices
+    from toolkit.cli import process
     from toolkit.core import hub_client
     from toolkit.hub import publish
     from toolkit.hub.local import serve
 
     silenced = []
-    monkeypatch.setattr(notices, "silence", lambda: silenced.append(True))
+    monkeypatch.setattr(process, "silence", lambda: silenced.append(True))
     monkeypatch.setattr(hub_client, "use_hub", lambda *_: None)
     monkeypatch.setattr(publish, "push_tiny_base", lambda: None)
     monkeypatch.setattr(serve, "running_hub", lambda *_, **__: nullcontext("http://h"))

@@ -16,7 +16,8 @@ def ask(tmp_path, small_base, use_small_base, monkeypatch):
     """Runs a command on an adapter of the small base."""
     adapter = make_adapter(tmp_path / "adapter", small_base)
     # It chooses for a whole process, which here runs other tests too.
-    monkeypatch.setattr(cli.answers, "start", lambda *_: None)
+    monkeypatch.setattr("toolkit.cli.process.prepare", lambda *_, **__: None)
+    monkeypatch.setattr("toolkit.core.hub_client.use_hub", lambda *_: None)
 
     def run(verb, *arguments, typed=None):
         return CliRunner().invoke(cli.main, [verb, *arguments, "--adapter", str(adapter)], input=typed)
@@ -83,8 +84,8 @@ def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
         ([], "\n \n", "No line holds a description"),
         ([" "], None, "The description is empty"),
         (["A fox.", "--from", "-"], "A fox.", "not both"),
-        (["--from", "missing.txt"], None, "missing.txt can not be read"),
-        (["A fox.", "--candidates", "missing.txt"], None, "missing.txt can not be read"),
+        (["--from", "missing.txt"], None, "missing.txt cannot be read"),
+        (["A fox.", "--candidates", "missing.txt"], None, "missing.txt cannot be read"),
     ],
 )
 @pytest.mark.parametrize("verb", ["name", "identify"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.cli.inputs import read_descriptions, read_lines
+from toolkit.cli.ask import read_descriptions, read_lines
 from toolkit.core.errors import InputError
 
 
@@ -58,5 +58,5 @@ def test_a_line_of_json_lines_without_a_description_is_named(tmp_path, line):
 
 def test_what_is_no_file_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "missing.txt"):
-        with pytest.raises(InputError, match=f"{path.name} can not be read"):
+        with pytest.raises(InputError, match=f"{path.name} cannot be read"):
             list(read_lines(path))

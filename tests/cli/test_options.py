@@ -5,8 +5,14 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit import cli
+from toolkit.cli import options
 from toolkit.cli.options import with_options
 from toolkit.core.errors import InputError
+from toolkit.core.recipe import SourceSettings, load_recipe
+
+
+def context(command):
+    return click.Context(cli.main.get_command(click.Context(cli.main), command))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +31,7 @@ from toolkit.core.errors import InputError
     ],
 )
 def test_a_name_in_backticks_is_the_option_of_the_running_command(command, text, shown):
-    assert with_options(text, click.Context(cli.main.commands[command])) == shown
+    assert with_options(text, context(command)) == shown
 
 
 def test_an_error_names_the_options_of_the_command_that_ran(monkeypatch):
@@ -40,6 +46,60 @@ def test_an_error_names_the_options_of_the_command_that_ran(monkeypatch):
 def test_a_note_names_them_too(capsys):
     from toolkit.cli import output
 
-    with click.Context(cli.main.commands["train"]):
-        output.say("`training.quantization` is none.")
+    with context("train"):
+        output.Output().say("`training.quantization` is none.")
     assert capsys.readouterr().err == "--quantization is none.\n"
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The recipes that `pkt build-dataset` and `pkt train` load, which then go no further."""
+    recipes = []
+    monkeypatch.setattr("toolkit.core.hub_client.use_hub", lambda *_: None)
+    monkeypatch.setattr("toolkit.cli.process.prepare", lambda *_, **__: None)
+    load = options.load
+
+    def stop(*arguments):
+        recipes.append(load(*arguments))
+        raise InputError("Stop.", "Here.")
+
+    monkeypatch.setattr(options, "load", stop)
+    return recipes
+
+
+def test_options_change_the_recipe_and_those_not_given_do_not(loaded):
+    given = ["--lora-r", "3", "--epochs", "2", "--micro-batch-size", "auto", "--track", "trackio", "--keep", "best"]
+    CliRunner().invoke(cli.main, ["train", "data", "out", *given])
+    (recipe,) = loaded
+    assert recipe.lora.r == 3
+    assert (recipe.training.epochs, recipe.training.max_steps, recipe.training.keep) == (2, None, "best")
+    assert (recipe.training.track, recipe.training.batch_size) == (["trackio"], load_recipe("demo").training.batch_size)
+
+
+def test_a_source_on_the_command_line_replaces_that_of_the_recipe(loaded):
+    CliRunner().invoke(cli.main, ["build-dataset", "out", "--source", "table", "--from", "a.csv", "--name-column", "x"])
+    assert loaded[0].dataset.sources == [SourceSettings(name="table", location="a.csv", name_column="x")]
+
+
+def test_options_of_a_source_alone_change_the_source_of_the_recipe(loaded, tmp_path):
+    (tmp_path / "mine.toml").write_text(RECIPE + HUB)
+    CliRunner().invoke(cli.main, ["build-dataset", "out", "--recipe", f"{tmp_path}/mine.toml", "--revision", "v1"])
+    assert loaded[0].dataset.sources == [SourceSettings(name="hub", location="owner/name", revision="v1")]
+
+
+def test_several_sources_are_for_a_recipe(tmp_path):
+    (tmp_path / "mine.toml").write_text(RECIPE + HUB + HUB)
+    for arguments, said in (
+        (
+            ["--source", "corpus", "--source", "pokeapi"],
+            "several sources go into a recipe, each under [[dataset.sources]]",
+        ),
+        (["--recipe", f"{tmp_path}/mine.toml", "--revision", "v1"], "The recipe has several sources"),
+    ):
+        result = CliRunner().invoke(cli.main, ["build-dataset", str(tmp_path / "out"), *arguments], terminal_width=200)
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
+
+
+RECIPE = 'name = "mine"\nbase = "a/b"\n[training]\nmax_steps = 1\n'
+HUB = '[[dataset.sources]]\nname = "hub"\nlocation = "owner/name"\n'

@@ -34,7 +34,7 @@ def test_a_mistake_in_a_module_of_the_toolkit_is_not_translated(code):
     module = types.ModuleType("toolkit.model.planted")
     exec(f"def call():\n    {code}", module.__dict__)
     mistakes = (AttributeError, NameError, TypeError, AssertionError)
-    with pytest.raises(mistakes), library_errors("The base can not be loaded", "Choose another."):
+    with pytest.raises(mistakes), library_errors("The base cannot be loaded", "Choose another."):
         module.call()
 
 

@@ -89,7 +89,7 @@ def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
 def test_a_full_disk_is_a_lack_of_the_machine_and_a_read_only_one_a_wrong_path():
     full = folder.unwritable(Path("out"), OSError(errno.ENOSPC, "No space left on device"))
     assert isinstance(full, EnvironmentLacks)
-    assert str(full) == "out can not be written: No space left on device. Free some space, and run the command again."
+    assert str(full) == "out cannot be written: No space left on device. Free some space, and run the command again."
     assert isinstance(folder.unwritable(Path("out"), OSError(errno.EROFS, "Read-only file system")), InputError)
     assert str(folder.unwritable(None, OSError(errno.EACCES, "Permission denied", "x"))).startswith("x: Permission")
 

@@ -112,7 +112,7 @@ def test_a_missing_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_pat
         ):
             locate_dataset("data/missing")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match=r"There is no folder data/missing, and .* can not be reached"):
+    with pytest.raises(HubError, match=r"There is no folder data/missing, and .* cannot be reached"):
         locate_dataset("data/missing")
 
 

@@ -58,12 +58,12 @@ def pkt(*arguments: object, cwd: Path, **extra: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("road")
+    folder = tmp_path_factory.mktemp("run")
     (folder / "short.toml").write_text(SHORT)
     return folder, pkt("run", "short.toml", "out", cwd=folder)
 
 
-def test_one_command_goes_the_whole_road_and_ends_with_a_summary(finished):
+def test_one_command_runs_the_whole_pipeline_and_ends_with_a_summary(finished):
     folder, done = finished
     assert done.returncode == 0, done.stderr
     for part in ("TF-IDF", "chance", "this adapter", "The names it gave", " preview out/adapter", " hub serve out/hub"):
@@ -116,20 +116,28 @@ def test_a_run_that_failed_in_its_first_second_goes_on_when_its_cause_is_mended(
 def test_a_kill_at_the_very_start_leaves_a_run_folder_that_is_accepted(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".run.json.123.tmp").write_text("{")
+    (out / ".pipeline.json.123.tmp").write_text("{")
     (out / f".dataset.{2**22 + 1}.replaced").mkdir()
     for _ in range(2):
         assert run.State(out).steps == {}
-    assert json.loads((out / "run.json").read_text()) == {}
+    assert json.loads((out / "pipeline.json").read_text()) == {}
     assert (out / "dataset").is_dir()
 
 
+@pytest.mark.parametrize("name", ["pipeline.json", "run.json"])
 @pytest.mark.parametrize("found", ["[]", '{"name": "a web app"}', '{"recipe": "a", "dataset": "b"}'])
-def test_a_run_file_of_another_program_is_not_taken_for_ours(tmp_path, found):
-    (tmp_path / "run.json").write_text(found)
+def test_a_state_file_of_another_program_is_not_taken_for_ours(tmp_path, name, found):
+    (tmp_path / name).write_text(found)
     with pytest.raises(InputError, match="was not written by `pkt run`"):
         run.State(tmp_path)
-    assert (tmp_path / "run.json").read_text() == found
+    assert (tmp_path / name).read_text() == found
+
+
+def test_the_state_of_a_run_of_0_1_0_is_taken_over(tmp_path):
+    steps = {"dataset": {"read": "a", "written": "b"}}
+    (tmp_path / "run.json").write_text(json.dumps(steps))
+    assert run.State(tmp_path).steps == run.State(tmp_path).steps == steps
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.json"]
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_a_journal_of_nothing_leaves_nothing(tmp_path):
 
 def test_a_place_that_can_not_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ToolkitError, match="can not be written"):
+    with pytest.raises(ToolkitError, match="cannot be written"):
         Journal(tmp_path / "file" / "j", "k")
 
 

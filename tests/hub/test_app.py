@@ -182,7 +182,7 @@ def test_the_page_is_served_whole_and_gradio_reports_to_nobody(monkeypatch):
 
 def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(adapter, monkeypatch):
     served, loaded = [], []
-    monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
+    monkeypatch.setattr("toolkit.cli.process.silence", lambda: None)
     monkeypatch.setattr(serve, "check_installed", lambda: None)
     monkeypatch.setattr(serve, "serve", lambda *arguments: served.append(arguments))
     load = adapters.load_adapter

@@ -8,7 +8,8 @@ from huggingface_hub import HfApi
 
 from support.faults import faulty_hub
 from support.hub import REPO, remembered
-from toolkit.cli.output.publishing import would_publish
+from toolkit.cli.output import Output
+from toolkit.cli.results import would_publish
 from toolkit.core.errors import CheckFailed, HubError, InputError
 from toolkit.core.folder import write_manifest
 from toolkit.hub import publish, remote, upload
@@ -129,15 +130,15 @@ def test_nothing_is_proposed_to_a_repository_that_does_not_exist(url, folder):
 def test_what_a_dry_run_says_of_a_pull_request(url, folder, capsys):
     published(folder)
     write(folder, 2)
-    would_publish(plan(folder), folder, False)
+    would_publish(Output(), plan(folder), folder)
     assert f"would go to a new pull request for {REPO}, at" in flat(capsys)
     address = send(folder).pull_request
-    would_publish(plan(folder), folder, False)
+    would_publish(Output(), plan(folder), folder)
     assert f"Your pull request {address} proposes exactly this already, at revision" in flat(capsys)
     write(folder, 3)
-    would_publish(plan(folder), folder, False)
+    would_publish(Output(), plan(folder), folder)
     assert f"would go to your pull request {address}, at" in flat(capsys)
-    would_publish(plan(folder), folder, True)
+    would_publish(Output(as_json=True), plan(folder), folder)
     assert json.loads(capsys.readouterr().out)["pull_request"] == address
 
 

@@ -6,7 +6,8 @@ import pickle
 import pytest
 from rich.console import Console
 
-from toolkit.cli.output import publishing
+from toolkit.cli import results
+from toolkit.cli.output import Output
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputError
 from toolkit.hub import reproduce, verify
 from toolkit.hub.verify import Verification
@@ -45,8 +46,7 @@ def test_a_check_is_content_with_nothing_less_than_all(monkeypatch):
 
 def shown(monkeypatch, capsys, result):
     # As wide as a small terminal.
-    monkeypatch.setattr(publishing, "CONSOLE", Console(stderr=True, width=80, highlight=False))
-    publishing.verified(result, False)
+    results.verified(Output(console=Console(stderr=True, width=80, highlight=False)), result)
     return capsys.readouterr().err.rstrip("\n").split("\n")
 
 

@@ -219,7 +219,7 @@ def test_a_hub_that_is_down_leaves_the_cache(base, heard):
 
 def test_without_network_and_cache_it_is_one_line(endpoint, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match="can not be reached") as caught:
+    with pytest.raises(HubError, match="cannot be reached") as caught:
         bases.locate_base("owner/never-seen")
     assert "\n" not in str(caught.value)
 

@@ -287,7 +287,7 @@ def test_damaged_weights_are_an_input_error(adapter, tmp_path):
 
 
 def test_the_command_writes_what_it_says(adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr("toolkit.cli.notices.silence", lambda: None)
+    monkeypatch.setattr("toolkit.cli.process.silence", lambda: None)
     arguments = ["merge", str(adapter), str(tmp_path / "merged"), "--dtype", "float32"]
     result = CliRunner().invoke(cli.main, [*arguments, "--json"])
     assert result.exit_code == 0, result.output

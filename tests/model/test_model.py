@@ -176,7 +176,7 @@ def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeyp
 def test_a_missing_adapter_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* can not be reached"):
+    with pytest.raises(HubError, match=r"There is no folder runs/adapter, and .* cannot be reached"):
         adapters.locate_adapter("runs/adapter")
 
 

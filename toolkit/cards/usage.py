@@ -12,7 +12,7 @@ from toolkit.cards.escape import fence, plain, python_literal
 from toolkit.cards.labels import EXAMPLE, METHODS
 from toolkit.cards.metadata import Manifest, is_hub_id, model_name, public_name
 from toolkit.cards.templates import render
-from toolkit.core.recipe import OPTIONS, load_recipe, option_name, recipe_names, settings_with_options
+from toolkit.core.recipe import load_recipe, option_name, recipe_names, settings_with_options
 
 PLACEHOLDER = "owner/name"
 # Longer descriptions are no example that a reader can take in.
@@ -104,7 +104,7 @@ def recipe_options(recipe: Manifest) -> dict[str, str] | None:
     # One of these two takes the place of the other.
     changed -= {key for key in ("training.max_steps", "training.epochs") if given.get(key) is None}
     texts = {"train": f" --recipe {recipe['name']}", "evaluate": ""}
-    for command in OPTIONS:
+    for command in texts:
         for key in settings_with_options(command):
             if key in changed and given[key] is not None:
                 texts[command] += f" {option_name(key)} {shlex.quote(_value(given[key]))}"

@@ -1,13 +1,143 @@
-"""Options of the running command, and how errors that name Python arguments and settings are shown with them."""
+"""The options that commands share, each written once: those of a recipe are made from its fields.
+
+Errors and notes of library code name Python arguments and settings in backticks; `with_options` shows the options.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
+if TYPE_CHECKING:
+    from toolkit.core.recipe import Recipe
+
+PATH = click.Path(path_type=Path)
+PORT = click.IntRange(0, 65535)
+SOURCE = "dataset.sources."
+Function = TypeVar("Function", bound=Callable[..., None])
 # `training.max_length`, `overwrite_card`, `quantization="none"`
 _NAMED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)(?: ?= ?(?:\"([^\"`]*)\"|([\w.]+)))?`")
+
+adapter = click.option("--adapter", required=True, metavar="FOLDER|REPO_ID", help="The adapter that answers.")
+dataset_revision = click.option(
+    "--dataset-revision", help="Commit, branch or tag of a DATASET on the Hub. Default: its newest commit."
+)
+host = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets everybody in who reaches this machine."
+)
+resume = click.option(
+    "--resume/--restart", default=True, show_default=True, help="Continue where it was interrupted, or begin anew."
+)
+templates = click.option(
+    "--template", "templates", type=PATH, metavar="FOLDER", help="Your own card templates, in place of the toolkit's."
+)
+
+
+def revision(of: str) -> Callable[[Function], Function]:
+    """`--revision`."""
+    return click.option("--revision", help=f"Commit, branch or tag of {of} on the Hub. Default: the newest commit.")
+
+
+def hub_and_json(command: Function) -> Function:
+    """`--endpoint`, `--token-file` and `--json`, which `Verb` reads before the command runs."""
+    return hub(click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command))
+
+
+def hub(command: Function) -> Function:
+    """`--endpoint` and `--token-file`, which `Verb` reads before the command runs."""
+    endpoint = click.option(
+        "--endpoint", metavar="URL", help="Address of the Hub. Default: HF_ENDPOINT, or the public Hub."
+    )
+    token = click.option("--token-file", type=PATH, help="File that holds the token. Default: HF_TOKEN, or the login.")
+    return endpoint(token(command))
+
+
+def publishing(command: Function) -> Function:
+    """How something is published."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Write the card and say what would change; upload nothing."),
+        click.option(
+            "--overwrite-card", is_flag=True, help="Render a card anew that was edited by hand, here or on the Hub."
+        ),
+        click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
+        click.option("--tag", help="Tag it as a release, such as v1."),
+        click.option(
+            "--private/--public",
+            default=None,
+            help="Who sees it in the end. Default: everybody for a new repository; another stays as it is.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def recipe(default: str | None = "demo") -> Callable[[Function], Function]:
+    """`--recipe`, and after it an option for each setting that the command takes."""
+    start = "Settings to start from: a shipped recipe or a TOML file. The options below override it."
+    trained = "Settings to start from. Default: those it was trained with."
+    return click.option(
+        "--recipe", default=default, show_default=True, metavar="NAME|FILE", help=start if default else trained
+    )
+
+
+@cache
+def settings(command: str) -> list[click.Parameter]:
+    """An option for each setting of a recipe that a command takes; its name in Python has `__` for the dot."""
+    from toolkit.core.recipe import settings_with_options
+
+    return [_setting(key) for key in settings_with_options(command)]
+
+
+def _setting(key: str) -> click.Option:
+    from toolkit.core.recipe import field_of, option_name
+
+    field = field_of(key)
+    kinds = [kind for kind in _members(field.annotation) if kind is not NoneType]
+    several = get_origin(kinds[0]) is list
+    kinds = list(get_args(kinds[0])) if several else kinds
+    choices = get_args(kinds[0]) if get_origin(kinds[0]) is Literal else ()
+    return click.Option(
+        [option_name(key), key.replace(".", "__")],
+        type=click.Choice(choices) if choices else str if len(kinds) > 1 else kinds[0],
+        metavar="N|auto" if len(kinds) > 1 else None,
+        multiple=several or key.startswith(SOURCE),
+        callback=_listed if several else _one_source if key.startswith(SOURCE) else None,
+        help=f"{field.description or ''}{' May be repeated.' * several}",
+    )
+
+
+def _members(kind: object) -> tuple[object, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _listed(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
+    return list(given) or None
+
+
+def _one_source(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    if len(given) > 1:
+        raise click.BadParameter("given twice; several sources go into a recipe, each under [[dataset.sources]].")
+    return given[0] if given else None
+
+
+def load(recipe: str | Mapping[str, object] | None, options: Mapping[str, object]) -> Recipe:
+    """The recipe with a command's options on top."""
+    from toolkit.core.recipe import load_recipe
+
+    given = {key.replace("__", "."): value for key, value in options.items() if value is not None}
+    source = {key.removeprefix(SOURCE): given.pop(key) for key in list(given) if key.startswith(SOURCE)}
+    if source and "name" not in source:
+        first, *others = load_recipe(recipe).dataset.sources
+        if others:
+            raise click.UsageError("The recipe has several sources: change them in the recipe, or give --source.")
+        source = first.model_dump(exclude_none=True) | source
+    return load_recipe(recipe, given | ({"dataset.sources": [source]} if source else {}))
 
 
 def with_options(text: str, context: click.Context) -> str:

@@ -1,50 +1,52 @@
-"""What the command line does to its process: how its threads wait, and what it does not import.
-
-torch, transformers and peft import whatever they find installed (bitsandbytes, and with it torch's compiler; scipy;
-sklearn), and Python looks for garbage many times meanwhile: together more than a third of the wait for a first answer,
-and a tenth of the memory of a small training.
-"""
+"""What the command line does to its own process before a library is imported: quiet libraries, threads that sleep."""
 
 from __future__ import annotations
 
-import gc
+import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import warnings
 
-# By a training on rows that are lists already.
-UNUSED_IN_TRAINING = ("datasets", "scipy", "sklearn")
-# By answers of a base that is not quantised. pyarrow, which they do without too, would stumble over missing pandas.
-UNUSED_IN_ANSWERS = ("bitsandbytes", "pandas", *UNUSED_IN_TRAINING)
-
-# Cores that others keep busy, from which on spinning costs more than it gains.
-OTHERS = 0.33
-
-
-def keep_out(libraries: Sequence[str]) -> None:
-    """From now on these libraries count as not installed, unless they are loaded already."""
-    modules: dict[str, Any] = sys.modules
-    for name in libraries:
-        # What the import system itself takes for "there is no such module".
-        modules.setdefault(name, None)
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "critical",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+ANSWER = ("name", "identify")
+COMPUTE = ("run", "train", "evaluate")
+# Cores that other programs keep busy, from which on threads that spin cost more than they gain.
+BUSY_CORES = 0.33
 
 
-def wait_asleep() -> None:
-    """Threads that wait for each other sleep, unless the user chose otherwise. Call before torch is imported.
+def prepare(command: str, *, verbose: bool) -> None:
+    """Silence the libraries unless `verbose`, and let threads that wait for each other sleep where that is faster.
 
-    They would spin. A small model is a thousand short waits a second, and beside other busy programs each lasts until
-    the system takes the core from the one that spins: on two busy cores the same names took 1.4 s instead of 20 s, and
-    a step of the demo's training 0.7 to 4 s instead of 2.3 to 29 s. On idle cores such a step takes twice as long so.
+    OpenMP's threads spin. A small model is a thousand short waits a second, and beside other busy programs each lasts
+    until the system takes the core from the one that spins: on two busy cores the same names took 1.4 s instead of
+    20 s, and a step of the demo's training 0.7 to 4 s instead of 2.3 to 29 s. On idle cores such a step takes twice as
+    long asleep, so a training looks for a tenth of a second whether others are busy.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not verbose:
+        silence()
+    if "OMP_WAIT_POLICY" not in os.environ and (
+        command in ANSWER or (command in COMPUTE and busy_cores() > BUSY_CORES)
+    ):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
-def wait_beside_others() -> None:
-    """The same where other programs are busy now, which is looked at for a tenth of a second."""
-    if "OMP_WAIT_POLICY" not in os.environ and busy_cores() > OTHERS:
-        wait_asleep()
+def silence() -> None:
+    """Show errors of the libraries only, not warnings that a user can do nothing about."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "huggingface_hub", "torch", "transformers", "peft", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs an error of its own above ours when a file is damaged.
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
 
 
 def busy_cores() -> float:
@@ -52,14 +54,3 @@ def busy_cores() -> float:
     import psutil
 
     return float(psutil.cpu_percent(interval=0.1)) / 100 * (os.cpu_count() or 1)
-
-
-@contextmanager
-def no_collecting() -> Iterator[None]:
-    """Garbage is not looked for inside the block, nor ever among what it leaves behind: modules live to the end."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -28,7 +28,7 @@ class CheckFailed(ToolkitError):
 
 
 class InputError(ToolkitError):
-    """A path, option, recipe, table or folder that can not be used as it is."""
+    """A path, option, recipe, table or folder that cannot be used as it is."""
 
     exit_code = 2
 

@@ -31,7 +31,7 @@ def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
     `target` is replaced only when it is empty or this toolkit wrote a folder of that `kind` there. A link is followed.
 
     Raises:
-        InputError: `target` is a file, a mount point or somebody else's folder, or can not be written.
+        InputError: `target` is a file, a mount point or somebody else's folder, or cannot be written.
         EnvironmentLacks: The disk is full.
     """
     target = target.resolve()
@@ -59,7 +59,7 @@ def check_replaceable(target: Path, kind: str) -> None:
     """Raise InputError unless `target` is absent, empty, or a folder of this kind that this toolkit wrote."""
     target = target.resolve()
     if target.is_mount():
-        raise InputError(f"{target} is a mount point and can not be replaced as a whole.", "Choose a folder inside it.")
+        raise InputError(f"{target} is a mount point and cannot be replaced as a whole.", "Choose a folder inside it.")
     if target.is_dir():
         if any(target.iterdir()) and not _is_own(target, kind):
             raise InputError(
@@ -83,12 +83,12 @@ def is_manifest(value: Any, kind: str) -> bool:
 
 
 def unwritable(path: Path | None, error: OSError) -> ToolkitError:
-    """The error for a place that can not be written: full, read-only, or below a file.
+    """The error for a place that cannot be written: full, read-only, or below a file.
 
     Without a path, for what the system says where nobody expected it, it names the file that the system names.
     """
     reason = error.strerror or str(error)
-    where = f"{path} can not be written: " if path else f"{error.filename}: " if error.filename else ""
+    where = f"{path} cannot be written: " if path else f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentLacks(f"{where}{reason}.", "Free some space, and run the command again.")
     return InputError(f"{where}{reason}.", "Check the path and its permissions.")

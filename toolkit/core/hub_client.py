@@ -38,7 +38,7 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
         cache: Where a Hub other than the public one is cached; by default a folder named after its address.
 
     Raises:
-        InputError: The endpoint is no URL, or the token file can not be read.
+        InputError: The endpoint is no URL, or the token file cannot be read.
     """
     if endpoint is not None:
         os.environ["HF_ENDPOINT"] = endpoint
@@ -134,12 +134,12 @@ def locate_folder(
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds. Raises `InputError` when it holds none, or can not be read."""
+    """The token that a file holds. Raises `InputError` when it holds none, or cannot be read."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The token file {path} can not be read.", "Name a text file that holds only the token."
+            f"The token file {path} cannot be read.", "Name a text file that holds only the token."
         ) from error
     if not token or re.search(r"\s", token):
         raise InputError(f"The token file {path} holds no single token.", "It should hold the token and nothing else.")
@@ -221,7 +221,7 @@ def _told(subject: str, error: BaseException) -> ToolkitError | None:
     if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
         within = subject[:1].lower() + subject[1:]
         return HubError(
-            f"{address} can not be reached, and {within} is not in the cache.", "Check the network and the `endpoint`."
+            f"{address} cannot be reached, and {within} is not in the cache.", "Check the network and the `endpoint`."
         )
     if isinstance(error, errors.HFValidationError):
         return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")

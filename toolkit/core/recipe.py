@@ -1,16 +1,17 @@
-"""A run's settings, checked: the one owner of every default. Knows nothing of what the settings do."""
+"""A recipe: all settings of a run, from a shipped name, a TOML file or a manifest, checked. Owns every default."""
 
 from __future__ import annotations
 
 import copy
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from toolkit.core.errors import InputError
 
@@ -22,52 +23,45 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError(f"{str(value).lower()} is no value for it")
-        return value
-
 
 class SourceSettings(Section):
-    """One source of descriptions, and how to read it. All but `name` is for sources that are read from somewhere."""
+    """One source of descriptions, and how to read it; the embedded corpus needs its name alone."""
 
-    name: Literal["corpus", "pokeapi", "hub", "table"] = "corpus"
+    name: Literal["corpus", "pokeapi", "hub", "table"] = Field("corpus", description="Where descriptions come from.")
     location: str | None = Field(
-        None, description="Folder, URL, file pattern or Hub id (`owner/name:config`) that is read."
+        None, description="Folder or URL (pokeapi), file or pattern (table), Hub id or id:config (hub)."
     )
-    revision: str | None = Field(None, description="Revision, for pokeapi and hub.")
-    description_column: str | None = None
-    name_column: str | None = None
-    name_language: Literal["en", "ko"] | None = Field(None, description="Of the names; without it, by their letters.")
-    family_column: str | None = Field(None, description="Column of what related creatures share.")
-    encoding: str | None = Field(None, description="Of a table's text; without it, it is detected.")
+    revision: str | None = Field(None, description="Revision of the source (pokeapi, hub).")
+    description_column: str | None = Field(None, description="Column of the descriptions (table, hub).")
+    name_column: str | None = Field(None, description="Column of the names (table, hub).")
+    name_language: Literal["en", "ko"] | None = Field(None, description="Of the names. Default: by their letters.")
+    family_column: str | None = Field(None, description="Column of what related creatures share (table, hub).")
+    encoding: str | None = Field(None, description="Of a table's text, such as cp949. Default: detected.")
 
 
 class DatasetSettings(Section):
     """How descriptions become chat rows and splits."""
 
     sources: list[SourceSettings] = Field(default_factory=lambda: [SourceSettings()], min_length=1)
-    description_language: str = Field(
-        "en", description="Languages of the descriptions, comma-separated: en, ko or en,ko."
+    description_language: str = Field("en", description="Languages of the descriptions: en, ko or en,ko.")
+    answer: Literal["en", "ko", "both"] = Field("en", description="Language of the names that are answered.")
+    mask: str = Field(
+        "this Pokémon", min_length=1, description="What stands in for the creature's own name, such as 'this dog'."
     )
-    answer: Literal["en", "ko", "both"] = "en"
-    mask: str = Field("this Pokémon", min_length=1, description="What stands in for the creature's own name.")
     other_mask: str | None = Field(
         None, min_length=1, description="What stands in for another creature's name; by default `mask` with `another`."
     )
     korean_mask: str = Field("이 포켓몬", min_length=1, description="`mask` in Korean descriptions.")
     korean_other_mask: str | None = Field(None, min_length=1, description="`other_mask` in Korean descriptions.")
     request: str | None = Field(
-        None, min_length=1, description="What the user asks, in place of the toolkit's request."
+        None, min_length=1, description="What the user asks. Default: a Pokémon-style name, in Korean."
     )
     request_variants: int = Field(
-        1, ge=1, description="Korean paraphrases of the request to draw from; 1 is the one request."
+        1, ge=1, description="Draw the Korean request from so many paraphrases. 1: always the same."
     )
     system: str | None = Field(None, min_length=1, description="A system turn before every conversation.")
-    min_characters: int = Field(20, ge=1)
-    max_characters: int = Field(1200, ge=1)
+    min_characters: int = Field(20, ge=1, description="Shorter descriptions are dropped.")
+    max_characters: int = Field(1200, ge=1, description="Longer descriptions are dropped.")
     validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
     test_size: float = Field(0.15, ge=0, lt=1, description="Share of a known creature's descriptions.")
     unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families that are held out whole.")
@@ -93,7 +87,7 @@ class DatasetSettings(Section):
 class LoraSettings(Section):
     """The adapter (LoRA, Hu et al. 2021)."""
 
-    r: int = Field(16, ge=1)
+    r: int = Field(16, ge=1, description="Rank of the adapter.")
     alpha: float = Field(32, gt=0, le=1e6)
     dropout: float = Field(0.05, ge=0, lt=1)
     target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
@@ -103,41 +97,40 @@ class TrainingSettings(Section):
     """Optimisation. Exactly one of `max_steps` and `epochs` says how long."""
 
     learning_rate: float = Field(2e-4, gt=0, le=1)
-    scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    scheduler: Literal["constant", "linear", "cosine"] = Field("linear", description="Of the learning rate.")
     warmup_steps: int = Field(0, ge=0)
-    batch_size: int = Field(4, ge=1, description="Examples in one optimiser step (the effective batch).")
+    batch_size: int = Field(4, ge=1, description="Examples in one optimiser step.")
     micro_batch_size: int | Literal["auto"] = Field(
-        "auto", description="Examples in one forward pass; divides batch_size. auto: as many as fit the memory."
+        "auto", description="Examples in one forward pass. auto: as many as fit the memory."
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        "auto", description="Compute activations twice to save memory; auto: only when one example does not fit."
+        "auto", description="Compute activations twice to save memory. auto: only when one example does not fit."
     )
-    max_steps: int | None = Field(None, ge=1)
-    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="Optimiser steps. Excludes epochs.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the train split. Excludes max_steps.")
     max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
-    quantization: Literal["nf4", "none"] = "nf4"
+    quantization: Literal["nf4", "none"] = Field("nf4", description="How the base is held.")
     log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
     save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
     keep: Literal["last", "best"] = Field(
-        "last", description="Adapter that is written: of the last step, or of the lowest validation loss."
+        "last", description="Write the adapter of the last step, or of the lowest validation loss."
     )
     early_stopping: int | None = Field(
-        None, ge=1, description="Validation losses in a row without a lower one after which training stops."
+        None, ge=1, description="Stop after so many validation losses in a row without a lower one."
     )
     track: list[Literal["trackio", "tensorboard"]] | None = Field(
-        None, min_length=1, description="Where the losses are drawn while training; changes no result."
+        None, min_length=1, description="Draw the losses while training; the package must be installed."
     )
 
     @field_validator("micro_batch_size", mode="before")
     @classmethod
     def _whole_or_auto(cls, value: Any) -> Any:
-        whole = value if isinstance(value, int) else int(value) if str(value).isdecimal() else 0
-        if value != "auto" and (isinstance(value, bool) or whole < 1):
+        if value != "auto" and (not str(value).isdecimal() or int(value) < 1):
             raise ValueError(f"{value!r} is neither a whole number from 1 on nor auto")
-        return value if value == "auto" else whole
+        return value if value == "auto" else int(value)
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -169,10 +162,10 @@ class DecodingSettings(Section):
 class EvaluationSettings(Section):
     """What is measured, and on how much of it."""
 
-    max_test: int | None = Field(None, ge=1, description="Rows of test that are ranked; all of them by default.")
-    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen that names are sampled for.")
-    names_per_description: int = Field(3, ge=1)
-    quantization: Literal["nf4", "none"] = Field("none", description="As whoever loads the adapter will hold the base.")
+    max_test: int | None = Field(None, ge=1, description="Rows of test that are ranked. Default: all.")
+    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen that names are sampled for. Default: all.")
+    names_per_description: int = Field(3, ge=1, description="Names sampled for each of them.")
+    quantization: Literal["nf4", "none"] = Field("none", description="How the base is held.")
 
 
 class PublishSettings(Section):
@@ -188,8 +181,8 @@ class Recipe(Section):
 
     name: str
     base: str = Field(min_length=1, description="Hub id of the model that is fine-tuned.")
-    base_revision: str | None = None
-    seed: int = Field(7, ge=0, lt=2**32)
+    base_revision: str | None = Field(None, description="Commit, branch or tag of the base.")
+    seed: int = Field(7, ge=0, lt=2**32, description="Decides splits, training order, sampled names and intervals.")
     dataset: DatasetSettings = DatasetSettings()
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings
@@ -198,52 +191,48 @@ class Recipe(Section):
     publish: PublishSettings = PublishSettings()
 
 
-def gather_sources(given: Sequence[tuple[str, str]], recipe: Sequence[SourceSettings]) -> list[dict[str, Any]]:
-    """Sources from options in the order in which they were written, as settings.
-
-    Each option belongs to the source before it that can take it (the embedded corpus can not), or else to the first one
-    that can. Without any `name`, the options change the recipe's source.
-
-    Args:
-        given: Keys of `SourceSettings` with their values; `name` begins a source.
-        recipe: The recipe's own sources.
-
-    Raises:
-        InputError: A source gets an option twice, or it is not clear which of the recipe's sources it is for.
-    """
-    names = [value for key, value in given if key == "name"]
-    if not names and len(recipe) > 1:
-        raise InputError(
-            f"The recipe has {len(recipe)} sources, and it is not clear whose option --{_OPTIONS[given[0][0]]} is.",
-            "Give --source before it.",
-        )
-    sources: list[dict[str, Any]] = [{"name": name} for name in names] or [recipe[0].model_dump(exclude_none=True)]
-    seen, named = set(), 0
-    for key, value in given:
-        if key == "name":
-            named += 1
-            continue
-        taking = [index for index, source in enumerate(sources) if source["name"] != "corpus"]
-        owner = max((index for index in taking if index < named), default=taking[0] if taking else 0)
-        if (owner, key) in seen:
-            raise InputError(
-                f"--{_OPTIONS[key]} is given twice for the source {sources[owner]['name']}.",
-                "Write --source again before the second one.",
-            )
-        seen.add((owner, key))
-        sources[owner][key] = value
-    return sources
-
-
-_OPTIONS = {
-    "location": "from",
-    "revision": "revision",
-    "description_column": "description-column",
-    "name_column": "name-column",
-    "name_language": "name-language",
-    "family_column": "family-column",
-    "encoding": "encoding",
+# The settings and sections that a command has options for, and of these sections the few that only a file sets.
+OPTIONS = {
+    "build-dataset": ("dataset", "seed"),
+    "train": ("base", "base_revision", "seed", "lora", "training"),
+    "evaluate": ("evaluation", "seed"),
 }
+FILE_ONLY = (
+    *("dataset.other_mask", "dataset.korean_mask", "dataset.korean_other_mask", "dataset.min_characters"),
+    *("dataset.near_duplicate", "lora.target_modules"),
+    *("training.weight_decay", "training.max_grad_norm", "training.log_every"),
+)
+
+
+def settings_with_options(command: str) -> list[str]:
+    """The settings that a command has an option for, in the order of the recipe."""
+    settings: list[str] = []
+    for name in OPTIONS[command]:
+        kind = Recipe.model_fields[name].annotation
+        inner = kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else None
+        settings += [name] if inner is None else [f"{name}.{key}" for key in inner]
+    if "dataset.sources" in settings:
+        settings.remove("dataset.sources")
+        settings[:0] = [f"dataset.sources.{key}" for key in SourceSettings.model_fields]
+    return [setting for setting in settings if setting not in FILE_ONLY]
+
+
+def option_name(setting: str) -> str:
+    """The option that sets a setting: `--max-length` for `training.max_length`, `--lora-r` for `lora.r`."""
+    section, _, key = setting.rpartition(".")
+    own = {"dataset.sources.name": "--source", "dataset.sources.location": "--from"}
+    return own.get(setting) or f"--{'lora-' if section == 'lora' else ''}{key}".replace("_", "-")
+
+
+def field_of(key: str) -> FieldInfo:
+    """The field of a dotted key, with its type, default and description."""
+    section: type[BaseModel] = Recipe
+    field = section.model_fields[key.partition(".")[0]]
+    for part in key.split("."):
+        field = section.model_fields[part]
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        section = next((kind for kind in inner if issubclass(kind, Section)), section)
+    return field
 
 
 def recipe_names() -> list[str]:
@@ -295,7 +284,7 @@ def _read(name_or_file: str) -> dict[str, Any]:
             )
         return tomllib.loads(text)
     except OSError as error:
-        raise InputError(f"Recipe {name_or_file} can not be read: {error.strerror}.", "Check the path.") from error
+        raise InputError(f"Recipe {name_or_file} cannot be read: {error.strerror}.", "Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"Recipe {name_or_file} is not TOML: {error}.", "Correct the file.") from error
 
@@ -341,26 +330,3 @@ def _known_keys() -> list[str]:
         else:
             keys.append(name)
     return [*keys, *(f"dataset.sources.{name}" for name in SourceSettings.model_fields)]
-
-
-# The settings that the commands have an option for, and of their sections the few that only a recipe's file sets.
-OPTIONS = {"train": ("base", "seed", "lora", "training"), "evaluate": ("evaluation",)}
-FILE_ONLY = ("lora.target_modules", "training.weight_decay", "training.max_grad_norm", "training.log_every")
-
-
-def option_name(setting: str) -> str:
-    """The option that sets a setting: `--max-length` for `training.max_length`, `--lora-r` for `lora.r`."""
-    section, _, key = setting.rpartition(".")
-    return f"--{'lora-' if section == 'lora' else ''}{key}".replace("_", "-")
-
-
-def settings_with_options(command: str) -> list[str]:
-    """The settings that `train` or `evaluate` has an option for, in the order of the recipe."""
-    settings: list[str] = []
-    for name in OPTIONS[command]:
-        kind = Recipe.model_fields[name].annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            settings += [f"{name}.{key}" for key in kind.model_fields]
-        else:
-            settings.append(name)
-    return [setting for setting in settings if setting not in FILE_ONLY]

@@ -75,14 +75,14 @@ def test_output_names_another_place(dataset: Path, tmp_path: Path) -> None:
 def test_an_output_that_can_not_be_written_is_an_error(dataset: Path, tmp_path: Path) -> None:
     code, _, err = pkt("validate", dataset, "--output", tmp_path / "nowhere" / "report.json")
     assert code == 2
-    assert "nowhere/report.json can not be written" in err
+    assert "nowhere/report.json cannot be written" in err
 
 
 def test_a_folder_that_can_not_be_written_is_told_in_one_line_and_checked_all_the_same(dataset: Path) -> None:
     (dataset / VALIDATION).mkdir()
     code, _, err = pkt("validate", dataset)
     assert code == 1
-    assert len([line for line in err.splitlines() if "can not be written" in line]) == 1
+    assert len([line for line in err.splitlines() if "cannot be written" in line]) == 1
     assert "leak.own-name" in err
 
 

@@ -15,7 +15,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from toolkit import run
-from toolkit.cli import output
+from toolkit.cli import results
+from toolkit.cli.output import Output
 from toolkit.core.errors import InputError
 from toolkit.core.hub_client import read_token, without_secrets
 from toolkit.core.recipe import load_recipe
@@ -148,12 +149,12 @@ def test_a_run_gives_its_hubs_token_to_its_clients_alone(tmp_path: Path, monkeyp
 
 def test_a_log_is_told_where_the_token_is_and_not_the_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = kept_token(tmp_path)
-    output.hub_is_ready("http://127.0.0.1:1", file, "127.0.0.1")
+    results.hub_is_ready(Output(), "http://127.0.0.1:1", file, "127.0.0.1")
     said = capsys.readouterr()
     assert "HF_TOKEN" in said.err
     assert read_token(file) not in said.err + said.out
     assert "Warning" not in said.err
-    output.hub_is_ready("http://127.0.0.1:1", file, "0.0.0.0")
+    results.hub_is_ready(Output(), "http://127.0.0.1:1", file, "0.0.0.0")
     assert "Warning" in capsys.readouterr().err
 
 

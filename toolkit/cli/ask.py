@@ -1,0 +1,248 @@
+"""Commands that ask an adapter: name, identify, app. Descriptions are arguments, lines of a text or a browser's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import main
+from toolkit.cli.options import PATH, Function
+from toolkit.core.errors import InputError, ToolkitError, after_saying
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+    from toolkit.model.naming import Answerer
+
+
+STANDARD_INPUT = Path("-")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A description or a name, without blanks at its ends, and where it was read: `Line 3 of creatures.txt`."""
+
+    text: str
+    where: str | None = None
+
+
+def question(command: Function) -> Function:
+    """DESCRIPTION, `--from`, `--adapter` and `--candidates`."""
+    for option in (
+        click.option(
+            "--candidates",
+            type=PATH,
+            metavar="FILE",
+            help="Names of the known creatures, one a line, in the place of those that the adapter learnt.",
+        ),
+        click.option(
+            "--from",
+            "file",
+            type=PATH,
+            metavar="FILE",
+            help="Descriptions, one a line; of a .jsonl file the `description` of each line. -: standard input.",
+        ),
+        options.adapter,
+        click.argument("description", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@question
+@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many names.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="The same seed draws the same names.",
+)
+@options.hub_and_json
+@click.pass_obj
+def name(
+    output: Output,
+    /,
+    description: str | None,
+    adapter: str,
+    file: Path | None,
+    candidates: Path | None,
+    count: int,
+    seed: int,
+) -> None:
+    """Invent names for the creature in DESCRIPTION, in English or Korean.
+
+    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
+    object, and a file or standard input one object a line.
+
+    Before each name stands the probability that the model answers exactly this, of all that it could say. Those of a
+    few names do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds
+    them.
+    """
+    lines = _lines(description, file)
+    from toolkit.cli import results
+    from toolkit.model import naming
+
+    answerer = _load(output, adapter, candidates)
+    for line in lines:
+        with _at(line), output.waiting() as progress:
+            named = naming.name(answerer, line.text, count, seed, progress)
+        results.named(output, named, wanted=count, one_of_several=line.where is not None)
+
+
+@main.command()
+@question
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="How many candidates.")
+@options.hub_and_json
+@click.pass_obj
+def identify(
+    output: Output, /, description: str | None, adapter: str, file: Path | None, candidates: Path | None, top: int
+) -> None:
+    """Say which known creature DESCRIPTION is about, in English or Korean.
+
+    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
+    object, and a file or standard input one object a line.
+
+    Before each name stands its probability among all the names that the adapter learnt, or that --candidates gives.
+    """
+    lines = _lines(description, file)
+    from toolkit.cli import results
+    from toolkit.model import naming
+
+    answerer = _load(output, adapter, candidates, to_identify=True)
+    for line in lines:
+        with _at(line), output.waiting() as progress:
+            identified = naming.identify(answerer, line.text, top, progress)
+        results.identified(output, identified, one_of_several=line.where is not None)
+
+
+@main.command()
+@options.adapter
+@options.host
+@click.option("--port", default=7860, show_default=True, type=options.PORT, help="0 takes a free one.")
+@options.hub
+@click.pass_obj
+def app(output: Output, /, adapter: str, host: str, port: int) -> None:
+    """Show an adapter in the browser, until Ctrl-C: describe a creature, and get names and the nearest creatures.
+
+    Needs the extra `app`. One description is answered at a time, and nothing leaves this machine.
+    """
+    from toolkit.hub.space import app as page
+    from toolkit.hub.space import serve
+    from toolkit.model import adapter as adapters
+    from toolkit.model import naming
+
+    serve.check_installed()
+    folder = adapters.locate_adapter(adapter)
+    about, answerer = serve.about(folder), naming.open_adapter(folder)
+
+    def answer(description: str, seed: int) -> page.Answer:
+        try:
+            named = naming.name(answerer, description, page.NAMES, seed)
+        except ToolkitError as error:
+            raise page.Problem(str(error)) from error
+        nearest = [(candidate.name, candidate.probability) for candidate in named.nearest]
+        return page.Answer([invented.name for invented in named.names], nearest)
+
+    serve.serve(about, answer, host, port, lambda url: output.say(f"The app is at {url}. Stop it with Ctrl-C."))
+
+
+def _load(output: Output, /, adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Answerer:
+    from toolkit.model import adapter as adapters
+    from toolkit.model import naming
+
+    names = None if candidates is None else [line.text for line in read_lines(candidates)]
+    folder = adapters.locate_adapter(adapter)
+    with output.waiting() as progress:
+        return naming.open_adapter(folder, names, to_identify=to_identify, progress=progress)
+
+
+def _lines(description: str | None, file: Path | None) -> Iterator[Line]:
+    """The descriptions to answer, read as they are asked for. The first is read now: nothing is loaded for none."""
+    if description is not None and file is not None:
+        raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
+    if description is not None:
+        lines = iter([Line(description)])
+    elif file is None and sys.stdin.isatty():
+        raise InputError(
+            "There is no description.", "Give one in quotes, a file of them with --from FILE, or pipe them in."
+        )
+    else:
+        lines = read_descriptions(file or STANDARD_INPUT)
+    return _asked(lines)
+
+
+def _asked(lines: Iterator[Line]) -> Iterator[Line]:
+    from toolkit.core.text import clean_text
+
+    # What cleaning leaves nothing of is an empty line; as an argument it is a mistake.
+    asked = (line for line in lines if line.where is None or clean_text(line.text))
+    first = next(asked, None)
+    if first is None:
+        raise InputError("No line holds a description.", "Write one description a line.")
+    if not clean_text(first.text):
+        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    return chain([first], asked)
+
+
+def _at(line: Line) -> AbstractContextManager[None]:
+    """Puts the place of a line before an error about it."""
+    return nullcontext() if line.where is None else after_saying(f"{line.where}:")
+
+
+def read_lines(file: Path) -> Iterator[Line]:
+    """The lines of a UTF-8 text that are not empty; `-` is standard input, which is read no further than asked for.
+
+    Raises:
+        InputError: It cannot be read, or a line is not UTF-8.
+    """
+    name = "standard input" if file == STANDARD_INPUT else str(file)
+    with _opened(file) as stream:
+        for number, raw in enumerate(stream, start=1):
+            where = f"Line {number} of {name}"
+            try:
+                text = raw.removeprefix(BYTE_ORDER_MARK).decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{where} is not UTF-8.", "Save the text as UTF-8.") from error
+            if text:
+                yield Line(text, where)
+
+
+def read_descriptions(file: Path) -> Iterator[Line]:
+    """One description a line; of a file that ends in `.jsonl`, the `description` of each line.
+
+    Raises:
+        InputError: As `read_lines`, or a line of JSON Lines holds no description.
+    """
+    for line in read_lines(file):
+        yield Line(_description(line), line.where) if file.suffix == ".jsonl" else line
+
+
+def _opened(file: Path) -> AbstractContextManager[IO[bytes]]:
+    if file == STANDARD_INPUT:
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.", "Name a text file.") from error
+
+
+def _description(line: Line) -> str:
+    try:
+        value = json.loads(line.text)
+    except ValueError as error:
+        raise InputError(f"{line.where} is not JSON.", "Each line of a .jsonl file is a JSON object.") from error
+    description = value.get("description") if isinstance(value, dict) else None
+    if not isinstance(description, str):
+        raise InputError(f"{line.where} has no text `description`.", 'Each line is like {"description": "A red fox."}.')
+    return description

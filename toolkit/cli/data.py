@@ -1,0 +1,90 @@
+"""Commands that make a dataset and check one: build-dataset, validate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import main
+from toolkit.cli.options import PATH
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@options.recipe()
+@options.hub_and_json
+@click.pass_obj
+def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object) -> None:
+    """Build a chat dataset from descriptions, and write it to the folder OUT with its validation and its card.
+
+    \b
+    pkt build-dataset data
+    pkt build-dataset data --source pokeapi --from pokeapi/data/v2/csv
+    pkt build-dataset data --source table --from mine.csv \\
+        --description-column text --name-column name
+
+    Several sources go into a recipe, each under [[dataset.sources]]. Tables are .csv, .tsv, .jsonl, .ndjson or .json,
+    also gzipped, or .parquet. PokéAPI's tables are fetched once and kept in PKT_CACHE, by default ~/.cache/pkt.
+    """
+    loaded = options.load(recipe, settings)
+    from toolkit.cli import results
+    from toolkit.data import build
+
+    with output.counting() as count:
+        result = build.build_dataset(out, loaded, progress=count)
+    results.built(output, result)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--strict", is_flag=True, help="Warnings fail the check too.")
+@click.option(
+    "--tokenizer", metavar="BASE", help="Also check the chat contract and lengths with this base's tokenizer."
+)
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="With --tokenizer: the most tokens that a conversation may have.",
+)
+@options.revision("a dataset")
+@click.option("--output", "report", type=PATH, help="Where the report is written. Default: validation.json in DATASET.")
+@options.hub_and_json
+@click.pass_obj
+def validate(
+    output: Output,
+    /,
+    dataset: str,
+    strict: bool,
+    tokenizer: str | None,
+    max_length: int,
+    revision: str | None,
+    report: Path | None,
+) -> None:
+    """Check DATASET, a folder or a Hub id with a column `messages`. Exits 1 when something is wrong.
+
+    What it cannot check, it names, and why.
+    """
+    from toolkit.cli import results
+    from toolkit.data.dataset import locate_dataset
+    from toolkit.data.validation import validate
+    from toolkit.model import base, loading
+
+    located = locate_dataset(dataset, revision)
+    loaded = loading.load_tokenizer(base.locate_tokenizer(tokenizer)) if tokenizer else None
+    with output.counting() as count:
+        found = validate.validate_dataset(
+            located.path, strict=strict, tokenizer=loaded, max_length=max_length, progress=count
+        )
+    if unwritten := validate.write_report(found, located, report):
+        output.say(str(unwritten))
+    results.validated(output, dataset, found)
+    sys.exit(0 if found.ok else 1)

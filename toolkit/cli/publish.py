@@ -1,0 +1,121 @@
+"""Commands about the Hub: push-dataset, publish, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import main
+from toolkit.cli.options import PATH
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+
+
+@main.command()
+@click.argument("dataset", type=PATH)
+@click.argument("repo_id")
+@click.option("--force", is_flag=True, help="Push it although it fails validation; its card then says so.")
+@options.publishing
+@options.hub_and_json
+@click.pass_obj
+def push_dataset(
+    output: Output,
+    /,
+    dataset: Path,
+    repo_id: str,
+    force: bool,
+    private: bool | None,
+    tag: str | None,
+    create_pr: bool,
+    overwrite_card: bool,
+    dry_run: bool,
+) -> None:
+    """Upload the folder DATASET to the Hub as REPO_ID, in one commit. A dataset that fails validation is refused.
+
+    A new repository is private until all of it is there. When it is interrupted, the same command finishes it; when
+    nothing changed, nothing is uploaded.
+    """
+    from toolkit.cli import results
+    from toolkit.hub import publish
+
+    how = publish.Options(private, tag, create_pr, overwrite_card)
+    if dry_run:
+        results.would_publish(output, publish.prepare_dataset(dataset, repo_id, how, force=force), dataset)
+    else:
+        results.published(output, publish.push_dataset(dataset, repo_id, how, force=force), train_from_it=True)
+
+
+@main.command()
+@click.argument("adapter", type=PATH)
+@click.argument("repo_id")
+@click.option("--dataset-repo", metavar="REPO_ID", help="The published dataset that it was trained on, for the card.")
+@click.option("--base-repo", metavar="REPO_ID", help="The base on this Hub, where it was trained under another name.")
+@options.templates
+@click.option("--space", metavar="REPO_ID", help="Also publish a page to try it, as the Space REPO_ID.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Check it before others see it.")
+@options.publishing
+@options.hub_and_json
+@click.pass_obj
+def publish(
+    output: Output,
+    /,
+    adapter: Path,
+    repo_id: str,
+    dataset_repo: str | None,
+    base_repo: str | None,
+    templates: Path | None,
+    space: str | None,
+    verify: bool,
+    private: bool | None,
+    tag: str | None,
+    create_pr: bool,
+    overwrite_card: bool,
+    dry_run: bool,
+) -> None:
+    """Publish the evaluated folder ADAPTER on the Hub as REPO_ID, with its card, in one commit.
+
+    A new repository is private until it was verified from outside. When it is interrupted, the same command finishes
+    it; when nothing changed, nothing is uploaded.
+    """
+    from toolkit.cli import output as terminal
+    from toolkit.cli import results
+    from toolkit.hub import publish as hub
+    from toolkit.hub import verify as verification
+
+    how = hub.Options(private, tag, create_pr, overwrite_card)
+    named = {"dataset_repo": dataset_repo, "base_repo": base_repo, "space": space}
+    if dry_run:
+        plan = hub.prepare_adapter(adapter, repo_id, how, **named, templates=templates)
+        results.would_publish(output, plan, adapter)
+        return
+
+    def check(repo_id: str, revision: str) -> None:
+        output.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
+        results.verified(terminal.Output(), verification.check(repo_id, revision))
+
+    published = hub.publish(adapter, repo_id, how, **named, templates=templates, check=check if verify else None)
+    results.published(output, published)
+
+
+@main.command()
+@click.argument("repo_id")
+@options.revision("the repository")
+@options.hub_and_json
+@click.pass_obj
+def verify(output: Output, /, repo_id: str, revision: str | None) -> None:
+    """Load the published adapter REPO_ID in a clean process, and check what its card says.
+
+    Every file is compared with its hash, the cards with their files; the samples are reproduced, and the card's own
+    code is run. Exits 1 when something differs.
+    """
+    from toolkit.cli import results
+    from toolkit.hub import verify
+
+    result = verify.verify(repo_id, revision)
+    results.verified(output, result)
+    sys.exit(0 if result.ok else 1)

@@ -1,0 +1,100 @@
+"""The whole pipeline, and commands about this machine: run, preview, hub serve, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import Verb, main
+from toolkit.cli.options import PATH
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+
+
+@main.command()
+@click.argument("recipe")
+@click.argument("out", type=PATH)
+@options.resume
+@options.hub_and_json
+@click.pass_obj
+def run(output: Output, /, recipe: str, out: Path, resume: bool) -> None:
+    """Run the whole pipeline of RECIPE into the folder OUT: build, train, evaluate, publish, verify.
+
+    Steps whose inputs have not changed are skipped when it is run again. The recipe `demo` needs nothing but this
+    machine, and publishes to a local Hub in OUT.
+    """
+    loaded = options.load(recipe, {})
+    from toolkit import run as pipeline
+    from toolkit.cli import results
+
+    with output.pipeline() as callbacks:
+        result = pipeline.run_pipeline(loaded, out, pipeline.RunCallbacks(*callbacks, output.say), restart=not resume)
+    results.ran(output, result)
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+@click.option("--output", "page", type=PATH, help="Where the page is written. Default: a temporary file.")
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
+@click.pass_obj
+def preview(output: Output, /, folder: Path, page: Path | None, browser: bool) -> None:
+    """Show the card of FOLDER, a dataset or an adapter, as the Hub will."""
+    import tempfile
+    import webbrowser
+
+    from toolkit import cards
+
+    written = cards.write_preview(folder, page or Path(tempfile.mkdtemp(prefix="pkt-preview-")) / "card.html")
+    output.say(f"The card is in {written}.")
+    if browser:
+        webbrowser.open(written.absolute().as_uri())
+
+
+@main.group()
+def hub() -> None:
+    """A Hub of your own, in a folder."""
+
+
+@hub.command(cls=Verb)
+@click.argument("root", type=PATH)
+@options.host
+@click.option("--port", default=8765, show_default=True, type=options.PORT, help="0 takes a free one.")
+@click.option(
+    "--token-file", type=PATH, help="File that holds the token. Default: ROOT/token, made at the first start."
+)
+@click.pass_obj
+def serve(output: Output, /, root: Path, host: str, port: int, token_file: Path | None) -> None:
+    """Serve the Hub in the folder ROOT to huggingface_hub, datasets, transformers and peft, until Ctrl-C.
+
+    Everybody who reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open
+    its address in a browser to read the cards. The tiny base of the demo is in it from the start.
+    """
+    from toolkit.cli import results
+    from toolkit.hub.local import serve as server
+
+    def fill(endpoint: str, token_file: Path) -> None:
+        from toolkit.core import hub_client
+        from toolkit.hub import publish
+
+        hub_client.use_hub(endpoint, token_file)
+        publish.push_tiny_base()
+
+    def ready(endpoint: str, token_file: Path) -> None:
+        results.hub_is_ready(output, endpoint, token_file, host)
+
+    server.serve_forever(root, host, port, ready, fill, token_file=token_file)
+
+
+@main.command()
+@options.hub_and_json
+@click.pass_obj
+def doctor(output: Output, /) -> None:
+    """Say what this machine can do, and what is missing for what."""
+    from toolkit.cli import results
+    from toolkit.model import doctor
+
+    results.diagnosed(output, doctor.diagnose())

@@ -1,0 +1,163 @@
+"""Commands that make an adapter and measure it: train, evaluate, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import main
+from toolkit.cli.options import PATH
+from toolkit.core.errors import InputError
+from toolkit.core.layout import MANIFEST
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+
+
+@main.command()
+@click.argument("dataset")
+@click.argument("out", type=PATH)
+@options.dataset_revision
+@options.recipe()
+@options.resume
+@options.hub_and_json
+@click.pass_obj
+def train(
+    output: Output,
+    /,
+    dataset: str,
+    out: Path,
+    dataset_revision: str | None,
+    recipe: str,
+    resume: bool,
+    **settings: object,
+) -> None:
+    """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
+
+    An interrupted run continues when the same command is given again.
+    """
+    loaded = options.load(recipe, settings)
+    from toolkit.cli import results
+    from toolkit.data.dataset import locate_dataset
+    from toolkit.training import train
+
+    located = locate_dataset(dataset, dataset_revision)
+    with output.training() as progress:
+        # "." and ".." are no names that checkpoints could lie beside.
+        named = out.resolve() if out.name in ("", "..") else out
+        result = train.train(located, named, loaded, restart=not resume, progress=progress, say=output.say)
+    results.trained(output, result, dataset)
+
+
+@main.command()
+@click.argument("adapter")
+@click.argument("dataset")
+@options.dataset_revision
+@click.option("--adapter-revision", help="Commit, branch or tag of an ADAPTER on the Hub. Default: its newest commit.")
+@click.option(
+    "--baselines",
+    default="base,tfidf,tfidf_centroid,frequent,chance",
+    show_default=True,
+    help="What stands beside the adapter, comma-separated; also: encoder, which needs sentence-transformers.",
+)
+@click.option("--encoder", metavar="FOLDER|ID", help="The sentence encoder of that baseline.")
+@click.option(
+    "--against", multiple=True, metavar="FOLDER|REPO_ID", help="Another adapter to compare with. May be repeated."
+)
+@click.option(
+    "--output",
+    "folder",
+    type=PATH,
+    help="Write the report into this folder, not into ADAPTER. For an ADAPTER of the Hub, or of another trainer.",
+)
+@options.templates
+@options.recipe(default=None)
+@options.resume
+@options.hub_and_json
+@click.pass_obj
+def evaluate(
+    output: Output,
+    /,
+    adapter: str,
+    dataset: str,
+    dataset_revision: str | None,
+    adapter_revision: str | None,
+    baselines: str,
+    encoder: str | None,
+    against: tuple[str, ...],
+    folder: Path | None,
+    templates: Path | None,
+    recipe: str | None,
+    resume: bool,
+    **settings: object,
+) -> None:
+    """Measure ADAPTER on DATASET, beside its baselines, and write figures, predictions and the card into its folder.
+
+    DATASET is a folder or a Hub id; so is ADAPTER, when the report goes elsewhere (--output). An interrupted evaluation
+    continues when the same command is given again.
+    """
+    from toolkit.cli import results
+    from toolkit.core.folder import read_manifest
+    from toolkit.data.dataset import locate_dataset
+    from toolkit.evaluation import evaluate
+    from toolkit.model import adapter as adapters
+
+    if folder is None and not Path(adapter).is_dir():
+        remedy = "The report on an adapter of the Hub needs a folder of its own: `output`."
+        raise InputError(f"There is no adapter folder {adapter}.", remedy)
+    located = adapters.locate_adapter(adapter, adapter_revision)
+    is_own = folder is None or (located / MANIFEST).is_file()
+    manifest = read_manifest(located, "adapter") if is_own else {}
+    # An adapter of another trainer brings no settings; only those of measuring are read.
+    loaded = options.load(recipe or manifest.get("recipe") or ("demo" if folder else None), settings)
+    compared = [name.strip() for name in baselines.split(",") if name.strip()]
+    if unknown := set(compared) - set(evaluate.BASELINES):
+        remedy = f"Choose among {', '.join(evaluate.BASELINES)}."
+        raise InputError(f"There is no baseline {sorted(unknown)[0]!r}.", remedy)
+    data = locate_dataset(dataset, dataset_revision)
+    with output.counting() as count:
+        result = evaluate.evaluate(
+            located,
+            data,
+            loaded.evaluation,
+            loaded.decoding,
+            loaded.seed,
+            compare=evaluate.Comparison(compared, against, encoder),
+            output=folder,
+            templates=templates,
+            restart=not resume,
+            progress=count,
+            say=output.say,
+        )
+    results.evaluated(output, result)
+
+
+@main.command()
+@click.argument("adapter")
+@click.argument("out", type=PATH)
+@options.revision("an ADAPTER")
+@click.option(
+    "--dtype",
+    default="bfloat16",
+    show_default=True,
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Of the merged weights.",
+)
+@options.hub_and_json
+@click.pass_obj
+def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtype: str) -> None:
+    """Merge ADAPTER, a folder or a Hub id, into its base and write one plain model to the folder OUT.
+
+    For serving without peft. The result is loaded by transformers alone and compared with the adapter on its samples;
+    exits 1, and writes nothing, when more than a quarter of their greedy names differ.
+    """
+    from toolkit.cli import results
+    from toolkit.model import adapter as adapters
+    from toolkit.model import merge
+
+    with output.counting() as count:
+        result = merge.merge(adapters.locate_adapter(adapter, revision), out, dtype, count=count)
+    results.merged(output, result)
