@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.adapters import adapter  # noqa: F401 (a fixture)
+from toolkit.cli import process
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import base as bases
 from toolkit.model.chat import REQUEST
@@ -27,6 +28,12 @@ SENTENCES = [
     "Its blue shell is hard as stone, and two cannons peer over its broad shoulders.",
     "Bulbasaur Charmander Squirtle Pikachu Vulpix Blastoise Ninetales",
 ]
+
+
+@pytest.fixture(autouse=True)
+def all_libraries_stay(monkeypatch):
+    """A command that answers would choose for the whole process, which runs other tests too."""
+    monkeypatch.setattr(process, "UNUSED", ())
 
 
 @pytest.fixture(scope="session")

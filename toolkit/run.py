@@ -50,17 +50,10 @@ class RunCallbacks:
         note: Called with each warning.
     """
 
-<<<<<<< HEAD
-    step: Callable[[str, bool], None]
-    count: Callable[[str, float, int | None], None]
-    training: Callable[[progress.TrainingProgress], None]
-    note: Callable[[str], None]
-=======
     step: Callable[[str, bool], None] = ignore
     count: Progress = ignore
-    training: Callable[[progress.Progress], None] = ignore
+    training: Callable[[progress.TrainingProgress], None] = ignore
     note: Note = ignore
->>>>>>> 7d1421a (The command line by noun: options made from the recipe's fields, one Output, one end of all errors, one source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +186,8 @@ def _train(
         recipe,
         checkpoints=checkpoints,
         restart=restart,
-<<<<<<< HEAD
-        progress=watchers.training,
-        note=watchers.note,
-=======
         progress=callbacks.training,
-        say=callbacks.note,
->>>>>>> 7d1421a (The command line by noun: options made from the recipe's fields, one Output, one end of all errors, one source)
+        note=callbacks.note,
     )
     state.done("adapter", read, str(_hash_of_file(weights)))
 

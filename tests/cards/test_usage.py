@@ -22,7 +22,7 @@ def settings(name: str = "demo", **overrides: Any) -> dict[str, Any]:
 def parsed(command: str) -> tuple[str, dict[str, Any]]:
     """A command and its parameters as Click reads them."""
     _, name, *arguments = shlex.split(command)
-    verb = cli.main.commands[name]
+    verb = cli.main.get_command(click.Context(cli.main), name)
     context = verb.make_context(name, arguments, resilient_parsing=False)
     return name, context.params
 
@@ -52,8 +52,8 @@ def test_changed_settings_become_options_that_give_the_same_recipe() -> None:
         key.replace("__", "."): value for key, value in given.items() if "__" in key or key in ("base", "seed")
     }
     assert verb == "train"
-    assert load_recipe(given["recipe_name"], overrides).training == load_recipe(recipe).training
-    assert load_recipe(given["recipe_name"], overrides).lora == load_recipe(recipe).lora
+    assert load_recipe(given["recipe"], overrides).training == load_recipe(recipe).training
+    assert load_recipe(given["recipe"], overrides).lora == load_recipe(recipe).lora
     assert (given["base"], given["seed"]) == ("some/base", 11)
     assert given["dataset_revision"] == MANIFEST["dataset"]["revision"]
     assert given["base_revision"] == MANIFEST["base"]["revision"]
@@ -115,4 +115,4 @@ def test_a_measured_four_bit_base_is_loaded_in_four_bits() -> None:
 
 def test_the_commands_are_of_the_command_line() -> None:
     assert isinstance(cli.main, click.Group)
-    assert {"train", "evaluate", "verify"} <= set(cli.main.commands)
+    assert {"train", "evaluate", "verify"} <= set(cli.main.list_commands(click.Context(cli.main)))

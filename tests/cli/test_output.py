@@ -18,10 +18,10 @@ from toolkit.cli import output, results
 from toolkit.cli.output import Output, training_line
 from toolkit.model.doctor import Finding
 from toolkit.model.naming import Candidate, Identified, Invented, Named
-from toolkit.training.progress import Progress
+from toolkit.training.progress import TrainingProgress
 from toolkit.training.train import TrainResult
 
-NOW = Progress(
+NOW = TrainingProgress(
     step=120,
     steps=300,
     loss=1.234,
@@ -31,7 +31,7 @@ NOW = Progress(
     tokens_per_second=1234.5,
     memory_bytes=1_620_000_000,
 )
-FIRST = Progress(1, 3000, None, None, None)
+FIRST = TrainingProgress(1, 3000, None, None, None)
 ALL = "step 120/300  loss 1.234  2 min 05 s left  val. 1.567  1.6 GB  1,234 tok/s  lr 2.0e-04"
 
 

@@ -158,12 +158,14 @@ def app(output: Output, /, adapter: str, host: str, port: int) -> None:
 
 
 def _load(output: Output, /, adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Answerer:
+    from toolkit.cli import process
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
 
     names = None if candidates is None else [line.text for line in read_lines(candidates)]
     folder = adapters.locate_adapter(adapter)
-    with output.waiting() as progress:
+    unused = () if adapters.may_be_quantized(folder) else process.UNUSED
+    with process.quick_imports(without=unused), output.waiting() as progress:
         return naming.open_adapter(folder, names, to_identify=to_identify, progress=progress)
 
 

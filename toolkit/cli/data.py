@@ -74,17 +74,13 @@ def validate(
     What it cannot check, it names, and why.
     """
     from toolkit.cli import results
-    from toolkit.data.dataset import locate_dataset
-    from toolkit.data.validation import validate
-    from toolkit.model import base, loading
+    from toolkit.data import validation
 
-    located = locate_dataset(dataset, revision)
-    loaded = loading.load_tokenizer(base.locate_tokenizer(tokenizer)) if tokenizer else None
     with output.counting() as count:
-        found = validate.validate_dataset(
-            located.path, strict=strict, tokenizer=loaded, max_length=max_length, progress=count
+        found = validation.validate(
+            dataset, revision=revision, strict=strict, base=tokenizer, max_length=max_length, progress=count
         )
-    if unwritten := validate.write_report(found, located, report):
+    if unwritten := validation.write_report(found, dataset, report):
         output.say(str(unwritten))
     results.validated(output, dataset, found)
     sys.exit(0 if found.ok else 1)

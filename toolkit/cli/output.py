@@ -25,7 +25,7 @@ from toolkit.core.format import duration, size
 from toolkit.core.text import printable
 
 if TYPE_CHECKING:
-    from toolkit.training.progress import Progress as TrainingProgress
+    from toolkit.training.progress import TrainingProgress
 
 # Seconds between two plain lines of progress, and within which what is done is not worth any.
 PLAIN_SECONDS, PATIENCE = 5.0, 1.0

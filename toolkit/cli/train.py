@@ -46,9 +46,7 @@ def train(
 
     located = locate_dataset(dataset, dataset_revision)
     with output.training() as progress:
-        # "." and ".." are no names that checkpoints could lie beside.
-        named = out.resolve() if out.name in ("", "..") else out
-        result = train.train(located, named, loaded, restart=not resume, progress=progress, say=output.say)
+        result = train.train(located, out, loaded, restart=not resume, progress=progress, note=output.say)
     results.trained(output, result, dataset)
 
 
