@@ -53,7 +53,7 @@ def front(call: Call) -> Response:
             kinds.append((kind.capitalize(), found))
     nothing = f"There is nothing yet{'' if call.user else ' that everybody may read'}."
     return _page(
-        "list", title="Local Hub", user=call.user, heading="Repositories", lists=kinds, note=nothing * (not kinds)
+        "list", title="Local Hub", user=call.user, heading="Repositories", lists=kinds, note=None if kinds else nothing
     )
 
 
@@ -155,7 +155,7 @@ def refused(error: RefusedError) -> Response:
 def _page(template: str, *, title: str, user: str | None, **values: object) -> Response:
     """A page that runs no script and loads nothing from elsewhere, whatever a card holds."""
     css, policy = _style()
-    shown = {"home": None, "crumbs": [], "heading": None, "older": None, **values}
+    shown = {"home": None, "crumbs": [], "heading": None, "note": None, "older": None, **values}
     content = _PAGES.get_template(f"{template}.jinja").render(style=css, title=title, user=user, **shown)
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     # YAML escapes can spell lone surrogates.
