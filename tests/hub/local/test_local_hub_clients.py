@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from toolkit.core.hub_client import read_token
-from toolkit.hub.local import auth
+from toolkit.hub.local import request
 from toolkit.hub.local.serve import running_hub
 
 MEGABYTE = 2**20
@@ -96,7 +96,7 @@ def test_a_large_file_goes_up_and_down_without_being_in_memory(hub: tuple[dict[s
 
 
 def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "PAGE", 2)
+    monkeypatch.setattr(request, "PAGE", 2)
     with running_hub(tmp_path) as url:
         api = HfApi(endpoint=url, token="x")
         for number in range(5):

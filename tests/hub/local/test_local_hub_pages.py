@@ -1,14 +1,12 @@
-"""The pages of the local Hub: what a person sees, and what a card can not do there."""
+"""The pages of the local Hub: what a person sees, and what a card cannot do there."""
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
-from toolkit.cards.page import render_page
 from toolkit.hub.local import pages
 from toolkit.hub.local.serve import running_hub
 
@@ -158,10 +156,3 @@ def test_a_refusal_is_a_page_for_a_browser_and_json_for_others(hub: str) -> None
     assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert "Repository not found" in page.text
     assert httpx2.get(f"{hub}/demo/missing").json() == {"error": "Repository not found"}
-
-
-def test_a_narrow_screen_leaves_descriptions_in_a_table_room_as_the_preview_does(hub: str, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
-    for page in (httpx2.get(f"{hub}/demo/a").text, render_page(tmp_path)):
-        narrow = page.partition("</style>")[0].partition("@media (max-width")[2]
-        assert "td:first-child { min-width: 12em; }" in narrow

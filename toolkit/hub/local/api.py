@@ -8,7 +8,6 @@ from typing import Any
 from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
-from toolkit.hub.local.auth import Call, answer, paged, text_field, whole_number
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.objects import (
     MAIN,
@@ -22,6 +21,7 @@ from toolkit.hub.local.objects import (
     malformed,
     repo_id,
 )
+from toolkit.hub.local.request import Call, answer, paged, text_field, whole_number
 from toolkit.hub.local.store import find_pull
 
 PULLS = 50  # on one page

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.hub.local import api, files, pages
-from toolkit.hub.local.auth import Accounts, Call, answer, make_accounts
 from toolkit.hub.local.objects import RefusedError, malformed, repo_not_found
+from toolkit.hub.local.request import Accounts, Call, answer, make_accounts
 from toolkit.hub.local.store import Store
 
 Handler = Callable[[Call], Response]

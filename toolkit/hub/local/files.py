@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from toolkit.hub.local.auth import Call, answer, list_field, paged, parse_object, size_field, text_field, whole_number
 from toolkit.hub.local.objects import (
     MAIN,
     AddFile,
@@ -39,6 +38,16 @@ from toolkit.hub.local.objects import (
     lfs_pointer,
     malformed,
     parent_folders,
+)
+from toolkit.hub.local.request import (
+    Call,
+    answer,
+    list_field,
+    paged,
+    parse_object,
+    size_field,
+    text_field,
+    whole_number,
 )
 from toolkit.hub.local.store import sync
 

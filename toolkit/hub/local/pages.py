@@ -17,7 +17,6 @@ from starlette.responses import RedirectResponse, Response
 from toolkit.cards.page import CARDS, card_html, metadata_html, style
 from toolkit.core.format import size
 from toolkit.hub.local.api import card_data, card_text
-from toolkit.hub.local.auth import Call, bad_token, whole_number
 from toolkit.hub.local.objects import (
     KINDS,
     MAIN,
@@ -29,6 +28,7 @@ from toolkit.hub.local.objects import (
     entry_not_found,
     parent_folders,
 )
+from toolkit.hub.local.request import Call, bad_token, whole_number
 from toolkit.hub.local.store import find_pull
 
 COMMITS = 100  # on one page

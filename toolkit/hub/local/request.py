@@ -1,4 +1,4 @@
-"""Who asks for what: accounts and their tokens, and a request with what its user may do."""
+"""One request: whose token it shows, what its user may do, what its body says, and how it is answered."""
 
 import base64
 import binascii
