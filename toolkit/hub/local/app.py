@@ -73,7 +73,7 @@ _BELOW_NO_REPO = re.compile(
 
 
 def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_token: str | None = None) -> ASGIApp:
-    """The Hub that lives in `root`; `tokens` and `owner_token` as in `make_accounts`.
+    """The Hub that lives in `root`; `tokens` and `owner_token` as `running_hub` takes them.
 
     Raises:
         ToolkitError: The root cannot be made or written to.

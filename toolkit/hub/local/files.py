@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import hmac
 import mimetypes
+import os
 import re
 import secrets
 import time
@@ -49,7 +50,6 @@ from toolkit.hub.local.request import (
     text_field,
     whole_number,
 )
-from toolkit.hub.local.store import sync
 
 _LFS_SUFFIXES = (
     *("7z", "arrow", "avi", "bin", "bz2", "ckpt", "flac", "gguf", "gif", "gz", "h5", "jpeg", "jpg", "joblib"),
@@ -143,7 +143,8 @@ async def _receive(call: Call, target: Path, size: int) -> str:
                 raise RefusedError(413, f"The upload has more than the {size:,} bytes that were announced")
             digest.update(chunk)
             file.write(chunk)
-        await run_in_threadpool(sync, file)
+        file.flush()
+        await run_in_threadpool(os.fsync, file.fileno())  # else the rename may reach the disk before the content
     if written != size:
         raise malformed(f"The upload has {written} bytes, not {size}")
     return digest.hexdigest()

@@ -7,7 +7,6 @@ import posixpath
 from functools import cache
 from importlib.resources import files as resources
 from itertools import islice
-from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -273,7 +272,7 @@ def _crumbs(call: Call, found: Repository, folder: str) -> list[tuple[str, str]]
     """The folders above, each with its page."""
     folders = [*parent_folders(folder), folder] if folder else []
     root = (found.repo.name, _address(found, "tree", call.revision))
-    return [root, *((PurePosixPath(each).name, _address(found, "tree", call.revision, each)) for each in folders)]
+    return [root, *((posixpath.basename(each), _address(found, "tree", call.revision, each)) for each in folders)]
 
 
 def _address(found: Repository, what: str, revision: str, path: str = "") -> str:

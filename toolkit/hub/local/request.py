@@ -70,13 +70,7 @@ class Accounts:
 
 
 def make_accounts(tokens: Mapping[str, str] | None, owner_token: str | None) -> Accounts:
-    """The accounts of a Hub.
-
-    Args:
-        tokens: Maps tokens to users; each may write in the namespace of that name.
-        owner_token: The token of `demo`, who may write in every namespace. Without it and `tokens`, the Hub asks for no
-            token, and everybody is `demo`.
-    """
+    """The accounts of a Hub; `tokens` and `owner_token` as `running_hub` takes them."""
     if tokens is None and owner_token is None:
         return Accounts({}, Account(OWNER, everywhere=True))
     found = {_hash(token): Account(user, everywhere=False) for token, user in (tokens or {}).items()}
@@ -222,11 +216,11 @@ def text_field(value: Mapping[str, Any], name: str, default: str | None = None) 
     return found
 
 
-def size_field(value: Mapping[str, Any], name: str = "size") -> int:
-    """A field that must count bytes. Raises `RefusedError` (400)."""
-    found = value.get(name)
+def size_field(value: Mapping[str, Any]) -> int:
+    """The field `size`, which must count bytes. Raises `RefusedError` (400)."""
+    found = value.get("size")
     if not isinstance(found, int) or found < 0:
-        raise malformed(f"{name!r} must be a whole number of bytes")
+        raise malformed("'size' must be a whole number of bytes")
     return found
 
 

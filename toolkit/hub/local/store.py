@@ -12,7 +12,6 @@ A process killed at any instant leaves unreferenced files at worst, never half a
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -22,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from toolkit.core.folder import unwritable, write_bytes
 from toolkit.hub.local.objects import (
@@ -293,12 +292,6 @@ def find_pull(repository: Repository, number: int) -> PullRequest:
     if pull is None:
         raise RefusedError(404, f"{repository.repo} has no pull request {number}")
     return pull
-
-
-def sync(file: BinaryIO) -> None:
-    """Wait until the disk holds what was written: a rename may reach it before the content does."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _now() -> str:
