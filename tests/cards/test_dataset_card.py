@@ -23,8 +23,8 @@ from toolkit.cards.page import render_markdown
 from toolkit.cards.templates import DATASET, render
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
+from toolkit.data.card import write_card
 from toolkit.data.cleaning import DROPPED
-from toolkit.data.counts import write_card
 
 TEXT = pa.string()
 SCHEMA = pa.schema(

@@ -1,4 +1,4 @@
-"""Records to a dataset folder: drafts, splits, files, card, manifest. Knows nothing of where records come from."""
+"""Build a dataset folder from a recipe: records, drafts, splits, files, validation, card and manifest."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
+from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
     Draft,
@@ -25,8 +26,6 @@ from toolkit.data.cleaning import (
     mask_names,
     read_drafts,
 )
-from toolkit.data.collecting import collecting_rarely
-from toolkit.data.counts import write_card
 from toolkit.data.dataset import Row, write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
@@ -47,7 +46,7 @@ class BuildResult:
         creatures: Creatures with at least one row.
         families: Families with at least one row.
         validation: What the validator found in it, as `validation.json` says it.
-        notes: What the sources have to say of how they were read.
+        notes: How the sources were read, where that is worth knowing.
         seconds: Wall time.
     """
 
@@ -62,7 +61,6 @@ class BuildResult:
     seconds: float
 
 
-@collecting_rarely()
 def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: Progress = ignore) -> BuildResult:
     """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 
@@ -92,7 +90,7 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
         if dropped := [draft for draft in work.drafts if draft.reason]:
             write_rejected(folder, map(_rejected, dropped))
         facts = _facts(rows, near, work, recipe, [facts for facts, _ in sources])
-        # A million drafts are a gigabyte, which the validation needs.
+        # The validation needs the gigabyte that a million drafts take.
         del work, rows, drafts, dropped
         validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
@@ -120,7 +118,7 @@ def _refuse_nothing(rows: Mapping[str, list[Draft]], work: Work, sources: Sequen
     raise InputError(
         f"None of the {len(work.drafts)} descriptions of {where} is left to train on"
         + (f": {counted}." if counted else "."),
-        "Check the columns, --description-language, --answer and the length limits.",
+        "Check the columns, `description_language`, `answer` and the limits on length.",
     )
 
 
@@ -202,7 +200,7 @@ def _facts(
     recipe: Recipe,
     sources: Sequence[SourceFacts],
 ) -> dict[str, Any]:
-    """What the manifest and the card say; no time and no path of this machine."""
+    """What the manifest and the card say, without times and paths of this machine."""
     kept = work.kept()
     licenses = sorted({draft.license for draft in kept})
     from_source = Counter(draft.origin for draft in kept)
@@ -232,7 +230,7 @@ def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) 
 
 
 def _about_pokemon(sources: Sequence[SourceFacts], kept: list[Draft]) -> bool:
-    """Whether the names are trademarks that the card must tell of: by their keys, or by what a source is called."""
+    """Whether the card must name Pokémon's trademarks: by the creatures' keys, or the name of a source."""
     plain = (unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode() for source in sources)
     return any("pokemon" in normal_text(location) for location in plain) or any(
         draft.creature.key.startswith("pokemon/") for draft in kept

@@ -1,4 +1,4 @@
-"""Records to drafts: clean, mask, and drop what can not be used, with its reason. Knows nothing of splits and files."""
+"""Records to drafts: clean and mask their texts, and drop what cannot be used, with its reason."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Work:
 def read_drafts(
     sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, progress: Progress
 ) -> Work:
-    """Clean every record and drop what can not be used as it came; creatures are gathered on the way."""
+    """Clean every record and drop what cannot be used as it came; gather the creatures on the way."""
     work = Work()
     for origin, (_, records) in enumerate(sources):
         for record in records:
@@ -190,7 +190,7 @@ def _known(work: Work, record: Record, origin: int) -> Creature:
 
 
 def _unusable(text: str, language: str, languages: Sequence[str], creature: Creature, settings: DatasetSettings) -> str:
-    """Why a cleaned text can not be used, before names are masked; empty when it can."""
+    """Why a cleaned text cannot be used, before names are masked; empty when it can."""
     if language not in languages:
         return "language"
     if not text:

@@ -1,4 +1,4 @@
-"""How a mask is put into a sentence so that its grammar stays right. Knows nothing of which names there are."""
+"""Put a mask into an English or Korean sentence in the place of a name, so that its grammar stays right."""
 
 from __future__ import annotations
 

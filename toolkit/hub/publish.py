@@ -16,7 +16,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.layout import ADAPTER_CONFIG, EVALUATION, TINY_BASE_ID, VALIDATION
-from toolkit.data.counts import write_card
+from toolkit.data.card import write_card
 from toolkit.data.validation import validate
 from toolkit.hub import upload
 from toolkit.hub.contents import CARDS, check_intact, contents, edited_cards, write_publication_manifest

@@ -1,4 +1,7 @@
-"""Where descriptions come from. Each source yields Records, lazily, and facts about itself; none cleans or masks."""
+"""Where descriptions come from: the corpus of the package, PokéAPI, tables in files, datasets of the Hub.
+
+Each reader yields `Record`s, lazily and as they are, and facts about its source.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ def read_records(settings: DatasetSettings) -> Sequence[tuple[SourceFacts, Itera
     """Facts about each source that the settings name, and its records.
 
     Raises:
-        InputError: A source can not be found or used. A damaged row raises it while the records are iterated.
-        EnvironmentLacks, HubError: It can not be fetched.
+        InputError: A source cannot be found or used. A damaged row raises it while the records are iterated.
+        EnvironmentLacks, HubError: It cannot be fetched.
     """
     readers = {"corpus": read_corpus, "pokeapi": read_pokeapi, "hub": read_hub, "table": read_table}
     languages = wanted_languages(settings)

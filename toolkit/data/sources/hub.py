@@ -105,7 +105,7 @@ def _builder(location: str, config: str | None, revision: str | None, **options:
         found = f"has no config {config!r}" if config else "has several configs"
         raise InputError(
             f"The dataset {location} {found}; its configs are {', '.join(known)}.",
-            f"Name one behind a colon: `location` {location}:{known[0]}.",
+            f'Name one behind a colon: `location="{location}:{known[0]}"`.',
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""What a dataset folder holds, counted from its Parquet files batch by batch. Knows nothing of cards and figures.
+"""The card of a dataset folder: count what its Parquet files hold, batch by batch, and render it.
 
-Only distinct values ever become Python objects, so a million rows cost little more than their lengths.
+Only distinct values become Python objects, so a million rows cost little more than their lengths.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from toolkit.core.errors import InputError
 from toolkit.core.layout import SPLITS, split_files
 from toolkit.data.dataset import LocatedDataset, parquet_errors
 from toolkit.data.splits import MIN_CLUSTERS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Columns that are counted, and what a row counts as that has no text there: a card can be of a broken dataset too.
 COLUMNS = {
@@ -32,7 +35,7 @@ BATCH_ROWS = 20_000
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,19}")
 
 
-def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+def write_card(folder: Path, facts: Mapping[str, object]) -> None:
     """Draw the figures and write `README.md` of a dataset folder, from its files and what the build knows.
 
     Raises:
@@ -59,7 +62,7 @@ def count_dataset(folder: Path) -> DatasetCounts:
     return counts
 
 
-def _tables(file: Path) -> Iterator[Any]:
+def _tables(file: Path) -> Iterator[pa.Table]:
     """The counted columns of a file, some rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -75,7 +78,7 @@ def _tables(file: Path) -> Iterator[Any]:
             )
 
 
-def _add(counts: DatasetCounts, split: str, table: Any) -> None:
+def _add(counts: DatasetCounts, split: str, table: pa.Table) -> None:
     its = counts.splits.setdefault(split, SplitCounts())
     _add_lengths(its.lengths, table)
     for (creature, family), rows in _tally(table, "creature", "family"):
@@ -93,10 +96,10 @@ def _add(counts: DatasetCounts, split: str, table: Any) -> None:
         for kind, label in _labels(attributes):
             counts.labels.setdefault(kind, Counter())[label, split] += rows
     if split == "unseen":
-        counts.held_out.update(pair for pair, _ in _tally(table, "creature", "answer"))
+        counts.held_out.update((creature, answer) for (creature, answer), _ in _tally(table, "creature", "answer"))
 
 
-def _add_lengths(lengths: dict[str, Lengths], table: Any) -> None:
+def _add_lengths(lengths: dict[str, Lengths], table: pa.Table) -> None:
     import pyarrow.compute as pc
 
     characters = pc.utf8_length(table["description"])
@@ -105,7 +108,7 @@ def _add_lengths(lengths: dict[str, Lengths], table: Any) -> None:
         append_lengths(lengths, language, chosen.to_numpy().astype(np.int32))
 
 
-def _tally(table: Any, *names: str) -> Iterator[tuple[Any, int]]:
+def _tally(table: pa.Table, *names: str) -> Iterator[tuple[tuple[str, ...], int]]:
     """Each distinct combination of the columns' values, and its rows."""
     grouped = table.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
     keys = zip(*(grouped[name].to_pylist() for name in names), strict=True)

@@ -1,1 +1,0 @@
-"""The embedded corpus: descriptions written for this project, CC0-1.0."""
