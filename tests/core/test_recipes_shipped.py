@@ -9,7 +9,7 @@ import pytest
 from support.paths import ROOT
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe, recipe_names
-from toolkit.model.memory import KNOWN
+from toolkit.model.doctor import KNOWN
 
 DOCUMENTATION = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 every_recipe = pytest.mark.parametrize("name", recipe_names())

@@ -143,7 +143,8 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
 def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     decoding = load_recipe("demo").decoding
-    drawn = generate.sample_names(peft_model, tokenizer, chat.naming_messages(DESCRIPTIONS[0]), decoding, page.NAMES, 7)
+    messages = chat.naming_messages(DESCRIPTIONS[0])
+    drawn = [each.name for each in generate.sample(peft_model, tokenizer, messages, decoding, page.NAMES, 7)]
     assert page.answer(loaded, DESCRIPTIONS[0], 7).names == list(dict.fromkeys(filter(None, drawn)))
 
 

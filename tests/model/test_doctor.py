@@ -6,18 +6,19 @@ import pytest
 
 from toolkit.core.recipe import load_recipe, recipe_names
 from toolkit.model import doctor
-from toolkit.model.memory import Machine, free_disk, main_memory
+from toolkit.model.memory import Machine
 
 GB = 10**9
 LAPTOP, T4 = Machine(None, 16 * GB, "float32"), Machine("Tesla T4", 16 * GB, "float16")
 
 
 def finding(name, machine=T4, free=100 * GB):
-    return doctor.recipe_finding(load_recipe(name), machine, free, 1e11 if machine.gpu is None else None)
+    return doctor.recipe_finding(load_recipe(name), machine, free)
 
 
 def test_every_shipped_recipe_is_among_the_findings(monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    # From Python nothing sets HF_ENDPOINT.
+    monkeypatch.setattr("toolkit.core.hub_client.DEFAULT_ENDPOINT", "http://127.0.0.1:9")
     found = [each.what for each in doctor.diagnose()]
     assert [what for what in found if what.startswith("recipe ")] == [f"recipe {name}" for name in recipe_names()]
 
@@ -28,7 +29,7 @@ def test_the_demo_needs_nothing(machine):
 
 
 def test_a_recipe_needs_a_download_and_memory():
-    assert finding("gemma-2b-t4").found == "5.0 GB to download, 4.2 GB of memory"
+    assert finding("gemma-2b-t4").found == "5.0 GB to download, 4.1 GB of memory"
 
 
 @pytest.mark.parametrize("name", ["gemma-2b-t4", "seed-gemma-2b", "midm-2b-ko", "gemma-3-1b"])
@@ -36,10 +37,9 @@ def test_a_free_gpu_of_16_gb_runs_the_small_ones(name):
     assert finding(name).state == "ok"
 
 
-def test_on_a_cpu_the_time_is_said_and_nothing_forbidden():
+def test_a_cpu_is_said_to_be_slow_and_nothing_forbidden():
     found = finding("gemma-2b-t4", LAPTOP)
-    assert found.state == "note"
-    assert found.means.startswith("a step takes about 5.5 min on this CPU")
+    assert (found.state, found.means.split(":")[0]) == ("note", "slow without a GPU")
 
 
 def test_what_a_machine_lacks_is_named():
@@ -53,17 +53,3 @@ def test_what_a_machine_lacks_is_named():
 def test_a_gated_base_comes_with_the_page_of_its_licence_and_others_without():
     assert "https://huggingface.co/google/gemma-2b-it" in finding("gemma-2b-t4").means
     assert not finding("midm-2b-ko").means
-
-
-def test_a_container_s_limit_counts_as_the_machine_s_memory(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr("toolkit.model.memory.MEMORY_LIMITS", (limit,))
-    whole = main_memory()
-    limit.write_text("max\n")
-    assert main_memory() == whole
-    limit.write_text("1000\n")
-    assert main_memory() == 1000
-
-
-def test_room_for_a_cache_that_does_not_exist_yet_is_that_of_its_disk(tmp_path):
-    assert free_disk(tmp_path / "not" / "yet") == pytest.approx(free_disk(tmp_path), rel=0.05)

@@ -42,7 +42,7 @@ def load(folder, **how):
 @pytest.mark.parametrize("dtype", merge.DTYPES)
 def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dtype):
     counted = []
-    result = merge.merge(adapter, tmp_path / "merged", dtype, count=lambda *told: counted.append(told))
+    result = merge.merge(adapter, tmp_path / "merged", dtype, lambda *told: counted.append(told))
     assert (result.samples, result.differences) == (3, ())
     assert counted == [(what, at, 3) for what in ("adapter", "merged") for at in (1, 2, 3)]
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
@@ -178,13 +178,18 @@ def test_an_adapter_without_samples_is_merged_and_the_card_says_that_nothing_was
 
 def other_names(monkeypatch, count):
     """Let the merged model give the first descriptions other names."""
-    asked = merge._served
+    served, answered = merge.served, []
 
-    def served(*arguments):
-        names = asked(*arguments)
-        return [f"{name}x" if at < count else name for at, name in enumerate(names)]
+    def other(*arguments):
+        plain = served(*arguments)
 
-    monkeypatch.setattr(merge, "_served", served)
+        def answer(messages):
+            answered.append(messages)
+            return plain(messages) + "x" * (len(answered) <= count)
+
+        return answer
+
+    monkeypatch.setattr(merge, "served", other)
 
 
 def test_a_name_that_rounding_changed_is_counted_and_shown(adapter, tmp_path, monkeypatch):
@@ -197,7 +202,7 @@ def test_a_name_that_rounding_changed_is_counted_and_shown(adapter, tmp_path, mo
 
 def test_too_many_other_names_fail_and_nothing_is_written(adapter, tmp_path, monkeypatch):
     other_names(monkeypatch, 2)
-    with pytest.raises(CheckFailed, match=r"2 of 3 samples another name.*more than 25%.*--dtype float32"):
+    with pytest.raises(CheckFailed, match=r'2 of 3 samples another name.*more than 25%.*`dtype="float32"`'):
         merge.merge(adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -251,7 +256,7 @@ def test_too_little_memory_is_the_machines_lack(adapter, tmp_path, monkeypatch):
 
 def test_what_float16_does_not_hold_is_refused(tmp_path, small_base, use_small_base):
     large = with_samples(make_adapter(tmp_path / "large", small_base))
-    with pytest.raises(InputError, match=r"does not fit float16 \(model\..* overflows\).*--dtype bfloat16"):
+    with pytest.raises(InputError, match=r'does not fit float16 \(model\..* overflows\).*`dtype="bfloat16"`'):
         merge.merge(large, tmp_path / "merged", "float16")
     assert merge.merge(large, tmp_path / "merged", "bfloat16").samples == 3
 
@@ -282,7 +287,7 @@ def test_damaged_weights_are_an_input_error(adapter, tmp_path):
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     name, tensor = next(iter(weights.items()))
     save_file(weights | {name: tensor[:1, :3].contiguous()}, adapter / ADAPTER_WEIGHTS)
-    with pytest.raises(InputError, match="can not be loaded"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         merge.merge(adapter, tmp_path / "merged")
 
 

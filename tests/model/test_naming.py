@@ -29,11 +29,11 @@ def drawing(monkeypatch, *rounds):
     given = iter(rounds)
     seeds = []
 
-    def sample_names(_model, _tokenizer, _messages, _settings, _count, seed, _at_once):
+    def sample(_model, _tokenizer, _messages, _settings, _count, seed):
         seeds.append(seed)
-        return next(given)
+        return [generate.Generated(drawn, stopped=True) for drawn in next(given)]
 
-    monkeypatch.setattr(generate, "sample_names", sample_names)
+    monkeypatch.setattr(generate, "sample", sample)
     return seeds
 
 
@@ -113,9 +113,9 @@ def test_the_adapters_own_request_is_sent(adapter, monkeypatch):
     write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"request": "Name it:"})
     answerer = naming.open_adapter(adapter)
     sent = []
-    monkeypatch.setattr(generate, "sample_names", lambda _m, _t, messages, *_: sent.append(messages) or ["Vulpix"])
+    monkeypatch.setattr(generate, "sample", lambda _m, _t, messages, *_: sent.append(messages) or [])
     naming.name(answerer, KOREAN, 1, 0)
-    assert sent == [[{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]]
+    assert sent[0] == [{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]
 
 
 def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter, tmp_path):
@@ -130,9 +130,9 @@ def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter,
     assert len(named.names) == 2
     assert named.nearest == []
     assert {one.known for one in named.names} == {None}
-    with pytest.raises(InputError, match=r"does not say which names .*--candidates FILE"):
-        naming.open_adapter(adapter, to_identify=True)
-    stranger = naming.open_adapter(adapter, ["Vulpix", "Squirtle"], to_identify=True)
+    with pytest.raises(InputError, match=r"does not say which names .*`candidates`"):
+        naming.identify(adapter, KOREAN)
+    stranger = naming.open_adapter(adapter, ["Vulpix", "Squirtle"])
     theirs, ours = (
         {candidate.name: candidate.probability for candidate in naming.identify(one, KOREAN, 2).candidates}
         for one in (stranger, own)
@@ -226,7 +226,7 @@ def test_too_little_memory_while_naming_is_the_machines_lack(answerer, monkeypat
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(generate, "sample_names", fail)
+    monkeypatch.setattr(generate, "sample", fail)
     monkeypatch.setattr(rank, "score", fail)
     with pytest.raises(EnvironmentLacks):
         naming.name(answerer, "A fox.", 1, 0)

@@ -517,8 +517,8 @@ def test_what_the_libraries_say_of_a_base_in_its_first_pass_is_an_input_error(
 @pytest.mark.parametrize(
     ("lora", "said"),
     [
-        ({"target_modules": ["(q_proj"]}, r"LoRA does not fit the base: .*Correct lora\.target_modules"),
-        ({"target_modules": ["no_such"]}, r"LoRA does not fit the base: .*Correct lora\.target_modules"),
+        ({"target_modules": ["(q_proj"]}, r"LoRA does not fit the base: .*Correct `lora\.target_modules`"),
+        ({"target_modules": ["no_such"]}, r"LoRA does not fit the base: .*Correct `lora\.target_modules`"),
     ],
 )
 def test_target_modules_that_the_base_does_not_have_are_an_input_error(tmp_path, dataset, use_small_base, lora, said):

@@ -81,7 +81,6 @@ class Reader:
         self.method = method
         self._model, self._tokenizer = model, tokenizer
         self._questions, self._journal, self._say = questions, journal, say
-        self._at_once = generate.AtOnce()
 
     def check_lengths(self, split: str, asked: Sequence[Row]) -> None:
         """Raise InputError for a row that the model can not read whole; rows are counted from 0."""
@@ -97,9 +96,11 @@ class Reader:
     def rankings(self) -> list[Ranked]:
         """One for each row of `test`."""
         asked = self._questions
-        prepared = rank.prepare(
-            rank.answer_ids(self._tokenizer, asked.candidates, partial(self._say, f"{self.method}: candidates"))
-        )
+
+        def preparing(_task: str, done: float, of: int | None) -> None:
+            self._say(f"{self.method}: candidates", done, of or 0)
+
+        prepared = rank.prepare(rank.answer_ids(self._tokenizer, asked.candidates, preparing))
         number = {answer: index for index, answer in enumerate(asked.candidates)}
         right = [number[answer_of(row)] for row in asked.test]
         looked_up: list[list[int]] = [[] for _ in asked.test]
@@ -107,9 +108,9 @@ class Reader:
             for partner in partners:
                 looked_up[partner].append(row)
 
-        def within(index: int, done: int, of: int) -> None:
+        def within(index: int, _task: str, done: float, of: int | None) -> None:
             # The end of a row is said when its answer is kept.
-            if done < of:
+            if of is not None and done < of:
                 self._say(f"{self.method}: identify", index + done / of, len(asked.test))
 
         def work(index: int) -> dict[str, Any]:
@@ -135,13 +136,7 @@ class Reader:
         def work(index: int) -> list[dict[str, Any]]:
             row, seed = asked.sampled[which[index]]
             drawn = generate.sample(
-                self._model,
-                self._tokenizer,
-                row["messages"][:-1],
-                asked.decoding,
-                asked.names,
-                seed,
-                self._at_once,
+                self._model, self._tokenizer, row["messages"][:-1], asked.decoding, asked.names, seed
             )
             return [asdict(one) for one in drawn]
 

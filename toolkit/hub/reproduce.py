@@ -162,9 +162,8 @@ def _other_names(repository: Repository) -> list[str]:
         names = [generate.greedy_name(model, tokenizer, sample["messages"], settings)]
         claimed = [sample["greedy"]]
         if seed is not None:
-            names += generate.sample_names(
-                model, tokenizer, sample["messages"], settings, len(sample["names"]), seed + number
-            )
+            drawn = generate.sample(model, tokenizer, sample["messages"], settings, len(sample["names"]), seed + number)
+            names += [each.name for each in drawn]
             claimed += sample["names"]
         if names != claimed:
             differences.append(f"sample {sample['id']}: published {', '.join(claimed)}; reproduced {', '.join(names)}")

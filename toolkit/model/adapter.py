@@ -1,45 +1,35 @@
-"""An adapter folder: locate, load, save, compare."""
+"""An adapter folder: locate it, load it on its base, save it, and tell whether and what it learnt."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from toolkit.core.errors import InputError, ToolkitError, after_saying, first_line
-from toolkit.core.folder import read_json, read_manifest
-from toolkit.core.hub_client import hub, hub_errors
-from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
-from toolkit.model.base import LocatedBase, base_hash, cached_config, locate_base
-from toolkit.model.loading import DAMAGED, PROBE_TEXT, Precision, chosen_precision, load_base, load_tokenizer, overflow
+from toolkit.core.errors import InputError, ToolkitError, library_errors
+from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
+from toolkit.core.hub_client import locate_folder
+from toolkit.core.layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CARD,
+    EVALUATION,
+    MANIFEST,
+    TINY_BASE_ID,
+    TOKENIZER_CONFIG,
+)
+from toolkit.model.base import CONFIG, HASHED, LocatedBase, base_hash, cached_file, locate_base
+from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
 from toolkit.model.memory import memory_errors
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
-
-
-def adapter_changes_nothing(folder: Path) -> bool:
-    """Whether a model with the adapter in a folder answers as the base does, told from its weights alone.
-
-    LoRA adds B·A to a weight, and B begins as zero: where each product is zero, nothing was learnt. Weights of another
-    kind (whole layers that were trained) count as a change.
-
-    Raises:
-        InputError: The weights can not be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(folder / ADAPTER_WEIGHTS)
-    except (OSError, *DAMAGED, SafetensorError) as error:
-        raise InputError(
-            f"The adapter in {folder} can not be read: {first_line(error)}", "Train or download it again."
-        ) from error
-    names = [name for name in weights if LORA_B.search(name)]
-    if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
-        return False
-    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
+AGAIN = "Train or download it again."
 
 
 def locate_adapter(name: str, revision: str | None = None) -> Path:
@@ -47,104 +37,143 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
 
     Raises:
         InputError: Neither a folder with an adapter nor a Hub id.
-        HubError: The Hub has no such adapter, or can not be reached.
+        HubError: The Hub has no such adapter, or cannot be reached.
     """
-    path = Path(name)
-    if path.is_dir():
-        if not (path / ADAPTER_CONFIG).is_file():
-            raise InputError(
-                f"{name} holds no adapter (no adapter_config.json).", "Name a folder that `pkt train` wrote."
-            )
-        return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(
-            f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
-        )
-    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {name}"):
-        return Path(hub().snapshot_download(name, revision=revision))
+    folder = locate_folder(
+        name, "adapter", "Make one with `pkt train`, or name a Hub id (owner/name).", revision=revision
+    )
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise InputError(f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder that `pkt train` wrote.")
+    return folder
 
 
-def may_be_quantized(adapter: Path) -> bool:
-    """Whether the base of an adapter may be stored in a quantised form, which takes other libraries to load.
-
-    It is told from files on this machine alone; a base that is not here yet may be anything.
-    """
-    try:
-        named = read_json(adapter / ADAPTER_CONFIG)
-        config = cached_config(named["base_model_name_or_path"], named.get("revision"))
-        return config is None or bool(read_json(config).get("quantization_config"))
-    except (InputError, LookupError, TypeError, AttributeError):
-        # Damage is told where the adapter is loaded.
-        return True
-
-
-def load_adapter(folder: Path, quantization: str = "none") -> tuple[Any, Any, Precision]:
+def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, PreTrainedTokenizerBase, Precision]:
     """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
 
     Raises:
-        InputError: The adapter is damaged or does not fit its base.
+        InputError: The adapter is damaged, does not fit its base, changes nothing or is not finite.
         EnvironmentLacks: The memory does not hold it.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from peft import PeftConfig, PeftModel
-    from safetensors import SafetensorError
-
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}.", "Train or download it again.")
-    try:
-        with memory_errors():
-            config = PeftConfig.from_pretrained(folder)
-            if not config.base_model_name_or_path:
-                raise InputError(f"The adapter in {folder} names no base.", "Train or download it again.")
-            base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
-            check_tiny_base(base, folder)
-            # Other tools save an adapter without the tokenizer, which is then its base's.
-            tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
-            precision = chosen_precision(quantization)
-            model = PeftModel.from_pretrained(load_base(base, precision), folder)
-            if precision.compute == "float16" and (found := _overflow(model, tokenizer)):
-                del model
-                precision = precision.widened(found)
-                model = PeftModel.from_pretrained(load_base(base, precision), folder)
-    except (*DAMAGED, SafetensorError, StrictDataclassError) as error:
-        raise InputError(
-            f"The adapter in {folder} can not be loaded: {first_line(error)}", "Train or download it again."
-        ) from error
+    base = locate_its_base(folder, quantization)
+    # Other tools save an adapter without the tokenizer, which is then its base's.
+    tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
+    precision = chosen_precision(quantization)
+    model = put_on(load_base(base, precision), folder)
+    if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
+        del model
+        precision = precision.widened(found)
+        model = put_on(load_base(base, precision), folder)
     if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
         raise InputError(
             f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
-            "Train it again with a lower --learning-rate.",
+            "Train it again with a lower `training.learning_rate`.",
         )
     if adapter_changes_nothing(folder):
         raise InputError(
             f"The adapter in {folder} changes nothing: with it, the base answers as without it.",
-            "Train it again, longer or with a higher --learning-rate.",
+            "Train it again, longer or with a higher `training.learning_rate`.",
         )
-    return model.eval(), tokenizer, precision
+    return model, tokenizer, precision
 
 
-def _overflow(model: Any, tokenizer: Any) -> str | None:
-    """What does not fit fp16 when the model reads a text, if anything."""
-    import torch
+def locate_its_base(folder: Path, quantization: str) -> LocatedBase:
+    """The base that an adapter names, downloaded when it is not here.
 
-    ids = tokenizer(PROBE_TEXT, return_tensors="pt")["input_ids"].to(model.device)
-    with torch.no_grad():
-        return overflow(model.eval(), "float16", lambda probed: probed(input_ids=ids, use_cache=False).logits)
+    Raises:
+        InputError: A file of the adapter is missing or damaged, it names no base, or was trained on another tiny base.
+        HubError, EnvironmentLacks: As `locate_base`.
+    """
+    from peft import PeftConfig
 
-
-def check_tiny_base(base: LocatedBase, adapter: Path) -> None:
-    """The tiny base changes with the toolkit; on another one than it was trained on, an adapter answers nonsense."""
-    if base.id == TINY_BASE_ID and (adapter / MANIFEST).is_file():
-        trained_on = read_manifest(adapter, "adapter").get("base", {}).get("content")
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}.", AGAIN)
+    with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN):
+        config = PeftConfig.from_pretrained(folder)
+    if not config.base_model_name_or_path:
+        raise InputError(f"The adapter in {folder} names no base.", AGAIN)
+    base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
+    if base.id == TINY_BASE_ID and (folder / MANIFEST).is_file():
+        # The tiny base changes with the toolkit.
+        trained_on = read_manifest(folder, "adapter").get("base", {}).get("content")
         if trained_on not in (None, base_hash(base)):
             raise InputError(
-                f"The adapter in {adapter} was trained on the tiny base of another version of pkt.",
+                f"The adapter in {folder} was trained on the tiny base of another version of pkt.",
                 "Train it again, or use that version.",
             )
+    return base
 
 
-def weights_of(model: Any) -> dict[str, Any]:
+def put_on(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """The adapter in a folder on its loaded base, in eval mode."""
+    from peft import PeftModel
+
+    with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN), memory_errors():
+        return PeftModel.from_pretrained(base, folder).eval()
+
+
+def adapter_changes_nothing(folder: Path) -> bool:
+    """Whether a model with the adapter in a folder answers as the base does, read from its weights alone.
+
+    LoRA adds B·A to a weight, and B begins as zero: where each product is zero, nothing was learnt. Weights of another
+    kind (whole layers that were trained) count as a change.
+
+    Raises:
+        InputError: The weights cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    with library_errors(f"The adapter in {folder} cannot be read", AGAIN):
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+    names = [name for name in weights if LORA_B.search(name)]
+    if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
+        return False
+    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
+
+
+def may_be_quantized(folder: Path) -> bool:
+    """Whether the base of an adapter may be stored in a quantised form, which takes other libraries to load.
+
+    Files on this machine decide; a base that is not here yet may be anything.
+    """
+    base, revision = _named_base(folder)
+    config = cached_file(base, CONFIG, revision) if base else None
+    return config is None or "quantization_config" in json.loads(config.read_text(encoding="utf-8"))
+
+
+def identity(folder: Path, quantization: str) -> str:
+    """One hash for all that decides an adapter's answers: its files and its base, which is downloaded if it must be.
+
+    Raises:
+        InputError: A file is missing, or the base cannot be used.
+        HubError, EnvironmentLacks: As `locate_base`.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}.", AGAIN)
+    files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
+    hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
+    base, revision = _named_base(folder)
+    located = locate_base(base, revision, quantization=quantization) if base else None
+    # The content of the tiny base, the commit of another: a branch may have moved on.
+    decides = base_hash(located) if located and base == TINY_BASE_ID else located and located.revision
+    return json_hash([hashes, decides])
+
+
+def _named_base(folder: Path) -> tuple[str | None, str | None]:
+    """Hub id and revision of the base that an adapter names; neither where its configuration is damaged."""
+    try:
+        config = read_json(folder / ADAPTER_CONFIG)
+    except InputError:
+        return None, None
+    base, revision = (
+        config.get(key) if isinstance(config, dict) else None for key in ("base_model_name_or_path", "revision")
+    )
+    named = isinstance(base, str) and isinstance(revision, str | None)
+    return (base or None, revision) if named else (None, None)
+
+
+def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:
     """A copy of the adapter's weights, in the machine's own memory, by their names in the file."""
     from peft import get_peft_model_state_dict
 
@@ -152,14 +181,14 @@ def weights_of(model: Any) -> dict[str, Any]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
 
 
-def save_adapter(model: Any, tokenizer: Any, base: LocatedBase, folder: Path) -> None:
+def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: LocatedBase, folder: Path) -> None:
     """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only.
 
     Raises:
-        ToolkitError: What can be read from the file is not what the model holds.
+        ToolkitError: The file that was written does not hold the model's weights.
     """
     model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
     _check_written(model, folder / ADAPTER_WEIGHTS)
     file = folder / ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -170,7 +199,7 @@ def save_adapter(model: Any, tokenizer: Any, base: LocatedBase, folder: Path) ->
     tokenizer.save_pretrained(folder)
 
 
-def _check_written(model: Any, file: Path) -> None:
+def _check_written(model: PeftModel, file: Path) -> None:
     from safetensors.torch import load_file
 
     written, held = load_file(file), weights_of(model)

@@ -1,39 +1,40 @@
-"""A base by its Hub id: look it up, refuse what cannot be trained, download it, hash it. Loads no weights."""
+"""A base by its Hub id: look it up, refuse what cannot be trained or does not fit, download it, hash it.
+
+Everything that a user can do something about is said before the weights are downloaded. Loads no weights.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from toolkit.cards.page import front_matter
-from toolkit.core.errors import EnvironmentLacks, HubError, InputError
+from toolkit.core.callbacks import Note, ignore
+from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
-from toolkit.core.hub_client import DEFAULT_ENDPOINT, hub, hub_errors, without_secrets
-from toolkit.core.layout import MANIFEST, TINY_BASE_ID
+from toolkit.core.hub_client import hub, hub_errors
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID
 from toolkit.core.recipe import Recipe
-from toolkit.model.memory import check_disk, check_memory, check_training, shape_of, this_machine
+from toolkit.model.memory import check_disk, check_memory, size_of, this_machine
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from transformers import PretrainedConfig
 
-WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", "README.md"]
+CONFIG = "config.json"
+# Suffixes of the files that decide a model's answers, and that a base's hash covers.
+HASHED = (".safetensors", ".json", ".model", ".jinja")
+WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", CARD]
 TOKENIZER = [
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "*.model", "*.jinja"),
     # Without a class of its own in tokenizer_config.json, a tokenizer is that of the model's architecture.
-    "config.json",
+    CONFIG,
 ]
-CONFIG = "config.json"
-# Suffixes of the files that a base's hash covers.
-HASHED = (".safetensors", ".json", ".model", ".jinja")
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -43,9 +44,9 @@ class LocatedBase:
     """A base model whose files are on this machine.
 
     Attributes:
-        id: Hub id, which is what an adapter names as its base.
+        id: Hub id, by which an adapter names its base.
         revision: Commit on the Hub; None when it is not known.
-        path: Where its files are.
+        path: Folder of its files.
     """
 
     id: str
@@ -53,9 +54,29 @@ class LocatedBase:
     path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class BaseInfo:
+    """A base as its Hub describes it.
+
+    Attributes:
+        config: Its `config.json`.
+        download: Bytes of the wanted files that are not in the cache yet.
+    """
+
+    config: PretrainedConfig
+    download: int
+
+
 def tiny_base_folder() -> Path:
-    """The folder of the tiny base in the installed package."""
+    """The folder of the tiny base, in the installed package."""
     return Path(__file__).with_name("tiny") / "base"
+
+
+def cache_folder() -> Path:
+    """The folder that bases are downloaded to."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
 
 
 def locate_base(
@@ -64,48 +85,38 @@ def locate_base(
     *,
     quantization: str = "nf4",
     recipe: Recipe | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    note: Note = ignore,
 ) -> LocatedBase:
-    """Find a base by Hub id, downloading it when it is not cached; the tiny base comes with the toolkit.
-
-    Before the download it is seen that the repository holds a base, and that this machine has room for it.
+    """Find a base by Hub id, and download it when it is not cached; the tiny base comes with the toolkit.
 
     Args:
         base: Hub id.
         revision: Commit, branch or tag; a commit that is cached needs no network.
         quantization: How the base will be held, `nf4` or `none`.
-        recipe: What it will be trained by; without it, only loading is thought of.
-        note: Told in a sentence what the user had better know before the download.
+        recipe: What it will be trained by; without it, only loading has to fit the memory.
+        note: Called with what the user should know before the download.
 
     Raises:
-        InputError: A folder's path, which nobody else could load the adapter with, not an id, or no base that can be
-            trained: an adapter, pickled or GGUF weights, an architecture that transformers does not know.
+        InputError: The path of a folder, from which nobody else could load the adapter; not a Hub id; or no base that
+            can be trained: an adapter, pickled or GGUF weights, an architecture that transformers does not know.
         HubError: Unknown, private, or unreachable and not cached.
         EnvironmentLacks: Gated, or too large for this machine.
     """
     if base == TINY_BASE_ID:
         return LocatedBase(base, revision, tiny_base_folder())
     _refuse_folder(base)
-
-    def see_room(config: Mapping[str, Any], parameters: int | None) -> None:
-        shape = shape_of(config, parameters)
-        if shape is not None and recipe is not None:
-            check_training(base, shape, recipe, this_machine(), note)
-        elif shape is not None:
-            check_memory(base, shape, quantization, this_machine())
-
     with hub_errors(f"The base {base}"):
-        offer = None if _cached(base, revision) else look_up(base, revision, WEIGHTS_AND_TOKENIZER)
-        if offer is not None:
-            check_disk(base, offer.download, _cache())
-            see_room(offer.config, offer.parameters)
+        info = None if _is_cached(base, revision) else look_up(base, revision)
+        if info is not None:
+            check_disk(base, info.download, cache_folder())
+            _check_machine(base, info.config, quantization, recipe, note)
         snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
-    if offer is None:
+    if info is None:
         if not _is_base(snapshot):
             raise HubError(
-                f"The Hub can not be reached, and only a part of the base {base} is in the cache.", "Check the network."
+                f"The Hub cannot be reached, and only a part of the base {base} is in the cache.", "Check the network."
             )
-        see_room(read_config(base, snapshot / "config.json"), None)
+        _check_machine(base, read_config(base, snapshot / CONFIG), quantization, recipe, note)
     return LocatedBase(base, snapshot.name, snapshot)
 
 
@@ -130,12 +141,24 @@ def _refuse_folder(base: str) -> None:
         )
 
 
+def _check_machine(base: str, config: PretrainedConfig, quantization: str, recipe: Recipe | None, note: Note) -> None:
+    with library_errors(f"The model of the base {base} cannot be built", "Choose another base."):
+        needs = size_of(config)
+    machine = this_machine()
+    check_memory(base, needs, machine, recipe.training.quantization if recipe else quantization, recipe)
+    if recipe is not None and machine.gpu is None:
+        note(
+            f"There is no GPU: training {needs.parameters / 1e9:.1f} billion parameters on a CPU takes hours to days. "
+            "Use a GPU, choose a smaller `base`, or try `pkt run demo`."
+        )
+
+
 def _download(base: str, revision: str | None, patterns: list[str]) -> Path:
     return Path(hub().snapshot_download(base, revision=revision, allow_patterns=patterns))
 
 
-def _cached(base: str, revision: str | None) -> bool:
-    """Whether a commit is in the cache: nothing about it can have changed, so nobody has to be asked."""
+def _is_cached(base: str, revision: str | None) -> bool:
+    """Whether a commit is in the cache whole: it cannot have changed on the Hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
@@ -149,28 +172,126 @@ def _cached(base: str, revision: str | None) -> bool:
     return _is_base(Path(snapshot))
 
 
-def cached_config(base: str, revision: str | None = None) -> Path | None:
-    """The configuration of a base, where that is on this machine; nobody is asked."""
+def _is_base(snapshot: Path) -> bool:
+    return (snapshot / CONFIG).is_file() and any(snapshot.glob("*.safetensors"))
+
+
+# What the Hub says of it.
+
+
+def look_up(base: str, revision: str | None) -> BaseInfo | None:
+    """The Hub's description of a base; None when the Hub cannot be asked, so that only the cache can tell.
+
+    Raises:
+        InputError: An adapter, pickled or GGUF weights, or an architecture that needs code of the repository.
+        Whatever `huggingface_hub` raises: Gated, private or missing (`hub_errors` translates).
+    """
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        info = hub().model_info(base, revision=revision, files_metadata=True)
+    except (httpx2.TransportError, OfflineModeIsEnabled):
+        return None
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise
+        return None
+    files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    _check_kind(base, info, files)
+    config = _config(base, str(info.sha))
+    wanted = {name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in WEIGHTS_AND_TOKENIZER)}
+    return BaseInfo(config, sum(files[name] for name in wanted if cached_file(base, name, str(info.sha)) is None))
+
+
+def cached_file(base: str, name: str, revision: str | None = None) -> Path | None:
+    """A file of a base, where it is on this machine already; the Hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if base == TINY_BASE_ID:
-        return tiny_base_folder() / "config.json"
+        file = tiny_base_folder() / name
+        return file if file.is_file() else None
     try:
-        found = try_to_load_from_cache(base, "config.json", revision=revision)
+        found = try_to_load_from_cache(base, name, revision=revision)
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
 
 
-def _is_base(snapshot: Path) -> bool:
-    return (snapshot / "config.json").is_file() and any(snapshot.glob("*.safetensors"))
+def _config(base: str, commit: str) -> PretrainedConfig:
+    """The first file that is fetched, and so the first that a gate keeps back: everybody may read the description.
+
+    It does not go into the cache, where a snapshot with nothing else in it would pass for a whole one.
+    """
+    if cached := cached_file(base, CONFIG, commit):
+        return read_config(base, cached)
+    with TemporaryDirectory() as folder:
+        return read_config(base, Path(hub().hf_hub_download(base, CONFIG, revision=commit, local_dir=folder)))
 
 
-def _cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
+def _check_kind(base: str, info: ModelInfo, files: Collection[str]) -> None:
+    weights = [name for name in files if name.endswith(".safetensors") and name != ADAPTER_WEIGHTS]
+    if ADAPTER_CONFIG in files and not weights:
+        named = info.card_data.get("base_model") if info.card_data else None
+        its_base = f" (its base is {named})" if isinstance(named, str) else ""
+        raise InputError(f"The base {base} is an adapter, not a model{its_base}.", "Give the base that it stands on.")
+    if not weights:
+        raise InputError(f"The base {base} {_other_weights(files)}.", "Choose a base with safetensors.")
+    if CONFIG not in files:
+        raise InputError(f"The base {base} has no config.json.", "Choose a model of the transformers library.")
 
-    return Path(HF_HUB_CACHE)
+
+def _other_weights(files: Collection[str]) -> str:
+    if any(name.endswith(".gguf") for name in files):
+        return "holds its weights as GGUF only, for inference in llama.cpp, which cannot be trained"
+    pickles = sorted(name for name in files if name.endswith(PICKLES))
+    if pickles:
+        return f"holds its weights as pickles only ({pickles[0]}), which can run code of strangers when they are loaded"
+    return "holds no weights"
+
+
+def read_config(base: str, path: Path) -> PretrainedConfig:
+    """The configuration in a base's `config.json`.
+
+    Raises:
+        InputError: No JSON object, or an architecture or settings that transformers does not know.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(f"The config.json of the base {base} cannot be read.", "Choose another base.")
+    return config_of(base, values)
+
+
+def config_of(base: str, values: Mapping[str, object]) -> PretrainedConfig:
+    """The configuration with these values. Code in a repository is never run: transformers must know the architecture.
+
+    Raises:
+        InputError: It does not, or refuses the values.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, __version__
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = values.get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise InputError(
+            f"The base {base} is of the kind {kind!r}, which transformers {__version__} has no language model for.",
+            "Choose another base, or a newer transformers.",
+        )
+    refused = f"The config.json of the base {base} is not accepted by transformers {__version__}"
+    with library_errors(refused, "Choose another base, or another version of transformers."):
+        try:
+            return CONFIG_MAPPING[kind].from_dict(dict(values))
+        except StrictDataclassError as error:
+            # Its own first line names only the validator.
+            raise error.__cause__ or error from None
+
+
+# Its files.
 
 
 def base_hash(base: LocatedBase) -> str:
@@ -187,206 +308,26 @@ def base_hash(base: LocatedBase) -> str:
         if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", named) and named != hashes[path.name]:
             raise InputError(
                 f"{path.name} of the base {base.id} is damaged in the cache.",
-                f"Delete {_cache_folder(base)} and run again: it is then downloaded anew.",
+                f"Delete {base.path.parents[1]} and run again: it is then downloaded anew.",
             )
     return json_hash(hashes)
 
 
-def _cache_folder(base: LocatedBase) -> Path:
-    return base.path.parents[1]
-
-
 def how_to_mend(base: LocatedBase) -> str:
-    """What to do about a base that can not be loaded: its copy in the cache may be damaged."""
+    """What to do about a base that cannot be loaded: its copy in the cache may be damaged."""
     if base.path.parent.name != "snapshots":
         return "Choose another base."
-    return f"Choose another base; or, if this copy of it is damaged, delete {_cache_folder(base)} and run again."
+    return f"Choose another base; or, if this copy of it is damaged, delete {base.path.parents[1]} and run again."
 
 
 def base_license(base: LocatedBase) -> str:
-    """Licence id from the base's card, or `other` when it states none that can be read."""
-    card = base.path / "README.md"
+    """Licence id in the base's card, or `other` when it states none that can be read."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    card = base.path / CARD
     try:
-        metadata = front_matter(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    except ValueError:
-        metadata = {}
-    return str(metadata.get("license") or "other")
-
-
-@dataclass(frozen=True, slots=True)
-class BaseInfo:
-    """A base as its Hub describes it.
-
-    Attributes:
-        config: What its `config.json` holds.
-        parameters: All parameters, where the Hub counted them.
-        download: Bytes of the wanted files that are not in the cache yet.
-    """
-
-    config: Mapping[str, Any]
-    parameters: int | None
-    download: int
-
-
-def look_up(base: str, revision: str | None, patterns: Sequence[str]) -> BaseInfo | None:
-    """What the Hub says of a base; None when it can not be asked, so that only the cache can tell.
-
-    Args:
-        base: Hub id.
-        revision: Commit, branch or tag.
-        patterns: Of the files that will be downloaded.
-
-    Raises:
-        InputError: An adapter, pickled or GGUF weights, or an architecture that needs code of the repository.
-        EnvironmentLacks: Gated, and this user may not read it.
-        HubError: The Hub knows no such repository, or does not show it to this user.
-    """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    with _closed_doors(base):
-        try:
-            info = hub().model_info(base, revision=revision, files_metadata=True)
-        except (httpx2.TransportError, OfflineModeIsEnabled):
-            return None
-        except HfHubHTTPError as error:
-            if error.response.status_code < 500:
-                raise
-            return None
-        files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-        _check_kind(base, info, files)
-        config = _config(base, str(info.sha))
-    _check_architecture(base, config)
-    wanted = {name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
-    missing = sum(files[name] for name in wanted if _in_cache(base, name, str(info.sha)) is None)
-    return BaseInfo(config, info.safetensors.total if info.safetensors else None, missing)
-
-
-def _in_cache(base: str, name: str, commit: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(base, name, revision=commit)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _config(base: str, commit: str) -> Mapping[str, Any]:
-    """The first file that is fetched, and so the first that a gate keeps back: the description is open to all.
-
-    It does not go into the cache, where a snapshot with nothing else in it would pass for a whole one.
-    """
-    if cached := _in_cache(base, CONFIG, commit):
-        return read_config(base, cached)
-    with TemporaryDirectory() as folder:
-        return read_config(base, Path(hub().hf_hub_download(base, CONFIG, revision=commit, local_dir=folder)))
-
-
-def _check_kind(base: str, info: ModelInfo, files: Collection[str]) -> None:
-    weights = [name for name in files if name.endswith(".safetensors") and not name.startswith("adapter_model")]
-    if "adapter_config.json" in files and not weights:
-        raise InputError(
-            f"The base {base} is an adapter, not a model{_its_base(info)}.", "Give the base that it stands on."
-        )
-    if not weights:
-        raise InputError(f"The base {base} {_other_weights(files)}.", "Choose a base with safetensors.")
-    if CONFIG not in files:
-        raise InputError(f"The base {base} has no config.json.", "Choose a model of the transformers library.")
-
-
-def _its_base(info: ModelInfo) -> str:
-    named = info.card_data.get("base_model") if info.card_data else None
-    return f" (its base is {named})" if isinstance(named, str) else ""
-
-
-def _other_weights(files: Collection[str]) -> str:
-    if any(name.endswith(".gguf") for name in files):
-        return "holds its weights as GGUF only, for inference in llama.cpp, which can not be trained"
-    pickles = sorted(name for name in files if name.endswith(PICKLES))
-    if pickles:
-        return f"holds its weights as pickles only ({pickles[0]}), which can run code of strangers when they are loaded"
-    return "holds no weights"
-
-
-def read_config(base: str, path: Path) -> Mapping[str, Any]:
-    """What a base's `config.json` holds.
-
-    Raises:
-        InputError: No JSON object.
-    """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"The config.json of the base {base} can not be read.", "Choose another base.")
-    return config
-
-
-def _check_architecture(base: str, config: Mapping[str, Any]) -> None:
-    """Code that a repository brings along is never run, so the library has to know the architecture itself."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import CONFIG_MAPPING, __version__
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    kind = config.get("model_type")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise InputError(
-            f"The base {base} is of the kind {kind!r}, which transformers {__version__} has no language model for.",
-            "Choose another base, or a newer transformers.",
-        )
-    try:
-        CONFIG_MAPPING[kind].from_dict(dict(config))
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        raise InputError(
-            f"The config.json of the base {base} is not accepted by transformers {__version__}: {_reason(error)}",
-            "Choose another base, or another version of transformers.",
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The last line: what comes before it is about the library's own classes."""
-    return str(error).strip().split("\n")[-1].strip().removeprefix("ValueError: ").rstrip(".") + "."
-
-
-@contextmanager
-def _closed_doors(base: str) -> Iterator[None]:
-    """Tell apart why a repository is not shown: gated, without a token or an accepted licence; missing or private."""
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        yield
-    except GatedRepoError as error:
-        raise _gated(base, error, logged_in=get_token() is not None) from error
-    except RepositoryNotFoundError as error:
-        raise _not_shown(base, logged_in=get_token() is not None) from error
-
-
-def _gated(base: str, error: RepositoryNotFoundError, *, logged_in: bool) -> EnvironmentLacks:
-    page = f"{_endpoint()}/{base}"
-    if not logged_in:
-        return EnvironmentLacks(
-            f"The base {base} is gated, and there is no token.",
-            f"Accept its licence on {page}, then run `hf auth login` or give --token-file.",
-        )
-    said = without_secrets(error.server_message or "").split("\n")[0]
-    if "awaiting" in said:
-        return EnvironmentLacks(
-            f"The base {base} is gated, and its owners have not answered your request yet.",
-            f"Wait for them, look at {page}, or choose another --base.",
-        )
-    return EnvironmentLacks(
-        f"The base {base} is gated, and the token's account has no access to it{f' ({said})' if said else ''}.",
-        f"Accept its licence on {page} with that account; a fine-grained token must also allow gated repositories.",
-    )
-
-
-def _not_shown(base: str, *, logged_in: bool) -> HubError:
-    reader = "this token may not read it" if logged_in else "there is no token"
-    return HubError(
-        f"The base {base} does not exist on {_endpoint()}, or it is private and {reader}.",
-        "Check the id and --endpoint" + (", and whose token it is." if logged_in else ", or run `hf auth login`."),
-    )
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT)
+        metadata = metadata_load(card) if card.is_file() else None
+    except (ValueError, YAMLError):
+        metadata = None
+    return str((metadata or {}).get("license") or "other")

@@ -1,4 +1,4 @@
-"""What this machine can do, what is missing for what, and which recipes it can run. Changes nothing."""
+"""What this machine can do, what it lacks, and which recipes it can run. Changes nothing."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from toolkit.core.folder import library_versions
 from toolkit.core.format import size
-from toolkit.core.hub_client import DEFAULT_ENDPOINT
+from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
-from toolkit.model.memory import (
-    GATED,
-    KNOWN,
-    Machine,
-    free_disk,
-    least_to_train,
-    main_memory,
-    matrix_flops,
-    this_machine,
-    time_on_a_cpu,
-)
+from toolkit.model.base import cache_folder, config_of
+from toolkit.model.memory import Machine, free_disk, main_memory, size_of, this_machine, train_bytes
 
 # Below it, hardly the demo and its libraries fit.
 LITTLE_MEMORY, LITTLE_DISK = 4e9, 1e9
+# Configurations of the bases of the shipped recipes, so that nothing needs a Hub: what decides their sizes, and
+# whether their licence must be accepted first.
+_GEMMA = {"vocab_size": 256_000, "head_dim": 256}
+KNOWN: dict[str, dict[str, object]] = {
+    "google/gemma-2b-it": _GEMMA
+    | {"model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18}
+    | {"num_attention_heads": 8, "num_key_value_heads": 1},
+    "google/gemma-3-1b-it": _GEMMA
+    | {"model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26}
+    | {"num_attention_heads": 4, "num_key_value_heads": 1, "vocab_size": 262_144},
+    "google/gemma-2-9b-it": _GEMMA
+    | {"model_type": "gemma2", "hidden_size": 3584, "intermediate_size": 14336, "num_hidden_layers": 42}
+    | {"num_attention_heads": 16, "num_key_value_heads": 8},
+    "K-intelligence/Midm-2.0-Mini-Instruct": {"model_type": "llama", "hidden_size": 1792, "intermediate_size": 4608}
+    | {"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+    | {"vocab_size": 131_384, "tie_word_embeddings": True},
+}
+GATED = {base for base in KNOWN if base.startswith("google/gemma")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +50,17 @@ class Finding:
 def diagnose() -> Sequence[Finding]:
     """Look at Python, libraries, device, memory, disk, Hub and token, and at what the shipped recipes need of them."""
     libraries = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    machine = this_machine()
+    machine, free = this_machine(), free_disk(cache_folder())
     return [
         Finding("Python", "ok", platform.python_version(), ""),
         Finding("libraries", "ok", libraries, ""),
         _device(machine),
         _four_bit(),
         _memory(),
-        _disk(),
+        _disk(free),
         _hub(),
         _token(),
-        *_recipes(machine),
+        *(recipe_finding(load_recipe(name), machine, free) for name in recipe_names()),
     ]
 
 
@@ -69,9 +77,8 @@ def _four_bit() -> Finding:
     try:
         quantize_4bit(torch.ones(64, 64), quant_type="nf4")
     except (RuntimeError, NotImplementedError, AttributeError) as error:
-        return Finding(
-            "4-bit", "missing", str(error).split("\n")[0], "QLoRA needs it; --quantization none does without"
-        )
+        without = 'QLoRA needs it; `training.quantization="none"` does without'
+        return Finding("4-bit", "missing", str(error).split("\n")[0], without)
     return Finding("4-bit", "ok", "NF4 works", "")
 
 
@@ -81,34 +88,22 @@ def _memory() -> Finding:
     return Finding("memory", "ok" if enough else "note", size(total), "" if enough else "little even for the demo")
 
 
-def _disk() -> Finding:
-    free = free_disk(_cache())
+def _disk(free: int) -> Finding:
     enough = free >= LITTLE_DISK
-    means = "" if enough else f"downloaded bases go into {_cache()}; HF_HUB_CACHE names another folder"
+    means = "" if enough else f"downloaded bases go into {cache_folder()}; HF_HUB_CACHE names another folder"
     return Finding("disk", "ok" if enough else "missing", f"{size(free)} free for the cache", means)
-
-
-def _cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
 
 
 def _hub() -> Finding:
     import httpx2
 
-    endpoint = os.environ["HF_ENDPOINT"]
     try:
-        status = httpx2.get(f"{endpoint}/api/whoami-v2", timeout=5).status_code
+        status = httpx2.get(f"{endpoint()}/api/whoami-v2", timeout=5).status_code
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         # ValueError: a proxy in the environment that is no URL.
-        return Finding(
-            "Hub",
-            "missing",
-            f"{endpoint} is out of reach",
-            "push, publish and verify need it; `pkt hub serve` is a local one",
-        )
-    return Finding("Hub", "ok" if status < 500 else "missing", f"{endpoint} answers {status}", "")
+        without = "push, publish and verify need it; `pkt hub serve` is a local one"
+        return Finding("Hub", "missing", f"{endpoint()} is out of reach", without)
+    return Finding("Hub", "ok" if status < 500 else "missing", f"{endpoint()} answers {status}", "")
 
 
 def _token() -> Finding:
@@ -119,38 +114,21 @@ def _token() -> Finding:
     return Finding("token", "note", "none", "the public Hub wants one to push, and for gated bases: `hf auth login`")
 
 
-# What the recipes need.
-
-
-def _recipes(machine: Machine) -> list[Finding]:
-    flops = matrix_flops() if machine.gpu is None else None
-    free = free_disk(_cache())
-    return [recipe_finding(load_recipe(name), machine, free, flops) for name in recipe_names()]
-
-
-def recipe_finding(recipe: Recipe, machine: Machine, free: int, flops: float | None) -> Finding:
-    """What a shipped recipe needs, by estimate, and whether a machine has it.
-
-    Args:
-        recipe: A shipped one: only their bases are known without a Hub.
-        machine: What computes.
-        free: Bytes that the cache can still take.
-        flops: Operations a second of the CPU, where it computes.
-    """
-    shape = KNOWN.get(recipe.base)
-    if shape is None:
-        return Finding(f"recipe {recipe.name}", "ok", "nothing to download", "its base comes with the toolkit")
+def recipe_finding(recipe: Recipe, machine: Machine, free: int) -> Finding:
+    """What a shipped recipe needs, by estimate, and whether a machine with so many bytes free for the cache has it."""
+    what = f"recipe {recipe.name}"
+    if recipe.base not in KNOWN:
+        return Finding(what, "ok", "nothing to download", "its base comes with the toolkit")
+    needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))
     # Published in bf16: two bytes each.
-    download = 2 * shape.parameters
-    memory = least_to_train(shape, recipe, machine.compute)
+    download, memory = 2 * needs.parameters, train_bytes(needs, recipe, machine.compute)
     found = f"{size(download)} to download, {size(memory)} of memory"
-    lacking = _lacking(recipe, machine, memory, download - free)
-    if lacking:
-        return Finding(f"recipe {recipe.name}", "missing", found, lacking)
-    means = [time_on_a_cpu(shape, recipe, flops)] if flops is not None else []
+    if lacking := _lacking(recipe, machine, memory, download - free):
+        return Finding(what, "missing", found, lacking)
+    means = ["slow without a GPU: hours to days"] if machine.gpu is None else []
     if recipe.base in GATED:
         means.append(f"gated: accept its licence on {DEFAULT_ENDPOINT}/{recipe.base}")
-    return Finding(f"recipe {recipe.name}", "note" if flops is not None else "ok", found, "; ".join(means))
+    return Finding(what, "note" if machine.gpu is None else "ok", found, "; ".join(means))
 
 
 def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> str:

@@ -1,30 +1,37 @@
-"""Tokenizer, base, 4 bits, precision and fresh adapter: how weights get into memory."""
+"""Tokenizer, base, 4 bits, precision and fresh adapter: how a base gets into memory and whether its numbers fit.
+
+fp16 ends at 65,504, and the activations of some families (Gemma 3) do not: one pass finds out, and fp32 replaces it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toolkit.core.errors import InputError, first_line
+from toolkit.core.errors import InputError, library_errors
 from toolkit.core.recipe import LoraSettings
-from toolkit.model.base import LocatedBase, how_to_mend, read_config
+from toolkit.model.base import CONFIG, LocatedBase, how_to_mend, read_config
 from toolkit.model.memory import compute_dtype, memory_errors
 
-# What is read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# Read once to see whether a model's numbers fit fp16: the largest stand at the first token and at signs.
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
-JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
-TOWERS = r".*\b(vision|audio)\w*\..*"
-# What the libraries raise on files that are not what they should be.
-DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
-# Whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
-UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
-EMBEDDINGS = {"embed_tokens", "lm_head"}
 # Half of what fp16 holds: what comes so near in one pass will not stay below it in all of them.
 FP16_ROOM = 65504 / 2
+# Families that join several projections into one (Phi-3, GLM-4).
+JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
+TOWERS = r".*\b(vision|audio)\w*\..*"
+# Kept whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
+UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
+EMBEDDINGS = {"embed_tokens", "lm_head"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +53,9 @@ class Precision:
         return replace(self, compute="float32", overflowed=overflowed)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder of a base or an adapter.
-
-    Raises:
-        InputError: There is none, or it can not be read.
-    """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoTokenizer
-
-    unreadable = InputError(f"{folder} holds no tokenizer that can be read.", "Download it again, or choose another.")
-
-    def mend_bare(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        # What the tokenizers library finds wrong with a file has no class of its own, so no `except` names it.
-        if kind is Exception:
-            raise unreadable from error
-
-    with ExitStack() as stack:
-        stack.push(mend_bare)
-        try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except (OSError, *DAMAGED, StrictDataclassError) as error:
-            raise unreadable from error
+def precision_facts(precision: Precision) -> dict[str, str]:
+    """The precision for a manifest."""
+    return {key: value for key, value in asdict(precision).items() if value is not None}
 
 
 def chosen_precision(quantization: str) -> Precision:
@@ -75,7 +63,19 @@ def chosen_precision(quantization: str) -> Precision:
     return Precision(quantization, compute_dtype())
 
 
-def load_base(base: LocatedBase, precision: Precision) -> Any:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder of a base or an adapter.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    with library_errors(f"{folder} holds no tokenizer that can be read", "Download it again, or choose another."):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_base(base: LocatedBase, precision: Precision) -> PreTrainedModel:
     """The base's weights on this machine's device, quantised when the precision says so.
 
     Raises:
@@ -83,31 +83,27 @@ def load_base(base: LocatedBase, precision: Precision) -> Any:
         EnvironmentLacks: The memory does not hold them.
     """
     import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    kind = read_config(base.id, base.path / CONFIG).model_type
     compute = getattr(torch, precision.compute)
-    try:
-        with memory_errors():
-            model = AutoModelForCausalLM.from_pretrained(
-                base.path,
-                dtype=compute,
-                quantization_config=nf4_config(compute, _kind(base)) if precision.base == "nf4" else None,
-                device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
-                trust_remote_code=False,
-            )
-    except (OSError, *DAMAGED, SafetensorError, StrictDataclassError) as error:
-        raise InputError(f"The base {base.id} can not be loaded: {first_line(error)}", how_to_mend(base)) from error
+    with library_errors(f"The base {base.id} cannot be loaded", how_to_mend(base)), memory_errors():
+        model = AutoModelForCausalLM.from_pretrained(
+            base.path,
+            dtype=compute,
+            quantization_config=nf4_config(compute, kind) if precision.base == "nf4" else None,
+            device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
+            trust_remote_code=False,
+        )
     if getattr(model, "is_loaded_in_4bit", False):
         _keep_cpu_arithmetic(model)
     return model
 
 
-def nf4_config(compute: Any, kind: str) -> Any:
-    """NF4 with double quantisation (Dettmers et al. 2023), computing in the torch dtype `compute`.
+def nf4_config(compute: torch.dtype, kind: str) -> BitsAndBytesConfig:
+    """NF4 with double quantisation (Dettmers et al. 2023), computing in a torch dtype.
 
-    `kind` is the base's model type or architecture: of some, not every matrix can be held in 4 bits.
+    `kind` is the base's model type or architecture: some families have matrices that 4 bits cannot hold.
     """
     from transformers import BitsAndBytesConfig
 
@@ -121,14 +117,10 @@ def nf4_config(compute: Any, kind: str) -> Any:
     )
 
 
-def _kind(base: LocatedBase) -> str:
-    return str(read_config(base.id, base.path / "config.json").get("model_type"))
+def _keep_cpu_arithmetic(model: PreTrainedModel) -> None:
+    """Keep the same numbers in both modes and on every CPU.
 
-
-def _keep_cpu_arithmetic(model: Any) -> None:
-    """On CPUs with avx512_bf16 a Linear4bit in eval mode repacks its weights and computes in bf16.
-
-    The same numbers in both modes and on every CPU matter more here than that speed.
+    A Linear4bit in eval mode repacks its weights and computes in bf16 on CPUs with avx512_bf16; no public switch.
     """
     from bitsandbytes.nn import Linear4bit
 
@@ -137,12 +129,7 @@ def _keep_cpu_arithmetic(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _targets(wanted: Sequence[str]) -> list[str]:
-    """The modules to adapt, under the names of families that join several into one (Phi-3, GLM-4) too."""
-    return [*wanted, *(joined for joined, parts in JOINED.items() if parts <= set(wanted) and joined not in wanted)]
-
-
-def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
+def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
     """The model with a fresh adapter on it, only the adapter trainable. The seed decides its initial weights.
 
     Raises:
@@ -167,21 +154,29 @@ def add_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         and bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False)),
     )
     torch.manual_seed(seed)
-    try:
-        with memory_errors():
-            return get_peft_model(model, config)
-    except (ValueError, re.error) as error:
-        # Experts that are one tensor take none.
-        remedy = "Give --lora-dropout 0." if "lora_dropout" in str(error) else "Correct lora.target_modules."
-        raise InputError(f"LoRA does not fit the base: {first_line(error)}", remedy) from error
+    # Experts that are one tensor take no dropout.
+    remedy = "Correct `lora.target_modules`, or give `lora.dropout=0` where its dropout is refused."
+    with library_errors("LoRA does not fit the base", remedy), memory_errors():
+        return get_peft_model(model, config)
 
 
-def precision_facts(precision: Precision) -> dict[str, str]:
-    """The precision as a manifest holds it."""
-    return {key: value for key, value in asdict(precision).items() if value is not None}
+def _targets(wanted: Sequence[str]) -> list[str]:
+    """The modules to adapt, under the names of families that join several into one too."""
+    return [*wanted, *(joined for joined, parts in JOINED.items() if parts <= set(wanted) and joined not in wanted)]
 
 
-def autocast(compute: str) -> AbstractContextManager[Any]:
+# Whether the numbers fit.
+
+
+def no_numbers() -> InputError:
+    """The error for a model whose probabilities are NaN."""
+    return InputError(
+        "The model's probabilities are no numbers (NaN): the weights of its adapter or base are broken.",
+        "Train the adapter again or download it again.",
+    )
+
+
+def autocast(compute: str) -> AbstractContextManager[object]:
     """As the Trainer computes on a GPU: matrix products in the torch dtype of this name."""
     import torch
 
@@ -190,13 +185,46 @@ def autocast(compute: str) -> AbstractContextManager[Any]:
     return torch.autocast("cuda", dtype=getattr(torch, compute))
 
 
-@contextmanager
-def _watching_outputs(model: Any, found: list[str]) -> Iterator[None]:
-    """Name in `found` the modules that give fp16 numbers out of range, or none at all, in the order they ran."""
+def overflow(model: PreTrainedModel, compute: str, run_once: Callable[[Any], torch.Tensor]) -> str | None:
+    """What does not fit the precision when the model runs once: a module, the loss or the gradients; None: all fits.
+
+    Args:
+        model: Left without gradients, and random numbers drawn meanwhile do not count.
+        compute: Name of the torch dtype that it computes in.
+        run_once: Runs the model it is given, forward only or forward and backward; returns the logits or the loss.
+    """
     import torch
 
-    def watch(name: str) -> Callable[[Any, Any, Any], None]:
-        def look(_module: Any, _inputs: Any, output: Any) -> None:
+    found: list[str] = []
+    watched = _watching_outputs(model, found) if compute == "float16" else nullcontext()
+    with torch.random.fork_rng(), watched, autocast(compute):
+        result = run_once(model)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
+    model.zero_grad(set_to_none=True)
+    if found:
+        return found[0]
+    if not bool(result.isfinite().all()):
+        return "the loss"
+    return None if finite else "the gradients"
+
+
+def overflow_on_text(model: PreTrainedModel, compute: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What does not fit the precision when the model reads a short text; None: all fits."""
+    import torch
+
+    ids = tokenizer(PROBE_TEXT, return_tensors="pt")["input_ids"].to(model.device)
+    with memory_errors(), torch.no_grad():
+        return overflow(model.eval(), compute, lambda probed: probed(input_ids=ids, use_cache=False).logits)
+
+
+@contextmanager
+def _watching_outputs(model: PreTrainedModel, found: list[str]) -> Iterator[None]:
+    """Name in `found` the modules whose fp16 output is out of range or not finite, in the order they ran."""
+    import torch
+
+    def watch(name: str) -> Callable[..., None]:
+        def look(_module: object, _inputs: object, output: object) -> None:
             tensor = output[0] if isinstance(output, tuple) and output else output
             if not torch.is_tensor(tensor) or not tensor.is_floating_point() or not tensor.numel():
                 return
@@ -212,30 +240,3 @@ def _watching_outputs(model: Any, found: list[str]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def overflow(model: Any, compute: str, gradients: Callable[[Any], Any]) -> str | None:
-    """What does not fit the precision when the model runs once: a module, the loss or the gradients; None: all fits.
-
-    Args:
-        model: Left without gradients, and random numbers drawn meanwhile do not count.
-        compute: Name of the torch dtype that it computes in.
-        gradients: Runs the model it is given, forward and backward or only forward, and returns the loss or logits.
-    """
-    import torch
-
-    found: list[str] = []
-    with (
-        torch.random.fork_rng(),
-        _watching_outputs(model, found) if compute == "float16" else nullcontext(),
-        autocast(compute),
-    ):
-        result = gradients(model)
-    norms = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    sane = all(bool(gradient.isfinite().all()) for gradient in norms)
-    model.zero_grad(set_to_none=True)
-    if found:
-        return found[0]
-    if not bool(result.isfinite().all()):
-        return "the loss"
-    return None if sane else "the gradients"

@@ -1,14 +1,14 @@
-"""Descriptions, one adapter: invented names, or the known creatures that may be meant. Knows nothing of datasets."""
+"""Descriptions and one adapter: invented names, or the known creatures that are meant."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from toolkit.core.callbacks import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, read_manifest
 from toolkit.core.layout import ANSWERS, MANIFEST
@@ -19,41 +19,36 @@ from toolkit.model import chat, generate, rank
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import memory_errors
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
 NEAREST = 3
 # Draws are repeated this often for names that differ; a sure model draws the same ones for ever.
 ROUNDS = 4
 
-# Told what is being done, how much of it, and of how much.
-Say = Callable[[str, int, int], None]
-
-
-def _silent(_what: str, _done: int, _of: int) -> None:
-    """For whom nobody waits."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """An adapter that is loaded, with what it is asked by.
+    """A loaded adapter with its request and settings.
 
     Attributes:
         model: On its base, in eval mode.
         tokenizer: Its own, or its base's.
-        request: What stands before a description.
-        system: The system turn before that, if there is one.
+        request: Text before a description.
+        system: System turn before that, if there is one.
         decoding: How names are sampled.
-        known: Distinct names of the creatures that it may know; empty when nobody says which.
+        known: Distinct names of the creatures that it knows; empty for an adapter without a list of them.
         prepared: The same, ready to be ranked.
-        at_once: How many names the memory holds at once, as far as it is known.
     """
 
-    model: Any
-    tokenizer: Any
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
     request: str
     system: str | None
     decoding: DecodingSettings
     known: list[str]
-    prepared: rank.Prepared | None
-    at_once: generate.AtOnce = field(default_factory=generate.AtOnce)
+    prepared: rank.Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,83 +91,95 @@ class Identified:
     candidates: list[Candidate]
 
 
-def open_adapter(
-    adapter: Path, candidates: Sequence[str] | None = None, *, to_identify: bool = False, progress: Say = _silent
-) -> Answerer:
+def open_adapter(adapter: str | Path, candidates: Sequence[str] | None = None, progress: Progress = ignore) -> Answerer:
     """Load an adapter to ask it. One that pkt did not train is asked with pkt's own request and default decoding.
 
     Args:
-        adapter: Its folder.
-        candidates: Known names, in the place of those that the adapter learnt; cleaned, and each taken once.
-        to_identify: Refuse an adapter of which no known names are told.
-        progress: Told how many of many known names are prepared.
+        adapter: Its folder or Hub id.
+        candidates: Known names, in place of those that the adapter learnt; cleaned, and each taken once.
+        progress: Called while known names are prepared.
 
     Raises:
-        InputError: The adapter can not be loaded or read, no candidate is a name, or there are no names to identify by.
+        InputError: The adapter cannot be loaded or read, or no candidate is a name.
+        HubError: The Hub has no such adapter, or cannot be reached.
         EnvironmentLacks: The memory is too small.
     """
-    manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else None
-    decoding = DecodingSettings() if manifest is None else load_recipe(manifest.get("recipe")).decoding
-    facts = manifest or {}
-    known = _cleaned(candidates) if candidates is not None else _learnt(adapter / ANSWERS)
-    if to_identify and not known:
-        raise InputError(
-            f"The adapter in {adapter} does not say which names it learnt (there is no {ANSWERS}).",
-            "Name a text file with one name a line: --candidates FILE.",
-        )
-    loaded, tokenizer, _ = adapters.load_adapter(adapter)
-    ids = rank.answer_ids(tokenizer, known, partial(progress, "preparing known names"))
-    prepared = rank.prepare(ids) if known else None
-    request = facts.get("request") or chat.REQUEST
-    return Answerer(loaded, tokenizer, request, facts.get("system"), decoding, known, prepared)
+    folder = adapters.locate_adapter(str(adapter))
+    manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
+    decoding = load_recipe(manifest.get("recipe")).decoding if manifest else DecodingSettings()
+    known = _cleaned(candidates) if candidates is not None else _learnt(folder / ANSWERS)
+    model, tokenizer, _ = adapters.load_adapter(folder)
+    prepared = rank.prepare(rank.answer_ids(tokenizer, known, progress))
+    request = manifest.get("request") or chat.REQUEST
+    return Answerer(model, tokenizer, request, manifest.get("system"), decoding, known, prepared)
 
 
-def name(answerer: Answerer, description: str, count: int, seed: int, progress: Say = _silent) -> Named:
+def name(
+    adapter: str | Path | Answerer, description: str, count: int = 5, seed: int = 0, progress: Progress = ignore
+) -> Named:
     """At most `count` different names sampled for a description, fewer when the same ones come again and again.
 
     They are drawn with the decoding settings that the adapter was evaluated with; probabilities do not depend on those.
-    Progress is told how many of the known names are ranked.
+
+    Args:
+        adapter: Folder or Hub id; for many descriptions what `open_adapter` gives.
+        description: Of a creature, in English or Korean.
+        count: How many names.
+        seed: Decides them.
+        progress: Called while the known names are ranked.
 
     Raises:
-        InputError: An empty description, one that is too long, or one with a control token.
+        InputError: An empty description, one that is too long, or one with a control token; or as `open_adapter`.
         EnvironmentLacks: The memory is too small.
     """
+    answerer = _opened(adapter)
     messages, prompt = _conversation(answerer, description)
     with memory_errors():
         names = _draw(answerer, messages, count, seed)
-        invented = _weighed(answerer, prompt, names) if names else []
+        invented = _weighed(answerer, prompt, names)
         nearest = _ranked(answerer, prompt, progress)[:NEAREST]
     return Named(clean_text(description), invented, nearest)
 
 
-def identify(answerer: Answerer, description: str, top: int, progress: Say = _silent) -> Identified:
-    """The `top` likeliest of the known names, with their probabilities among all of them; none where none are known.
+def identify(adapter: str | Path | Answerer, description: str, top: int = 5, progress: Progress = ignore) -> Identified:
+    """The `top` likeliest of the known names, with their probabilities among all of them.
 
-    Progress is told as by `name`.
+    Args:
+        adapter: Folder or Hub id; for many descriptions, or other candidates, what `open_adapter` gives.
+        description: Of a creature, in English or Korean.
+        top: How many candidates.
+        progress: Called while the known names are ranked.
 
     Raises:
-        InputError: As `name`.
-        EnvironmentLacks: The memory is too small.
+        InputError, EnvironmentLacks: As `name`; InputError also for an adapter without known names.
     """
+    answerer = _opened(adapter)
+    if not answerer.known:
+        raise InputError(
+            f"The adapter does not say which names it learnt (there is no {ANSWERS}).",
+            "Give the known names as `candidates`.",
+        )
     _, prompt = _conversation(answerer, description)
     with memory_errors():
         return Identified(clean_text(description), _ranked(answerer, prompt, progress)[:top])
 
 
+def _opened(adapter: str | Path | Answerer) -> Answerer:
+    return adapter if isinstance(adapter, Answerer) else open_adapter(adapter)
+
+
 def _draw(answerer: Answerer, messages: Messages, count: int, seed: int) -> list[str]:
     names: dict[str, None] = {}
     for number in range(ROUNDS):
-        drawn = generate.sample_names(
-            answerer.model, answerer.tokenizer, messages, answerer.decoding, count, seed + number, answerer.at_once
-        )
-        names.update(dict.fromkeys(filter(None, drawn)))
+        drawn = generate.sample(answerer.model, answerer.tokenizer, messages, answerer.decoding, count, seed + number)
+        names.update(dict.fromkeys(one.name for one in drawn if one.name))
         if len(names) >= count:
             break
     return list(names)[:count]
 
 
 def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> list[Invented]:
-    """Names with what is known of them, the likeliest first."""
+    """Names with their probabilities and whether they are known, the likeliest first."""
     scores = rank.log_likelihoods(answerer.model, prompt, rank.answer_ids(answerer.tokenizer, names))
     known = {name.casefold() for name in answerer.known}
     weighed = [
@@ -182,12 +189,10 @@ def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> lis
     return sorted(weighed, key=lambda one: -one.probability)
 
 
-def _ranked(answerer: Answerer, prompt: Sequence[int], progress: Say) -> list[Candidate]:
+def _ranked(answerer: Answerer, prompt: Sequence[int], progress: Progress) -> list[Candidate]:
     """All known names, the likeliest first."""
-    if answerer.prepared is None:
-        return []
-    scores = rank.score(answerer.model, prompt, answerer.prepared, partial(progress, "ranking known names"))
-    highest = max(scores)
+    scores = rank.score(answerer.model, prompt, answerer.prepared, progress)
+    highest = max(scores, default=0.0)
     weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)
     candidates = [Candidate(name, weight / total) for name, weight in zip(answerer.known, weights, strict=True)]
@@ -195,7 +200,7 @@ def _ranked(answerer: Answerer, prompt: Sequence[int], progress: Say) -> list[Ca
 
 
 def _conversation(answerer: Answerer, description: str) -> tuple[Messages, list[int]]:
-    """What the model is sent, as messages and as token ids."""
+    """The request with the description, as messages and as token ids."""
     text = clean_text(description)
     if not text:
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
@@ -208,7 +213,7 @@ def _conversation(answerer: Answerer, description: str) -> tuple[Messages, list[
 
 
 def _learnt(file: Path) -> list[str]:
-    """The names that the adapter learnt; none when it does not say."""
+    """The names that the adapter learnt; none without the file."""
     if not file.is_file():
         return []
     answers = read_json(file)

@@ -1,33 +1,34 @@
-"""Log-likelihood of many candidate answers after a prompt. Knows nothing of what the answers mean.
+"""Log-likelihoods of many candidate answers after a prompt.
 
-Candidates are prepared once for any number of prompts. Each prompt is read once, and the candidates after it as tries
-in rows (`trie.py`), so that what they share is computed once in a row; the softmax normaliser too. The
-result equals a full pass for each candidate, up to rounding; tests compare them for every family.
+Candidates are prepared once for any number of prompts. Each prompt is read once, and its keys and values are kept; the
+candidates are read after it as tries in rows (`trie.py`), so that what they share is computed once in a row. Each node
+of a trie sees the prompt and its own ancestors. The result equals a full pass for each candidate, up to rounding; tests
+compare them for every family.
 
-Memory depends on the pass, not on the number of candidates, and where it runs out, passes become smaller.
+Where a sliding window is shorter than prompt and candidate, one mask for all layers would show the prompt to layers
+that no longer see it: there each candidate has a row of its own, and the model makes its masks. Models with a recurrent
+state, or that count positions by themselves, read prompt and candidate whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from toolkit.core.errors import InputError
+from toolkit.core.callbacks import Progress, ignore
+from toolkit.core.errors import InputError, library_errors
 from toolkit.model import chat
-from toolkit.model.finite import no_numbers
-from toolkit.model.memory import free_cache, lacks_memory
+from toolkit.model.loading import no_numbers
+from toolkit.model.memory import halving, lacks_memory
 from toolkit.model.trie import NO_TOKEN, Rows, lay_out
 
-# Told how many are done, and of how many.
-Progress = Callable[[int, int], None]
-# Bytes of logits that are normalised at once: what stays in a processor's cache takes a third of the time.
-BLOCK_BYTES = 2**22
-# Largest difference of equal logits, as a share of the largest; half precision rounds what another order adds up.
-TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
-# Any tokens do, if every vocabulary has them.
-PROBE = (10, 11, 12, 13)
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
 # Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
 ROW = 64
 # Tokens in one pass by device, and bytes of its logits, which a large vocabulary has many of.
@@ -35,202 +36,47 @@ AT_ONCE = {"cpu": 512, "cuda": 4096}
 LOGIT_BYTES = 2**28
 # So many answers become token ids between two reports: a second's work on a slow machine.
 REPORTED = 1000
-
-
-def takes_tries(model: Any) -> bool:
-    """Whether a sequence has the same logits wherever it stands in a row, and whatever stands there beside it.
-
-    Not where a model remembers by a state that can not be cut back to the prompt, or counts positions by itself.
-    """
-    import torch
-
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if getattr(inner, "_is_stateful", False):
-        return False
-    try:
-        before, behind = _probe(model, (PROBE, (14, 15, 16, 17))), _probe(model, ((6, 7, 8, 9), PROBE))
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        # Families that know no such mask, or keep a cache of their own, say so each in its way.
-        if lacks_memory(error):
-            raise
-        return False
-    tolerance = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
-    return bool((before - behind).abs().max() <= tolerance * before.abs().max())
-
-
-def sees_all(model: Any, length: int) -> bool:
-    """Whether every layer sees a text of this many tokens from end to end."""
-    config = model.config.get_text_config()
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    return all(window is None or length <= window for window in windows)
-
-
-def _after_prompt(
-    model: Any, prompt: Sequence[int], rows: Rows, at_once: int, progress: Progress, *, masked: bool
-) -> Any:
-    """Log-likelihoods after a prompt that is read once, `[sequences]` in float64.
-
-    Args:
-        model: In eval mode.
-        prompt: Token ids.
-        rows: The sequences.
-        at_once: Most tokens of a pass; a pass has one row at least.
-        progress: Called after each pass.
-        masked: The rows hold tries, and are told what they see; else each holds one sequence.
-    """
-    import torch
-
-    cache, last = _read(model, prompt)
-    scores = _gathered(last, torch.zeros_like(rows.sequences[:, :1]), rows.sequences[:, :1])
-    if not rows.before.shape[1]:
-        return scores
-    nodes = rows.tokens.shape[1]
-    for held, sequences in _passes(rows, max(1, at_once // nodes)):
-        logits = _logits(model, cache, len(prompt), rows, held, masked=masked)
-        before = rows.before[sequences] - held.start * nodes
-        scores[sequences] += _gathered(logits, before, rows.sequences[sequences, 1:])
-        progress(sequences.stop, len(rows.sequences))
-    return scores
-
-
-def _whole(model: Any, prompt: Sequence[int], rows: Rows, at_once: int, progress: Progress) -> Any:
-    """Log-likelihoods from reading the prompt anew for each sequence, `[sequences]`; each has a row of its own."""
-    import torch
-
-    nodes, longest = rows.tokens.shape[1], rows.sequences.shape[1]
-    start = torch.tensor([list(prompt)], device=model.device)
-    scores = []
-    for held, sequences in _passes(rows, max(1, at_once // (len(prompt) + nodes))):
-        tokens = rows.tokens[held]
-        # Padding stands behind, where nothing that is asked for sees it.
-        ids = torch.cat([start.expand(len(tokens), -1), tokens], dim=1)
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=nodes + 1).logits
-        before = torch.arange(len(tokens) * (nodes + 1), device=ids.device).view(len(tokens), -1)
-        scores.append(_gathered(logits.flatten(0, 1), before[:, :longest], rows.sequences[sequences]))
-        progress(sequences.stop, len(rows.sequences))
-    return torch.cat(scores)
-
-
-def _passes(rows: Rows, most: int) -> Iterator[tuple[slice, slice]]:
-    """The rows of each pass, at most so many and about as many in each, and the sequences in them."""
-    count = len(rows.starts) - 1
-    size = math.ceil(count / math.ceil(count / most))
-    for first in range(0, count, size):
-        last = min(first + size, count)
-        yield slice(first, last), slice(rows.starts[first], rows.starts[last])
-
-
-def _read(model: Any, prompt: Sequence[int]) -> tuple[Any, Any]:
-    """The prompt's keys and values, and the logits after it, `[1, vocabulary]`."""
-    import torch
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    ids = torch.tensor([list(prompt)], device=model.device)
-    return cache, model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1:]
-
-
-def _logits(model: Any, cache: Any, prompt_length: int, rows: Rows, held: slice, *, masked: bool) -> Any:
-    """At the nodes of some rows, `[rows * nodes, vocabulary]`. The cache holds the prompt alone again afterwards."""
-    tokens = rows.tokens[held]
-    _hold(cache, len(tokens))
-    told = {}
-    if masked:
-        told["position_ids"] = prompt_length + rows.depths[held]
-        told["attention_mask"] = _mask(rows.visible[held], prompt_length, model.dtype)
-    logits = model(input_ids=tokens, past_key_values=cache, use_cache=True, **told).logits
-    cache.crop(-tokens.shape[1])
-    return logits.flatten(0, 1)
-
-
-def _hold(cache: Any, count: int) -> None:
-    """Make a cache that holds the prompt once, or too often, hold it `count` times."""
-    import torch
-
-    keys = cache.layers[0].keys
-    if len(keys) < count:
-        cache.batch_repeat_interleave(count)
-    elif len(keys) > count:
-        cache.batch_select_indices(torch.arange(count, device=keys.device))
-
-
-def _mask(visible: Any, prompt_length: int, dtype: Any) -> Any:
-    """What is added to attention scores, `[rows, 1, nodes, prompt + nodes]`: the prompt is seen by all."""
-    import torch
-
-    rows, nodes, _ = visible.shape
-    mask = torch.zeros(rows, 1, nodes, prompt_length + nodes, dtype=dtype, device=visible.device)
-    mask[:, 0, :, prompt_length:].masked_fill_(~visible, torch.finfo(dtype).min)
-    return mask
-
-
-def _gathered(logits: Any, before: Any, tokens: Any) -> Any:
-    """Sums of log-probabilities in float64, `[sequences]`.
-
-    Args:
-        logits: `[positions, vocabulary]`.
-        before: The position before each token, `[sequences, tokens]`.
-        tokens: `[sequences, tokens]`, some of them `NO_TOKEN`.
-    """
-    import torch
-
-    block = max(1, BLOCK_BYTES // (4 * logits.shape[1]))
-    normalisers = torch.cat([_normaliser(part.float()) for part in logits.split(block)])
-    found = logits[before, tokens.clamp(min=0)].double() - normalisers[before].double()
-    return found.masked_fill(tokens == NO_TOKEN, 0).sum(1)
-
-
-def _normaliser(logits: Any) -> Any:
-    """Logarithm of the sum of exponentials, `[positions]`.
-
-    The largest logit less its own log-probability: on a CPU `log_softmax` takes half the time of `logsumexp`.
-    """
-    return logits.amax(1) - logits.log_softmax(1).amax(1)
-
-
-def _probe(model: Any, pair: Sequence[tuple[int, ...]]) -> Any:
-    """Logits along `PROBE`, one of two sorted sequences in one row after a short prompt, `[tokens, vocabulary]`."""
-    rows = lay_out(pair, 2 * len(PROBE), model.device)
-    cache, _ = _read(model, (3, 4, 5))
-    logits = _logits(model, cache, 3, rows, slice(0, 1), masked=True)
-    return logits[rows.before[pair.index(PROBE)]].float()
-
-
-def _silent(_done: int, _of: int) -> None:
-    """For whom nobody waits."""
+# Bytes of logits that are normalised at once: what stays in a processor's cache takes a third of the time.
+BLOCK_BYTES = 2**22
+# Largest difference of equal logits, as a share of the largest; half precision rounds what another order adds up.
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+# Any tokens do, if every vocabulary has them.
+PROBE = (10, 11, 12, 13)
 
 
 @dataclass(slots=True)
 class Prepared:
-    """Candidates that one model scores after any number of prompts, and what was found out while it did.
+    """Candidates that one model scores after any number of prompts, and what it learns about the model meanwhile.
 
     Attributes:
         distinct: The distinct candidates, sorted.
-        places: Where each given candidate stands among them.
+        places: Index of each given candidate among them.
         at_once: Tokens that go through the model at once, 0 before the first prompt. Halved when the memory runs out.
-        takes_tries: Whether the model reads tries, None before the first prompt.
+        reads_tries: Whether the model reads tries, None before the first prompt.
         rows: The candidates laid out, by the number of nodes that a row has room for.
     """
 
     distinct: list[tuple[int, ...]]
     places: list[int]
     at_once: int = 0
-    takes_tries: bool | None = None
+    reads_tries: bool | None = None
     rows: dict[int, Rows] = field(default_factory=dict)
 
 
-def answer_ids(tokenizer: Any, answers: Sequence[str], progress: Progress = _silent) -> list[list[int]]:
-    """Token ids of each answer with its end of turn, the same after any prompt; progress is told where many are."""
+def answer_ids(
+    tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], progress: Progress = ignore
+) -> list[list[int]]:
+    """Token ids of each answer with its end of turn, the same after any prompt."""
     anything, ids = chat.naming_messages("a"), []
     for number, answer in enumerate(answers, start=1):
         ids.append(chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids)
         if number % REPORTED == 0:
-            progress(number, len(answers))
+            progress("preparing known names", number, len(answers))
     return ids
 
 
-def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
-    """Natural-log probability of each candidate after one prompt, as `prepare` and `score` find it."""
+def log_likelihoods(model: PreTrainedModel, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
+    """Natural-log probability of each candidate after one prompt, by `prepare` and `score`."""
     return score(model, prompt, prepare(candidates))
 
 
@@ -248,59 +94,221 @@ def prepare(candidates: Sequence[Sequence[int]]) -> Prepared:
     return Prepared(distinct, [place[candidate] for candidate in given])
 
 
-def score(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progress = _silent) -> list[float]:
+def score(
+    model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, progress: Progress = ignore
+) -> list[float]:
     """Natural-log probability of each candidate as the continuation of the prompt.
+
+    Memory depends on the pass, not on the number of candidates, and where it runs out, passes become smaller.
 
     Args:
         model: A causal language model in eval mode, the same for all prompts; adapters may be switched on and off.
         prompt: Token ids, `[tokens]`, at least one.
-        prepared: The candidates. They keep what was learnt about the memory for the next prompt.
-        progress: Told after each pass how many distinct candidates are read; fewer again where the memory ran out.
+        prepared: The candidates.
+        progress: Called after each pass with the distinct candidates read; fewer again where the memory ran out.
 
     Returns:
         One sum of token log-probabilities a candidate, in the order given to `prepare`; no candidates give none.
 
     Raises:
-        InputError: The model's probabilities are no numbers.
-        RuntimeError: The memory does not hold one candidate; or a MemoryError (`memory_errors` has words for it).
+        InputError: The model's probabilities are NaN.
+        RuntimeError, MemoryError: The memory does not hold one candidate (`memory_errors` translates).
     """
     import torch
 
     if not prepared.distinct:
         return []
-    prepared.at_once = prepared.at_once or _first_size(model)
-    while True:
-        try:
-            with torch.inference_mode():
-                scores = _scores(model, prompt, prepared, progress).cpu()
-            break
-        except (RuntimeError, MemoryError) as error:
-            if prepared.at_once == 1 or not lacks_memory(error):
-                raise
-        # Behind the `except`, so that nothing holds on to the pass that failed. The prompt is read again: its cache
-        # may have grown in some layers only.
-        free_cache()
-        prepared.at_once //= 2
-        prepared.rows.clear()
+
+    def work(at_once: int) -> torch.Tensor:
+        if at_once != prepared.at_once:
+            prepared.at_once = at_once
+            prepared.rows.clear()
+        # The prompt is read again: its cache may have grown in some layers only when the memory ran out.
+        with torch.inference_mode():
+            return _scores(model, prompt, prepared, partial(progress, "ranking known names")).cpu()
+
+    scores, _ = halving(prepared.at_once or _first_size(model), work)
     if bool(scores.isnan().any()):
         raise no_numbers()
     return list(scores[torch.tensor(prepared.places)].tolist())
 
 
-def _first_size(model: Any) -> int:
+def _first_size(model: PreTrainedModel) -> int:
     vocabulary = int(model.config.get_text_config().vocab_size)
     return max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), LOGIT_BYTES // (4 * vocabulary)))
 
 
-def _scores(model: Any, prompt: Sequence[int], prepared: Prepared, progress: Progress) -> Any:
+def _scores(model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, progress: partial[None]) -> torch.Tensor:
     """Of the distinct candidates, `[candidates]` in float64."""
-    if prepared.takes_tries is None:
-        prepared.takes_tries = takes_tries(model)
-    within = sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
-    room = min(ROW, prepared.at_once) if prepared.takes_tries and within else 0
+    if prepared.reads_tries is None:
+        prepared.reads_tries = reads_tries(model)
+    within = _sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
+    room = min(ROW, prepared.at_once) if prepared.reads_tries and within else 0
     if room not in prepared.rows:
         prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
     rows = prepared.rows[room]
-    if not prepared.takes_tries:
+    if not prepared.reads_tries:
         return _whole(model, prompt, rows, prepared.at_once, progress)
     return _after_prompt(model, prompt, rows, prepared.at_once, progress, masked=within)
+
+
+def reads_tries(model: PreTrainedModel) -> bool:
+    """Whether a candidate has the same logits wherever it stands in a row, and whatever stands there beside it.
+
+    Not where a model remembers by a state that cannot be cut back to the prompt, or counts positions by itself.
+    """
+    import torch
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # No public attribute says that a family has a recurrent state.
+    if getattr(inner, "_is_stateful", False):
+        return False
+    try:
+        # Families that know no such mask, or keep a cache of their own, say so each in its way.
+        with library_errors("The model reads no tries", "Let it read each candidate alone."):
+            before, behind = _probe(model, (PROBE, (14, 15, 16, 17))), _probe(model, ((6, 7, 8, 9), PROBE))
+    except InputError as error:
+        if error.__cause__ is not None and lacks_memory(error.__cause__):
+            raise error.__cause__ from None
+        return False
+    tolerance = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
+    return bool((before - behind).abs().max() <= tolerance * before.abs().max())
+
+
+def _probe(model: PreTrainedModel, pair: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Logits along `PROBE`, one of two sorted candidates in one row after a short prompt, `[tokens, vocabulary]`."""
+    rows = lay_out(pair, 2 * len(PROBE), model.device)
+    cache, _ = _read(model, (3, 4, 5))
+    logits = _logits(model, cache, 3, rows, slice(0, 1), masked=True)
+    return logits[rows.before[pair.index(PROBE)]].float()
+
+
+def _sees_all(model: PreTrainedModel, length: int) -> bool:
+    """Whether every layer sees a text of this many tokens from end to end."""
+    config = model.config.get_text_config()
+    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return all(window is None or length <= window for window in windows)
+
+
+def _after_prompt(
+    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None], *, masked: bool
+) -> torch.Tensor:
+    """Log-likelihoods after a prompt that is read once, `[candidates]` in float64.
+
+    With `masked`, the rows hold tries, and the model gets their positions and masks; else each holds one candidate.
+    """
+    import torch
+
+    cache, last = _read(model, prompt)
+    scores = _gathered(last, torch.zeros_like(rows.sequences[:, :1]), rows.sequences[:, :1])
+    if not rows.before.shape[1]:
+        return scores
+    nodes, copies = rows.tokens.shape[1], 1
+    for held, sequences in _passes(rows, max(1, at_once // nodes)):
+        copies = _copy_prompt(cache, copies, held.stop - held.start)
+        logits = _logits(model, cache, len(prompt), rows, held, masked=masked)
+        before = rows.before[sequences] - held.start * nodes
+        scores[sequences] += _gathered(logits, before, rows.sequences[sequences, 1:])
+        progress(sequences.stop, len(rows.sequences))
+    return scores
+
+
+def _whole(
+    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None]
+) -> torch.Tensor:
+    """Log-likelihoods from reading the prompt anew for each candidate, `[candidates]`; each has a row of its own."""
+    import torch
+
+    nodes, longest = rows.tokens.shape[1], rows.sequences.shape[1]
+    start = torch.tensor([list(prompt)], device=model.device)
+    scores = []
+    for held, sequences in _passes(rows, max(1, at_once // (len(prompt) + nodes))):
+        tokens = rows.tokens[held]
+        # Padding stands behind, where no token that counts sees it.
+        ids = torch.cat([start.expand(len(tokens), -1), tokens], dim=1)
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=nodes + 1).logits
+        before = torch.arange(len(tokens) * (nodes + 1), device=ids.device).view(len(tokens), -1)
+        scores.append(_gathered(logits.flatten(0, 1), before[:, :longest], rows.sequences[sequences]))
+        progress(sequences.stop, len(rows.sequences))
+    return torch.cat(scores)
+
+
+def _passes(rows: Rows, most: int) -> Iterator[tuple[slice, slice]]:
+    """The rows of each pass, at most so many and about as many in each, and the sequences in them."""
+    count = len(rows.starts) - 1
+    size = math.ceil(count / math.ceil(count / most))
+    for first in range(0, count, size):
+        last = min(first + size, count)
+        yield slice(first, last), slice(rows.starts[first], rows.starts[last])
+
+
+def _read(model: PreTrainedModel, prompt: Sequence[int]) -> tuple[DynamicCache, torch.Tensor]:
+    """The prompt's keys and values, and the logits after it, `[1, vocabulary]`."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    ids = torch.tensor([list(prompt)], device=model.device)
+    return cache, model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1:]
+
+
+def _logits(
+    model: PreTrainedModel, cache: DynamicCache, prompt_length: int, rows: Rows, held: slice, *, masked: bool
+) -> torch.Tensor:
+    """At the nodes of some rows, `[rows * nodes, vocabulary]`.
+
+    The cache holds the prompt once for each row, before and afterwards.
+    """
+    tokens = rows.tokens[held]
+    given = {}
+    if masked:
+        given["position_ids"] = prompt_length + rows.depths[held]
+        given["attention_mask"] = _mask(rows.visible[held], prompt_length, model.dtype)
+    logits: torch.Tensor = model(input_ids=tokens, past_key_values=cache, use_cache=True, **given).logits
+    cache.crop(-tokens.shape[1])
+    return logits.flatten(0, 1)
+
+
+def _copy_prompt(cache: DynamicCache, copies: int, wanted: int) -> int:
+    """Make a cache that holds the prompt once, or too often, hold it as often as wanted."""
+    import torch
+
+    if copies < wanted:
+        cache.batch_repeat_interleave(wanted // copies)
+    elif copies > wanted:
+        cache.batch_select_indices(torch.arange(wanted))
+    return wanted
+
+
+def _mask(visible: torch.Tensor, prompt_length: int, dtype: torch.dtype) -> torch.Tensor:
+    """Term added to attention scores, `[rows, 1, nodes, prompt + nodes]`: every node sees the prompt."""
+    import torch
+
+    rows, nodes, _ = visible.shape
+    mask = torch.zeros(rows, 1, nodes, prompt_length + nodes, dtype=dtype, device=visible.device)
+    mask[:, 0, :, prompt_length:].masked_fill_(~visible, torch.finfo(dtype).min)
+    return mask
+
+
+def _gathered(logits: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Sums of log-probabilities in float64, `[sequences]`.
+
+    Args:
+        logits: `[positions, vocabulary]`.
+        before: The position before each token, `[sequences, tokens]`.
+        tokens: `[sequences, tokens]`, some of them `NO_TOKEN`.
+    """
+    import torch
+
+    block = max(1, BLOCK_BYTES // (4 * logits.shape[1]))
+    normalisers = torch.cat([_normaliser(part.float()) for part in torch.split(logits, block)])
+    found = logits[before, tokens.clamp(min=0)].double() - normalisers[before].double()
+    return found.masked_fill(tokens == NO_TOKEN, 0).sum(1)
+
+
+def _normaliser(logits: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the sum of exponentials, `[positions]`.
+
+    The largest logit less its own log-probability: on a CPU `log_softmax` takes half the time of `logsumexp`.
+    """
+    return logits.amax(1) - logits.log_softmax(1).amax(1)

@@ -29,7 +29,7 @@ from toolkit.data.dataset import LocatedDataset, answer_of, count_rows, locate_d
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
-from toolkit.model.memory import full_disk_is_clear, hardware, memory_errors, peak_memory_bytes
+from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
 from toolkit.training import progress as history
 from toolkit.training.checkpoints import Start, prepare_checkpoints, remove_checkpoints
 from toolkit.training.micro_batch import MicroBatch
@@ -128,7 +128,7 @@ def train(
         say(where_losses_are_drawn(settings.track, folder))
     training = TrainingState(progress, start.spent)
     trainer = make_trainer(peft_model, run.examples, run.validation, recipe, folder, precision, micro_batch, training)
-    with stopping_on_signals(training), full_disk_is_clear(folder):
+    with stopping_on_signals(training), disk_errors(folder):
         state = _finish(trainer, start, training, settings)
     if not _is_over(state, settings):
         raise Interrupted(f"Stopped at step {state.global_step}.", "Run it again, without `restart`, to continue.")
@@ -322,7 +322,7 @@ def _write(
         ToolkitError: The adapter changes nothing.
     """
     settings = run.recipe.training
-    with full_disk_is_clear(out), atomic_folder(out, "adapter") as folder:
+    with disk_errors(out), atomic_folder(out, "adapter") as folder:
         adapters.save_adapter(peft_model, run.tokenizer, run.base, folder)
         if adapters.adapter_changes_nothing(folder):
             warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -77,7 +76,6 @@ def have(monkeypatch, memory=24 * GB, disk=500 * GB, gpu=None):
     compute = "bfloat16" if gpu else "float32"
     monkeypatch.setattr(bases, "this_machine", lambda: memories.Machine(gpu, memory, compute))
     monkeypatch.setattr(memories, "free_disk", lambda _: disk)
-    monkeypatch.setattr(memories, "matrix_flops", lambda: 1e11)
 
 
 def test_a_base_is_downloaded_with_its_commit(base, endpoint):
@@ -106,7 +104,7 @@ CONFIG = '{"model_type": "gemma3_text"}'
         ({"model-q4.gguf": b"0", "notes.txt": "x"}, "as GGUF only"),
         ({"notes.txt": "x"}, "holds no weights"),
         ({"model.safetensors": b"0"}, r"has no config\.json"),
-        ({"model.safetensors": b"0", "config.json": "3"}, r"config\.json of the base .* can not be read"),
+        ({"model.safetensors": b"0", "config.json": "3"}, r"config\.json of the base .* cannot be read"),
         (
             {"model.safetensors": b"0", "config.json": '{"model_type": "own", "auto_map": {}}'},
             "is of the kind 'own', which transformers .* has no language model for",
@@ -142,20 +140,18 @@ def gate(status, words):
     return answer
 
 
-def test_a_gated_base_without_a_token_asks_for_the_licence_and_a_login(base, heard, endpoint):
-    heard.answer = gate(401, "Access to model owner/small is restricted. You must be authenticated to access it.")
-    with pytest.raises(EnvironmentLacks, match=f"is gated, and there is no token.*{endpoint}/{base}.*hf auth login"):
+@pytest.mark.parametrize(
+    ("status", "how"), [(401, "while logged in, then run `hf auth login`"), (403, "with the account of your token")]
+)
+def test_a_gated_base_asks_for_the_licence(base, heard, endpoint, status, how):
+    heard.answer = gate(status, "Access to model owner/small is restricted.")
+    with pytest.raises(EnvironmentLacks, match=f"is gated.*Accept its licence on {endpoint}/{base} {how}"):
         bases.locate_base(base)
 
 
-def test_a_gated_base_with_a_token_asks_for_the_licence_of_that_account(base, heard, endpoint, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_abcdefgh")
-    heard.answer = gate(403, "Access to model owner/small is restricted and you are not in the authorized list.")
-    with pytest.raises(EnvironmentLacks) as caught:
-        bases.locate_base(base)
-    assert "the token's account has no access" in str(caught.value)
-    assert f"{endpoint}/{base} with that account" in str(caught.value)
-    assert "hf auth login" not in str(caught.value)
+def test_an_id_that_is_not_on_the_hub_is_said_to_be_unknown_there(endpoint):
+    with pytest.raises(HubError, match=f"no/such does not exist on {endpoint}"):
+        bases.locate_base("no/such")
 
 
 def test_a_request_that_nobody_has_answered_yet_is_told_apart(base, heard, monkeypatch):
@@ -171,15 +167,6 @@ def test_a_gate_says_nothing_to_who_has_the_base_already(base, heard):
     assert bases.locate_base(base) == cached
 
 
-@pytest.mark.parametrize(
-    ("token", "reader"), [(None, "there is no token"), ("hf_abcdefgh", "this token may not read it")]
-)
-def test_a_wrong_id_and_a_private_base_look_the_same_and_both_are_said(endpoint, monkeypatch, token, reader):
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
-    with pytest.raises(HubError, match=f"no/such does not exist on {endpoint}, or it is private and {reader}"):
-        bases.locate_base("no/such")
-
-
 def test_a_private_base_is_not_shown_to_others_but_to_its_owner(tmp_path, small_base, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with running_hub(tmp_path / "hub", tokens={"token-ash": "ash", "token-misty": "misty"}) as url:
@@ -188,7 +175,7 @@ def test_a_private_base_is_not_shown_to_others_but_to_its_owner(tmp_path, small_
         ash.create_repo("ash/secret", private=True)
         ash.upload_folder(repo_id="ash/secret", folder_path=small_base)
         monkeypatch.setenv("HF_TOKEN", "token-misty")
-        with pytest.raises(HubError, match="private and this token may not read it"):
+        with pytest.raises(HubError, match="ash/secret does not exist"):
             bases.locate_base("ash/secret")
         monkeypatch.setenv("HF_TOKEN", "token-ash")
         assert bases.locate_base("ash/secret").id == "ash/secret"
@@ -276,7 +263,7 @@ def test_too_little_memory_is_said_before_the_download_with_what_is_there_and_ho
         EnvironmentLacks, match=r"needs about 3\.7 GB of memory in NF4, and this machine has 2\.0 GB"
     ) as caught:
         bases.locate_base(large)
-    assert "--base" in str(caught.value)
+    assert "`base`" in str(caught.value)
     assert "pkt run demo" in str(caught.value)
     assert not heard.weights_asked()
 
@@ -296,12 +283,12 @@ def test_a_base_that_can_be_loaded_but_not_trained_is_refused_for_training_only(
         bases.locate_base(large, recipe=load_recipe("gemma-2b-t4"))
 
 
-def test_without_a_gpu_the_time_is_estimated_and_nothing_refused(large, monkeypatch):
+def test_without_a_gpu_it_is_said_that_training_is_slow_and_nothing_refused(large, monkeypatch):
     notes = []
     have(monkeypatch)
     bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
     (note,) = notes
-    assert note.startswith("There is no GPU: a step takes about 82 s on this CPU, and 3,000 take 69 h.")
+    assert note.startswith("There is no GPU: training 2.5 billion parameters on a CPU takes hours to days.")
     assert "pkt run demo" in note
 
 
@@ -310,14 +297,6 @@ def test_with_a_gpu_that_fits_nothing_is_said(large, monkeypatch):
     have(monkeypatch, memory=16 * GB, gpu="Tesla T4")
     bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
     assert not notes
-
-
-def test_experts_and_towers_count_by_what_the_hub_counted():
-    shape = memories.KNOWN["google/gemma-2b-it"]
-    config = {"hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
-              "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000, "tie_word_embeddings": True}  # fmt: skip
-    assert memories.shape_of(config) == shape
-    assert memories.shape_of(config, 5 * GB) == replace(shape, linear=5 * GB - shape.embedding)
 
 
 def test_a_file_in_the_cache_that_is_not_the_one_that_was_downloaded_is_named(tmp_path):

@@ -13,7 +13,6 @@ from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import loading
-from toolkit.model.memory import memory_errors
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def test_one_product_that_is_not_zero_is_a_change(tmp_path, small_base):
 
 def test_weights_that_are_no_safetensors_are_an_input_error(adapter):
     (adapter / ADAPTER_WEIGHTS).write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match="can not be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         adapters.adapter_changes_nothing(adapter)
 
 
@@ -82,8 +81,8 @@ def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damag
         (ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
         (ADAPTER_CONFIG, None, "holds no adapter_config.json"),
         (ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
-        (ADAPTER_CONFIG, lambda _: "3", "can not be loaded"),
-        (ADAPTER_CONFIG, lambda text: changed(text, r="x"), "can not be loaded"),
+        (ADAPTER_CONFIG, lambda _: "3", "cannot be loaded"),
+        (ADAPTER_CONFIG, lambda text: changed(text, r="x"), "cannot be loaded"),
         ("manifest.json", lambda _: "[]", "no folder of the kind"),
     ],
 )
@@ -111,7 +110,7 @@ def test_an_adapter_whose_training_diverged_is_refused(adapter):
 def test_a_damaged_base_is_an_input_error(tmp_path, small_base, config):
     folder = shutil.copytree(small_base, tmp_path / "base")
     (folder / "config.json").write_text(changed((folder / "config.json").read_text(), **config))
-    with pytest.raises(InputError, match="The base a/b can not be loaded"):
+    with pytest.raises(InputError, match=r"The .*base a/b (is of the kind|is not accepted)"):
         loading.load_base(bases.LocatedBase("a/b", None, folder), loading.Precision("none", "float32"))
 
 
@@ -134,19 +133,8 @@ def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monke
         raise raised
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
-    with pytest.raises(EnvironmentLacks, match=r"not enough memory.*--quantization nf4"):
+    with pytest.raises(EnvironmentLacks, match=r'not enough memory.*`quantization="nf4"`'):
         adapters.load_adapter(adapter)
-
-
-def test_what_torch_really_says_is_known():
-    with pytest.raises(EnvironmentLacks), memory_errors():
-        torch.empty(10**15)
-
-
-@pytest.mark.parametrize("raised", [RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "gone")], ids=repr)
-def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
-    with pytest.raises(type(raised)), memory_errors():
-        raise raised
 
 
 def test_a_base_card_that_can_not_be_read_states_no_licence(tmp_path):

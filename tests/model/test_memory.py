@@ -1,0 +1,184 @@
+"""What a base needs follows from its configuration, and running out of memory or disk is one clear error."""
+
+import errno
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING
+
+from support.models import FAMILIES, SMALL, small_model
+from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.recipe import load_recipe
+from toolkit.model import base as bases
+from toolkit.model import loading, memory
+from toolkit.model.doctor import KNOWN
+from toolkit.model.memory import Machine, disk_errors, free_disk, main_memory, memory_errors, size_of, train_bytes
+
+# What the Hub's pages say; the last of a file of 4.61 GB, two bytes each.
+PUBLISHED = {
+    "google/gemma-2b-it": 2506172416,
+    "google/gemma-3-1b-it": 999885952,
+    "google/gemma-2-9b-it": 9241705984,
+    "K-intelligence/Midm-2.0-Mini-Instruct": pytest.approx(4.61e9 / 2, rel=2e-3),
+}
+
+
+def known(base):
+    return size_of(bases.config_of(base, KNOWN[base]))
+
+
+@pytest.mark.parametrize("base", KNOWN)
+def test_the_bases_of_the_recipes_have_the_parameters_of_the_real_models(base):
+    assert known(base).parameters == PUBLISHED[base]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "mixtral", "mamba", "gpt2", "gpt_oss"])
+def test_the_size_of_any_family_is_that_of_its_model(family):
+    settings = SMALL | {"vocab_size": 300} | FAMILIES.get(family, {})
+    found = size_of(CONFIG_MAPPING[family](**settings))
+    assert found.parameters == sum(parameter.numel() for parameter in small_model(family, **settings).parameters())
+    assert found.layers == 2
+
+
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], None])
+def test_the_adapter_has_the_parameters_that_peft_makes(modules):
+    recipe = load_recipe("demo", {"lora.r": 6, "lora.target_modules": modules})
+    adapted = loading.add_lora(small_model("gemma"), recipe.lora, 7)
+    features = size_of(CONFIG_MAPPING["gemma"](**SMALL)).features
+    made = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert made == 6 * sum(features.get(name, 0) for name in recipe.lora.target_modules)
+
+
+def held_bytes(loaded):
+    """Bytes of all tensors of a model, those that 4-bit weights carry beside them included."""
+    tensors = list(loaded.parameters())
+    states = [state for tensor in tensors if (state := getattr(tensor, "quant_state", None)) is not None]
+    beside = [tensor for state in states for tensor in (state.absmax, state.state2.absmax)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*tensors, *beside])
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_a_loaded_base_holds_what_was_estimated(quantization, tmp_path):
+    from transformers import GemmaConfig, GemmaForCausalLM
+
+    config = GemmaConfig(vocab_size=500, hidden_size=512, intermediate_size=1024, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=1, head_dim=128, pad_token_id=0)  # fmt: skip
+    GemmaForCausalLM(config).save_pretrained(tmp_path)
+    loaded = loading.load_base(bases.LocatedBase("a/b", None, tmp_path), loading.Precision(quantization, "float32"))
+    expected = memory.load_bytes(size_of(config), quantization, "float32") - memory.PROCESS_BYTES
+    assert expected == pytest.approx(held_bytes(loaded), rel=0.02)
+
+
+def kept_for_backward(adapted, tokens):
+    """Bytes that torch keeps between the forward and the backward pass, parameters apart."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in adapted.parameters()}
+    kept = {}
+
+    def remember(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            # The tensor is held, so that no other takes its place in memory.
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    ids, positions = torch.ones(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        adapted(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([tokens - 1]))
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("kind", ["gemma", "gemma3_text", "llama"])
+def test_a_training_step_keeps_about_the_activations_that_were_estimated(kind):
+    model = small_model(kind, vocab_size=300, hidden_size=256, intermediate_size=512, num_hidden_layers=4)
+    # With dropout, which keeps an input for each adapted module.
+    recipe = load_recipe("demo", {"lora.dropout": 0.05})
+    estimated = 130 * memory.ACTIVATION_BYTES["float32"] * sum(size_of(model.config).features.values())
+    kept = kept_for_backward(loading.add_lora(model, recipe.lora, 7).train(), memory.TYPICAL_TOKENS)
+    assert 0.9 * kept <= estimated <= 1.5 * kept
+
+
+def test_each_way_of_saving_memory_saves_it():
+    base = known("google/gemma-2b-it")
+
+    def needed(compute="float32", **changed):
+        return train_bytes(
+            base, load_recipe("demo", {f"training.{key}": value for key, value in changed.items()}), compute
+        )
+
+    usual = needed(gradient_checkpointing="off")
+    assert (
+        needed(
+            gradient_checkpointing="on",
+        )
+        < usual
+    )
+    assert needed(gradient_checkpointing="off", optimizer="paged_adamw_8bit") < usual
+    assert needed(gradient_checkpointing="off", compute="bfloat16") < usual
+    assert needed(gradient_checkpointing="off", quantization="none") > usual
+
+
+# What the machine has.
+
+
+def test_a_container_s_limit_counts_as_the_machine_s_memory(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("toolkit.model.memory.MEMORY_LIMITS", (limit,))
+    whole = main_memory()
+    limit.write_text("max\n")
+    assert main_memory() == whole
+    limit.write_text("1000\n")
+    assert main_memory() == 1000
+
+
+def test_room_for_a_cache_that_does_not_exist_yet_is_that_of_its_disk(tmp_path):
+    assert free_disk(tmp_path / "not" / "yet") == pytest.approx(free_disk(tmp_path), rel=0.05)
+
+
+def test_a_gpu_that_is_too_small_is_named():
+    with pytest.raises(EnvironmentLacks, match=r"needs about .* in NF4, and the GPU Tesla T4 has 1\.0 GB"):
+        memory.check_memory(
+            "google/gemma-2b-it", known("google/gemma-2b-it"), Machine("Tesla T4", 10**9, "float16"), "nf4"
+        )
+
+
+# When it runs out.
+
+
+def test_what_torch_really_says_is_known():
+    with pytest.raises(EnvironmentLacks), memory_errors():
+        torch.empty(10**15)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "gone")], ids=repr)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(raised):
+    with pytest.raises(type(raised)), memory_errors():
+        raise raised
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_work_is_halved_until_it_fits_and_for_less_than_one_it_is_the_error_itself(error):
+    def work(size):
+        tried.append(size)
+        if size > fits:
+            raise error
+        return "done"
+
+    tried, fits = [], 3
+    assert memory.halving(16, work) == ("done", 2)
+    assert tried == [16, 8, 4, 2]
+    tried, fits = [], 0
+    with pytest.raises(type(error)):
+        memory.halving(4, work)
+    assert tried == [4, 2, 1]
+
+
+def test_an_error_of_another_kind_halves_nothing():
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        memory.halving(4, lambda _: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+
+
+def test_a_full_disk_is_named_as_libraries_say_it(tmp_path):
+    with pytest.raises(EnvironmentLacks, match="No space left"), disk_errors(tmp_path):
+        raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file")
+    with pytest.raises(InputError, match="Permission denied"), disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
