@@ -119,7 +119,7 @@ def identify(
     from toolkit.cli import results
     from toolkit.model import naming
 
-    answerer = _load(output, adapter, candidates, to_identify=True)
+    answerer = _load(output, adapter, candidates)
     for line in lines:
         with _at(line), output.waiting() as progress:
             identified = naming.identify(answerer, line.text, top, progress)
@@ -157,7 +157,7 @@ def app(output: Output, /, adapter: str, host: str, port: int) -> None:
     serve.serve(about, answer, host, port, lambda url: output.say(f"The app is at {url}. Stop it with Ctrl-C."))
 
 
-def _load(output: Output, /, adapter: str, candidates: Path | None, *, to_identify: bool = False) -> Answerer:
+def _load(output: Output, /, adapter: str, candidates: Path | None) -> Answerer:
     from toolkit.cli import process
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
@@ -166,7 +166,7 @@ def _load(output: Output, /, adapter: str, candidates: Path | None, *, to_identi
     folder = adapters.locate_adapter(adapter)
     unused = () if adapters.may_be_quantized(folder) else process.UNUSED
     with process.quick_imports(without=unused), output.waiting() as progress:
-        return naming.open_adapter(folder, names, to_identify=to_identify, progress=progress)
+        return naming.open_adapter(folder, names, progress)
 
 
 def _lines(description: str | None, file: Path | None) -> Iterator[Line]:

@@ -157,5 +157,5 @@ def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtyp
     from toolkit.model import merge
 
     with output.counting() as count:
-        result = merge.merge(adapters.locate_adapter(adapter, revision), out, dtype, count=count)
+        result = merge.merge(adapters.locate_adapter(adapter, revision), out, dtype, count)
     results.merged(output, result)
