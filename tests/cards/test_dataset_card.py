@@ -109,7 +109,7 @@ def facts(*sources: dict[str, Any], pokemon: bool = False, **changes: Any) -> di
 def card(
     folder: Path,
     splits: Mapping[str, Iterable[dict[str, Any]]] | None = None,
-    told: dict[str, Any] | None = None,
+    build: dict[str, Any] | None = None,
     validation: dict[str, Any] | None = None,
 ) -> str:
     """The card of a folder that holds these rows."""
@@ -119,7 +119,7 @@ def card(
         pq.write_table(pa.Table.from_pylist(list(its), SCHEMA), folder / "data" / f"{split}-00000-of-00001.parquet")
     if validation is not None:
         (folder / "validation.json").write_text(json.dumps(validation))
-    write_card(folder, told or facts())
+    write_card(folder, build or facts())
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -148,7 +148,7 @@ def section(text: str, title: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "build",
     [
         facts(),
         facts(source("corpus", location="embedded corpus"), pokemon=True, license="CC0-1.0"),
@@ -158,8 +158,8 @@ def section(text: str, title: str) -> str:
     ],
     ids=["table", "corpus", "several", "folder", "korean"],
 )
-def test_the_metadata_is_what_the_hub_accepts(told: dict[str, Any], tmp_path: Path) -> None:
-    card(tmp_path, told=told)
+def test_the_metadata_is_what_the_hub_accepts(build: dict[str, Any], tmp_path: Path) -> None:
+    card(tmp_path, build=build)
     metadata = metadata_load(tmp_path / "README.md")
     assert DatasetCardData(**metadata).to_dict() == metadata
     assert metadata.pop("configs") == [
@@ -188,8 +188,8 @@ def test_languages_are_those_of_request_description_and_answer() -> None:
 
 
 def test_several_sources_are_all_in_the_metadata(tmp_path: Path) -> None:
-    told = facts(source("corpus"), source("hub", location="owner/creatures"), source("hub", location="owner/creatures"))
-    card(tmp_path, told=told)
+    found = source("hub", location="owner/creatures")
+    card(tmp_path, build=facts(source("corpus"), found, found))
     metadata = metadata_load(tmp_path / "README.md")
     assert metadata["source_datasets"] == ["original", "owner/creatures"]
     assert metadata["language_creators"] == ["machine-generated", "found"]
@@ -228,7 +228,7 @@ def test_the_first_row_of_train_is_shown_with_its_system_turn(tmp_path: Path) ->
 def test_every_reason_to_drop_has_its_count_in_both_languages(tmp_path: Path) -> None:
     dropped = {reason: {"rows": 100 + place, "what": what} for place, (reason, what) in enumerate(DROPPED.items())}
     total = sum(entry["rows"] for entry in dropped.values())
-    text = card(tmp_path, told=facts(read=total + 20, dropped=dropped))
+    text = card(tmp_path, build=facts(read=total + 20, dropped=dropped))
     made, korean = section(text, "How it was made"), section(text, "만든 방법")
     for reason, entry in dropped.items():
         assert f"| {entry['what']} | {entry['rows']} |" in made
@@ -239,7 +239,7 @@ def test_every_reason_to_drop_has_its_count_in_both_languages(tmp_path: Path) ->
 
 
 def test_a_reason_without_a_korean_word_is_told_in_its_own(tmp_path: Path) -> None:
-    text = card(tmp_path, told=facts(dropped={"new": {"rows": 3, "what": "a new | reason"}}))
+    text = card(tmp_path, build=facts(dropped={"new": {"rows": 3, "what": "a new | reason"}}))
     assert "| a new &#124; reason | 3 |" in section(text, "만든 방법")
 
 
@@ -251,7 +251,7 @@ def test_without_dropped_rows_there_is_no_table_of_them(tmp_path: Path) -> None:
 
 
 def test_near_duplicates_are_counted(tmp_path: Path) -> None:
-    text = card(tmp_path, told=facts(near_duplicates={"rows": 1_200, "clusters": 500}))
+    text = card(tmp_path, build=facts(near_duplicates={"rows": 1_200, "clusters": 500}))
     assert "stay in one split: 1,200 descriptions in 500 clusters." in text
 
 
@@ -282,12 +282,12 @@ def test_only_masks_of_languages_that_occur_are_shown(tmp_path: Path) -> None:
 
 def test_one_source_is_told_without_what_is_true_of_others(tmp_path: Path) -> None:
     english, korean = rows(source="pokeapi"), rows(source="pokeapi", language="ko")
-    told = facts(source("pokeapi", location="https://e.org/csv", revision="c" * 40), pokemon=True)
-    biases = section(card(tmp_path / "a", {"train": english}, told), "Known biases")
+    build = facts(source("pokeapi", location="https://e.org/csv", revision="c" * 40), pokemon=True)
+    biases = section(card(tmp_path / "a", {"train": english}, build), "Known biases")
     assert "Games repeat themselves" in biases
     for other in ("corpus", "As found", "Sources differ", "Korean texts", "Two languages"):
         assert other not in biases
-    text = card(tmp_path / "b", {"train": [*english, *korean]}, told)
+    text = card(tmp_path / "b", {"train": [*english, *korean]}, build)
     assert "Korean texts exist only for the games" in section(text, "Known biases")
     assert "a game's Korean and English texts of a creature stay in one split" in section(text, "Known biases")
     assert "**PokéAPI** (20 English and 20 Korean descriptions)" in text
@@ -299,13 +299,13 @@ def test_several_sources_are_told_each_with_its_rows_and_languages(tmp_path: Pat
     attributes = [json.dumps({"register": register}) for register in ("caption", "riddle")]
     written = [row(n, source="corpus", attributes=attributes[n % 2]) for n in range(8)]
     found = rows(5, source="hub", language="ko")
-    told = facts(
+    build = facts(
         source("corpus", location="embedded corpus", license="CC0-1.0", rows=8),
         source("hub", location="owner/creatures", revision="f" * 40, content_hash="f" * 40, rows=3),
         source("hub", location="owner/beasts", rows=2, notes=["Read as cp949."]),
         license="other",
     )
-    text = card(tmp_path, {"train": [*written, *found]}, told)
+    text = card(tmp_path, {"train": [*written, *found]}, build)
     made, biases = section(text, "How it was made"), section(text, "Known biases")
     assert "**Embedded corpus** (8 English descriptions)" in made
     assert "**From the Hub** (5 Korean descriptions): the datasets owner/creatures and owner/beasts." in made
@@ -321,7 +321,7 @@ def test_several_sources_are_told_each_with_its_rows_and_languages(tmp_path: Pat
 
 def test_requests_are_told_as_one_or_as_so_many(tmp_path: Path) -> None:
     assert "**One request:**" in card(tmp_path / "a")
-    text = card(tmp_path / "b", told=facts(settings={"request_variants": 12}))
+    text = card(tmp_path / "b", build=facts(settings={"request_variants": 12}))
     assert "**Ask:** one of 12 Korean requests" in text
     assert "요청 문구는 12가지뿐입니다" in text
     assert "One request" not in text
@@ -341,27 +341,27 @@ POKEMON = re.compile(r"pok[eé]mon|포켓몬|nintendo", re.IGNORECASE)
 
 def test_a_dataset_of_dogs_nowhere_says_pokemon(tmp_path: Path) -> None:
     kinds = ("table", "hub")
-    told = facts(*map(source, kinds), dropped={"duplicate": {"rows": 1, "what": DROPPED["duplicate"]}})
+    build = facts(*map(source, kinds), dropped={"duplicate": {"rows": 1, "what": DROPPED["duplicate"]}})
     splits = {
         split: [row(n, language=("en", "ko")[n % 2], source=kinds[n % 2]) for n in range(8)]
         for split in ("train", "validation", "test", "unseen")
     }
     for name, validation in (("good", report()), ("bad", report(("dup.near", "error", 3)))):
-        text = card(tmp_path / name, splits, told, validation)
+        text = card(tmp_path / name, splits, build, validation)
         assert not POKEMON.findall(text)
         assert "개체" in text
 
 
 def test_a_dataset_of_pokemon_states_the_trademark_in_both_languages(tmp_path: Path) -> None:
-    text = card(tmp_path, told=facts(source("corpus"), pokemon=True))
+    text = card(tmp_path, build=facts(source("corpus"), pokemon=True))
     assert "trademarks of Nintendo" in section(text, "Licence")
     assert "상표입니다" in section(text, "라이선스")
 
 
 def test_the_citation_names_version_recipe_seed_and_rows(tmp_path: Path) -> None:
-    text = section(card(tmp_path / "a", told=facts(recipe="my}{\\recipe%")), "Citation")
+    text = section(card(tmp_path / "a", build=facts(recipe="my}{\\recipe%")), "Citation")
     assert "recipe my recipe, seed 7" in text
-    assert "{\\'e}" in section(card(tmp_path / "p", told=facts(pokemon=True)), "Citation")
+    assert "{\\'e}" in section(card(tmp_path / "p", build=facts(pokemon=True)), "Citation")
     (content,) = re.findall(r"[0-9a-f]{64}", text)
     assert content not in card(tmp_path / "b", {"train": rows(21)})
 
@@ -426,7 +426,7 @@ def strange(text: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any],
     """A folder, its facts and its validation with `text` wherever text comes from outside."""
     its = [row(n, description=text, answer=text, license=text, creature=f"{text}/{n}") for n in range(12)]
     its = [{**one, "messages": [{"role": "user", "content": text}, *one["messages"][1:]]} for one in its]
-    told = facts(
+    build = facts(
         source("hub", location=text, revision=text, license=text, content_hash=text, notes=[text]),
         source("table", location=text),
         license=text,
@@ -435,7 +435,7 @@ def strange(text: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any],
         settings={"mask": text, "other_mask": text, "system": text},
     )
     validation = report((text, "error", 1)) | {"skipped": [{"code": text, "reason": text}]}
-    return {"train": its, "unseen": its}, told, validation
+    return {"train": its, "unseen": its}, build, validation
 
 
 def test_hostile_text_changes_nothing_but_the_text(tmp_path: Path) -> None:
@@ -492,10 +492,9 @@ def test_lengths_are_told_for_each_language_and_the_image_has_the_card_s_width(t
     text = card(
         tmp_path, {"train": [*rows(10), *rows(10, language="ko", description="가" * 50), row(3, language="ko")]}
     )
-    told = alt(text, "lengths")
-    assert told is not None
-    assert "English from 16 to 97, half of them from 36 to 77, median 56" in told
-    assert "Korean from 43 to 50" in told
+    words = alt(text, "lengths") or ""
+    assert "English from 16 to 97, half of them from 36 to 77, median 56" in words
+    assert "Korean from 43 to 50" in words
     with Image.open(tmp_path / "figures" / "lengths.png") as image:
         assert image.width == 1400
         assert image.convert("RGBA").getpixel((1, 1)) == (255, 255, 255, 255)
@@ -577,6 +576,6 @@ def test_a_fact_that_is_not_there_is_an_error() -> None:
 
 def test_no_line_of_the_card_is_blank_twice(tmp_path: Path) -> None:
     splits = {"train": [*rows(), *rows(9, language="ko")], "unseen": rows(4)}
-    for number, told in enumerate((facts(), facts(source("corpus"), source("pokeapi"), pokemon=True))):
+    for number, build in enumerate((facts(), facts(source("corpus"), source("pokeapi"), pokemon=True))):
         for validation in (None, report(), report(("dup.near", "error", 3), skipped=("a",))):
-            assert "\n\n\n" not in card(tmp_path / f"{number}", splits, told, validation)
+            assert "\n\n\n" not in card(tmp_path / f"{number}", splits, build, validation)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from toolkit.cards.model import render_merged_card as render_merged_card
     from toolkit.cards.model import render_model_card as render_model_card
     from toolkit.cards.model_plots import draw_plots as draw_plots
+    from toolkit.cards.page import front_matter as front_matter
     from toolkit.cards.page import write_preview as write_preview
     from toolkit.cards.templates import check_templates as check_templates
     from toolkit.cards.templates import with_templates as with_templates
@@ -23,6 +24,7 @@ _MODULES = {
     "card_differences": "model",
     "check_templates": "templates",
     "draw_plots": "model_plots",
+    "front_matter": "page",
     "render_dataset_card": "dataset",
     "render_merged_card": "model",
     "render_model_card": "model",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import DROPPED_KO, LANGUAGES, PURPOSES, SOURCE_KINDS
-from toolkit.cards.metadata import Manifest
+from toolkit.cards.metadata import JsonObject, Manifest
 from toolkit.core.format import number
 
 Lengths = NDArray[np.int32]
@@ -144,7 +144,7 @@ def _listed(words: Sequence[str], link: str = "and") -> str:
     return "".join(words) if len(words) < 2 else f"{', '.join(words[:-1])} {link} {words[-1]}"
 
 
-def source_facts(sources: Sequence[Manifest], counts: DatasetCounts) -> Facts:
+def source_facts(sources: Sequence[JsonObject], counts: DatasetCounts) -> Facts:
     """Every source as a row of a table, and for each kind of source the facts of its texts, None if it is not used."""
     return {
         "several": len(sources) > 1,
@@ -168,7 +168,7 @@ def source_facts(sources: Sequence[Manifest], counts: DatasetCounts) -> Facts:
     }
 
 
-def _kind(kind: str, sources: Sequence[Manifest], counts: DatasetCounts) -> Facts | None:
+def _kind(kind: str, sources: Sequence[JsonObject], counts: DatasetCounts) -> Facts | None:
     places = [md_text(source["location"], 200) for source in sources if source["name"] == kind]
     if not places:
         return None
@@ -256,7 +256,7 @@ def license_facts(licenses: Counter[str]) -> list[Facts]:
     return [{"name": md_text(name, 60), "rows": number(rows)} for name, rows in ordered[:LICENSES_SHOWN]]
 
 
-def validation_facts(validation: Manifest | None) -> Facts | None:
+def validation_facts(validation: JsonObject | None) -> Facts | None:
     """The result of `pkt validate`, or None when there is none."""
     if validation is None:
         return None

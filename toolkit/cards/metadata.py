@@ -17,8 +17,9 @@ from toolkit.core.results import Evaluation
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-# A folder's manifest as JSON holds it, or the facts that a step will write into it.
-Manifest = Mapping[str, Any]
+# An object of a JSON file; a manifest is one, or the facts that a step will write into it.
+JsonObject = Mapping[str, Any]
+Manifest = JsonObject
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 GEMMA = re.compile(r"google/gemma-.+")
@@ -69,6 +70,7 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
     license = facts["license"].lower()
     known = license in HUB_LICENSES
     kinds = {source["name"] for source in facts["sources"]}
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in rows]
     written, found = "corpus" in kinds, bool(kinds - {"corpus"})
     data = DatasetCardData(
         language=sorted(spoken),
@@ -83,12 +85,7 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
         language_creators=[*(["machine-generated"] if written else []), *(["found"] if found else [])],
         source_datasets=list(dict.fromkeys(map(_origin, facts["sources"]))),
         tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), *DATASET_TAGS],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in rows],
-            }
-        ],
+        configs=[{"config_name": "default", "data_files": files}],
     )
     return str(data.to_yaml())
 
@@ -145,7 +142,7 @@ def model_name(manifest: Manifest, repo_id: str | None) -> str:
     return plain(name, LONGEST) or "adapter"
 
 
-def license_of(base: Manifest) -> tuple[str | None, str | None]:
+def license_of(base: JsonObject) -> tuple[str | None, str | None]:
     """Licence id and link that a base passes on to its adapter: what its card states, else Gemma's for a Gemma."""
     stated = base.get("license")
     if stated in (None, "other", "gemma") and GEMMA.fullmatch(base["id"]):
@@ -177,7 +174,7 @@ def linked(name: str, manifest: Manifest, kind: str = "") -> str:
     return f"[{shown}]({DEFAULT_ENDPOINT}/{kind}{name})" if has_page else shown
 
 
-def _origin(source: Manifest) -> str:
+def _origin(source: JsonObject) -> str:
     """The origin of a dataset's rows in the Hub's words: itself, a dataset there, or something else."""
     if source["name"] == "corpus":
         return "original"

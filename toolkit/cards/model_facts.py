@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import CHEAP, EXPLAINED, GROUPS, INVENTION, LABELS, METHODS, SOURCES, ordered_methods
-from toolkit.cards.metadata import Manifest, license_of, linked, public_name
+from toolkit.cards.metadata import JsonObject, Manifest, license_of, linked, public_name
 from toolkit.core.format import duration, number
 from toolkit.core.layout import SPLITS
 from toolkit.core.recipe import DecodingSettings, EvaluationSettings, LoraSettings, Section, TrainingSettings
@@ -72,7 +72,7 @@ def dataset_facts(manifest: Manifest, evaluation: Evaluation | None, language: s
     }
 
 
-def training_facts(manifest: Manifest, log: Sequence[Manifest]) -> Facts:
+def training_facts(manifest: Manifest, log: Sequence[JsonObject]) -> Facts:
     """The course of the training: steps, losses, precision, time, memory and energy, as far as the files tell."""
     seen, rows = manifest.get("examples_seen"), manifest["dataset"]["rows"].get("train")
     trainable, parameters = manifest.get("trainable_parameters"), manifest["base"].get("parameters")
@@ -113,7 +113,7 @@ def _energy(joules: float | None) -> str | None:
     return f"{watt_hours / 1000:.2g} kWh" if watt_hours >= 1000 else f"{watt_hours:.2g} Wh"
 
 
-def _precision(precision: Manifest | None) -> Facts | None:
+def _precision(precision: JsonObject | None) -> Facts | None:
     if not precision:
         return None
     overflowed = md_text(precision["overflowed"], LINE) if precision.get("overflowed") else None
@@ -121,7 +121,7 @@ def _precision(precision: Manifest | None) -> Facts | None:
     return {"quantised": precision["base"] == "nf4", "compute": compute, "overflowed": overflowed}
 
 
-def sample_facts(samples: Sequence[Manifest]) -> Facts:
+def sample_facts(samples: Sequence[JsonObject]) -> Facts:
     """The samples of a card in groups by a rule: nobody chose any.
 
     Returns:
@@ -145,7 +145,7 @@ def sample_facts(samples: Sequence[Manifest]) -> Facts:
     }
 
 
-def _sample(row: Manifest) -> Facts:
+def _sample(row: JsonObject) -> Facts:
     likeliest = row.get("identified") or ()
     return {
         "description": md_cell(row["description"], DESCRIPTION),
@@ -161,7 +161,7 @@ def _marked(name: str, answer: str) -> str:
     return ("✓ " if name == answer else "") + md_cell(name, WORD)
 
 
-def settings_facts(recipe: Manifest) -> dict[str, list[Facts]]:
+def settings_facts(recipe: JsonObject) -> dict[str, list[Facts]]:
     """All settings of a recipe with their defaults: those that decide a training (`decisive`), and the `others`."""
     rows: dict[str, Facts] = {}
     for section, kind in SECTIONS.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.cards.labels import SHORT_LABELS
-from toolkit.cards.metadata import Manifest, public_name
+from toolkit.cards.metadata import JsonObject, public_name
 from toolkit.cards.model_facts import measured_methods
 from toolkit.cards.plot_style import BLUE, FAINT, GREY, INK, ORANGE, drawable, label, name_bars, new_figure, save
 from toolkit.core.results import Bin, Evaluation, Score, TestSplit
@@ -19,7 +19,7 @@ from toolkit.core.results import Bin, Evaluation, Score, TestSplit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Log = Sequence[Manifest]
+Log = Sequence[JsonObject]
 Points = list[tuple[float, float]]
 
 # Small panels below the losses, by their key in the log.

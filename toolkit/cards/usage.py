@@ -10,7 +10,7 @@ from typing import Any
 from toolkit import __version__
 from toolkit.cards.escape import fence, plain, python_literal
 from toolkit.cards.labels import EXAMPLE, METHODS
-from toolkit.cards.metadata import Manifest, is_hub_id, model_name, public_name
+from toolkit.cards.metadata import JsonObject, Manifest, is_hub_id, model_name, public_name
 from toolkit.cards.templates import render
 from toolkit.core.recipe import load_recipe, option_name, recipe_names, settings_with_options
 
@@ -21,7 +21,7 @@ LONGEST_EXAMPLE = 400
 FREE = ("training.track", "base_revision")
 
 
-def usage_snippet(manifest: Manifest, samples: Sequence[Manifest], tokens: Sequence[str], repo_id: str | None) -> str:
+def usage_snippet(manifest: Manifest, samples: Sequence[JsonObject], tokens: Sequence[str], repo_id: str | None) -> str:
     """Python that names one description, with the prompt of the training and the base held as it was measured."""
     compute, quantised = _loading(manifest)
     short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
@@ -92,7 +92,7 @@ def _beside(compare: Sequence[str]) -> str:
     return (f" --baselines {baselines}" if baselines else "") + others
 
 
-def recipe_options(recipe: Manifest) -> dict[str, str] | None:
+def recipe_options(recipe: JsonObject) -> dict[str, str] | None:
     """The options of `train` and `evaluate` that give these settings on top of the shipped recipe of the same name.
 
     None if a setting without an option differs: then the settings have to come from a file.
@@ -107,21 +107,18 @@ def recipe_options(recipe: Manifest) -> dict[str, str] | None:
     for command in texts:
         for key in settings_with_options(command):
             if key in changed and given[key] is not None:
-                texts[command] += f" {option_name(key)} {shlex.quote(_value(given[key]))}"
+                value = f"{given[key]:g}" if isinstance(given[key], float) else str(given[key])
+                texts[command] += f" {option_name(key)} {shlex.quote(value)}"
                 changed.remove(key)
     return None if changed else texts
 
 
-def _flat(recipe: Manifest) -> dict[str, Any]:
+def _flat(recipe: JsonObject) -> dict[str, Any]:
     """The settings of a recipe that training and evaluation read, by dotted key."""
     flat = {key: recipe.get(key) for key in ("base", "seed")}
     for section in ("lora", "training", "decoding", "evaluation"):
         flat |= {f"{section}.{key}": value for key, value in (recipe.get(section) or {}).items()}
     return flat
-
-
-def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def model_citation(manifest: Manifest, repo_id: str | None) -> str:

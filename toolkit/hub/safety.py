@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from safetensors import safe_open
 
-from toolkit.cards.page import front_matter
+from toolkit import cards
 from toolkit.core.errors import InputError, library_errors
 
 SECRETS = {
@@ -266,7 +266,7 @@ def _user() -> str | None:
 def _broken_front_matter(name: str, text: str) -> Iterator[Leak]:
     """Metadata of a card that the Hub would refuse or misread."""
     try:
-        metadata = front_matter(text)
+        metadata = cards.front_matter(text)
     except ValueError as error:
         yield Leak(name, "line 1", str(error).split("\n")[0].rstrip("."))
         return
