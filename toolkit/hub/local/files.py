@@ -4,7 +4,6 @@ Large files take git-lfs' basic transfer: a batch hands out signed addresses, ea
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import mimetypes
@@ -223,7 +222,7 @@ def _operation(line: dict[str, Any]) -> Operation:
 def _decode(content: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):  # the latter for text that is not ASCII
+    except ValueError:
         raise malformed("The content is not valid base64") from None
 
 
