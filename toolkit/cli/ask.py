@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -27,8 +25,7 @@ STANDARD_INPUT = Path("-")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A description or a name, without blanks at its ends, and where it was read: `Line 3 of creatures.txt`."""
 
     text: str
@@ -240,6 +237,8 @@ def _opened(file: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 def _description(line: Line) -> str:
+    import json
+
     try:
         value = json.loads(line.text)
     except ValueError as error:

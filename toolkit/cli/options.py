@@ -22,7 +22,7 @@ PORT = click.IntRange(0, 65535)
 SOURCE = "dataset.sources."
 Function = TypeVar("Function", bound=Callable[..., None])
 # `training.max_length`, `overwrite_card`, `quantization="none"`
-_NAMED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)(?: ?= ?(?:\"([^\"`]*)\"|([\w.]+)))?`")
+_NAMED = r"`([a-z_]+(?:\.[a-z_]+)*)(?: ?= ?(?:\"([^\"`]*)\"|([\w.]+)))?`"
 
 adapter = click.option("--adapter", required=True, metavar="FOLDER|REPO_ID", help="The adapter that answers.")
 dataset_revision = click.option(
@@ -152,7 +152,7 @@ def with_options(text: str, context: click.Context) -> str:
         value = found[2] or found[3] or ""
         return found[0] if flag is None else flag if value in ("", "True") else f"{flag} {value}"
 
-    return _NAMED.sub(as_option, text)
+    return re.sub(_NAMED, as_option, text)
 
 
 def _flags(context: click.Context) -> dict[str, str]:

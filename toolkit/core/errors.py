@@ -1,8 +1,7 @@
-"""What can go wrong, each with what to do about it. Knows nothing of the terminal: the command line prints it."""
+"""What can go wrong, each with what to do about it, and the one border at which errors of libraries are translated."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -83,6 +82,8 @@ def first_line(error: BaseException) -> str:
 
 def _is_our_mistake(error: Exception) -> bool:
     """Whether a line of the toolkit itself names what does not exist, rather than a library that it called."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    ours = frames[-1].f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    ours = trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]
     return ours and isinstance(error, (AttributeError, NameError, TypeError, AssertionError))
