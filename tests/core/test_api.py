@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import toolkit
+from support.adapters import make_adapter
 from support.paths import ROOT
+from toolkit.model.base import tiny_base_folder
 
 VERBS = {
     *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "name", "identify"),
@@ -27,7 +29,7 @@ def test_the_package_exports_its_verbs_and_imports_nothing_for_it():
     assert set(toolkit.__all__) == VERBS
     assert python("import sys, toolkit; print(*(n for n in sys.modules if n.startswith('toolkit.')))").strip() == ""
     loaded = python(f"import sys; from toolkit import {', '.join(sorted(VERBS))}; print(*sys.modules)").split()
-    assert not {"torch", "transformers", "peft", "datasets", "matplotlib", "click"} & set(loaded)
+    assert not {"torch", "transformers", "peft", "datasets", "matplotlib"} & set(loaded)
 
 
 def test_a_misspelt_verb_is_an_attribute_error():
@@ -50,8 +52,9 @@ print(json.dumps([validate(dataset).ok, len(named.names), [candidate.name for ca
 """
 
 
-def test_a_process_builds_validates_and_asks(tmp_path, tiny_adapter):
-    ok, names, (candidate,) = json.loads(python(ASK, tmp_path / "data", tiny_adapter))
+def test_a_process_builds_validates_and_asks(tmp_path):
+    adapter = make_adapter(tmp_path / "adapter", tiny_base_folder())
+    ok, names, (candidate,) = json.loads(python(ASK, tmp_path / "data", adapter))
     assert ok
     assert 1 <= names <= 2
     assert candidate in ("Vulpix", "Squirtle")
