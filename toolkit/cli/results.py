@@ -13,11 +13,12 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from toolkit.cards.labels import INVENTION, LABELS
+from toolkit.cards.labels import INVENTION, SHORT_LABELS
 from toolkit.cli.output import Output, answer_line, program
 from toolkit.core.format import duration, size
 from toolkit.core.hub_client import is_loopback
 from toolkit.core.layout import CARD
+from toolkit.core.results import Score, format_estimate
 
 if TYPE_CHECKING:
     from toolkit.data.build import BuildResult
@@ -127,7 +128,7 @@ def _identification(out: Output, test: Mapping[str, Any], candidates: int) -> No
     shuffled = test["shuffled"]
     shown = test["methods"] | ({"shuffled": shuffled["figures"]} if shuffled else {})
     for method, scores in shown.items():
-        shares = [_percent(scores[key]) for key in ("top1", "top5")]
+        shares = [_share(scores[key]) for key in ("top1", "top5")]
         exact = f"{scores['exact']['value']:.1%}" if "exact" in scores else ""
         table.add_row(_label(method), *shares, f"{scores['mrr']['value']:.3f}", exact)
     out.show(table)
@@ -152,21 +153,17 @@ def _invention(out: Output, unseen: Mapping[str, Any]) -> None:
     table = _table(Column(overflow="fold"), *columns)
     measured = [key for key, value in methods["adapter"].items() if isinstance(value, Mapping)]
     for key in sorted(measured, key=lambda key: (order.index(key) if key in order else len(order), key)):
-        cells = [_percent(scores[key]) if key in scores else "" for scores in methods.values()]
-        table.add_row(key.replace("_", " "), *cells)
+        table.add_row(key.replace("_", " "), *(_share(scores.get(key)) for scores in methods.values()))
     out.show(table)
 
 
 def _label(method: str) -> str:
-    short = {"base": "base without it", "tfidf": "TF-IDF neighbour", "shuffled": "shuffled control"}
-    label = short.get(method) or LABELS["en"].get(method, method)
+    label = SHORT_LABELS.get(method, method)
     return label if len(label) <= WIDEST_LABEL else f"…{label[1 - WIDEST_LABEL :]}"
 
 
-def _percent(score: Mapping[str, float]) -> str:
-    if "low" not in score:
-        return f"{score['value']:.1%}"
-    return f"{score['value']:.1%} ({score['low']:.0%}–{score['high']:.0%})"
+def _share(score: Mapping[str, float] | None) -> str:
+    return format_estimate(Score.model_validate(score)) or "" if score else ""
 
 
 def ran(out: Output, result: RunResult) -> None:
