@@ -139,30 +139,11 @@ PARTICLES = re.compile(
 
 # Each pair: the form after a consonant, the form after a vowel.
 _FORMS = (
-    *(
-        ("으로", "로"),
-        ("이랑", "랑"),
-        ("이나", "나"),
-        ("이라", "라"),
-        ("이란", "란"),
-        ("이든", "든"),
-        ("이야", "야"),
-        ("이여", "여"),
-    ),
-    *(
-        ("이며", "며"),
-        ("이고", "고"),
-        ("이지만", "지만"),
-        ("이었", "였"),
-        ("이다", "다"),
-        ("은", "는"),
-        ("을", "를"),
-        ("과", "와"),
-        ("이", "가"),
-    ),
+    *["으로/로", "이랑/랑", "이나/나", "이라/라", "이란/란", "이든/든", "이야/야", "이여/여"],
+    *["이며/며", "이고/고", "이지만/지만", "이었/였", "이다/다", "은/는", "을/를", "과/와", "이/가"],
 )
-_TO_CONSONANT = {vowel: consonant for consonant, vowel in _FORMS}
-_TO_VOWEL = dict(_FORMS)
+_TO_VOWEL = {pair.partition("/")[0]: pair.partition("/")[2] for pair in _FORMS}
+_TO_CONSONANT = {vowel: consonant for consonant, vowel in _TO_VOWEL.items()}
 _EITHER = re.compile("|".join(sorted(_TO_VOWEL | _TO_CONSONANT, key=len, reverse=True)))
 _AFTER_CONSONANT = re.compile("|".join(sorted(_TO_VOWEL, key=len, reverse=True)))
 _AFTER_VOWEL = re.compile("|".join(sorted(_TO_CONSONANT, key=len, reverse=True)))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
-from toolkit.core.errors import InputError
 from toolkit.core.recipe import SourceSettings
 from toolkit.data.sources.records import Record, SourceFacts, refuse_other_settings
 
@@ -20,20 +19,14 @@ def read_corpus(source: SourceSettings, languages: Sequence[str]) -> tuple[Sourc
     """The corpus in the languages asked for.
 
     Raises:
-        InputError: The settings name a location or what else the corpus does not have, for it is in the package.
+        InputError: The settings name a location, columns or an encoding.
     """
     refuse_other_settings(source)
-    texts = {name: _packaged(name) for name in (CREATURES, DESCRIPTIONS)}
+    folder = files("toolkit.data.corpus")
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in (CREATURES, DESCRIPTIONS)}
     digest = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()
     facts = SourceFacts("corpus", "embedded corpus", f"sha256:{digest[:12]}", LICENSE, digest)
     return facts, _records(_rows(texts[CREATURES]), _rows(texts[DESCRIPTIONS]), languages)
-
-
-def _packaged(name: str) -> str:
-    try:
-        return (files("toolkit.data.corpus") / name).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"The toolkit was installed without its corpus ({name}).", "Install it again.") from error
 
 
 def _rows(text: str) -> list[dict[str, Any]]:
