@@ -58,8 +58,8 @@ def test_nothing_that_a_browser_would_run_is_kept(attack: str) -> None:
 
 
 def test_front_matter_is_read_as_plain_values() -> None:
-    text = "---\r\nlicense: mit\r\ndate: 2024-05-01\r\ntags: [a, 2]\r\n---\r\nbody"
-    assert front_matter(text) == {"license": "mit", "date": "2024-05-01", "tags": ["a", 2]}
+    text = "---\r\nlicense: mit\r\ndate: 2024-05-01\r\nscore: .nan\r\ntags: [a, 2]\r\n---\r\nbody"
+    assert front_matter(text) == {"license": "mit", "date": "2024-05-01", "score": "NaN", "tags": ["a", 2]}
 
 
 @pytest.mark.parametrize("text", ["", "# Title", "--- \n---\n", "---\nnever: closed\n", "text\n---\na: 1\n---\n"])

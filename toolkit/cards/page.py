@@ -59,7 +59,7 @@ def front_matter(text: str) -> dict[str, Any]:
         ValueError: It is not a YAML mapping.
     """
     try:
-        value = json.loads(json.dumps(yaml.safe_load(_split(text)[0]), default=str))
+        value = json.loads(json.dumps(yaml.safe_load(_split(text)[0]), default=str), parse_constant=str)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"The front matter is not valid YAML: {error}") from error
     if value is not None and not isinstance(value, dict):
