@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
-from toolkit.core.callbacks import Note, Progress, ignore
+from toolkit.core import Note, Progress, ignore
 from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import (
     holds_nothing,

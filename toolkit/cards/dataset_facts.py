@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import DROPPED_KO, LANGUAGES, PURPOSES, SOURCE_KINDS
 from toolkit.cards.metadata import JsonObject, Manifest
-from toolkit.core.format import number
+from toolkit.core import number
 
 Lengths = NDArray[np.int32]
 Facts = dict[str, object]

@@ -18,8 +18,8 @@ from toolkit.cards.model_facts import Facts
 from toolkit.cards.model_plots import draw_plots, plots_in_words
 from toolkit.cards.page import front_matter
 from toolkit.cards.templates import check_templates, render
+from toolkit.core import number
 from toolkit.core.folder import read_json, read_jsonl
-from toolkit.core.format import number
 from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
 from toolkit.core.results import Evaluation, read_evaluation
 

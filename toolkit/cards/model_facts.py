@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import CHEAP, EXPLAINED, GROUPS, INVENTION, LABELS, METHODS, SOURCES, ordered_methods
 from toolkit.cards.metadata import JsonObject, Manifest, license_of, linked, public_name
-from toolkit.core.format import duration, number
+from toolkit.core import duration, number
 from toolkit.core.layout import SPLITS
 from toolkit.core.recipe import DecodingSettings, EvaluationSettings, LoraSettings, Section, TrainingSettings
 from toolkit.core.results import Calibration, Evaluation, Score, TestSplit, Unseen, format_estimate

@@ -20,8 +20,7 @@ from rich.table import Column
 from rich.text import Text
 
 from toolkit.cli.options import with_options
-from toolkit.core.callbacks import Progress
-from toolkit.core.format import duration, size
+from toolkit.core import Progress, duration, size
 from toolkit.core.text import printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from toolkit.cards.labels import INVENTION, SHORT_LABELS
 from toolkit.cli.output import Output, answer_line, program
-from toolkit.core.format import duration, size
+from toolkit.core import duration, size
 from toolkit.core.hub_client import is_loopback
 from toolkit.core.layout import CARD
 from toolkit.core.results import Score, format_estimate

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from toolkit.core.callbacks import Progress
+from toolkit.core import Progress
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
 from toolkit.data.duplicates import first_connected, normal_text

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from toolkit.core.callbacks import Note, ignore
+from toolkit.core import Note, ignore
 from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.hub_client import hub, hub_errors

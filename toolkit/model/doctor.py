@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.core import size
 from toolkit.core.folder import library_versions
-from toolkit.core.format import size
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.model.base import cache_folder, config_of

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safetensors import SafetensorError
 
+from toolkit.core import size
 from toolkit.core.errors import EnvironmentLacks
 from toolkit.core.folder import unwritable
-from toolkit.core.format import size
 from toolkit.core.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
 from toolkit.cards.labels import EXAMPLE
-from toolkit.core.callbacks import Progress, ignore
+from toolkit.core import Progress, ignore, size
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
-from toolkit.core.format import size
 from toolkit.core.layout import ADAPTER_WEIGHTS, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters

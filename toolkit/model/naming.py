@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core.callbacks import Progress, ignore
+from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, read_manifest
 from toolkit.core.layout import ANSWERS, MANIFEST

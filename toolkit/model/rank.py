@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toolkit.core.callbacks import Progress, ignore
+from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError, library_errors
 from toolkit.model import chat
 from toolkit.model.loading import no_numbers

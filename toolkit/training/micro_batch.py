@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.callbacks import Note
+from toolkit.core import Note
 from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
-from toolkit.core.callbacks import Note, ignore
+from toolkit.core import Note, ignore
 from toolkit.core.errors import InputError, ToolkitError, library_errors
 from toolkit.core.folder import (
     atomic_folder,

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core.callbacks import Note
+from toolkit.core import Note
 from toolkit.core.errors import EnvironmentLacks, ToolkitError, library_errors
 from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.model import loading

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from toolkit.core.callbacks import Progress, ignore
+from toolkit.core import Progress, ignore
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
 from toolkit.cards.page import CARDS, card_html, metadata_html, style
-from toolkit.core.format import size
+from toolkit.core import size
 from toolkit.hub.local.api import card_data, card_text
 from toolkit.hub.local.objects import (
     KINDS,

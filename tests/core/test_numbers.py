@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit.core.format import duration, size
+from toolkit.core import duration, size
 
 
 @pytest.mark.parametrize(
