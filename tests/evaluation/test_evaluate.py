@@ -13,7 +13,7 @@ from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifes
 from toolkit.core.layout import split_files
 from toolkit.data.dataset import locate_dataset, read_split
 from toolkit.evaluation import answers as measuring
-from toolkit.evaluation import asking, evaluate, identity, predictions
+from toolkit.evaluation import asking, evaluate, predictions
 from toolkit.evaluation.evaluate import Comparison
 from toolkit.model import adapter as adapters
 from toolkit.model import base, chat, rank
@@ -124,7 +124,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
 
 @pytest.mark.parametrize("wrong", ["it always gives the same scores", "it always says the first name"])
 def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, wrong):
-    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    monkeypatch.setattr("support.training.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
     many = write_dataset(tmp_path / "many", splits=("train", "test"))
     scores = [-1.0] * 12 if "same" in wrong and "scores" in wrong else [-0.1, *[-9.0] * 11]
     monkeypatch.setattr(measuring.rank, "score", lambda *_: scores)
@@ -133,7 +133,7 @@ def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, w
 
 
 def test_a_model_that_tells_nothing_apart_is_measured_at_chance_everywhere(adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr("test_train.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
+    monkeypatch.setattr("support.training.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
     many = write_dataset(tmp_path / "many", splits=("train", "test"))
     monkeypatch.setattr(measuring.rank, "score", lambda *_: [-1.0] * 12)
     test = measure(adapter, many, compare=Comparison(["frequent", "chance"]))["test"]
@@ -260,15 +260,15 @@ def test_a_base_that_moved_on_is_another_model(adapter, monkeypatch, tmp_path):
     found = set()
     for commit in ("a" * 40, "b" * 40):
         moved = base.LocatedBase("owner/base", commit, tmp_path)
-        monkeypatch.setattr(identity, "locate_base", lambda *_, moved=moved, **__: moved)
-        found.add(identity.identity(adapter, "none"))
+        monkeypatch.setattr(adapters, "locate_base", lambda *_, moved=moved, **__: moved)
+        found.add(adapters.identity(adapter, "none"))
     assert len(found) == 2
 
 
 def test_what_steps_write_beside_an_adapter_makes_no_other_model_of_it(adapter, dataset, tmp_path):
-    before = identity.identity(adapter, "none")
+    before = adapters.identity(adapter, "none")
     evaluation = measure(adapter, dataset, compare=Comparison([]))
-    assert evaluation["adapter"]["identity"] == identity.identity(adapter, "none") == before
+    assert evaluation["adapter"]["identity"] == adapters.identity(adapter, "none") == before
 
 
 def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, dataset):
@@ -360,7 +360,7 @@ def test_a_split_that_is_not_there_is_not_measured(tmp_path, adapter, splits, mi
 
 
 def test_a_dataset_of_one_row(tmp_path, adapter, monkeypatch):
-    monkeypatch.setattr("test_train.CREATURES", {"Vulpix": "a red fox with six tails"})
+    monkeypatch.setattr("support.training.CREATURES", {"Vulpix": "a red fox with six tails"})
     evaluation = measure(adapter, write_dataset(tmp_path / "one", splits=("test",)))
     figure = evaluation["test"]["methods"]["adapter"]["top1"]
     assert figure["value"] == 1

@@ -84,10 +84,6 @@ def test_a_conversation_that_does_not_end_with_an_answer_is_refused(tokenizer):
     ("template", "said"),
     [
         ("{{ raise_exception('System role not supported') }}", "conversation: System role not supported. Change"),
-        (
-            "{{ raise_exception('Turns must alternate: user, ...') }}",
-            "conversation: Turns must alternate: user, ... Ch",
-        ),
         ("{% if %}", "Expected an expression"),
         ("{{ messages[0].content + 1 }}", "can only concatenate str"),
         ("{{ nothing.at.all }}", "undefined"),

@@ -18,7 +18,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES
 
 def settled(family):
     tokenizer = family_tokenizer(family)
-    chat.settle(tokenizer)
+    chat.set_template(tokenizer)
     return tokenizer
 
 
@@ -73,7 +73,7 @@ def test_only_templates_that_leave_something_open_are_changed_and_only_once(fami
     tokenizer = settled(family)
     assert (tokenizer.chat_template != family.template) == family.settled
     again = copy.deepcopy(tokenizer)
-    chat.settle(again)
+    chat.set_template(again)
     assert again.chat_template == tokenizer.chat_template
 
 
@@ -171,7 +171,7 @@ def test_of_several_templates_the_default_is_used_and_saved():
     tokenizer = family_tokenizer(FAMILIES["qwen2"])
     tokenizer.chat_template = {"default": CHATML, "tool_use": "{{ nothing }}"}
     assert chat.prompt_ids(tokenizer, MESSAGES[:-1]) == sent(tokenizer, MESSAGES[:-1])
-    chat.settle(tokenizer)
+    chat.set_template(tokenizer)
     assert tokenizer.chat_template == CHATML
 
 
@@ -202,7 +202,7 @@ REFUSED = {
         "out the user",
     ),
     "no text but in parts": (CHATML.replace("m.content", "(m.content[0].text or '')"), "leaves out the answer"),
-    "the date, reckoned": ("{{ strftime_now('%d' + '%m') }}" + CHATML, "the date in a way that can not be settled"),
+    "the date, reckoned": ("{{ strftime_now('%d' + '%m') }}" + CHATML, "the date in a way that cannot be fixed"),
     "two bos": ("<|endoftext|><|endoftext|>" + CHATML, "begin-of-text token twice"),
 }
 

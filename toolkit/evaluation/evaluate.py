@@ -33,11 +33,11 @@ from toolkit.data.dataset import LocatedDataset, description_of
 from toolkit.evaluation import encoder, identification, summary
 from toolkit.evaluation.answers import Questions, Reader, Say
 from toolkit.evaluation.asking import Asked, baseline_predictions, model_predictions, read_asked
-from toolkit.evaluation.identity import identity
 from toolkit.evaluation.journal import Journal
 from toolkit.evaluation.predictions import Prediction, write_predictions
 from toolkit.model import adapter as adapters
 from toolkit.model import loading, memory
+from toolkit.model.adapter import identity
 from toolkit.model.memory import memory_errors
 
 ADAPTER, REPORT = "adapter", "evaluation"

@@ -1,26 +1,32 @@
-"""Messages to token ids, and which of them are the answer. The only place that does it: training, ranking, generation
-and the validator call it, so training text and inference text can not drift apart. `settle` has the card's snippet,
-and everybody else who loads the adapter's tokenizer, send the same.
+"""Messages to token ids, and which of them are the answer. Training, ranking, generation and the validator all call it.
+
+So training text and inference text cannot drift apart. `set_template` makes the saved tokenizer send the same to
+everybody else, the card's snippet included.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError
 from toolkit.model.chat_template import (
+    OTHER_BASE,
     Format,
     Messages,
-    answer_place,
+    answer_start,
+    dropped_role,
     no_end,
     prompt_changes,
     read_format,
     render,
+    render_text,
     tokens_join,
-    unheard_role,
 )
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 REQUEST = "다음 특성을 살린 포켓몬식 이름을 지어줘:"
 
@@ -44,10 +50,7 @@ class Example:
 
 
 def naming_messages(description: str, request: str = REQUEST, system: str | None = None) -> list[dict[str, str]]:
-    """The conversation that asks for a name: one user turn, the request, a blank line, the description.
-
-    A system turn comes before it when there is one.
-    """
+    """The conversation that asks for a name: a system turn where there is one, request, blank line, description."""
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, {"role": "user", "content": f"{request}\n\n{description}"}]
 
@@ -62,7 +65,7 @@ def request_variants(count: int) -> list[str]:
     requests = [request for request in listed if request]
     if count > len(requests):
         raise InputError(
-            f"There are {len(requests)} variants of the request, not {count}.", "Ask for fewer with --request-variants."
+            f"There are {len(requests)} variants of the request, not {count}.", "Lower `dataset.request_variants`."
         )
     return requests[:count]
 
@@ -72,8 +75,8 @@ def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:
     return [*messages, {"role": "assistant", "content": answer}]
 
 
-def settle(tokenizer: Any) -> None:
-    """Put the template that training uses in the tokenizer, which is to be saved with what was trained.
+def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Put the template that training uses into a tokenizer, which is saved with the adapter.
 
     It is the base's own wherever that leaves nothing open. After this,
     `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` sends what `prompt_ids` gives.
@@ -84,27 +87,27 @@ def settle(tokenizer: Any) -> None:
     tokenizer.chat_template = read_format(tokenizer).template
 
 
-def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
-    """Token ids that inference sends: the settled chat template with its generation prompt, `[tokens]`.
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
+    """Token ids that inference sends, `[tokens]`: the conversation and the generation prompt in the fixed template.
 
     Raises:
-        InputError: The tokenizer has no chat template, or one that can not be trained with, refuses the conversation,
+        InputError: The tokenizer has no chat template, or one that cannot be trained with, refuses the conversation,
             leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer wants
             one; or a text holds a control token.
     """
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages)
-    ids: list[int] = render(tokenizer, form.template, messages, None)
-    unheard = unheard_role(tokenizer, form.template, tuple(message["role"] for message in messages))
-    if unheard is not None:
+    ids = render(tokenizer, form.template, messages, None)
+    dropped = dropped_role(tokenizer, form.template, tuple(message["role"] for message in messages))
+    if dropped is not None:
         raise InputError(
-            f"The base's chat template leaves out the {unheard} turn.", f"Remove the {unheard} turns from the data."
+            f"The base's chat template leaves out the {dropped} turn.", f"Remove the {dropped} turns from the data."
         )
     _check_beginning(tokenizer, ids, messages)
     return ids
 
 
-def encode(tokenizer: Any, messages: Messages) -> Example:
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Example:
     """A conversation whose last turn is the answer, as token ids with the answer marked.
 
     The prompt part equals `prompt_ids(tokenizer, messages[:-1])` token for token. What a template writes after the end
@@ -119,24 +122,19 @@ def encode(tokenizer: Any, messages: Messages) -> Example:
     prompt = prompt_ids(tokenizer, messages[:-1])
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages[-1:])
-    whole: list[int] = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
-    place = answer_place(tokenizer, prompt[: len(prompt) - form.unwritten], whole)
-    if place is None:
-        raise _cause(tokenizer, form, messages)
-    answer = whole[place:]
+    whole = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
+    start = answer_start(tokenizer, prompt[: len(prompt) - form.unwritten], whole)
+    if start is None:
+        before = render_text(tokenizer, form.template, messages[:-1], None)
+        after = render_text(tokenizer, form.template, messages[:-1], messages[-1]["content"])
+        raise tokens_join() if after.startswith(before) else prompt_changes()
+    answer = whole[start:]
     if form.end_id not in answer:
         raise no_end("another end after this answer")
     return Example(prompt + answer[: answer.index(form.end_id) + 1], len(prompt))
 
 
-def _cause(tokenizer: Any, form: Format, messages: Messages) -> InputError:
-    """Why an answer's conversation does not begin with the tokens of its prompt."""
-    prompt = render(tokenizer, form.template, messages[:-1], None, tokenize=False)
-    whole = render(tokenizer, form.template, messages[:-1], messages[-1]["content"], tokenize=False)
-    return tokens_join() if whole.startswith(prompt) else prompt_changes()
-
-
-def _check_beginning(tokenizer: Any, ids: list[int], messages: Messages) -> None:
+def _check_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], messages: Messages) -> None:
     """Where the tokenizer begins any text with a token, a prompt does so once, or once a round (Llama 2)."""
     beginning = tokenizer.bos_token_id
     if beginning is None:
@@ -144,15 +142,15 @@ def _check_beginning(tokenizer: Any, ids: list[int], messages: Messages) -> None
     adds = tokenizer("x").input_ids[:1] == [beginning]
     rounds = sum(message["role"] == "user" for message in messages)
     if ids[:2] == [beginning] * 2 or (adds and ids.count(beginning) > max(rounds, 1)):
-        raise InputError("The base's chat template writes its begin-of-text token twice.", "Choose another base.")
+        raise InputError("The base's chat template writes its begin-of-text token twice.", OTHER_BASE)
     if adds and ids[:1] != [beginning]:
         raise InputError(
             "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
-            "Choose another base.",
+            OTHER_BASE,
         )
 
 
-def end_of_turn_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
+def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None = None) -> list[int]:
     """Ids at which generation stops: the token that ends an answer in this template, the tokenizer's end of text, and
     those that the model's generation configuration lists.
     """

@@ -1,8 +1,7 @@
 """A base's chat template: what it sends to ask for an answer, what it writes around one, and what ends it.
 
-Training text has to be what inference sends. What a template leaves open (whether to think first, which day it is) is
-therefore settled once, and the settled template travels with the adapter, so that anybody's plain
-`apply_chat_template(messages, add_generation_prompt=True)` sends what was trained. Knows nothing of naming.
+Training text has to be what inference sends. Whatever a template leaves open (whether to think first, which day it is)
+is therefore fixed once, and the fixed template travels with the adapter.
 """
 
 from __future__ import annotations
@@ -14,32 +13,33 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from jinja2 import TemplateError
+from toolkit.core.errors import InputError, library_errors
 
-from toolkit.core.errors import InputError
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Messages = Sequence[dict[str, str]]
+Text = TypeVar("Text", str, list[int])
 
 QUESTION = ({"role": "user", "content": "a"},)
 # They share no beginning and no end, so what renderings with them share is what the template writes around an answer.
 ANSWERS = ("Vulpix", "식스테일")
-# What templates call thinking before the answer, which a name does not need.
+# Switches of templates that think before the answer, which a name does not need.
 SWITCHES = ("enable_thinking", "thinking")
-# Any day will do as long as it is always the same; Llama's templates write this one when they are told none.
+# Any day will do as long as it is always the same; Llama's templates write this one when they get none.
 DAY = date(2024, 7, 26)
 CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])([^"']*)\1\s*\)""")
-
 OTHER_BASE = "Choose another base."
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a template does around an answer.
+    """What a template writes around an answer.
 
     Attributes:
-        template: The template with everything settled.
+        template: The template with everything fixed.
         unwritten: Tokens that close the generation prompt and that the template leaves out once the answer is there
             (an empty thought); 0 for most.
         end_id: The token that ends an answer's turn.
@@ -54,7 +54,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """What lies between the generation prompt and an answer, as text.
+    """Text between the generation prompt and an answer.
 
     Attributes:
         lead: Written before an answer, but not by the generation prompt.
@@ -65,11 +65,11 @@ class Border:
     unwritten: str
 
 
-def read_format(tokenizer: Any) -> Format:
-    """What the tokenizer's chat template does around an answer.
+def read_format(tokenizer: PreTrainedTokenizerBase) -> Format:
+    """What the tokenizer's chat template writes around an answer.
 
     Raises:
-        InputError: There is no template, or one that can not be trained with; the reason is in it.
+        InputError: There is no template, or one that cannot be trained with; the reason is in it.
     """
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -81,13 +81,13 @@ def read_format(tokenizer: Any) -> Format:
 
 # Special tokens change what a template writes, so they are part of the key.
 @lru_cache(maxsize=16)
-def _read(tokenizer: Any, template: str, _special_ids: tuple[int, ...]) -> Format:
-    template = _settled(tokenizer, _without_clock(template))
+def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple[int, ...]) -> Format:
+    template = _fixed(tokenizer, _without_clock(template))
     prompt = render(tokenizer, template, QUESTION, None)
     finished = [render(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
     border = _border(tokenizer, template)
     kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
-    if any(answer_place(tokenizer, prompt[:kept], ids) is None for ids in finished):
+    if any(answer_start(tokenizer, prompt[:kept], ids) is None for ids in finished):
         raise tokens_join()
     ending = _shared(*(ids[::-1] for ids in finished))[::-1]
     end_id = _end_id(tokenizer, ending)
@@ -96,30 +96,33 @@ def _read(tokenizer: Any, template: str, _special_ids: tuple[int, ...]) -> Forma
     return Format(template, len(prompt) - kept, end_id, frozenset(controls))
 
 
-def render(tokenizer: Any, template: str, messages: Messages, answer: str | None, *, tokenize: bool = True) -> Any:
-    """Token ids (or the text) of the prompt for an answer, or of the conversation with the answer given.
+def render(tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None) -> list[int]:
+    """Token ids of the prompt for an answer, or of the conversation with the answer given.
 
     Raises:
-        InputError: The template, which is the base's own program, fails in any way that Jinja can.
+        InputError: The template, which is the base's own program, fails on the conversation.
     """
-    turns = [*messages] if answer is None else [*messages, {"role": "assistant", "content": answer}]
-    return _rendered(tokenizer, template, turns, answer is None, tokenize)
+    return list(_apply(tokenizer, template, _turns(messages, answer), asks=answer is None, tokenize=True))
 
 
-def _rendered(tokenizer: Any, template: str, turns: Messages, asks: bool, tokenize: bool) -> Any:
-    try:
+def render_text(tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None) -> str:
+    """The same as text."""
+    return str(_apply(tokenizer, template, _turns(messages, answer), asks=answer is None, tokenize=False))
+
+
+def _turns(messages: Messages, answer: str | None) -> Messages:
+    return messages if answer is None else [*messages, {"role": "assistant", "content": answer}]
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, template: str, turns: Messages, *, asks: bool, tokenize: bool) -> Any:
+    failed = "The base's chat template does not render this conversation"
+    with library_errors(failed, "Change the conversation, or choose another base."):
         return tokenizer.apply_chat_template(
             list(turns), chat_template=template, add_generation_prompt=asks, tokenize=tokenize, return_dict=False
         )
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        said = " ".join(str(getattr(error, "message", None) or error).split())
-        raise InputError(
-            f"The base's chat template does not render this conversation: {said}{'' if said.endswith('.') else '.'}",
-            "Change the conversation, or choose another base.",
-        ) from error
 
 
-def answer_place(tokenizer: Any, prompt: list[int], whole: list[int]) -> int | None:
+def answer_start(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: list[int]) -> int | None:
     """How many tokens of a conversation come before its answer; None when its text or its tokens run across the border.
 
     Mostly as many as the prompt has. But tokenizers that split as GPT-2's does read two line breaks as one token at
@@ -130,12 +133,12 @@ def answer_place(tokenizer: Any, prompt: list[int], whole: list[int]) -> int | N
     text = "".join(tokenizer.convert_ids_to_tokens(prompt))
     pieces = tokenizer.convert_ids_to_tokens(whole)
     lengths = accumulate(map(len, pieces), initial=0)
-    place = next((place for place, length in enumerate(lengths) if length == len(text)), None)
-    return place if place is not None and "".join(pieces[:place]) == text else None
+    start = next((start for start, length in enumerate(lengths) if length == len(text)), None)
+    return start if start is not None and "".join(pieces[:start]) == text else None
 
 
 def prompt_changes() -> InputError:
-    """Training text would not begin as what inference sends."""
+    """The error for training text that would not begin as what inference sends."""
     return InputError(
         "The base's chat template renders the prompt differently once an answer follows.",
         "Choose a base whose template is prefix-stable.",
@@ -143,14 +146,14 @@ def prompt_changes() -> InputError:
 
 
 def tokens_join() -> InputError:
-    """The same, although the text would."""
+    """The error for tokens that would not, although the text would."""
     return InputError(
         "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token.", OTHER_BASE
     )
 
 
 def no_end(written: str) -> InputError:
-    """A model that was taught such answers would never stop."""
+    """The error for answers after which a trained model would never stop."""
     return InputError(
         f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
         f"stop, but with {written}.",
@@ -159,34 +162,34 @@ def no_end(written: str) -> InputError:
 
 
 @lru_cache(maxsize=64)
-def unheard_role(tokenizer: Any, template: str, roles: tuple[str, ...]) -> str | None:
+def dropped_role(tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...]) -> str | None:
     """The role of the first turn whose text the template drops in a prompt of such turns; None if it drops none."""
     turns = [{"role": role, "content": "a"} for role in roles]
-    heard = render(tokenizer, template, turns, None)
+    whole = render(tokenizer, template, turns, None)
     for index, role in enumerate(roles):
         others = [*turns[:index], {"role": role, "content": "b"}, *turns[index + 1 :]]
-        if render(tokenizer, template, others, None) == heard:
+        if render(tokenizer, template, others, None) == whole:
             return role
     return None
 
 
 def _without_clock(template: str) -> str:
-    """The template with today's date replaced: else a prompt would be another one each day."""
-    settled = CLOCK.sub(lambda call: json.dumps(DAY.strftime(call[2])), template)
-    if re.search(r"\bstrftime_now\s*\(", settled):
+    """The template with a fixed date in place of today's, so that prompts stay the same from day to day."""
+    fixed = CLOCK.sub(lambda call: json.dumps(DAY.strftime(call[2])), template)
+    if re.search(r"\bstrftime_now\s*\(", fixed):
         raise InputError(
-            "The base's chat template writes the date in a way that can not be settled, so that prompts would change "
+            "The base's chat template writes the date in a way that cannot be fixed, so that prompts would change "
             "from day to day.",
             OTHER_BASE,
         )
-    return settled
+    return fixed
 
 
-def _settled(tokenizer: Any, template: str) -> str:
+def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """The template with nothing but blanks between its generation prompt and an answer.
 
-    What it would write there once an answer follows, an empty thought say, becomes part of the generation prompt: by
-    the template's own switch where it has one, else by writing it.
+    What it would write there once an answer follows, such as an empty thought, becomes part of the generation prompt:
+    by the template's own switch where it has one, else by writing it.
     """
     switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
     for choice in (template, *switched):
@@ -196,7 +199,7 @@ def _settled(tokenizer: Any, template: str) -> str:
     border = _border(tokenizer, template)
     if border is None:
         raise prompt_changes()
-    asking, silent = (_rendered(tokenizer, template, QUESTION, asks, False) for asks in (True, False))
+    asking, silent = (_apply(tokenizer, template, QUESTION, asks=asks, tokenize=False) for asks in (True, False))
     if asking == silent:
         raise InputError(
             f"The base's chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
@@ -216,16 +219,16 @@ def _with_lead(template: str, lead: str) -> str:
     return template.removesuffix("\n") + f"{{{{ {literal} if add_generation_prompt else '' }}}}"
 
 
-def _keeps_tokens(tokenizer: Any, template: str) -> bool:
+def _keeps_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
     prompt = render(tokenizer, template, QUESTION, None)
     finished = (render(tokenizer, template, QUESTION, answer) for answer in ANSWERS)
-    return all(answer_place(tokenizer, prompt, ids) is not None for ids in finished)
+    return all(answer_start(tokenizer, prompt, ids) is not None for ids in finished)
 
 
-def _border(tokenizer: Any, template: str) -> Border | None:
+def _border(tokenizer: PreTrainedTokenizerBase, template: str) -> Border | None:
     """None when the prompt is written in another way once an answer follows."""
-    prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
-    finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
+    prompt = render_text(tokenizer, template, QUESTION, None)
+    finished = [render_text(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
     if finished[0] == finished[1]:
         raise InputError("The base's chat template leaves out the answer.", OTHER_BASE)
     header = _shared(*finished)
@@ -236,7 +239,7 @@ def _border(tokenizer: Any, template: str) -> Border | None:
     return None
 
 
-def _shared(first: Any, second: Any) -> Any:
+def _shared(first: Text, second: Text) -> Text:
     """The beginning that two texts, or lists of tokens, have in common."""
     differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
     return first[: next(differing, min(len(first), len(second)))]
@@ -247,7 +250,7 @@ def _is_closed(thought: str) -> bool:
     return len(re.findall(r"<[^<>]+>|\[[^\[\]]+\]", thought)) == 2
 
 
-def _end_id(tokenizer: Any, ending: list[int]) -> int:
+def _end_id(tokenizer: PreTrainedTokenizerBase, ending: list[int]) -> int:
     """The first token of its own (no plain text, no blanks) among those that the template writes after an answer."""
     added = tokenizer.added_tokens_decoder
     own = {number for number in added if str(added[number]).strip()} | set(tokenizer.all_special_ids)

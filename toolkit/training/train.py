@@ -199,7 +199,7 @@ class _Run:
 def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _Run:
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
     tokenizer = loading.load_tokenizer(base.path)
-    chat.settle(tokenizer)
+    chat.set_template(tokenizer)
     located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
     training_rows = read_split(located, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
