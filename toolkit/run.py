@@ -243,7 +243,10 @@ def _publish(
         state.done("verification", json_hash([repo_id, revision]), revision)
 
     published = publish.publish(
-        adapter, str(recipe.publish.adapter_repo), dataset_repo=recipe.publish.dataset_repo, check=check
+        adapter,
+        str(recipe.publish.adapter_repo),
+        publish.Options(dataset_repo=recipe.publish.dataset_repo),
+        check=check,
     )
     if not verified:
         seen = json_hash([published.repo_id, published.revision])

@@ -64,7 +64,7 @@ def test_a_dataset_that_fails_validation_is_refused_and_nothing_is_created(endpo
 
 
 def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoint, leaking):
-    publish.push_dataset(leaking, "demo/names", force=True)
+    publish.push_dataset(leaking, "demo/names", publish.Options(force=True))
     card = HfApi(endpoint=endpoint).hf_hub_download("demo/names", "README.md", repo_type="dataset")
     text = Path(card).read_text(encoding="utf-8")
     assert "Does NOT pass" in text
@@ -75,7 +75,7 @@ def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoi
 def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpoint, adapter, dataset):
     base = publish.push_tiny_base()
     names = publish.push_dataset(dataset, "demo/names")
-    published = publish.publish(adapter, REPO, dataset_repo="demo/names")
+    published = publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/names"))
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (TINY_BASE_ID, base.revision)
     manifest = read_manifest(adapter, "adapter")
@@ -111,7 +111,7 @@ def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, t
     write_manifest(other, "dataset", {"sources": []})
     publish.push_dataset(other, "demo/other")
     with pytest.raises(InputError, match="is not the one that this adapter was trained on"):
-        publish.publish(adapter, REPO, dataset_repo="demo/other")
+        publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/other"))
 
 
 def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, monkeypatch):
@@ -154,8 +154,8 @@ def test_a_dataset_repository_without_a_manifest_of_pkt_is_named(endpoint, adapt
     api.create_repo("demo/raw", repo_type="dataset")
     if manifest:
         api.upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id="demo/raw", repo_type="dataset")
-    with pytest.raises(InputError, match="demo/raw was not pushed by pkt"):
-        publish.publish(adapter, REPO, dataset_repo="demo/raw")
+    with pytest.raises(InputError, match="demo/raw was not published by pkt"):
+        publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/raw"))
 
 
 @pytest.mark.parametrize("empty", ["files", "samples"])

@@ -156,7 +156,7 @@ def test_a_base_that_is_a_folder_is_refused_with_what_to_do(endpoint, adapter):
 def test_base_repo_names_the_base_everywhere_after_its_files_were_compared(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
     commit = push_as(endpoint, "demo/base")
-    publish.publish(adapter, REPO, base_repo="demo/base")
+    publish.publish(adapter, REPO, publish.Options(base_repo="demo/base"))
     config, manifest = read_json(adapter / "adapter_config.json"), read_manifest(adapter, "adapter")
     assert (config["base_model_name_or_path"], config["revision"]) == ("demo/base", commit)
     assert (manifest["base"]["id"], manifest["base"]["revision"]) == ("demo/base", commit)
@@ -168,13 +168,13 @@ def test_another_base_of_that_name_is_refused(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
     push_as(endpoint, "demo/base", generation_config=b"{}")
     with pytest.raises(HubError, match="demo/base on the Hub has other files than the one that was trained on"):
-        publish.publish(adapter, REPO, base_repo="demo/base")
+        publish.publish(adapter, REPO, publish.Options(base_repo="demo/base"))
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
 
 
 def test_a_private_dataset_is_said_since_readers_cannot_open_it(endpoint, based, dataset):
     publish.push_dataset(dataset, "demo/names", publish.Options(private=True))
-    published = publish.publish(based, REPO, dataset_repo="demo/names")
+    published = publish.publish(based, REPO, publish.Options(dataset_repo="demo/names"))
     assert published.notes == ["The dataset demo/names is private: readers of the card cannot open it."]
 
 

@@ -194,25 +194,6 @@ def test_the_texts_in_an_image_are_read(tmp_path, compressed):
     assert "a path of a machine" in found_in(file)[0]
 
 
-@pytest.mark.parametrize(
-    ("matter", "found"),
-    [
-        ("base_model: ./base\n", "README.md, base_model: a base that is no Hub id"),
-        ("tags: ['base_model:adapter:../base']\n", "README.md, tags: a base that is no Hub id"),
-        ("value: !!python/object:numpy.float64 1\n", "README.md, line 1: The front matter is not valid YAML"),
-        ("a: b: c\n", "README.md, line 1: The front matter is not valid YAML"),
-    ],
-)
-def test_a_card_whose_metadata_the_hub_would_refuse_or_misread_is_named(tmp_path, matter, found):
-    (tmp_path / "README.md").write_text(f"---\n{matter}---\n# Card\n")
-    assert [line[: len(found)] for line in found_in(tmp_path / "README.md")] == [found]
-
-
-def test_a_local_base_in_the_tag_that_libraries_write_is_a_path(tmp_path):
-    (tmp_path / "README.md").write_text("---\ntags: ['base_model:adapter:/home/ash/base']\n---\n")
-    assert "README.md, line 2: a path of a machine" in found_in(tmp_path / "README.md")
-
-
 def test_a_refusal_names_each_file_and_counts_what_it_leaves_out(tmp_path):
     for number in range(7):
         (tmp_path / f"{number}.json").write_text(json.dumps({"key": SECRETS["aws"]}))

@@ -18,9 +18,11 @@ from toolkit.core.recipe import load_recipe
 from toolkit.hub import publish
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
-from toolkit.hub.space.folder import GRADIO, SPACE_FILES, requirements, write_space
+from toolkit.hub.space.folder import GRADIO, requirements, write_space
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, naming, rank
+
+SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", "manifest.json")
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ Only files that the manifest names are published; all others stay on this machin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,10 +14,8 @@ from typing import Any
 
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_json, sha256_file, write_json, write_manifest
-from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, FIGURES, MANIFEST, VALIDATION
-from toolkit.hub.space.folder import SPACE_FILES
+from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
 
-KOREAN_CARD = "README.ko.md"
 # Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
 ALLOWED = {
     "adapter": (
@@ -26,7 +25,7 @@ ALLOWED = {
     # The splits lie in `data/` or, in other layouts, beside the card, as the rejected rows do.
     "dataset": (CARD, f"{FIGURES}/*.png", "data/*.parquet", "*.parquet", VALIDATION),
     "base": ("*.safetensors", "*.json", "*.jinja", CARD),
-    "space": SPACE_FILES,
+    "space": (CARD, "app.py", "requirements.txt", "space.json"),
 }
 # The validation report of a dataset is in no manifest, and is published with it.
 UNNAMED = {"adapter": (), "dataset": (VALIDATION,), "base": (), "space": ()}
@@ -79,15 +78,18 @@ def check_intact(folder: Path, kind: str, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def edited_cards(folder: Path, kind: str, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """The cards of a folder that somebody edited by hand since they were rendered, with their content."""
-    files, known = manifest.get("files") or {}, manifest.get(EDITED) or {}
+def edited_cards(kind: str, manifest: Mapping[str, Any], read: Callable[[str], bytes | None]) -> dict[str, bytes]:
+    """The cards that somebody edited by hand since they were rendered; `read` gives a card's content, if there is one.
+
+    The manifest of a publication holds the hash of an edited card, and lists it as edited.
+    """
+    hashes, known = manifest.get("files") or {}, manifest.get(EDITED) or {}
     found = {}
-    for name in CARDS[kind]:
-        if (folder / name).is_file() and name in files:
-            digest = sha256_file(folder / name)
-            if digest != files[name] or digest == known.get(name):
-                found[name] = (folder / name).read_bytes()
+    for name in CARDS.get(kind, ()):
+        if name in hashes and (content := read(name)) is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            if digest != hashes[name] or digest == known.get(name):
+                found[name] = content
     return found
 
 

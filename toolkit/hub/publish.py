@@ -35,38 +35,46 @@ BASE_TITLE = "The tiny base of PokePicker Toolkit"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to publish.
+    """How to publish a dataset or an adapter.
 
     Attributes:
         private: Whether only its owner sees it in the end; None: a new repository becomes public, another keeps it.
         tag: A name for this state, such as `v1`.
         create_pr: Open a pull request instead of committing to the main branch.
         overwrite_card: Render cards anew that somebody edited by hand, here or on the Hub.
+        force: Push a dataset although it fails validation; its card then says so.
+        dataset_repo: The published dataset that an adapter was trained on.
+        base_repo: The Hub id of an adapter's base, where it was trained on the same base under another name.
+        templates: A folder of card templates that replace those of the toolkit.
+        space: Also publish a page to try the adapter, as this Space; its folder is written beside the adapter's.
     """
 
     private: bool | None = None
     tag: str | None = None
     create_pr: bool = False
     overwrite_card: bool = False
+    force: bool = False
+    dataset_repo: str | None = None
+    base_repo: str | None = None
+    templates: Path | None = None
+    space: str | None = None
 
     def __post_init__(self) -> None:
         if self.create_pr and (self.tag or self.private is not None):
             raise InputError(
                 "A pull request has no tag and no visibility.", "Leave `create_pr` out, or `tag` and `private`."
             )
+        if self.create_pr and self.space:
+            raise InputError("A Space shows what is published, and a pull request is not.", "Leave `space` out.")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A publication.
+    """A publication: its repository, commit and page.
 
     Attributes:
-        repo_id: The repository.
-        revision: Its commit.
-        url: The address of its page.
         changed: Whether anything had to be uploaded.
         private: Whether only its owner sees it.
-        tag: The tag that was asked for.
         pull_request: The address of the pull request that holds it.
         space: The address of the page to try it.
         notes: Sentences for the user.
@@ -87,11 +95,8 @@ Check = Callable[[str, str], object]
 """`check(repo_id, revision)` raises CheckFailed when a repository is not what its card says; see `verify.check`."""
 
 
-def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options(), *, force: bool = False) -> Plan:
+def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options()) -> Plan:
     """Validate a dataset folder again, write the findings and the card into it, and compare it with the repository.
-
-    Args:
-        force: Go on although it fails validation; its card then says so.
 
     Raises:
         InputError: Not a dataset folder, one that fails validation or must not be published, or not a Hub id.
@@ -107,7 +112,7 @@ def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options
         # The card is validated too, so it is written first.
         _rewrite(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts))
     report = validate(folder)
-    if not report.ok and not force:
+    if not report.ok and not options.force:
         codes = ", ".join(finding.code for finding in report.findings if finding.severity == "error")
         raise InputError(
             f"{folder} does not pass validation ({codes}).",
@@ -128,12 +133,7 @@ def _render_dataset(fresh: Path, facts: dict[str, Any], report: object = None) -
 
 
 def push_dataset(
-    folder: str | Path,
-    repo_id: str,
-    options: Options = Options(),
-    *,
-    force: bool = False,
-    check: Check | None = None,
+    folder: str | Path, repo_id: str, options: Options = Options(), *, check: Check | None = None
 ) -> Published:
     """Upload a dataset folder in one commit, or nothing when the repository already holds the same files.
 
@@ -141,7 +141,7 @@ def push_dataset(
         InputError, HubError: As `prepare_dataset`; HubError also when somebody changed the repository meanwhile.
         EnvironmentLacks: The Hub wants a token.
     """
-    return carry_out(prepare_dataset(folder, repo_id, options, force=force), options, DATASET_TITLE, check)
+    return carry_out(prepare_dataset(folder, repo_id, options), options, DATASET_TITLE, check)
 
 
 def push_tiny_base() -> Published:
@@ -150,25 +150,10 @@ def push_tiny_base() -> Published:
     return carry_out(planned, Options(), BASE_TITLE)
 
 
-def prepare_adapter(
-    folder: str | Path,
-    repo_id: str,
-    options: Options = Options(),
-    *,
-    dataset_repo: str | None = None,
-    base_repo: str | None = None,
-    templates: Path | None = None,
-    space: str | None = None,
-) -> Plan:
+def prepare_adapter(folder: str | Path, repo_id: str, options: Options = Options()) -> Plan:
     """Write the names and commits of repository, base and dataset into an adapter folder, and compare it with the Hub.
 
     The card, `adapter_config.json` and the manifest then are what will be published. Nothing is uploaded.
-
-    Args:
-        dataset_repo: The published dataset that it was trained on.
-        base_repo: The Hub id of its base, where it was trained on the same base under another name.
-        templates: A folder of card templates that replace those of the toolkit.
-        space: The Space that will show it.
 
     Raises:
         InputError: Not an evaluated adapter folder, one that must not be published, base or dataset are not those
@@ -176,11 +161,9 @@ def prepare_adapter(
         HubError, EnvironmentLacks: Base or dataset are not on the Hub, a repository holds somebody else's files, or the
             Hub refused.
     """
-    folder = Path(folder)
-    if space and options.create_pr:
-        raise InputError("A Space shows what is published, and a pull request is not.", "Leave `space` out.")
-    if space:
-        look(space, "space")
+    folder, templates = Path(folder), options.templates
+    if options.space:
+        look(options.space, "space")
     manifest = read_manifest(folder, "adapter")
     if not (folder / EVALUATION).is_file():
         raise InputError(
@@ -190,8 +173,10 @@ def prepare_adapter(
     if adapters.adapter_changes_nothing(folder):
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
     remote = look(repo_id, "adapter")
-    base = base_on_hub(folder, manifest["base"], base_repo)
-    dataset, notes = dataset_on_hub(dataset_repo, manifest["dataset"]) if dataset_repo else (manifest["dataset"], [])
+    base = base_on_hub(folder, manifest["base"], options.base_repo)
+    dataset, notes = manifest["dataset"], []
+    if options.dataset_repo:
+        dataset, notes = dataset_on_hub(options.dataset_repo, dataset)
     if "card_templates" in manifest and templates is None:
         notes.append("The card was made with your own templates, and now with the toolkit's; `templates` keeps them.")
     facts = {**manifest_facts(manifest), "base": base, "dataset": dataset, "repo_id": repo_id}
@@ -211,35 +196,22 @@ def prepare_adapter(
 
 
 def publish(
-    adapter: str | Path,
-    repo_id: str,
-    options: Options = Options(),
-    *,
-    dataset_repo: str | None = None,
-    base_repo: str | None = None,
-    templates: Path | None = None,
-    space: str | None = None,
-    check: Check | None = None,
+    adapter: str | Path, repo_id: str, options: Options = Options(), *, check: Check | None = None
 ) -> Published:
     """Publish an evaluated adapter folder in one commit: private at first, public once it was checked.
 
     Args:
-        dataset_repo, base_repo, templates: As for `prepare_adapter`.
-        space: Also publish a page to try it, as this Space; its folder is written beside the adapter's.
         check: Called before others see it, when there is anything new to check; without it a new repository is public
             as soon as it is whole.
 
     Raises:
         As `prepare_adapter`; HubError also when somebody changed the repository meanwhile, CheckFailed by the check.
     """
-    planned = prepare_adapter(
-        adapter, repo_id, options, dataset_repo=dataset_repo, base_repo=base_repo, templates=templates, space=space
-    )
-    published = carry_out(planned, options, ADAPTER_TITLE, check)
-    if space is None:
+    published = carry_out(prepare_adapter(adapter, repo_id, options), options, ADAPTER_TITLE, check)
+    if options.space is None:
         return published
     folder = Path(adapter).resolve()
-    return publish_space(published, space, folder.with_name(f"{folder.name}-space"), options)
+    return publish_space(published, options.space, folder.with_name(f"{folder.name}-space"), options)
 
 
 def publish_space(published: Published, repo_id: str, folder: Path, options: Options = Options()) -> Published:
@@ -265,8 +237,8 @@ def publish_space(published: Published, repo_id: str, folder: Path, options: Opt
 def carry_out(planned: Plan, options: Options, title: str, check: Check | None = None) -> Published:
     """Upload, check, tag, and make public; what an earlier call began is finished."""
     remote = planned.remote
-    exists, undecided = remote.revision is not None, options.private is None and not planned.proposes
-    begun = upload.unfinished(remote)
+    exists, begun = remote.revision is not None, upload.unfinished(remote)
+    undecided = options.private is None and not planned.proposes
     opening = options.private is False or (undecided and (not exists or upload.becomes_public(remote)))
     with upload.noted(remote, public=opening):
         if options.private and exists and not remote.private:
@@ -326,7 +298,10 @@ def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote
     """The cards that somebody edited by hand, here or on the Hub, unless they are to be overwritten."""
     if options.overwrite_card:
         return {}
-    here, there = edited_cards(folder, kind, manifest), cards_edited_there(remote, kind)
+    there = cards_edited_there(remote, kind)
+    here = edited_cards(
+        kind, manifest, lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None
+    )
     for name in here.keys() & there.keys():
         if here[name] != there[name]:
             raise InputError(

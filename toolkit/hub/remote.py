@@ -16,12 +16,12 @@ from toolkit.core.folder import is_manifest, json_hash, sha256_file
 from toolkit.core.hub_client import endpoint, hub, hub_errors
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.data.dataset import data_hash
-from toolkit.hub.contents import CARDS, EDITED
+from toolkit.hub.contents import edited_cards
 from toolkit.model.base import HASHED
 from toolkit.model.loading import load_tokenizer
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelInfo
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 ATTRIBUTES = ".gitattributes"
 
@@ -126,16 +126,13 @@ def manifest_at(repo_id: str, repo_type: str, revision: str) -> dict[str, Any]:
 
 def cards_edited_there(remote: Remote, kind: str) -> dict[str, bytes]:
     """The cards that somebody edited on the Hub since pkt wrote them, each with its present content."""
-    hashes, known = remote.manifest.get("files") or {}, remote.manifest.get(EDITED) or {}
-    found = {}
-    for name in CARDS[kind]:
-        if name in remote.files and name in hashes:
-            with hub_errors(remote.subject):
-                content = read_at(remote.repo_id, remote.repo_type, str(remote.revision), name)
-            digest = hashlib.sha256(content).hexdigest()
-            if digest != hashes[name] or digest == known.get(name):
-                found[name] = content
-    return found
+
+    def read(name: str) -> bytes | None:
+        there = name in remote.files
+        return read_at(remote.repo_id, remote.repo_type, str(remote.revision), name) if there else None
+
+    with hub_errors(remote.subject):
+        return edited_cards(kind, remote.manifest, read)
 
 
 def same_file(path: Path, there: tuple[int, str] | None) -> bool:
@@ -219,17 +216,29 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
         InputError: Not a dataset of this toolkit, or another than the one that was trained on.
         HubError, EnvironmentLacks: It is not on the Hub, or the Hub refused.
     """
-    with hub_errors(f"The dataset {repo_id}"):
-        info = hub().dataset_info(repo_id)
-        there = [file.rfilename for file in info.siblings or []]
-        manifest = manifest_at(repo_id, "dataset", str(info.sha)) if MANIFEST in there else {}
-    files = manifest.get("files") if is_manifest(manifest, "dataset") else None
-    if not isinstance(files, dict):
-        raise InputError(f"The dataset {repo_id} was not pushed by pkt.", "Push it with `pkt push-dataset`.")
-    if data_hash(files) != trained_on["content"]:
+    info, manifest = published(repo_id, "dataset")
+    if data_hash(manifest.get("files") or {}) != trained_on["content"]:
         raise InputError(
             f"The dataset {repo_id} is not the one that this adapter was trained on.",
             "Push that dataset, or train again.",
         )
     notes = [f"The dataset {repo_id} is private: readers of the card cannot open it."] if info.private else []
     return {**trained_on, "id": repo_id, "revision": str(info.sha)}, notes
+
+
+def published(repo_id: str, kind: str, revision: str | None = None) -> tuple[ModelInfo | DatasetInfo, dict[str, Any]]:
+    """The Hub's description of a dataset or adapter that pkt published, and its manifest.
+
+    Raises:
+        InputError: pkt did not publish it.
+        HubError, EnvironmentLacks: It is not on the Hub, or the Hub refused.
+    """
+    repo_type, look_up = ("dataset", hub().dataset_info) if kind == "dataset" else ("model", hub().model_info)
+    with hub_errors(f"The {kind} {repo_id}"):
+        info = look_up(repo_id, revision=revision)
+        there = [file.rfilename for file in info.siblings or []]
+        manifest = manifest_at(repo_id, repo_type, str(info.sha)) if MANIFEST in there else {}
+    if not is_manifest(manifest, kind):
+        command = "`pkt push-dataset`" if kind == "dataset" else "`pkt publish`"
+        raise InputError(f"The {kind} {repo_id} was not published by pkt.", f"Publish it with {command}.")
+    return info, manifest

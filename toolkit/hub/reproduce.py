@@ -43,11 +43,6 @@ class Repository:
     manifest: dict[str, Any]
     samples: list[dict[str, Any]]
 
-    @property
-    def files(self) -> dict[str, str]:
-        """The SHA-256 of each file, by the manifest."""
-        return dict(self.manifest["files"])
-
 
 @dataclass(slots=True)
 class Findings:
@@ -84,7 +79,7 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     found.differences += [*_wrong_base(repository), *_other_names(repository)]
     _run_card(repository, found)
     return {
-        "files": len(repository.files),
+        "files": len(repository.manifest["files"]),
         "samples": len(repository.samples),
         "differences": [without_secrets(line) for line in found.differences],
         "notes": found.notes,
@@ -117,13 +112,13 @@ def _compare_cards(repository: Repository, found: Findings) -> None:
 
 def _compare_files(repository: Repository, found: Findings) -> None:
     """Files against the manifest. An unnamed one is a difference if it would be loaded or run, else a note."""
-    there = file_hashes(repository.folder)
-    for name, digest in repository.files.items():
+    there, named = file_hashes(repository.folder), repository.manifest["files"]
+    for name, digest in named.items():
         if name not in there:
             found.differences.append(f"{name}: missing")
         elif there[name] != digest:
             found.differences.append(f"{name}: not the file that the manifest names")
-    for name in sorted(there.keys() - repository.files.keys() - {".gitattributes"}):
+    for name in sorted(there.keys() - named.keys() - {".gitattributes"}):
         pickled = is_pickle(repository.folder / name)
         if pickled or name.endswith(".safetensors"):
             found.differences.append(f"{name}: {'a pickle' if pickled else 'weights'} that the manifest does not name")
@@ -146,12 +141,16 @@ def _wrong_base(repository: Repository) -> list[str]:
 
 def _other_names(repository: Repository) -> list[str]:
     """Samples whose names the adapter does not give again."""
+    import torch
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
     manifest, revision = repository.manifest, repository.revision
-    precision = _precision(manifest["evaluation_precision"], str(manifest["base"]["architecture"]))
-    model = AutoPeftModelForCausalLM.from_pretrained(repository.id, revision=revision, **precision).eval()
+    precision = manifest["evaluation_precision"]
+    dtype = getattr(torch, precision["compute"])
+    nf4 = nf4_config(dtype, str(manifest["base"]["architecture"])) if precision["base"] == "nf4" else None
+    held = {"dtype": dtype, **({"quantization_config": nf4} if nf4 else {})}
+    model = AutoPeftModelForCausalLM.from_pretrained(repository.id, revision=revision, **held).eval()
     tokenizer = AutoTokenizer.from_pretrained(repository.id, revision=revision)
     settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
     evaluation = read_json(repository.folder / EVALUATION)
@@ -168,14 +167,6 @@ def _other_names(repository: Repository) -> list[str]:
         if names != claimed:
             differences.append(f"sample {sample['id']}: published {', '.join(claimed)}; reproduced {', '.join(names)}")
     return differences
-
-
-def _precision(precision: Mapping[str, str], architecture: str) -> dict[str, object]:
-    import torch
-
-    compute = getattr(torch, precision["compute"])
-    quantized = {"quantization_config": nf4_config(compute, architecture)} if precision["base"] == "nf4" else {}
-    return {"dtype": compute, **quantized}
 
 
 # The card's own code.

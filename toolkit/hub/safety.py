@@ -17,7 +17,6 @@ from pathlib import Path
 from PIL import Image
 from safetensors import safe_open
 
-from toolkit import cards
 from toolkit.core.errors import InputError, library_errors
 
 SECRETS = {
@@ -39,8 +38,6 @@ ROOTS = "home|Users|root|tmp|var|mnt|media|opt|srv|private|Volumes|workspace|con
 PATHS = rf"(?<![\w/.~\\])/(?:{ROOTS})/[^\s/\"'<>]+|(?<!\w)[A-Za-z]:\\{{1,2}}\w[\w .-]*\\|\bfile://"
 # A value that is nothing but a path, wherever its machine keeps files.
 WHOLE_PATH = re.compile(r"/[^\s/:]+(?:/[^\s/:]+)+/?")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-BASE_TAG = re.compile(r"base_model:(?:\w+:)?(.*)", re.DOTALL)
 # Their entries are pieces of words and paths, and mean nothing.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json")
 # Keys whose values a person chose as names.
@@ -60,7 +57,7 @@ A_PATH, A_USER = "a path of a machine", "the name of this machine's user"
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Something that must not be published: the file, the place in it and the kind of thing. Never the thing itself."""
+    """What must not be published: the file, the place in it and the kind of thing. Never the thing itself."""
 
     file: str
     place: str
@@ -72,13 +69,7 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in a file.
-
-    Attributes:
-        text: The text.
-        place: Its key or row; empty where the file is one text.
-        key: The last key on the way to a JSON value; empty elsewhere.
-    """
+    """A text in a file, with its key or row as its place; `key` is the last key on the way to a JSON value."""
 
     text: str
     place: str = ""
@@ -131,8 +122,6 @@ def _search(name: str, path: Path) -> Iterator[Leak]:
         patterns["state of an optimiser"] = OPTIMISER_TENSOR
     seen: set[str] = set()
     for text in _whole(path) if vocabulary else READERS.get(path.suffix, _whole)(path):
-        if path.suffix == ".md":
-            yield from _broken_front_matter(name, text.text)
         for what, pattern in patterns.items():
             if what not in seen and (match := pattern.search(text.text)):
                 seen.add(what)
@@ -261,20 +250,3 @@ def _user() -> str | None:
     except (KeyError, OSError):  # a container's user may be a number without a name
         return None
     return user if user.lower() not in COMMON_USERS and len(user) > 2 else None
-
-
-def _broken_front_matter(name: str, text: str) -> Iterator[Leak]:
-    """Metadata of a card that the Hub would refuse or misread."""
-    try:
-        metadata = cards.front_matter(text)
-    except ValueError as error:
-        yield Leak(name, "line 1", str(error).split("\n")[0].rstrip("."))
-        return
-    tagged = [found[1] for tag in _listed(metadata.get("tags")) if (found := BASE_TAG.fullmatch(tag))]
-    for key, bases in (("base_model", _listed(metadata.get("base_model"))), ("tags", tagged)):
-        if any(not HUB_ID.fullmatch(base) for base in bases):
-            yield Leak(name, key, "a base that is no Hub id")
-
-
-def _listed(value: object) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value is not None else []

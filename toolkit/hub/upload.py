@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import json_hash, read_json, unwritable, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, cache_home, endpoint, hub, hub_errors
 from toolkit.core.layout import MANIFEST
-from toolkit.hub.contents import CARDS, Contents
+from toolkit.hub.contents import Contents
 from toolkit.hub.remote import (
     ATTRIBUTES,
     Remote,
@@ -193,11 +194,8 @@ def _read_pull_request(remote: Remote, number: int, url: str) -> PullRequest:
 
 def _has_edited_card(there: Remote) -> bool:
     """Whether somebody edited a card in the pull request since pkt wrote it."""
-    kind, hashes = there.manifest.get("kind"), there.manifest.get("files") or {}
-    if kind not in CARDS:
-        return False
-    cards = cards_edited_there(there, kind)
-    return any(hashlib.sha256(content).hexdigest() != hashes[name] for name, content in cards.items())
+    cards = cards_edited_there(there, str(there.manifest.get("kind")))
+    return any(hashlib.sha256(content).hexdigest() != there.manifest["files"][name] for name, content in cards.items())
 
 
 def upload(planned: Plan, message: str) -> Uploaded:
@@ -212,14 +210,13 @@ def upload(planned: Plan, message: str) -> Uploaded:
     _require_login(remote)
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
-        if planned.unchanged:
-            proposed = f"Your pull request {open_one.number} proposes exactly this already." if open_one else None
-            return Uploaded(parent, False, open_one.url if open_one else None, [proposed] if proposed else [])
-        commit = _commit(planned, message, parent)
-        if open_one:
-            updated = f"Your pull request {open_one.number} was open, and was brought up to date."
-            return Uploaded(str(commit.oid), True, open_one.url, [updated])
-        return Uploaded(str(commit.oid), True, str(commit.pr_url) if planned.proposes else None)
+        commit = None if planned.unchanged else _commit(planned, message, parent)
+    revision = str(commit.oid) if commit else parent
+    if open_one is None:
+        return Uploaded(revision, commit is not None, str(commit.pr_url) if commit and planned.proposes else None)
+    outcome = "was open, and was brought up to date" if commit else "proposes exactly this already"
+    note = f"Your pull request {open_one.number} {outcome}."
+    return Uploaded(revision, commit is not None, open_one.url, [note])
 
 
 def _require_login(remote: Remote) -> None:
@@ -240,7 +237,7 @@ def _create(remote: Remote) -> str:
     except HfHubHTTPError as error:
         if 400 <= error.response.status_code < 500:
             # Nothing was begun, so there is nothing to finish in a repository that somebody else makes.
-            forget(remote)
+            _note(remote).unlink(missing_ok=True)
         raise
     return str(hub().repo_info(remote.repo_id, repo_type=remote.repo_type).sha)
 
@@ -336,35 +333,26 @@ def noted(remote: Remote, *, public: bool) -> Iterator[None]:
         InputError, EnvironmentLacks: The cache cannot be written.
     """
     note = _note(remote)
-    if note is not None:
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_json(note, {"repo_id": remote.repo_id, "repo_type": remote.repo_type, "public": public})
-        except OSError as error:
-            raise unwritable(note, error) from error
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"repo_id": remote.repo_id, "repo_type": remote.repo_type, "public": public})
+    except OSError as error:
+        raise unwritable(note, error) from error
     yield
-    forget(remote)
+    note.unlink(missing_ok=True)
 
 
 def unfinished(remote: Remote) -> bool:
     """Whether a publication to this repository was begun on this machine and not finished."""
-    note = _note(remote)
-    return remote.revision is not None and note is not None and note.is_file()
+    return remote.revision is not None and _note(remote).is_file()
 
 
 def becomes_public(remote: Remote) -> bool:
     """Whether this repository is private only because its publication was not finished."""
-    note = _note(remote)
-    return note is not None and note.is_file() and read_json(note).get("public") is True
+    return unfinished(remote) and read_json(_note(remote)).get("public") is True
 
 
-def forget(remote: Remote) -> None:
-    """Remove the note of an unfinished publication."""
-    if note := _note(remote):
-        note.unlink(missing_ok=True)
-
-
-def _note(remote: Remote) -> Path | None:
-    """The note's file; None for a user without a home, who has no cache."""
+def _note(remote: Remote) -> Path:
+    """The note's file; a user without a home has it in the system's temporary folder."""
     home, name = cache_home(), json_hash([endpoint(), remote.repo_type, remote.repo_id])[:16]
-    return home / "publications" / f"{name}.json" if home else None
+    return (home or Path(tempfile.gettempdir()) / "pkt") / "publications" / f"{name}.json"

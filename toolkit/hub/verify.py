@@ -26,11 +26,9 @@ KEPT_ENVIRONMENT = (
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was compared, and every difference found; none means that the card is true.
+    """What was compared of a repository at a commit, and every difference found; none means that the card is true.
 
     Attributes:
-        repo_id: The repository.
-        revision: The commit that was checked.
         files: How many files the manifest names.
         samples: How many samples were made again.
         differences: Each in a line.

@@ -12,14 +12,13 @@ from typing import Any
 from toolkit.cards.escape import md_text, plain
 from toolkit.cards.metadata import is_hub_id, license_of
 from toolkit.core.errors import InputError
-from toolkit.core.folder import atomic_folder, is_manifest, library_versions, read_json, write_json, write_manifest
-from toolkit.core.hub_client import hub, hub_errors
-from toolkit.core.layout import CARD, MANIFEST
+from toolkit.core.folder import atomic_folder, library_versions, write_json, write_manifest
+from toolkit.core.layout import CARD
+from toolkit.hub.remote import published
 
 # The version of gradio that the page is tested with; a test compares it with constraints.txt.
 GRADIO = "6.31.0"
 LIBRARIES = ("torch", "transformers", "peft")
-SPACE_FILES = (CARD, "app.py", "requirements.txt", "space.json", MANIFEST)
 TEMPLATE = """---
 {front_matter}
 ---
@@ -47,7 +46,8 @@ def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
     """
     if not is_hub_id(adapter_repo):
         raise InputError(f"{adapter_repo} is not a Hub id.", "A Space shows a published adapter: owner/name.")
-    commit, manifest = _published(adapter_repo, revision)
+    info, manifest = published(adapter_repo, "adapter", revision)
+    commit = str(info.sha)
     facts = {"adapter": adapter_repo, "revision": commit}
     with atomic_folder(out, "space") as folder:
         with as_file(files("toolkit.hub.space") / "app.py") as page:
@@ -62,18 +62,6 @@ def requirements() -> str:
     """The libraries of the page beside gradio, in the versions that are installed here."""
     installed = library_versions()
     return "".join(f"{name}=={installed[name].partition('+')[0]}\n" for name in LIBRARIES)
-
-
-def _published(repo_id: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """The commit of a published adapter and its manifest."""
-    with hub_errors(f"The adapter {repo_id}"):
-        info = hub().model_info(repo_id, revision=revision)
-        there = {file.rfilename for file in info.siblings or []}
-        found = hub().hf_hub_download(repo_id, MANIFEST, revision=info.sha) if MANIFEST in there else None
-    manifest = read_json(Path(found)) if found else None
-    if not is_manifest(manifest, "adapter"):
-        raise InputError(f"The adapter {repo_id} was not published by pkt.", "Publish it with `pkt publish`.")
-    return str(info.sha), dict(manifest or {})
 
 
 def _card(repo_id: str, commit: str, manifest: Mapping[str, Any]) -> str:
