@@ -25,6 +25,7 @@ def context(command):
         ("train", "Give `restart=True`.", "Give --restart."),
         ("validate", "Raise `max_length`.", "Raise --max-length."),
         ("publish", "Give `overwrite_card`.", "Give --overwrite-card."),
+        ("publish", "`private=False` shows it.", "--public shows it."),
         ("publish", "Raise `training.max_length`.", "Raise `training.max_length`."),
         ("train", "Set `evaluation.quantization`.", "Set `evaluation.quantization`."),
         ("train", "Run `pkt evaluate` on `messages`.", "Run `pkt evaluate` on `messages`."),

@@ -148,8 +148,10 @@ def with_options(text: str, context: click.Context) -> str:
     flags = _flags(context)
 
     def as_option(found: re.Match[str]) -> str:
-        flag = flags.get(found[1])
         value = found[2] or found[3] or ""
+        if opposite := flags.get(f"{found[1]}={value}"):
+            return opposite
+        flag = flags.get(found[1])
         return found[0] if flag is None else flag if value in ("", "True") else f"{flag} {value}"
 
     return re.sub(_NAMED, as_option, text)
@@ -164,4 +166,5 @@ def _flags(context: click.Context) -> dict[str, str]:
             key = str(option.name).replace("__", ".")
             flags |= {flag[2:].replace("-", "_"): flag for flag in written} | {key: written[0]}
             flags.setdefault(key.rpartition(".")[2], written[0])
+            flags |= {f"{key}=False": flag for flag in option.secondary_opts}
     return flags

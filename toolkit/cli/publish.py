@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,18 +23,7 @@ if TYPE_CHECKING:
 @options.publishing
 @options.hub_and_json
 @click.pass_obj
-def push_dataset(
-    output: Output,
-    /,
-    dataset: Path,
-    repo_id: str,
-    force: bool,
-    private: bool | None,
-    tag: str | None,
-    create_pr: bool,
-    overwrite_card: bool,
-    dry_run: bool,
-) -> None:
+def push_dataset(output: Output, /, dataset: Path, repo_id: str, dry_run: bool, **how: Any) -> None:
     """Upload the folder DATASET to the Hub as REPO_ID, in one commit. A dataset that fails validation is refused.
 
     A new repository is private until all of it is there. When it is interrupted, the same command finishes it; when
@@ -43,11 +32,11 @@ def push_dataset(
     from toolkit.cli import results
     from toolkit.hub import publish
 
-    how = publish.Options(private, tag, create_pr, overwrite_card)
+    given = publish.Options(**how)
     if dry_run:
-        results.would_publish(output, publish.prepare_dataset(dataset, repo_id, how, force=force), dataset)
+        results.would_publish(output, publish.prepare_dataset(dataset, repo_id, given), dataset)
     else:
-        results.published(output, publish.push_dataset(dataset, repo_id, how, force=force), train_from_it=True)
+        results.published(output, publish.push_dataset(dataset, repo_id, given), train_from_it=True)
 
 
 @main.command()
@@ -61,22 +50,7 @@ def push_dataset(
 @options.publishing
 @options.hub_and_json
 @click.pass_obj
-def publish(
-    output: Output,
-    /,
-    adapter: Path,
-    repo_id: str,
-    dataset_repo: str | None,
-    base_repo: str | None,
-    templates: Path | None,
-    space: str | None,
-    verify: bool,
-    private: bool | None,
-    tag: str | None,
-    create_pr: bool,
-    overwrite_card: bool,
-    dry_run: bool,
-) -> None:
+def publish(output: Output, /, adapter: Path, repo_id: str, verify: bool, dry_run: bool, **how: Any) -> None:
     """Publish the evaluated folder ADAPTER on the Hub as REPO_ID, with its card, in one commit.
 
     A new repository is private until it was verified from outside. When it is interrupted, the same command finishes
@@ -87,19 +61,16 @@ def publish(
     from toolkit.hub import publish as hub
     from toolkit.hub import verify as verification
 
-    how = hub.Options(private, tag, create_pr, overwrite_card)
-    named = {"dataset_repo": dataset_repo, "base_repo": base_repo, "space": space}
+    given = hub.Options(**how)
     if dry_run:
-        plan = hub.prepare_adapter(adapter, repo_id, how, **named, templates=templates)
-        results.would_publish(output, plan, adapter)
+        results.would_publish(output, hub.prepare_adapter(adapter, repo_id, given), adapter)
         return
 
     def check(repo_id: str, revision: str) -> None:
         output.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
         results.verified(terminal.Output(), verification.check(repo_id, revision))
 
-    published = hub.publish(adapter, repo_id, how, **named, templates=templates, check=check if verify else None)
-    results.published(output, published)
+    results.published(output, hub.publish(adapter, repo_id, given, check=check if verify else None))
 
 
 @main.command()

@@ -174,7 +174,8 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: Options = Options
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
     remote = look(repo_id, "adapter")
     base = base_on_hub(folder, manifest["base"], options.base_repo)
-    dataset, notes = manifest["dataset"], []
+    notes: list[str] = []
+    dataset = manifest["dataset"]
     if options.dataset_repo:
         dataset, notes = dataset_on_hub(options.dataset_repo, dataset)
     if "card_templates" in manifest and templates is None:
