@@ -52,7 +52,6 @@ class DatasetCounts:
         languages: Language of the description -> rows.
         licenses: Licence -> rows.
         sources: (source, language) -> rows.
-        creatures: Source -> the creatures that it describes.
         labels: `generation`, `type`, `register` or `source` -> (label, split) -> rows.
         held_out: Creature -> its answer, of the creatures in `unseen`.
     """
@@ -61,7 +60,6 @@ class DatasetCounts:
     languages: Counter[str] = field(default_factory=Counter)
     licenses: Counter[str] = field(default_factory=Counter)
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
-    creatures: dict[str, set[str]] = field(default_factory=dict)
     labels: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     held_out: dict[str, str] = field(default_factory=dict)
 
@@ -150,8 +148,7 @@ def source_facts(sources: Sequence[JsonObject], counts: DatasetCounts) -> Facts:
         "several": len(sources) > 1,
         "table_rows": [
             {
-                "english": SOURCE_KINDS[source["name"]][0],
-                "korean": SOURCE_KINDS[source["name"]][1],
+                "english": SOURCE_KINDS[source["name"]],
                 "location": md_cell(source["location"], 200),
                 "revision": md_cell(source["revision"] or "", 20),
                 "license": md_cell(source["license"], 60),
@@ -182,7 +179,6 @@ def _kind(kind: str, sources: Sequence[JsonObject], counts: DatasetCounts) -> Fa
         "counted_ko": spoken["counted_ko"],
         "english": "en" in languages,
         "korean": "ko" in languages,
-        "creatures": number(len(counts.creatures.get(kind, ()))),
         "registers": number(len({label for label, _ in counts.labels.get("register", ())})),
     }
 

@@ -116,12 +116,12 @@ PURPOSES = {
     "test": ("other descriptions of creatures in `train`: to measure", "`train`에 있는 개체의 다른 설명: 평가용"),
     "unseen": ("creatures that no other split has: to invent names for", "다른 분할에 없는 개체: 새 이름 짓기용"),
 }
-# Kinds of sources in a dataset card: English, Korean.
+# Kinds of sources in a dataset card.
 SOURCE_KINDS = {
-    "corpus": ("the embedded corpus", "내장 말뭉치"),
-    "pokeapi": ("PokéAPI", "PokéAPI"),
-    "hub": ("a dataset on the Hub", "Hub의 데이터셋"),
-    "table": ("a table", "표 파일"),
+    "corpus": "the embedded corpus",
+    "pokeapi": "PokéAPI",
+    "hub": "a dataset on the Hub",
+    "table": "a table",
 }
 DROPPED_KO = {
     "language": "요청하지 않은 언어",

@@ -90,8 +90,6 @@ def _add(counts: DatasetCounts, split: str, table: pa.Table) -> None:
         counts.labels.setdefault("source", Counter())[source, split] += rows
     for (license,), rows in _tally(table, "license"):
         counts.licenses[license] += rows
-    for (source, creature), _ in _tally(table, "source", "creature"):
-        counts.creatures.setdefault(source, set()).add(creature)
     for (attributes,), rows in _tally(table, "attributes"):
         for kind, label in _labels(attributes):
             counts.labels.setdefault(kind, Counter())[label, split] += rows
