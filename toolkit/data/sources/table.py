@@ -63,7 +63,8 @@ def read_table(source: SourceSettings, languages: Sequence[str]) -> tuple[Source
     refuse_other_settings(source, *SETTINGS)
     paths, location = _find(source.location)
     tables = {name: _opened(path, source.encoding) for name, path in paths.items()}
-    hashes = {name: sha256_file(path) for name, path in paths.items()}
+    with library_errors(f"{source.location} cannot be read", "Check the permissions of its files."):
+        hashes = {name: sha256_file(path) for name, path in paths.items()}
     chosen = {
         name: choose_columns(_columns(table), source, str(table.path), may_grow=table.kind in JSON)
         for name, table in tables.items()
