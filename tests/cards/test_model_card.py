@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from support.adapters import put_on
 from support.cards import EVALUATION, MANIFEST, SAMPLES, adapter_folder, changed, metadata, score
 from support.paths import TESTS
 from toolkit import __version__
@@ -21,7 +22,7 @@ from toolkit.cards import model as cards
 from toolkit.cards.metadata import license_of
 from toolkit.cards.model_plots import PLOTS
 from toolkit.core.errors import InputError
-from toolkit.core.folder import write_json
+from toolkit.core.folder import read_json, write_json
 from toolkit.model import chat
 
 GOLDEN = TESTS / "golden"
@@ -310,6 +311,14 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("joules", "shown"), [(684.0, "0.19 Wh"), (540_000, "150 Wh"), (7.6e6, "2.1 kWh"), (None, None)]
+)
+def test_the_energy_is_shown_if_it_was_measured(joules: float | None, shown: str | None, tmp_path: Path) -> None:
+    text = card(adapter_folder(tmp_path), changed(MANIFEST, energy_joules=joules))
+    assert (f"| energy | {shown}, measured" in text) if shown else ("energy" not in text)
+
+
 def test_importing_the_cards_loads_no_renderer() -> None:
     code = "import sys; from toolkit import cards; print(*(name for name in sys.modules if 'cards.' in name)); "
     code += "cards.render_model_card, cards.render_dataset_card, cards.render_merged_card, cards.write_preview"
@@ -323,81 +332,21 @@ def test_the_placeholder_is_named_as_one_until_the_repository_is_known(tmp_path:
     assert "pkt verify demo/pokepicker" in known
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Gemma with an adapter on it, as `AutoPeftModelForCausalLM` finds it, and its card."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import GemmaConfig, GemmaForCausalLM
-
-    root = tmp_path_factory.mktemp("published")
-    tokenizer = gemma_like_tokenizer()
-    torch.manual_seed(0)
-    config = GemmaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=64,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-    )
-    base = GemmaForCausalLM(config)
-    base.save_pretrained(root / "base")
-    base.name_or_path = str(root / "base")
-    adapter = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    adapter.save_pretrained(root / "adapter")
-    tokenizer.save_pretrained(root / "adapter")
-    manifest = changed(MANIFEST, evaluation_precision={"base": "none", "compute": "float32"})
-    card(adapter_folder(root / "adapter"), manifest)
-    return root / "adapter"
-
-
-def gemma_like_tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(
-        models.BPE(vocab={token: index for index, token in enumerate([*special, *alphabet])}, merges=[])
-    )
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
-        unk_token="<unk>",
-        additional_special_tokens=["<start_of_turn>", "<end_of_turn>"],
-    )
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for message in messages %}<start_of_turn>"
-        "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n{{ message['content'] }}<end_of_turn>\n"
-        "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
-    )
-    return tokenizer
-
-
 @PEFT_WARNING
-def test_the_card_s_snippet_runs_as_it_stands_and_sends_the_prompt_of_the_training(
-    published: Path, capsys: pytest.CaptureFixture[str]
+def test_the_snippet_runs_as_it_stands_sends_the_prompt_of_the_training_and_stops_where_an_answer_ends(
+    small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (published / "README.md").read_text(encoding="utf-8")
+    folder = put_on(tmp_path / "adapter", small_base, target_modules=["q_proj"])
+    config = read_json(folder / "adapter_config.json")
+    write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": str(small_base)})
+    manifest = changed(MANIFEST, evaluation_precision={"base": "none", "compute": "float32"})
+    text = card(adapter_folder(folder), manifest)
     code = next(token.content for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python")
+    assert 'convert_tokens_to_ids(["<end_of_turn>", "<eos>"])' in code
     names: dict[str, Any] = {}
-    exec(code.replace('"demo/pokepicker"', repr(str(published))), names)
+    exec(code.replace('"demo/pokepicker"', repr(str(folder))), names)
     expected = chat.prompt_ids(names["tokenizer"], chat.naming_messages(SAMPLES[0]["description"]))
     assert names["inputs"]["input_ids"][0].tolist() == expected
     assert names["output"].shape[1] > len(expected)
     assert str(names["model"].dtype) == "torch.float32"
     assert capsys.readouterr().out.endswith("\n")
-
-
-@PEFT_WARNING
-def test_generation_in_the_snippet_stops_where_an_answer_ends(published: Path) -> None:
-    assert 'convert_tokens_to_ids(["<end_of_turn>", "<eos>"])' in (published / "README.md").read_text(encoding="utf-8")

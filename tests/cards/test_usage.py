@@ -111,8 +111,3 @@ def test_a_measured_four_bit_base_is_loaded_in_four_bits() -> None:
     compile(snippet, "snippet", "exec")
     assert 'bnb_4bit_quant_type="nf4"' in snippet
     assert "torch.bfloat16" in snippet
-
-
-def test_the_commands_are_of_the_command_line() -> None:
-    assert isinstance(cli.main, click.Group)
-    assert {"train", "evaluate", "verify"} <= set(cli.main.list_commands(click.Context(cli.main)))

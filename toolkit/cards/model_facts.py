@@ -109,8 +109,8 @@ def training_facts(manifest: Manifest, log: Sequence[JsonObject]) -> Facts:
 def _energy(joules: float | None) -> str | None:
     if joules is None:
         return None
-    watt_hours = joules / 3600
-    return f"{watt_hours / 1000:.2g} kWh" if watt_hours >= 1000 else f"{watt_hours:.2g} Wh"
+    amount, unit = (joules / 3.6e6, "kWh") if joules >= 3.6e6 else (joules / 3600, "Wh")
+    return f"{amount:.2g} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
 
 
 def _precision(precision: JsonObject | None) -> Facts | None:
