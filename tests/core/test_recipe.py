@@ -100,13 +100,6 @@ def test_a_manifest_without_a_recipe_is_an_input_error():
         load_recipe(None)
 
 
-def test_a_toml_file_that_is_nested_too_deeply_is_an_input_error(tmp_path):
-    file = tmp_path / "deep.toml"
-    file.write_text("x = " + "[" * 5000 + "]" * 5000)
-    with pytest.raises(InputError, match="is not TOML"):
-        load_recipe(str(file))
-
-
 @pytest.mark.parametrize(
     ("settings", "near"),
     [("[dataset]\nsource = 'hub'\n", "dataset.sources"), ("[[dataset.sources]]\nlocatoin = 'x'\n", "sources.location")],
@@ -116,14 +109,6 @@ def test_a_misspelt_key_of_a_source_is_corrected(settings, near, tmp_path):
     file.write_text(f'name = "mine"\nbase = "a/b"\n{settings}[training]\nmax_steps = 1\n')
     with pytest.raises(InputError, match=f"did you mean .*{near}"):
         load_recipe(str(file))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("training.learning_rate", 1e40), ("lora.alpha", 1e300), ("training.weight_decay", 1e300)]
-)
-def test_a_number_that_no_optimiser_can_hold_is_refused(key, value):
-    with pytest.raises(InputError, match=f"{key}: input should be less than or equal to"):
-        load_recipe("demo", {key: value})
 
 
 def test_a_key_written_as_other_tools_write_it_is_recognised():

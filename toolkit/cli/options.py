@@ -95,9 +95,9 @@ def settings(command: str) -> list[click.Parameter]:
 
 
 def _setting(key: str) -> click.Option:
-    from toolkit.core.recipe import field_of, option_name
+    from toolkit.core.recipe import fields, option_name
 
-    field = field_of(key)
+    field = fields()[key]
     kinds = [kind for kind in _members(field.annotation) if kind is not NoneType]
     several = get_origin(kinds[0]) is list
     kinds = list(get_args(kinds[0])) if several else kinds

@@ -1,4 +1,4 @@
-"""Folders that are whole or absent: atomic writing, content hashes, manifests. Knows nothing of what the files mean."""
+"""Folders that are whole or absent: atomic writing, content hashes, and the manifest that says what made them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from toolkit import __version__
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.core.layout import MANIFEST, VALIDATION
@@ -26,12 +28,12 @@ LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "tr
 def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
     """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
 
-    A process killed at any moment, or a power cut, leaves the old folder, the new folder or none, never a half-written
-    one. An existing
-    `target` is replaced only when it is empty or this toolkit wrote a folder of that `kind` there. A link is followed.
+    A kill or a power cut at any moment leaves the old folder, the new one or none, never a half-written one. An
+    existing `target` is replaced only when it is empty or a folder of that `kind` that this toolkit wrote. A link is
+    followed.
 
     Raises:
-        InputError: `target` is a file, a mount point or somebody else's folder, or cannot be written.
+        InputError: `target` is a file, a mount point or another program's folder, or cannot be written.
         EnvironmentLacks: The disk is full.
     """
     target = target.resolve()
@@ -83,10 +85,7 @@ def is_manifest(value: Any, kind: str) -> bool:
 
 
 def unwritable(path: Path | None, error: OSError) -> ToolkitError:
-    """The error for a place that cannot be written: full, read-only, or below a file.
-
-    Without a path, for what the system says where nobody expected it, it names the file that the system names.
-    """
+    """The error for a path that cannot be written: full, read-only, or below a file; by default the error's."""
     reason = error.strerror or str(error)
     where = f"{path} cannot be written: " if path else f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -103,23 +102,13 @@ def recover(target: Path) -> None:
         if found is None or left.is_symlink() or not left.is_dir():
             continue
         pid, what = int(found[1]), found[2]
-        if what == "replaced" and (pid == os.getpid() or not _alive(pid)):
+        if what == "replaced" and (pid == os.getpid() or not psutil.pid_exists(pid)):
             if target.exists():
                 shutil.rmtree(left)
             else:
                 left.rename(target)
-        elif what == "partial" and not _alive(pid):
+        elif what == "partial" and not psutil.pid_exists(pid):
             shutil.rmtree(left)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _beside(target: Path, what: str) -> Path:
@@ -152,14 +141,14 @@ def sha256_file(path: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Relative POSIX path to SHA-256 of every file below `folder`, sorted by path, except what tells of the others."""
-    told = (folder / MANIFEST, folder / VALIDATION)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in told)
+    """Relative POSIX path to SHA-256 of every file below `folder`, sorted by path, but for manifest and validation."""
+    about = (folder / MANIFEST, folder / VALIDATION)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in about)
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def content_hash(folder: Path) -> str:
-    """One SHA-256 for all that a folder holds, its manifest left out: the same content has the same hash anywhere."""
+    """One SHA-256 for all files of a folder but its manifest: the same content has the same hash anywhere."""
     return json_hash(file_hashes(folder))
 
 
@@ -230,17 +219,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is not valid JSON Lines: {error}.", "Make the folder again.") from error
 
 
-# What a manifest says of its own folder and of the process that wrote it, beside a step's facts.
+# Keys of a manifest beside a step's facts.
 OWN_KEYS = ("kind", "toolkit", "libraries", "python", "files")
 
 
 def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
-    """Write `manifest.json`: what made this folder, and the hash of every file beside it. Call it last.
+    """Write `manifest.json` into a finished folder: the facts of the step that made it, and the hash of every file.
 
     Args:
-        folder: The finished folder.
+        folder: The folder; its other files change no more.
         kind: `dataset`, `adapter` or `base`.
-        facts: What the step knows: recipe, seed, inputs, counts, times.
+        facts: Recipe, seed, inputs, counts, times.
     """
     manifest = {
         "kind": kind,
@@ -260,18 +249,17 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         InputError: No such folder, no manifest in it, or it is of another kind.
     """
     recover(folder.absolute())
+    remedy = f"Name a folder that pkt wrote, of the kind {kind}."
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.", f"Name a folder that pkt wrote, of the kind {kind}.")
+        raise InputError(f"There is no folder {folder}.", remedy)
     manifest = read_json(folder / MANIFEST)
     if not is_manifest(manifest, kind):
-        raise InputError(
-            f"{folder} is no folder of the kind {kind}.", f"Name a folder that pkt wrote, of the kind {kind}."
-        )
+        raise InputError(f"{folder} is no folder of the kind {kind}.", remedy)
     return dict(manifest)
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that a manifest was written with, for a step that writes it again."""
+    """The facts that a manifest was written with, to write it again."""
     return {key: value for key, value in manifest.items() if key not in OWN_KEYS}
 
 

@@ -1,6 +1,6 @@
-"""Which Hub is talked to, with whose token, and its clients' errors as ours. Knows no repository.
+"""The chosen Hub and its token, downloads from it, and one translator for what its clients raise.
 
-`huggingface_hub` reads its environment once, when it is imported: `use_hub` comes before any such import.
+`huggingface_hub` reads its environment once, when it is imported: call `use_hub` before.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
 
 
 def cache_home() -> Path | None:
-    """Where the toolkit caches: `PKT_CACHE`, or `pkt` in the user's cache folder; None for a user without a home."""
+    """The toolkit's cache: `PKT_CACHE`, or `pkt` in the user's cache folder; None for a user without a home."""
     if own := os.environ.get("PKT_CACHE"):
         return Path(own)
     shared = os.environ.get("XDG_CACHE_HOME", "")
@@ -71,17 +71,21 @@ def cache_home() -> Path | None:
 
 
 def _is_url(text: str) -> bool:
-    """Whether it is an http(s) address of a host that can be asked for, with no query behind it."""
+    """Whether it is an http(s) address of a host, with no query behind it."""
     try:
         parts = urlsplit(text)
-        _, host = parts.port, (parts.hostname or "").encode("idna")
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"[\s?#]", text)
+        )
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(host) and re.search(r"[\s?#]", text) is None
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether an address leads to this machine alone."""
+    """Whether only this machine reaches an address."""
     host = urlsplit(endpoint).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -134,22 +138,20 @@ def locate_folder(
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds. Raises `InputError` when it holds none, or cannot be read."""
+    """The token in a file. Raises `InputError` when it holds none, or cannot be read."""
+    remedy = "Name a text file that holds only the token."
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The token file {path} cannot be read.", "Name a text file that holds only the token."
-        ) from error
+        raise InputError(f"The token file {path} cannot be read.", remedy) from error
     if not token or re.search(r"\s", token):
-        raise InputError(f"The token file {path} holds no single token.", "It should hold the token and nothing else.")
+        raise InputError(f"The token file {path} holds no single token.", remedy)
     return token
 
 
 def without_secrets(text: str) -> str:
     """The text with access tokens and credentials in URLs replaced by `***`."""
-    token = os.environ.get("HF_TOKEN")
-    if token:
+    if token := os.environ.get("HF_TOKEN"):
         text = text.replace(token, "***")
     return SECRET.sub("***", text)
 
@@ -182,14 +184,15 @@ def hub_errors(subject: str) -> Iterator[None]:
 
     try:
         yield
+    # The clients wrap what the Hub answered in plain errors of Python. Those without an answer behind them pass.
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
-        told = _told(subject, _said_by_the_hub(error))
-        if told is None:
+        translated = _translated(subject, _answer_of_the_hub(error))
+        if translated is None:
             raise
-        raise told from error
+        raise translated from error
 
 
-def _said_by_the_hub(error: BaseException) -> BaseException:
+def _answer_of_the_hub(error: BaseException) -> BaseException:
     """The answer with a status that an error was raised from, or else the lost connection, or else the error itself."""
     import httpx2
 
@@ -201,77 +204,68 @@ def _said_by_the_hub(error: BaseException) -> BaseException:
     return (answers or lost or chain)[0]
 
 
-def _told(subject: str, error: BaseException) -> ToolkitError | None:
+def _translated(subject: str, error: BaseException) -> ToolkitError | None:
     import httpx2
     from huggingface_hub import errors
 
-    address = endpoint()
-    if isinstance(error, errors.GatedRepoError):
-        return _gated(subject, address, error)
-    if isinstance(error, errors.RepositoryNotFoundError):
-        if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
-            return HubError(
-                f"{subject} does not exist on {address}, or needs a login.", "Check the id, or run `hf auth login`."
-            )
-        return HubError(f"{subject} does not exist on {address}.", "Check the id and the `endpoint`.")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{subject} has no such revision on {address}.", "Check the `revision`.")
-    if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
-        return _refusal(subject, address, error)
-    if isinstance(error, (errors.LocalEntryNotFoundError, httpx2.HTTPError, ConnectionError)):
-        within = subject[:1].lower() + subject[1:]
-        return HubError(
-            f"{address} cannot be reached, and {within} is not in the cache.", "Check the network and the `endpoint`."
-        )
-    if isinstance(error, errors.HFValidationError):
-        return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
-    if isinstance(error, json.JSONDecodeError):
-        return HubError(
-            f"{address} answered for {subject} with something that is not JSON.",
-            "Check the `endpoint`, and whether the network wants a login of its own.",
-        )
-    if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
-        return HubError(f"{subject} came incomplete from {address}.", "Run the command again.")
+    address, within = endpoint(), subject[:1].lower() + subject[1:]
+    match error:
+        case errors.GatedRepoError():
+            return _gated(subject, within, error)
+        case errors.RepositoryNotFoundError() if _status(error) == 401 and os.environ.get("HF_TOKEN") is None:
+            remedy = "Check the id, or run `hf auth login`."
+            return HubError(f"{subject} does not exist on {address}, or needs a login.", remedy)
+        case errors.RepositoryNotFoundError():
+            return HubError(f"{subject} does not exist on {address}.", "Check the id and the `endpoint`.")
+        case errors.RevisionNotFoundError():
+            return HubError(f"{subject} has no such revision on {address}.", "Check the `revision`.")
+        case _ if isinstance(error, errors.HfHubHTTPError) or _status(error) is not None:
+            return _refusal(subject, address, error)
+        case errors.LocalEntryNotFoundError() | httpx2.HTTPError() | ConnectionError():
+            remedy = "Check the network and the `endpoint`."
+            return HubError(f"{address} cannot be reached, and {within} is not in the cache.", remedy)
+        case errors.HFValidationError():
+            return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
+        case json.JSONDecodeError():
+            remedy = "Check the `endpoint`, and whether the network wants a login of its own."
+            return HubError(f"{address} answered for {subject} with something that is not JSON.", remedy)
+        case OSError() if str(error).startswith("Consistency check failed"):
+            return HubError(f"{subject} came incomplete from {address}.", "Run the command again.")
     return None
 
 
-def _gated(subject: str, endpoint: str, error: GatedRepoError) -> EnvironmentLacks:
-    repo_type = "dataset" if subject.lower().startswith("the dataset ") else "model"
+def _gated(subject: str, within: str, error: GatedRepoError) -> EnvironmentLacks:
+    repo_type = "dataset" if within.startswith("the dataset ") else "model"
     repo_id = subject.split()[-1]
     if error.repo_id not in (None, repo_id):
         # What loads an adapter loads its base too.
-        within = subject[:1].lower() + subject[1:]
         repo_type, repo_id = error.repo_type or "model", str(error.repo_id)
         subject = f"The {repo_type} {repo_id}, which {within} needs,"
-    page = f"{endpoint}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
+    page = f"{endpoint()}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
     if "awaiting" in (error.server_message or ""):
-        return EnvironmentLacks(
-            f"{subject} is gated, and its owners have not answered your request yet.", f"Wait for them; see {page}."
-        )
-    # To a stranger a token may help; whoever showed one has to be let in.
+        unanswered = f"{subject} is gated, and its owners have not answered your request yet."
+        return EnvironmentLacks(unanswered, f"Wait for them; see {page}.")
+    # Without a token logging in may help; with one its account needs access.
     how = "with the account of your token" if _status(error) == 403 else "while logged in, then run `hf auth login`"
     return EnvironmentLacks(f"{subject} is gated.", f"Accept its licence on {page} {how}.")
 
 
 def _status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
-    return getattr(response, "status_code", None)
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _refusal(subject: str, endpoint: str, error: BaseException) -> HubError | EnvironmentLacks:
-    status = _status(error)
+def _refusal(subject: str, address: str, error: BaseException) -> HubError | EnvironmentLacks:
+    status = _status(error) or 0
     said = without_secrets(str(getattr(error, "server_message", None) or "")).split("\n")[0]
     detail = f" ({said})" if said else ""
     if status == 401:
-        return EnvironmentLacks(
-            f"{endpoint} wants a valid token for {subject}{detail}.", "Run `hf auth login`, or give a `token_file`."
-        )
+        remedy = "Run `hf auth login`, or give a `token_file`."
+        return EnvironmentLacks(f"{address} wants a valid token for {subject}{detail}.", remedy)
     if status == 403:
-        return HubError(f"{endpoint} does not allow this for {subject}{detail}.", "Use a token that may write to it.")
+        return HubError(f"{address} does not allow this for {subject}{detail}.", "Use a token that may write to it.")
     if status in (409, 412):
-        return HubError(
-            f"{subject} was changed by somebody else meanwhile{detail}.", "Look at it, then run the command again."
-        )
-    if status is not None and (status >= 500 or status == 429):
-        return HubError(f"{endpoint} answered {status} for {subject}{detail}.", "Try again in a few minutes.")
-    return HubError(f"{endpoint} refused {subject} with status {status}{detail}.", "Check the id and your rights.")
+        remedy = "Look at it, then run the command again."
+        return HubError(f"{subject} was changed by somebody else meanwhile{detail}.", remedy)
+    if status >= 500 or status == 429:
+        return HubError(f"{address} answered {status} for {subject}{detail}.", "Try again in a few minutes.")
+    return HubError(f"{address} refused {subject} with status {status}{detail}.", "Check the id and your rights.")

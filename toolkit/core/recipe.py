@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from toolkit.core.errors import InputError
 
@@ -127,10 +128,12 @@ class TrainingSettings(Section):
 
     @field_validator("micro_batch_size", mode="before")
     @classmethod
-    def _whole_or_auto(cls, value: Any) -> Any:
-        if value != "auto" and (not str(value).isdecimal() or int(value) < 1):
+    def _whole_or_auto(cls, value: object) -> object:
+        if value == "auto":
+            return value
+        if not str(value).isdecimal() or str(value) == "0":
             raise ValueError(f"{value!r} is neither a whole number from 1 on nor auto")
-        return value if value == "auto" else int(value)
+        return int(str(value))
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -204,17 +207,25 @@ FILE_ONLY = (
 )
 
 
+@cache
+def fields() -> dict[str, FieldInfo]:
+    """Every section and setting by its dotted key, in the order of the recipe: type, default and description."""
+
+    def inside(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+        for name, field in section.model_fields.items():
+            yield f"{prefix}{name}", field
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, Section):
+                    yield from inside(kind, f"{prefix}{name}.")
+
+    return dict(inside(Recipe, ""))
+
+
 def settings_with_options(command: str) -> list[str]:
     """The settings that a command has an option for, in the order of the recipe."""
-    settings: list[str] = []
-    for name in OPTIONS[command]:
-        kind = Recipe.model_fields[name].annotation
-        inner = kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else None
-        settings += [name] if inner is None else [f"{name}.{key}" for key in inner]
-    if "dataset.sources" in settings:
-        settings.remove("dataset.sources")
-        settings[:0] = [f"dataset.sources.{key}" for key in SourceSettings.model_fields]
-    return [setting for setting in settings if setting not in FILE_ONLY]
+    sections = {key.rpartition(".")[0] for key in fields()}
+    taken = [key for key in fields() if key in OPTIONS[command] or key.partition(".")[0] in OPTIONS[command]]
+    return [key for key in taken if key not in sections and key not in FILE_ONLY]
 
 
 def option_name(setting: str) -> str:
@@ -222,17 +233,6 @@ def option_name(setting: str) -> str:
     section, _, key = setting.rpartition(".")
     own = {"dataset.sources.name": "--source", "dataset.sources.location": "--from"}
     return own.get(setting) or f"--{'lora-' if section == 'lora' else ''}{key}".replace("_", "-")
-
-
-def field_of(key: str) -> FieldInfo:
-    """The field of a dotted key, with its type, default and description."""
-    section: type[BaseModel] = Recipe
-    field = section.model_fields[key.partition(".")[0]]
-    for part in key.split("."):
-        field = section.model_fields[part]
-        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
-        section = next((kind for kind in inner if issubclass(kind, Section)), section)
-    return field
 
 
 def recipe_names() -> list[str]:
@@ -244,7 +244,7 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(recipe: str | Mapping[str, object] | None, overrides: Mapping[str, object] | None = None) -> Recipe:
     """A recipe by the name of a shipped one, from a TOML file or from its settings, with overrides on top.
 
     Args:
@@ -257,11 +257,18 @@ def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, 
     """
     if not isinstance(recipe, str | Mapping):
         raise InputError("The manifest holds no recipe.", "Give a `recipe`, or train again.")
-    settings = _read(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe))
+    settings = _read(recipe) if isinstance(recipe, str) else dict(recipe)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    _drop_replaced_length(settings, given)
+    lengths = ("training.max_steps", "training.epochs")
+    if any(key in given for key in lengths):
+        # One of the two takes the place of the other.
+        given = dict.fromkeys(lengths) | given
     for key, value in given.items():
-        _put(settings, key.split("."), value)
+        section, _, name = key.rpartition(".")
+        table = settings.get(section, {}) if section else settings
+        # What stands in the place of a table is left for the check to name.
+        if isinstance(table, Mapping):
+            settings |= {section: dict(table) | {name: value}} if section else {name: value}
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
@@ -270,63 +277,29 @@ def load_recipe(recipe: str | Mapping[str, Any] | None, overrides: Mapping[str, 
         raise InputError(f"Recipe {label}: {problems}.", "Correct the recipe or the options.") from error
 
 
-def _read(name_or_file: str) -> dict[str, Any]:
+def _read(name_or_file: str) -> dict[str, object]:
+    shipped = files("toolkit.core.recipes") / f"{name_or_file}.toml"
+    is_file = name_or_file.endswith(".toml")
+    if not is_file and name_or_file not in recipe_names():
+        remedy = f"Choose {', '.join(recipe_names())} or a file that ends in .toml."
+        raise InputError(f"There is no recipe {name_or_file!r}.", remedy)
     try:
-        if name_or_file.endswith(".toml"):
-            # Some editors write a mark of the encoding first.
-            text = Path(name_or_file).read_text(encoding="utf-8-sig")
-        elif name_or_file in recipe_names():
-            text = (files("toolkit.core.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
-        else:
-            raise InputError(
-                f"There is no recipe {name_or_file!r}.",
-                f"Choose {', '.join(recipe_names())} or a file that ends in .toml.",
-            )
-        return tomllib.loads(text)
+        # Some editors write a mark of the encoding first.
+        return tomllib.loads((Path(name_or_file) if is_file else shipped).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Recipe {name_or_file} cannot be read: {error.strerror}.", "Check the path.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"Recipe {name_or_file} is not TOML: {error}.", "Correct the file.") from error
 
 
-def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a value; what stands in the place of a table is left for the check to name."""
-    for part in path[:-1]:
-        settings = settings.setdefault(part, {})
-        if not isinstance(settings, dict):
-            return
-    settings[path[-1]] = value
-
-
-def _drop_replaced_length(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Who overrides one way of saying how long to train replaces the other way that the recipe had."""
-    if "training.max_steps" in given or "training.epochs" in given:
-        training = settings.get("training")
-        if isinstance(training, dict):
-            for key in ("max_steps", "epochs"):
-                training.pop(key, None)
-
-
-def _problem(entry: Any) -> str:
+def _problem(entry: ErrorDetails) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
-        known, last = _known_keys(), key.rpartition(".")[2]
         # `lora_r`, as the options and other tools write it.
-        near = [last.replace("_", ".", 1)] if last.replace("_", ".", 1) in known else []
-        near = near or difflib.get_close_matches(key, known, n=1)
+        option = key.rpartition(".")[2].replace("_", ".", 1)
+        near = [option] if option in fields() else difflib.get_close_matches(key, fields(), n=1)
         return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
     if entry["type"] in ("model_type", "model_attributes_type"):
         return f"{key or 'the recipe'}: must be a table of settings"
-    message = str(entry["msg"]).removeprefix("Value error, ")
+    message = entry["msg"].removeprefix("Value error, ")
     return f"{key or 'the recipe'}: {message[:1].lower()}{message[1:]}"
-
-
-def _known_keys() -> list[str]:
-    keys: list[str] = []
-    for name, field in Recipe.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            keys += [name, *(f"{name}.{inner}" for inner in kind.model_fields)]
-        else:
-            keys.append(name)
-    return [*keys, *(f"dataset.sources.{name}" for name in SourceSettings.model_fields)]
