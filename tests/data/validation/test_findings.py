@@ -68,7 +68,7 @@ def test_a_sound_dataset_of_messages_alone_has_no_finding_even_strictly(tmp_path
     assert report.rows == {"train": 40, "test": 10, "unseen": 4}
 
 
-def test_what_could_not_be_checked_of_a_stranger_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_the_report_says_what_could_not_be_checked_and_why(tmp_path: Path) -> None:
     report = validate(write(tmp_path, sound()))
     assert skipped(report) == {
         "schema.id": "no column `id`",
@@ -218,7 +218,7 @@ ROW_FAULTS: list[tuple[str, Callable[[Splits], None], tuple[str, int]]] = [
 
 
 @pytest.mark.parametrize(("code", "plant", "place"), ROW_FAULTS)
-def test_a_fault_planted_in_a_strangers_row_is_found_once_and_at_its_place(
+def test_a_fault_planted_in_a_row_is_found_once_and_at_its_place(
     tmp_path: Path, code: str, plant: Callable[[Splits], None], place: tuple[str, int]
 ) -> None:
     splits = sound()
@@ -294,7 +294,7 @@ FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("code", "plant", "said"), FILE_FAULTS)
-def test_a_fault_planted_in_a_strangers_file_is_found_and_says_what_it_is(
+def test_a_fault_planted_in_a_file_is_found_and_says_what_it_is(
     tmp_path: Path, code: str, plant: Callable[[Path], None], said: str
 ) -> None:
     plant(write(tmp_path, sound()))
@@ -331,9 +331,9 @@ def test_a_fault_that_only_a_tokenizer_shows_is_found(
     assert not {"tokens.length", "tokens.contract"} & skipped(report).keys()
 
 
-def test_without_a_most_length_lengths_are_told_as_not_checked(tmp_path: Path) -> None:
+def test_without_a_maximum_length_the_report_says_that_lengths_were_not_checked(tmp_path: Path) -> None:
     report = validate(write(tmp_path, sound()), base=TINY_BASE_ID)
-    assert skipped(report)["tokens.length"] == "no most length given"
+    assert skipped(report)["tokens.length"] == "no maximum length given"
 
 
 def test_a_fault_of_every_code_is_planted_here() -> None:

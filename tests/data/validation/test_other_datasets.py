@@ -1,4 +1,4 @@
-"""The request that the prompts of any chat dataset share is told from the descriptions."""
+"""The request that the prompts of any chat dataset share is separated from the descriptions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_request_does_not_make_descriptions_alike_and_the_same_description_is_
 
 
 @pytest.mark.parametrize("order", ["{request}\n{text}", "{text}\n\n{request}"])
-def test_several_requests_are_told_from_descriptions_as_well(tmp_path: Path, order: str) -> None:
+def test_several_requests_are_separated_from_descriptions_as_well(tmp_path: Path, order: str) -> None:
     requests = [f"Way {number} of asking. {LONG_REQUEST} And that was way {number}." for number in range(4)]
     turns = [[user(order.format(request=requests[number % 4], text=text))] for number, text in enumerate(described(40))]
     assert codes(report_on(tmp_path, named(turns))) == set()
@@ -102,7 +102,7 @@ def test_the_same_last_question_after_different_stories_is_no_conflict(tmp_path:
     assert codes(report_on(tmp_path, named(turns))) == set()
 
 
-def test_answers_that_are_sentences_are_no_creatures_and_it_is_said(tmp_path: Path) -> None:
+def test_answers_that_are_sentences_are_no_creatures_and_the_report_says_so(tmp_path: Path) -> None:
     turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(f"This is {text}.")] for text in described(22)]
     report = report_on(tmp_path, turns)
     assert "split.creature" not in codes(report)
@@ -112,12 +112,12 @@ def test_answers_that_are_sentences_are_no_creatures_and_it_is_said(tmp_path: Pa
     assert reasons["leak.own-name"].startswith("22 rows without a name")
 
 
-def test_requests_in_english_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
+def test_requests_in_english_are_no_fault_and_the_check_is_reported_as_skipped(tmp_path: Path) -> None:
     report = report_on(tmp_path, named([[user(f"{LONG_REQUEST}\n{text}")] for text in described(22)]))
     assert skipped(report)["lang.request"] == "most rows have no Korean request"
 
 
-def test_answers_in_several_scripts_are_no_fault_and_the_check_is_told_as_left_out(tmp_path: Path) -> None:
+def test_answers_in_several_scripts_are_no_fault_and_the_check_is_reported_as_skipped(tmp_path: Path) -> None:
     turns = [
         [user(f"{LONG_REQUEST}\n{text}"), assistant(("Florbix", "붐바츠")[number % 2])]
         for number, text in enumerate(described(22))

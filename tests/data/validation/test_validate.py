@@ -14,8 +14,10 @@ import pytest
 from support.datasets import build
 from support.validation import Splits, finding, skipped, write
 from toolkit.core.errors import InputError
+from toolkit.core.hub_client import hub
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.validation import validate
+from toolkit.hub.local.serve import running_hub
 
 TEXTS = (
     "A squat beast with a bulb of green leaves on its back.",
@@ -140,6 +142,19 @@ def test_a_leak_planted_in_a_built_dataset_is_named_by_its_row_and_the_file_by_i
     assert (leak.split, leak.row, leak.id) == ("test", 3, rows[3]["id"])
     assert rows[3]["answer"].lower() in leak.excerpt
     assert finding(report, "manifest.hash").places[0].split == "data/test-00000-of-00001.parquet"
+
+
+def test_a_dataset_on_a_hub_is_downloaded_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    with running_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        hub().create_repo("demo/names", repo_type="dataset")
+        first = hub().upload_folder(
+            repo_id="demo/names", repo_type="dataset", folder_path=write(tmp_path / "mine", {"test": sound()["test"]})
+        )
+        hub().upload_folder(repo_id="demo/names", repo_type="dataset", folder_path=write(tmp_path / "mine", sound()))
+        assert validate("demo/names", strict=True).ok
+        assert finding(validate("demo/names", revision=first.oid), "schema.no-train").count == 1
 
 
 def test_the_report_is_json_with_every_figure(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_the_report_is_left_in_the_folder_and_is_what_json_prints(dataset: Path)
     assert read_json(dataset / VALIDATION) == json.loads(out)
 
 
-def test_the_report_tells_everything_that_machines_need(dataset: Path) -> None:
+def test_the_report_holds_everything_that_programs_need(dataset: Path) -> None:
     report = validate(dataset, strict=True).to_json()
     assert list(report) == ["toolkit", "ok", "strict", "rows", "findings", "skipped"]
     assert (report["ok"], report["strict"], report["rows"]) == (False, True, {"train": 7})
@@ -58,7 +58,7 @@ def test_the_same_rows_give_the_same_bytes_in_any_folder(dataset: Path, tmp_path
     assert (dataset / VALIDATION).read_bytes() == (other / VALIDATION).read_bytes()
 
 
-def test_a_damaged_file_is_told_without_where_on_this_machine_it_is(dataset: Path) -> None:
+def test_the_report_on_a_damaged_file_names_no_path_of_this_machine(dataset: Path) -> None:
     (dataset / "test.parquet").write_bytes(b"PAR1")
     (dataset / "unseen.parquet").symlink_to(dataset / "nowhere")
     report = json.dumps(validate(dataset).to_json())
@@ -72,13 +72,13 @@ def test_output_names_another_place(dataset: Path, tmp_path: Path) -> None:
     assert not (dataset / VALIDATION).exists()
 
 
-def test_an_output_that_can_not_be_written_is_an_error(dataset: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_an_error(dataset: Path, tmp_path: Path) -> None:
     code, _, err = pkt("validate", dataset, "--output", tmp_path / "nowhere" / "report.json")
     assert code == 2
     assert "nowhere/report.json cannot be written" in err
 
 
-def test_a_folder_that_can_not_be_written_is_told_in_one_line_and_checked_all_the_same(dataset: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_checked_all_the_same_and_one_line_says_so(dataset: Path) -> None:
     (dataset / VALIDATION).mkdir()
     code, _, err = pkt("validate", dataset)
     assert code == 1

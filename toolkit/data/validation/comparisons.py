@@ -224,7 +224,6 @@ def _not_comparable(rows: pd.DataFrame, columns: Set[str]) -> dict[str, str]:
         skipped |= dict.fromkeys(("dup.exact", "dup.near"), "only one split has rows")
     if "family" not in columns or "unseen" not in splits:
         skipped["split.family"] = "no split `unseen`" if "family" in columns else "no column `family`"
-    creatures = rows.creature[rows.split == "train"].nunique()
     if rows.creature.isna().all():
         skipped |= dict.fromkeys(("split.creature", "balance"), NO_CREATURES)
     elif "train" not in splits:
@@ -232,6 +231,6 @@ def _not_comparable(rows: pd.DataFrame, columns: Set[str]) -> dict[str, str]:
     else:
         if splits.isdisjoint(HELD_OUT_OF_KNOWN):
             skipped["split.creature"] = "no split `validation` or `test`"
-        if creatures < FEWEST_FOR_MEDIAN:
+        if rows.creature[rows.split == "train"].nunique() < FEWEST_FOR_MEDIAN:
             skipped["balance"] = f"fewer than {FEWEST_FOR_MEDIAN} creatures in `train`"
     return skipped

@@ -25,10 +25,7 @@ _OTHER_NAME = re.compile(r"name_[a-z]{2,3}")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of a split with conversations in `messages`, and its other columns of texts that are checked.
-
-    `name` is its path within the dataset.
-    """
+    """A file of a split: `name` is its path within the dataset, `columns` are its texts that the checks read."""
 
     split: str
     name: str

@@ -129,5 +129,5 @@ def _not_checked(columns: Collection[str], unnamed: int, base: str | None, max_l
     if base is None:
         reasons |= {"tokens.length": "no tokenizer given", "tokens.contract": "no tokenizer given"}
     elif max_length is None:
-        reasons["tokens.length"] = "no most length given"
+        reasons["tokens.length"] = "no maximum length given"
     return reasons

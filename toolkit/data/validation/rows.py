@@ -330,9 +330,8 @@ def _check_leak(prompt: str, names: Sequence[str], add: Add) -> tuple[int, str] 
         Place and text of a word that is nearly a name; None where there is none, or a name itself.
     """
     folded = prompt.lower() if prompt.isascii() and "`" not in prompt else fold(prompt)
-    if any(spelling in folded for name in names for spelling in spellings(name)):
-        places = own_names_in(prompt, names)
-        if places:
-            add("leak.own-name", prompt, places[0][0])
-            return None
+    may_have = any(spelling in folded for name in names for spelling in spellings(name))
+    if may_have and (places := own_names_in(prompt, names)):
+        add("leak.own-name", prompt, places[0][0])
+        return None
     return near_name(prompt, folded, names)
