@@ -85,6 +85,12 @@ def test_several_requests_are_separated_from_descriptions_as_well(tmp_path: Path
     assert codes(report_on(tmp_path, named(turns))) == set()
 
 
+def test_a_text_that_comes_with_every_request_is_no_request(tmp_path: Path) -> None:
+    texts = described(4)
+    turns = [[user(f"Way {way} of asking.\n{text}"), assistant("Florbix")] for way in range(4) for text in texts]
+    assert "dup.exact" in codes(report_on(tmp_path, [*turns, *turns[:2]]))
+
+
 def test_names_to_choose_among_in_a_request_that_all_rows_share_are_no_leak(tmp_path: Path) -> None:
     request = f"Which is it: {', '.join(NAMES)}?"
     assert codes(report_on(tmp_path, named([[user(f"{request}\n{text}")] for text in described(22)]))) == set()
@@ -102,14 +108,20 @@ def test_the_same_last_question_after_different_stories_is_no_conflict(tmp_path:
     assert codes(report_on(tmp_path, named(turns))) == set()
 
 
-def test_answers_that_are_sentences_are_no_creatures_and_the_report_says_so(tmp_path: Path) -> None:
-    turns = [[user(f"{LONG_REQUEST}\n{text}"), assistant(f"This is {text}.")] for text in described(22)]
+@pytest.mark.parametrize(("answer", "unnamed"), [("This is {text}.", 22), ("Number {number} it is.", 0)])
+def test_answers_that_are_no_names_are_no_creatures_and_the_report_says_so(
+    tmp_path: Path, answer: str, unnamed: int
+) -> None:
+    turns = [
+        [user(f"{LONG_REQUEST}\n{text}"), assistant(answer.format(text=text, number=number))]
+        for number, text in enumerate(described(22))
+    ]
     report = report_on(tmp_path, turns)
     assert "split.creature" not in codes(report)
     reasons = skipped(report)
     assert reasons["split.creature"] == reasons["balance"]
     assert reasons["balance"] == "no column `creature`, and the answers are no names that come again"
-    assert reasons["leak.own-name"].startswith("22 rows without a name")
+    assert reasons.get("leak.own-name", "0").split()[0] == str(unnamed)
 
 
 def test_requests_in_english_are_no_fault_and_the_check_is_reported_as_skipped(tmp_path: Path) -> None:
@@ -128,7 +140,8 @@ def test_answers_in_several_scripts_are_no_fault_and_the_check_is_reported_as_sk
 
 
 @pytest.mark.parametrize(
-    ("usual", "unusual", "found"), [(40, 3, True), (40, 9, False), (17, 3, False), (4, 1, False), (4, 22, True)]
+    ("usual", "unusual", "found"),
+    [(40, 3, True), (40, 9, False), (17, 3, False), (4, 1, False), (4, 22, True), (2, 11, False)],
 )
 def test_a_creature_is_out_of_balance_when_it_is_five_times_off_and_not_by_chance(
     tmp_path: Path, usual: int, unusual: int, found: bool
@@ -157,10 +170,10 @@ def test_texts_are_read_in_any_of_arrows_forms(tmp_path: Path, kind: pa.DataType
     assert report.rows == {"train": 20, "test": 2}
 
 
-def test_answers_before_the_last_and_files_named_by_their_folder_are_understood(tmp_path: Path) -> None:
+def test_answers_before_the_last_are_no_leak_and_a_folder_names_its_files_split(tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "You name things."},
-        *(user("A yellow mouse."), assistant("Sparky"), user("Another, for a blue one."), assistant("Bluey")),
+        *(user("A yellow mouse."), assistant("Sparky"), user("What was its name?"), assistant("Sparky")),
     ]
     (tmp_path / "default" / "train").mkdir(parents=True)
     pq.write_table(pa.table({"messages": [turns]}), tmp_path / "default" / "train" / "0000.parquet")

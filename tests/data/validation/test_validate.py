@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.datasets import build
-from support.validation import Splits, finding, skipped, write
+from support.validation import Splits, codes, finding, skipped, write
 from toolkit.core.errors import InputError
 from toolkit.core.hub_client import hub
 from toolkit.core.recipe import DatasetSettings
@@ -78,6 +78,7 @@ def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
     splits = sound()
     put(splits["train"][1], TEXTS[0])
     write(tmp_path, splits)
+    assert codes(validate(tmp_path)) == {"label.conflict"}
     assert validate(tmp_path).ok
     assert not validate(tmp_path, strict=True).ok
 
@@ -88,6 +89,18 @@ def test_only_the_first_five_places_are_kept_and_all_are_counted(tmp_path: Path)
     found = finding(validate(write(tmp_path, splits)), "schema.id")
     assert found.count == 8
     assert len(found.places) == 5
+
+
+def test_rows_are_numbered_over_all_files_of_a_split(tmp_path: Path) -> None:
+    splits = sound()
+    splits["train"][2]["answer"] = "Else"
+    write(tmp_path, splits)
+    file = tmp_path / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.slice(0, 2), tmp_path / "data" / "train-00000-of-00002.parquet")
+    pq.write_table(table.slice(2), tmp_path / "data" / "train-00001-of-00002.parquet")
+    file.unlink()
+    assert finding(validate(tmp_path), "schema.answer").places[0].row == 2
 
 
 @pytest.mark.parametrize("messages", ["hello", [["user", "x"]], [{"role": "user"}]])

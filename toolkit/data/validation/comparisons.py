@@ -66,7 +66,8 @@ def compared_rows(batches: Iterable[Sequence[ComparedRow]]) -> pd.DataFrame:
 
     kinds = dict.fromkeys(ComparedRow._fields, pa.large_string()) | {"row": pa.int64(), "unnamed": pa.bool_()}
     schema = pa.schema(list(kinds.items()))
-    records = [pa.RecordBatch.from_pylist([row._asdict() for row in rows], schema) for rows in batches]
+    columns = (dict(zip(ComparedRow._fields, zip(*rows, strict=True), strict=True)) for rows in batches if rows)
+    records = [pa.RecordBatch.from_pydict(batch, schema) for batch in columns]
     return pa.Table.from_batches(records, schema).to_pandas()
 
 

@@ -129,8 +129,6 @@ def _texts(where: str, split: str, found: Findings, name: str, column: pa.Array)
     """The texts of a column. Those that are not UTF-8 become a finding, and are read as far as they can be."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     try:
