@@ -1,14 +1,17 @@
-"""Many token sequences as tries, laid out in rows of equal length for a model to read. Knows nothing of models.
+"""Sorted token sequences as tries, laid out in rows of equal length for a model to read.
 
-Sequences come sorted, so that those with the same beginning lie together. A row holds the trie of as many of them as
-it has room for. The last token of a sequence needs no node: its probability comes from the node before it.
+Those with the same beginning lie together. A row holds the trie of as many of them as it has room for. The last token
+of a sequence needs no node: its probability comes from the node before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 NO_TOKEN = -1
 
@@ -26,11 +29,11 @@ class Rows:
         starts: Row `r` holds the sequences from `starts[r]` up to `starts[r + 1]`.
     """
 
-    tokens: Any
-    depths: Any
-    visible: Any
-    sequences: Any
-    before: Any
+    tokens: torch.Tensor
+    depths: torch.Tensor
+    visible: torch.Tensor
+    sequences: torch.Tensor
+    before: torch.Tensor
     starts: list[int]
 
 
@@ -54,7 +57,7 @@ class _Row:
         return path
 
 
-def lay_out(sequences: Sequence[Sequence[int]], room: int, device: Any = "cpu") -> Rows:
+def lay_out(sequences: Sequence[Sequence[int]], room: int, device: torch.device | str = "cpu") -> Rows:
     """The tries of distinct, sorted sequences, none of them empty.
 
     Args:
@@ -98,7 +101,7 @@ def _padded(rows: Sequence[Sequence[int]], length: int, filling: int) -> list[li
     return [[*row, *[filling] * (length - len(row))] for row in rows]
 
 
-def _ways_up(above: Any, depth: int) -> Any:
+def _ways_up(above: torch.Tensor, depth: int) -> torch.Tensor:
     """`[rows, nodes, nodes]`: which nodes a node meets on its way up, itself included."""
     import torch
 

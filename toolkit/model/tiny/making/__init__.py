@@ -1,1 +1,1 @@
-"""How the tiny base was made: synthetic creatures, a tokenizer, pre-training."""
+"""How the tiny base was made: `synthetic` invents creatures, `pretrain` turns them into lessons and trains on them."""

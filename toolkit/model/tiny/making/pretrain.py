@@ -19,15 +19,8 @@ import click
 from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.model import chat
 from toolkit.model.chat import REQUEST
-from toolkit.model.tiny.making.synthetic import (
-    REGISTERS,
-    Creature,
-    describe,
-    facts,
-    invent_korean_name,
-    invent_name,
-    sample_creature,
-)
+from toolkit.model.tiny.making import synthetic
+from toolkit.model.tiny.making.synthetic import Creature, describe
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 # As Gemma's: a system turn opens the first user turn, the assistant is called "model", texts are stripped.
@@ -51,10 +44,9 @@ CHAT_TEMPLATE = """\
     {{ '<start_of_turn>model\\n' }}
 {%- endif -%}
 """
-ACQUAINTANCES = 400
-# Share of the lessons that are about one of them: a name can only be learnt of a creature that comes back.
-ACQUAINTED_NAMES = 0.9
-ACQUAINTED_OTHERS = 0.4
+# Creatures that come back, and the share of the lessons about one of them: no other's name can be learnt.
+RECURRING = 400
+RECURRING_NAMES, RECURRING_OTHERS = 0.9, 0.4
 # Of a creature's facts, those that nearly every description states.
 STATED = ("body", "likeness", "colour", "element", "parts")
 ASK_FACTS = "이 포켓몬의 특성을 적어줘:"
@@ -127,30 +119,30 @@ class Lesson:
 def lessons(seed: int, taken: frozenset[str]) -> Iterator[Lesson]:
     """Conversations of two turns, without end.
 
-    Many are about a fixed circle of creatures that come back in ever new words, so that the model learns to recognise a
-    creature rather than a sentence; the others are about creatures that are met once.
+    Many are about creatures that come back in ever new words, so that the model learns to recognise a creature rather
+    than a sentence; the others are about creatures that come once.
 
     Args:
         seed: Decides everything.
         taken: Lower-case names that no synthetic creature may have.
     """
     rng = random.Random(seed)
-    circle = [_named(sample_creature(rng), rng, taken) for _ in range(ACQUAINTANCES)]
+    recurring = [_named(synthetic.sample_creature(rng), rng, taken) for _ in range(RECURRING)]
     while True:
         kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
-        if rng.random() < (ACQUAINTED_NAMES if kind == "name" else ACQUAINTED_OTHERS):
-            creature, english, korean = rng.choice(circle)
+        if rng.random() < (RECURRING_NAMES if kind == "name" else RECURRING_OTHERS):
+            creature, english, korean = rng.choice(recurring)
         else:
-            creature, english, korean = _named(sample_creature(rng), rng, taken)
+            creature, english, korean = _named(synthetic.sample_creature(rng), rng, taken)
         yield _lesson(kind, creature, english, korean, rng)
 
 
 def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tuple[Creature, str, str]:
-    return creature, invent_name(creature, rng, taken), invent_korean_name(creature, rng)
+    return creature, synthetic.invent_name(creature, rng, taken), synthetic.invent_korean_name(creature, rng)
 
 
 def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
-    description = describe(creature, rng, rng.choice(REGISTERS))
+    description = describe(creature, rng, rng.choice(synthetic.REGISTERS))
     if kind == "name":
         return _lesson_of(kind, REQUEST, description, english)
     if kind == "korean name":
@@ -158,12 +150,12 @@ def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: rando
     if kind == "facts":
         return _lesson_of(kind, ASK_FACTS, description, _facts_text(creature))
     if kind == "other words":
-        return _lesson_of(kind, ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(REGISTERS)))
+        return _lesson_of(kind, ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(synthetic.REGISTERS)))
     return _lesson_of(kind, ASK_DESCRIPTION, _facts_text(creature), description)
 
 
 def _facts_text(creature: Creature) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in facts(creature) if name in STATED)
+    return "; ".join(f"{name}: {value}" for name, value in synthetic.facts(creature) if name in STATED)
 
 
 def _lesson_of(kind: str, request: str, text: str, answer: str) -> Lesson:

@@ -11,31 +11,15 @@ from typing import Any
 
 FILES = ("lexicon.toml", "lexicon_likeness.toml", "lexicon_parts.toml", "lexicon_life.toml")
 FRAMES = "lexicon_frames.toml"
-IRREGULAR = {
-    "have": ("has", "having"),
-    "be": ("is", "being"),
-    "do": ("does", "doing"),
-    "go": ("goes", "going"),
-}
+IRREGULAR = {"have": ("has", "having"), "be": ("is", "being"), "do": ("does", "doing"), "go": ("goes", "going")}
 DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][^aeiouwxy]|forget|prefer|travel|tunnel")
 SIZES = {"tiny": 2.0, "small": 4.0, "medium": 3.0, "tall": 2.0, "huge": 1.0}
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
 SLOT = re.compile(r"\{(\w+)(?:\.(\w))?\}")
 ATTRIBUTES = {"body": "body", "el": "element", "beh": "behaviour", "pow": "power", "like": "likeness"}
-LISTS = {
-    "cmp": ("size", "cmp"),
-    "exact": ("size", "exact"),
-    "adj": ("element", "adj"),
-    "type": ("element", "say"),
-}
-PLAIN = {
-    "col": "colour",
-    "col2": "colour2",
-    "size": "size",
-    "habitat": "habitat",
-    "temper": "temper",
-    "diet": "diet",
-}
+# Slots of a frame that are filled from another list of an attribute than its wordings, and those named otherwise.
+LISTS = {"cmp": ("size", "cmp"), "exact": ("size", "exact"), "adj": ("element", "adj"), "type": ("element", "say")}
+PLAIN = {"col": "colour", "col2": "colour2", "size": "size", "habitat": "habitat", "temper": "temper", "diet": "diet"}
 WORDS = (20, 60)
 CLUMSY = re.compile(
     r"\b(\w+) \1\b|\b(?:with|has|having) [^,.;:]{1,45} with (?:a|an|two|the)\b|\b(\w{4,})-like \2\b"
@@ -52,6 +36,9 @@ HARD_START = re.compile(
 HARD_END = re.compile(r"[^aeiouylrnms][^aeiouyhskt]$|[rl][rln]$|[nm][rl]$")
 
 
+# Word lists, and the inflection of English words.
+
+
 @dataclass(frozen=True)
 class Entry:
     """One value of an attribute: its wordings, its tags and its name roots."""
@@ -61,17 +48,15 @@ class Entry:
     extra: dict[str, tuple[str, ...]]
 
     def get(self, key: str) -> tuple[str, ...]:
-        """Return a further list of the entry, empty where there is none."""
+        """A further list of the entry, empty where there is none."""
         return self.extra.get(key, ())
 
 
 def _read(name: str) -> dict[str, Any]:
-    """Parse one word list beside this module."""
     return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _entry(name: str, row: dict[str, str]) -> Entry:
-    """Split the packed strings of one row."""
     phrases = {key: tuple(text.split("|")) for key, text in row.items() if key in {"say", "adj", "vp", "cmp", "exact"}}
     words = {key: tuple(text.split()) for key, text in row.items() if key not in phrases}
     return Entry(name, phrases.pop("say"), phrases | words)
@@ -79,14 +64,14 @@ def _entry(name: str, row: dict[str, str]) -> Entry:
 
 @cache
 def lexicon() -> dict[str, dict[str, Entry]]:
-    """Return every attribute's entries by attribute and name."""
+    """Every attribute's entries by attribute and name."""
     tables = [_read(name) for name in FILES]
     return {key: {n: _entry(n, row) for n, row in rows.items()} for table in tables for key, rows in table.items()}
 
 
 @cache
 def frames() -> dict[str, dict[str, list[str]]]:
-    """Return the sentence frames by register and group."""
+    """The sentence frames by register and group."""
     return _read(FRAMES)
 
 
@@ -98,7 +83,7 @@ def weighted(rng: Random, entries: list[Entry], tags: set[str], favoured: tuple[
 
 
 def third(verb: str) -> str:
-    """Return the third person singular of a verb."""
+    """The third person singular of a verb."""
     if verb in IRREGULAR:
         return IRREGULAR[verb][0]
     if re.search(r"(s|x|z|ch|sh)$", verb):
@@ -109,7 +94,7 @@ def third(verb: str) -> str:
 
 
 def gerund(verb: str) -> str:
-    """Return the -ing form of a verb."""
+    """The -ing form of a verb."""
     if verb in IRREGULAR:
         return IRREGULAR[verb][1]
     if DOUBLED.fullmatch(verb):
@@ -122,7 +107,7 @@ def gerund(verb: str) -> str:
 
 
 def _form(verb: str, form: str) -> str:
-    """Inflect one verb: s third person, i first person, g gerund, b base."""
+    # s: third person, g: gerund, i: first person, b: base.
     if form == "s":
         return third(verb)
     if form == "g":
@@ -143,7 +128,6 @@ def join(items: list[str]) -> str:
 
 
 def _article(match: re.Match[str]) -> str:
-    """Choose a or an by the sound of the next word."""
     word = match[2].lower()
     vowel = word[0] in "aeiou" and not re.match(r"(one|uni(?!n)|eu|use|usu)", word)
     silent = word.startswith(("hour", "honest", "heir"))
@@ -155,6 +139,9 @@ def tidy(text: str) -> str:
     text = re.sub(r"\b(an?|An?) (?=\w)(\S+)", _article, text)
     text = re.sub(r",\s*([,.;:!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
     return re.sub(r"(^|[.!?] )([a-z])", lambda match: match[1] + match[2].upper(), text)
+
+
+# Creatures.
 
 
 @dataclass(frozen=True)
@@ -185,7 +172,6 @@ class Creature:
 
 
 def _size(rng: Random, tags: set[str]) -> str:
-    """Draw a size; strong or scaly kinds are bigger, small kinds smaller."""
     weights = dict(SIZES)
     if tags & {"strong", "scaly"}:
         weights |= {"tall": 4.0, "huge": 3.0, "tiny": 0.3}
@@ -195,14 +181,12 @@ def _size(rng: Random, tags: set[str]) -> str:
 
 
 def _colours(rng: Random, element: Entry) -> tuple[str, str]:
-    """Draw a main colour that suits the element, and another one."""
     names = list(lexicon()["colour"])
     main = rng.choices(names, [5.0 if name in element.get("col") else 1.0 for name in names])[0]
     return main, rng.choice([name for name in names if name != main])
 
 
 def _part(rng: Random, entry: Entry, colours: tuple[str, str]) -> Part:
-    """Give a part a shape, a colour or both."""
     allowed = entry.get("m")
     shapes = [name for name in allowed if name != "C"]
     palette = [*colours, *colours, *lexicon()["colour"]]
@@ -216,12 +200,10 @@ def _part(rng: Random, entry: Entry, colours: tuple[str, str]) -> Part:
 
 
 def _place(entry: Entry) -> set[str]:
-    """Return the words of a part's key, which tell what place on the body it takes."""
     return {word.removesuffix("s") for word in entry.name.split("_")}
 
 
 def _parts(rng: Random, typical: tuple[str, ...], tags: set[str], colours: tuple[str, str]) -> tuple[Part, ...]:
-    """Draw two or three parts that take different places."""
     pool, parts = list(lexicon()["part"].values()), []
     for _ in range(rng.choice([2, 2, 3])):
         entry = weighted(rng, pool, tags, typical)
@@ -247,33 +229,29 @@ def sample_creature(rng: Random) -> Creature:
     return Creature(body.name, likeness.name, *colours, _size(rng, tags), element.name, parts, **life)
 
 
-def _part_text(part: Part) -> str:
-    """Return a part with its modifiers as plain words."""
-    return " ".join(word for word in (part.shape, part.colour, part.name) if word).replace("_", " ")
-
-
 def facts(creature: Creature) -> list[tuple[str, str]]:
-    """Return the canonical attributes in a fixed order."""
+    """The canonical attributes in a fixed order."""
     plain = ("body", "likeness", "colour", "colour2", "size", "element")
     life = ("habitat", "behaviour", "power", "temper", "diet")
     named = {key: str(getattr(creature, key)).replace("_", " ") for key in (*plain, *life)}
-    parts = ("parts", ", ".join(_part_text(part) for part in creature.parts))
+    worded = (" ".join(filter(None, (part.shape, part.colour, part.name))) for part in creature.parts)
+    parts = ("parts", ", ".join(worded).replace("_", " "))
     return [*((key, named[key]) for key in plain), parts, *((key, named[key]) for key in life)]
 
 
+# Descriptions.
+
+
 def _pick(rng: Random, phrases: Sequence[str], register: str) -> str:
-    """Choose a wording; a child keeps to the plainest ones."""
     return rng.choice(phrases[:3] if register == "child" else phrases)
 
 
 def _entry_of(creature: Creature, attribute: str) -> Entry:
-    """Return the word list entry of one attribute."""
     key = getattr(creature, attribute)
     return lexicon()["colour" if attribute == "colour2" else attribute][key]
 
 
 def _worded_part(rng: Random, part: Part, register: str) -> str:
-    """Word one part as a noun phrase with its modifiers."""
     words = lexicon()
     phrase = _pick(rng, words["part"][part.name].say, register)
     shape = _pick(rng, words["modifier"][part.shape].say, register) if part.shape else ""
@@ -288,14 +266,12 @@ def _worded_part(rng: Random, part: Part, register: str) -> str:
 
 
 def _first_person(text: str) -> str:
-    """Turn a phrase about "it" into one about "me"."""
     text = text.replace("its ", "my ").replace("itself", "myself")
     text = SUBJECT.sub(lambda match: "I " + _base(match[1]), text)
     return re.sub(r"\bit\b", "me", text)
 
 
 def _base(verb: str) -> str:
-    """Undo the third person ending of a verb."""
     known = {"has": "have", "is": "am", "can": "can", "cannot": "cannot", "will": "will", "never": "never"}
     if verb in known:
         return known[verb]
@@ -305,7 +281,6 @@ def _base(verb: str) -> str:
 
 
 def _worded_parts(rng: Random, creature: Creature, register: str) -> dict[str, str]:
-    """Word all parts once: the whole list, the first, and the others."""
     order = list(creature.parts)
     rng.shuffle(order)
     worded = [_worded_part(rng, part, register) for part in order]
@@ -315,14 +290,12 @@ def _worded_parts(rng: Random, creature: Creature, register: str) -> dict[str, s
 
 
 def _likeness_adjective(rng: Random, creature: Creature) -> str:
-    """Return a word like "turtle-like" from a one-word synonym where there is one."""
     say = _entry_of(creature, "likeness").say
     single = [word for word in say if " " not in word]
     return rng.choice(single or say[:1]).replace(" ", "-") + "-like"
 
 
 def _value(rng: Random, creature: Creature, slot: str, form: str, register: str) -> str:
-    """Word one slot of a frame."""
     if form:
         entry = _entry_of(creature, ATTRIBUTES[slot])
         return verb_phrase(_pick(rng, entry.get("vp") or entry.say, register), form)
@@ -336,7 +309,6 @@ def _value(rng: Random, creature: Creature, slot: str, form: str, register: str)
 
 
 def _expand(rng: Random, creature: Creature, text: str, register: str, parts: dict[str, str]) -> str:
-    """Fill the slots of a frame, those of nested macros too."""
     macros = frames()["macro"]
 
     def fill(match: re.Match[str]) -> str:
@@ -352,7 +324,6 @@ def _expand(rng: Random, creature: Creature, text: str, register: str, parts: di
 
 
 def _attempt(rng: Random, creature: Creature, register: str) -> str:
-    """Write one description by a plan of the register, whatever its length."""
     groups = frames()[register]
     parts = _worded_parts(rng, creature, register)
     chosen = [rng.choice(groups[name]) for name in rng.choice(groups["plans"]).split()]
@@ -371,28 +342,19 @@ def describe(creature: Creature, rng: Random, register: str) -> str:
     return text
 
 
+# Names.
+
+
 def _entries(creature: Creature) -> list[Entry]:
-    """Return the attributes that lend their roots, the telling ones more than once."""
     words = lexicon()
     parts = [words["part"][part.name] for part in creature.parts]
     likeness, element = words["likeness"][creature.likeness], words["element"][creature.element]
     colour, size = words["colour"][creature.colour], words["size"][creature.size]
-    return [
-        likeness,
-        likeness,
-        likeness,
-        element,
-        element,
-        *parts,
-        *parts,
-        words["body"][creature.body],
-        colour,
-        size,
-    ]
+    # The telling ones more than once.
+    return [*[likeness] * 3, *[element] * 2, *parts, *parts, words["body"][creature.body], colour, size]
 
 
 def _fuse(left: str, right: str) -> str:
-    """Join two roots, letting a shared letter overlap and a vowel clash vanish."""
     for length in (3, 2, 1):
         if left[-length:] == right[:length]:
             return left + right[length:]
@@ -402,30 +364,23 @@ def _fuse(left: str, right: str) -> str:
 
 
 def _clip(root: str, rng: Random) -> str:
-    """Shorten a root now and then, keeping its first vowel."""
     keep = rng.randint(3, 5)
     clipped = root[:keep]
     return clipped if any(letter in VOWELS for letter in clipped) else root
 
 
-def _ending(rng: Random) -> str:
-    """Return a name ending."""
-    return rng.choice(frames()["endings"]["english"])
-
-
 def _candidate(creature: Creature, rng: Random) -> str:
-    """Build one name: two roots, a root and an ending, or two clipped roots and an ending."""
     first, second = rng.sample(_entries(creature), 2)
     left, right = rng.choice(first.get("en")), rng.choice(second.get("en"))
+    endings = frames()["endings"]["english"]
     if left == right or rng.random() < 0.3:
-        return _fuse(left, _ending(rng))
+        return _fuse(left, rng.choice(endings))
     if rng.random() < 0.72:
         return _fuse(_clip(left, rng), right)
-    return _fuse(_fuse(_clip(left, rng)[:3], _clip(right, rng)[:4]), _ending(rng))
+    return _fuse(_fuse(_clip(left, rng)[:3], _clip(right, rng)[:4]), rng.choice(endings))
 
 
 def _sounds_good(name: str) -> bool:
-    """Tell whether a name has 4 to 11 letters and can be said aloud."""
     return 4 <= len(name) <= 11 and not any(rule.search(name) for rule in (UGLY, HARD_START, HARD_END))
 
 
