@@ -31,10 +31,10 @@ def part(text):
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
-        (None, "is no list of turns"),
+        (None, "is not a list of turns"),
         ([QUESTION, {"role": "assistant", "content": None}], "the `content` of turn 1 is null"),
         ([{"role": None, "content": "x"}, ANSWER], "the `role` of turn 0 is null"),
-        ([None, ANSWER], "turn 0 of `messages` is no {role, content}"),
+        ([None, ANSWER], "turn 0 of `messages` is not {role, content}"),
         ([], "at least two turns"),
         ([ANSWER], "at least two turns"),
         ([ANSWER, QUESTION], "the last turn is of the role 'user'"),
@@ -51,10 +51,10 @@ def test_a_row_without_a_question_and_its_answer_is_named_with_its_file(tmp_path
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
-        ("hello", "is no list of turns"),
-        (["hello", "hi"], "turn 0 of `messages` is no {role, content}"),
+        ("hello", "is not a list of turns"),
+        (["hello", "hi"], "turn 0 of `messages` is not {role, content}"),
         ([{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}], "turn 0 of `messages` has no `role`"),
-        ([{"role": r, "content": part("x")} for r in ("user", "assistant")], "the `content` of turn 0 is no text"),
+        ([{"role": r, "content": part("x")} for r in ("user", "assistant")], "the `content` of turn 0 is not text"),
     ],
 )
 def test_conversations_in_another_form_are_refused(tmp_path, messages, said):

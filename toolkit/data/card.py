@@ -42,8 +42,8 @@ def write_card(folder: Path, facts: Mapping[str, object]) -> None:
         InputError: A file is damaged, or no split has a row.
     """
     content = LocatedDataset(folder.name, None, folder).content()
-    told = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
-    cards.render_dataset_card(folder, count_dataset(folder), told)
+    known = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
+    cards.render_dataset_card(folder, count_dataset(folder), known)
 
 
 def count_dataset(folder: Path) -> DatasetCounts:
@@ -79,11 +79,11 @@ def _tables(file: Path) -> Iterator[pa.Table]:
 
 
 def _add(counts: DatasetCounts, split: str, table: pa.Table) -> None:
-    its = counts.splits.setdefault(split, SplitCounts())
-    _add_lengths(its.lengths, table)
+    of_split = counts.splits.setdefault(split, SplitCounts())
+    _add_lengths(of_split.lengths, table)
     for (creature, family), rows in _tally(table, "creature", "family"):
-        its.creatures[creature] += rows
-        its.families.add(family)
+        of_split.creatures[creature] += rows
+        of_split.families.add(family)
     for (source, language), rows in _tally(table, "source", "language"):
         counts.sources[source, language] += rows
         counts.languages[language] += rows
@@ -115,7 +115,7 @@ def _tally(table: pa.Table, *names: str) -> Iterator[tuple[tuple[str, ...], int]
 
 @lru_cache(maxsize=20_000)
 def _labels(attributes: str) -> tuple[tuple[str, str], ...]:
-    """(kind, label) of what a row's attributes say and a figure or a text can say too."""
+    """(kind, label) of those of a row's attributes that a figure and a text can show."""
     try:
         known = json.loads(attributes)
     except (ValueError, RecursionError):

@@ -94,7 +94,7 @@ def read_split(dataset: LocatedDataset, split: str) -> list[Row]:
 
     Raises:
         InputError: A file is damaged, is not what the dataset's manifest names or has no `messages` column, or a row
-            holds no such conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
+            holds another conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
     """
     rows: list[Row] = []
     files = split_files(dataset.path, split)
@@ -142,17 +142,17 @@ def parquet_errors(file: Path) -> AbstractContextManager[None]:
 
 
 def _problem(messages: object) -> str | None:
-    """Why these are no turns to learn from, or None."""
+    """Why nothing can be learnt from these turns, or None."""
     if not isinstance(messages, list):
-        return "`messages` is no list of turns"
+        return "`messages` is not a list of turns"
     for number, turn in enumerate(messages):
         if not isinstance(turn, dict):
-            return f"turn {number} of `messages` is no {{role, content}}"
+            return f"turn {number} of `messages` is not {{role, content}}"
         if missing := {"role", "content"} - set(turn):
             return f"turn {number} of `messages` has no `{max(missing)}`"
         for key in ("role", "content"):
             if not isinstance(turn[key], str):
-                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'no text'}"
+                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'not text'}"
     if len(messages) < 2:
         return "`messages` is not at least two turns, a question and its answer"
     if messages[-1]["role"] != "assistant":

@@ -40,8 +40,8 @@ def deal_splits(
         if family not in unseen:
             known[creature].add(cluster)
     split: dict[str, str] = {}
-    for creature, its in known.items():
-        split |= _deal_creature(creature, its, owners, shares, seed)
+    for creature, described in known.items():
+        split |= _deal_creature(creature, described, owners, shares, seed)
     return [
         "unseen" if family in unseen else split.get(cluster, "train")
         for family, cluster in zip(families, clusters, strict=True)
