@@ -204,15 +204,7 @@ def _evaluate(recipe: Recipe, dataset: LocatedDataset, adapter: Path, state: Sta
         callbacks.step("Evaluation", True)
         return
     callbacks.step("Evaluation", False)
-    evaluate.evaluate(
-        adapter,
-        dataset,
-        recipe.evaluation,
-        recipe.decoding,
-        recipe.seed,
-        progress=callbacks.count,
-        say=callbacks.note,
-    )
+    evaluate.evaluate(adapter, dataset, recipe=recipe, progress=callbacks.count, note=callbacks.note)
     state.done("evaluation", read, str(_hash_of_file(adapter / "evaluation.json")))
 
 

@@ -11,10 +11,14 @@ from toolkit.evaluation.invention import (
     answer_script,
     invention_figures,
     is_well_formed,
-    judge,
     judge_all,
 )
 from toolkit.model.tiny.making.synthetic import invent_korean_name
+
+
+def judge(name, known, training, script):
+    return judge_all([name], known, training, [script])[0]
+
 
 SCORES = ("invented", "new", "different", "varied", "likeness")
 CREATURES, SAMPLES = 40, 3

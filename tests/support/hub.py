@@ -51,7 +51,7 @@ def made() -> Path:
     dataset = locate_dataset(str(folder / "dataset"))
     settings = recipe(TINY_BASE_ID, training__max_steps=2)
     train.train(dataset, folder / "adapter", settings)
-    evaluate.evaluate(folder / "adapter", dataset, settings.evaluation, settings.decoding, 7)
+    evaluate.evaluate(folder / "adapter", dataset, recipe=settings)
     return folder
 
 

@@ -21,7 +21,7 @@ def test_a_training_with_paged_8_bit_adamw_learns_and_is_evaluated(tmp_path, use
     result = train.train(dataset, tmp_path / "adapter", settings)
     assert result.loss < 6
     assert read_manifest(tmp_path / "adapter", "adapter")["precision"]["compute"] in ("bfloat16", "float16")
-    evaluation = evaluate.evaluate(tmp_path / "adapter", dataset, settings.evaluation, settings.decoding, 7)
+    evaluation = evaluate.evaluate(tmp_path / "adapter", dataset, recipe=settings)
     assert evaluation["test"]["rows"] == 3
 
 

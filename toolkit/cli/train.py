@@ -10,8 +10,6 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
-from toolkit.core.errors import InputError
-from toolkit.core.layout import MANIFEST
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -98,37 +96,24 @@ def evaluate(
     continues when the same command is given again.
     """
     from toolkit.cli import results
-    from toolkit.core.folder import read_manifest
     from toolkit.data.dataset import locate_dataset
     from toolkit.evaluation import evaluate
-    from toolkit.model import adapter as adapters
 
-    if folder is None and not Path(adapter).is_dir():
-        remedy = "The report on an adapter of the Hub needs a folder of its own: `output`."
-        raise InputError(f"There is no adapter folder {adapter}.", remedy)
-    located = adapters.locate_adapter(adapter, adapter_revision)
-    is_own = folder is None or (located / MANIFEST).is_file()
-    manifest = read_manifest(located, "adapter") if is_own else {}
-    # An adapter of another trainer brings no settings; only those of measuring are read.
-    loaded = options.load(recipe or manifest.get("recipe") or ("demo" if folder else None), settings)
-    compared = [name.strip() for name in baselines.split(",") if name.strip()]
-    if unknown := set(compared) - set(evaluate.BASELINES):
-        remedy = f"Choose among {', '.join(evaluate.BASELINES)}."
-        raise InputError(f"There is no baseline {sorted(unknown)[0]!r}.", remedy)
-    data = locate_dataset(dataset, dataset_revision)
+    located = evaluate.locate(adapter, folder, adapter_revision)
+    loaded = options.load(recipe or evaluate.own_recipe(located, folder), settings)
     with output.counting() as count:
         result = evaluate.evaluate(
             located,
-            data,
-            loaded.evaluation,
-            loaded.decoding,
-            loaded.seed,
-            compare=evaluate.Comparison(compared, against, encoder),
+            locate_dataset(dataset, dataset_revision),
+            recipe=loaded,
+            baselines=[name.strip() for name in baselines.split(",") if name.strip()],
+            against=against,
+            encoder=encoder,
             output=folder,
             templates=templates,
             restart=not resume,
             progress=count,
-            say=output.say,
+            note=output.say,
         )
     results.evaluated(output, result)
 

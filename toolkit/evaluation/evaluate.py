@@ -1,19 +1,20 @@
 """Adapter and dataset to evaluation: does it identify, does it invent, and is it better than what costs nothing?
 
-Everything is measured with the base in the precision that the card's snippet loads it in, and says so. What the models
-answer goes into predictions, and every figure is worked out from these.
+The base is held in the precision in which the card's snippet loads it, and the evaluation records that. All answers
+become predictions, and every figure follows from these.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__, cards
+from toolkit.core.callbacks import Note, Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import (
     atomic_folder,
@@ -26,143 +27,178 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS
-from toolkit.core.recipe import DecodingSettings, EvaluationSettings
+from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, FIGURES, MANIFEST, SAMPLES
+from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
-from toolkit.data.dataset import LocatedDataset, description_of
-from toolkit.evaluation import encoder, identification, summary
-from toolkit.evaluation.answers import Questions, Reader, Say
-from toolkit.evaluation.asking import Asked, baseline_predictions, model_predictions, read_asked
+from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
+from toolkit.evaluation.answers import AnsweringModel
+from toolkit.evaluation.baselines import DEFAULT_ENCODER
+from toolkit.evaluation.identification import CHANCE, identification, shuffled_partners
+from toolkit.evaluation.invention import invention
 from toolkit.evaluation.journal import Journal
-from toolkit.evaluation.predictions import Prediction, write_predictions
-from toolkit.model import adapter as adapters
-from toolkit.model import loading, memory
-from toolkit.model.adapter import identity
-from toolkit.model.memory import memory_errors
+from toolkit.evaluation.predictions import (
+    ADAPTER,
+    EvaluationRows,
+    Prediction,
+    baseline_predictions,
+    model_predictions,
+    read_rows,
+    write_predictions,
+)
+from toolkit.model.adapter import identity, load_adapter, locate_adapter
+from toolkit.model.loading import Precision, precision_facts
+from toolkit.model.memory import drawing_machine, memory_errors
 
-ADAPTER, REPORT = "adapter", "evaluation"
-BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", summary.CHANCE)
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+REPORT = "evaluation"
+BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", CHANCE)
 # An encoder is another model, and not everyone has it.
 DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What stands beside the adapter.
-
-    Attributes:
-        baselines: Of `BASELINES`.
-        against: Other adapters, by folder or Hub id.
-        encoder: Model of the encoder baseline; None takes the usual one.
-    """
-
-    baselines: Sequence[str] = DEFAULT_BASELINES
-    against: Sequence[str] = ()
-    encoder: str | None = None
-
-
 def evaluate(
-    adapter: Path,
-    dataset: LocatedDataset,
-    settings: EvaluationSettings,
-    decoding: DecodingSettings,
-    seed: int,
+    adapter: str | Path,
+    dataset: str | Path | LocatedDataset,
     *,
-    compare: Comparison | None = None,
+    recipe: Recipe | str | None = None,
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    against: Sequence[str] = (),
+    encoder: str | None = None,
     output: Path | None = None,
     templates: Path | None = None,
     restart: bool = False,
-    progress: Say = lambda _what, _done, _of: None,
-    say: Callable[[str], None] = lambda _note: None,
+    progress: Progress = ignore,
+    note: Note = ignore,
 ) -> dict[str, Any]:
     """Measure an adapter; write figures, predictions, samples and card into its folder, or a report elsewhere.
 
-    Interrupted and run again, it goes on where it stopped.
+    An interrupted evaluation continues where it stopped.
 
     Args:
-        adapter: A folder that `train` wrote, which is replaced whole; or any adapter's folder, with an `output`.
-        dataset: Where `test` and `unseen` are read from, and `train` for the baselines.
-        settings: How much is measured.
-        decoding: How names are sampled.
-        seed: Decides the sampled names, the control and the resamples of the intervals.
-        compare: What stands beside the adapter.
+        adapter: A folder that `train` wrote, which is replaced whole; or any adapter by folder or Hub id, with an
+            `output`.
+        dataset: Folder or Hub id; provides `test` and `unseen`, and `train` for the baselines.
+        recipe: Its evaluation and decoding settings and its seed are used; by default the adapter's own.
+        baselines: Of `BASELINES`.
+        against: Other adapters to compare with, by folder or Hub id.
+        encoder: Folder or Hub id of the encoder baseline; None for the default one.
         output: A folder of its own for the report, in place of the adapter's.
-        templates: A folder of card templates that stand in for the toolkit's.
-        restart: Forget an interrupted evaluation.
-        progress: Called with what is being done, how many rows are done, and of how many.
-        say: Told in a sentence what the user had better know.
+        templates: A folder of card templates that replace the toolkit's.
+        restart: Discard an interrupted evaluation.
+        progress: Called after each answer.
+        note: Called with what the user should know.
 
     Returns:
-        What `evaluation.json` holds.
+        The content of `evaluation.json`.
 
     Raises:
-        InputError: An adapter can not be loaded, or the dataset has neither `test` nor `unseen`.
-        EnvironmentLacks: The memory is too small, or a package is missing.
+        InputError: An adapter cannot be loaded, or the dataset has neither `test` nor `unseen`.
+        EnvironmentLacks: Memory is too small, or a package is missing.
     """
-    compare = compare or Comparison()
-    target, kind = (adapter, ADAPTER) if output is None else (output, REPORT)
-    manifest = read_manifest(adapter, ADAPTER) if output is None else {}
+    if unknown := set(baselines) - set(BASELINES):
+        raise InputError(f"There is no baseline {sorted(unknown)[0]!r}.", f"Choose among {', '.join(BASELINES)}.")
+    folder = locate(str(adapter), output)
+    target, kind = (folder, ADAPTER) if output is None else (output, REPORT)
+    manifest = read_manifest(folder, ADAPTER) if output is None else {}
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe or own_recipe(folder, output))
     check_replaceable(target, kind)
     if templates is not None:
         cards.check_templates(templates)
-    asked, others = read_asked(dataset, settings), _others(compare.against)
-    models = {name: identity(folder, settings.quantization) for name, folder in {ADAPTER: adapter, **others}.items()}
-    used = {
-        "evaluation": settings.model_dump(),
-        "decoding": decoding.model_dump(),
-        "compare": [*compare.baselines, *others],
-        **({"encoder": _encoder(compare)} if "encoder" in compare.baselines else {}),
-    }
-    content = dataset.content()
-    known_by = [__version__, SCHEMA, content, models, used, seed, memory.drawing_machine()]
+    located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
+    plan = _Plan(
+        {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder
+    )
+    identities = {name: identity(model, recipe.evaluation.quantization) for name, model in plan.adapters.items()}
+    content, settings = located.content(), plan.settings()
+    known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
-            say(f"An evaluation that was interrupted goes on: {journal.found} answers are kept.")
-        precision, predictions = _ask(adapter, others, asked, settings, decoding, seed, compare, journal, progress)
+            note(f"Continuing an interrupted evaluation: {journal.found} answers are kept.")
+        precision, predictions = _predict(plan, journal, progress)
         evaluation = {
             "schema": SCHEMA,
-            "seed": seed,
-            "dataset": {"id": dataset.id, "revision": dataset.revision, "content": content},
-            "adapter": {"weights": sha256_file(adapter / ADAPTER_WEIGHTS), "identity": models[ADAPTER]},
-            "candidates": len(asked.known),
-            "precision": loading.precision_facts(precision),
-            "machine": memory.drawing_machine(),
-            "settings": used,
-            **figures(predictions, asked, seed, compare.baselines),
+            "seed": recipe.seed,
+            "dataset": {"id": located.id, "revision": located.revision, "content": content},
+            "adapter": {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER]},
+            "candidates": len(plan.rows.candidates),
+            "precision": precision_facts(precision),
+            "machine": drawing_machine(),
+            "settings": settings,
+            **figures_of(predictions, plan.rows, recipe.seed, baselines),
         }
-        with atomic_folder(target, kind) as folder:
-            if kind == ADAPTER:
-                shutil.copytree(adapter, folder, dirs_exist_ok=True)
-            write_json(folder / "evaluation.json", evaluation)
-            write_jsonl(folder / "samples.jsonl", _samples(predictions, asked))
-            write_predictions(folder, predictions)
-            _finish(folder, kind, manifest, evaluation, templates)
+        _write(target, manifest, plan, evaluation, predictions, templates)
         journal.remove()
     return evaluation
 
 
-def figures(
-    predictions: Sequence[Prediction], asked: Asked, seed: int, compared: Sequence[str] = (summary.CHANCE,)
+def locate(adapter: str, output: Path | None, revision: str | None = None) -> Path:
+    """The folder of an adapter: a folder on this machine or, for a report elsewhere, also a Hub id."""
+    if output is None and not Path(adapter).is_dir():
+        remedy = "The report on an adapter of the Hub needs a folder of its own: `output`."
+        raise InputError(f"There is no adapter folder {adapter}.", remedy)
+    return locate_adapter(adapter, revision)
+
+
+def own_recipe(adapter: Path, output: Path | None) -> str | dict[str, Any] | None:
+    """The recipe that an adapter was trained by; `demo` for a report on an adapter of another trainer, without one."""
+    named = output is None or (adapter / MANIFEST).is_file()
+    recipe: dict[str, Any] | None = read_manifest(adapter, ADAPTER).get("recipe") if named else None
+    return recipe or ("demo" if output else None)
+
+
+def figures_of(
+    predictions: Sequence[Prediction], rows: EvaluationRows, seed: int, baselines: Sequence[str] = DEFAULT_BASELINES
 ) -> dict[str, Any]:
-    """The part of `evaluation.json` that follows from the predictions: `test` and `unseen`.
+    """The figures of `evaluation.json`, `test` and `unseen`, from the predictions alone.
 
     Args:
-        predictions: What `predictions.parquet` holds.
-        asked: The dataset's rows, as `asking.read_asked` finds them.
-        seed: That of the evaluation.
-        compared: The baselines that were asked for.
+        predictions: What `predictions.parquet` holds (`read_predictions`).
+        rows: The dataset's rows (`read_rows`), for the candidates and the known names.
+        seed: Of the evaluation.
+        baselines: Whether chance is one of them.
     """
+    splits: dict[str, dict[str, list[Prediction]]] = {"test": {}, "unseen": {}}
+    for prediction in predictions:
+        splits[prediction.split].setdefault(prediction.method, []).append(prediction)
     return {
-        "test": summary.identification(predictions, len(asked.known), seed, chance=summary.CHANCE in compared),
-        "unseen": summary.invention(predictions, asked.known, asked.names, asked.training_answers, seed),
+        "test": identification(splits["test"], len(rows.candidates), seed, chance=CHANCE in baselines),
+        "unseen": invention(splits["unseen"], rows.candidates, rows.names, rows.training_answers, seed),
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is evaluated: the adapter and those to compare with by name, on which rows, and by which settings."""
+
+    adapters: dict[str, Path]
+    rows: EvaluationRows
+    recipe: Recipe
+    baselines: Sequence[str]
+    encoder: str | None
+
+    def settings(self) -> dict[str, Any]:
+        """The `settings` of `evaluation.json`."""
+        others = [name for name in self.adapters if name != ADAPTER]
+        given = self.encoder or DEFAULT_ENCODER
+        # No path of this machine.
+        encoder = Path(given).resolve().name if Path(given).is_dir() else given
+        return {
+            "evaluation": self.recipe.evaluation.model_dump(),
+            "decoding": self.recipe.decoding.model_dump(),
+            "compare": [*self.baselines, *others],
+            **({"encoder": encoder} if "encoder" in self.baselines else {}),
+        }
+
+
 def _others(against: Sequence[str]) -> dict[str, Path]:
-    """Folders of the adapters to compare with, under the names that the report gives them: no path of this machine."""
+    """Folders of the adapters to compare with, under their names in the report: no path of this machine."""
     found: dict[str, Path] = {}
     for given in against:
-        folder = adapters.locate_adapter(given)
+        folder = locate_adapter(given)
         name = folder.resolve().name if Path(given).is_dir() else given
         if name in (ADAPTER, *BASELINES):
             name = f"{folder.resolve().parent.name}/{name}"
@@ -172,55 +208,68 @@ def _others(against: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _encoder(compare: Comparison) -> str:
-    """The model of the encoder baseline, as a report may say it: no path of this machine."""
-    given = compare.encoder or encoder.DEFAULT_ENCODER
-    return Path(given).resolve().name if Path(given).is_dir() else given
-
-
 def _journal_of(target: Path) -> Path:
     """Beside the folder, because that one is replaced as a whole."""
     whole = target.resolve()
     return whole.with_name(f"{whole.name}-evaluation.jsonl")
 
 
-def _ask(
-    adapter: Path,
-    others: dict[str, Path],
-    asked: Asked,
-    settings: EvaluationSettings,
-    decoding: DecodingSettings,
-    seed: int,
-    compare: Comparison,
-    journal: Journal,
-    progress: Say,
-) -> tuple[loading.Precision, list[Prediction]]:
-    """The precision of the adapter's base, and what adapter, base, other adapters and baselines answer."""
-    sampled = [(row, seed + number) for number, (_, row) in enumerate(asked.shown)]
-    partners = identification.shuffled_partners(asked.creatures, seed)
+def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precision, list[Prediction]]:
+    """The precision of the adapter's base, and the predictions of adapters, base and baselines."""
+    rows, recipe = plan.rows, plan.recipe
+    partners = shuffled_partners(rows.creatures, recipe.seed)
     predictions: list[Prediction] = []
 
-    def ask(method: str, peft_model: Any, tokenizer: Any) -> None:
-        control = partners if method == ADAPTER else [[] for _ in asked.test]
-        questions = Questions(asked.test, asked.known, control, sampled, decoding, settings.names_per_description)
-        reader = Reader(method, peft_model, tokenizer, questions, journal, progress)
+    def ask(method: str, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        names = recipe.evaluation.names_per_description
+        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress)
+        control = partners if method == ADAPTER else [[] for _ in rows.test]
         with memory_errors():
-            predictions.extend(model_predictions(reader, asked, questions))
+            predictions.extend(model_predictions(asked, rows, control, recipe.seed))
 
-    peft_model, tokenizer, precision = adapters.load_adapter(adapter, settings.quantization)
-    ask(ADAPTER, peft_model, tokenizer)
-    if "base" in compare.baselines:
-        with peft_model.disable_adapter():
-            ask("base", peft_model, tokenizer)
-    for name, folder in others.items():
+    used = None
+    for name, folder in plan.adapters.items():
+        model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization)
+        used = used or precision
+        ask(name, model, tokenizer)
+        if name == ADAPTER and "base" in plan.baselines:
+            with model.disable_adapter():
+                ask("base", model, tokenizer)
         # Two models do not stay in memory at once.
-        del peft_model, tokenizer
-        peft_model, tokenizer, _ = adapters.load_adapter(folder, settings.quantization)
-        ask(name, peft_model, tokenizer)
-    return precision, predictions + baseline_predictions(asked, compare.baselines, compare.encoder, progress)
+        del model, tokenizer
+    return used or precision, predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
 
 
-def _samples(predictions: Sequence[Prediction], asked: Asked) -> list[dict[str, Any]]:
+def _write(
+    target: Path,
+    manifest: dict[str, Any],
+    plan: _Plan,
+    evaluation: dict[str, Any],
+    predictions: Sequence[Prediction],
+    templates: Path | None,
+) -> None:
+    """Write the adapter's folder anew, or a report if there is no `manifest`, in which the used settings replace its
+    training's.
+    """
+    kind = ADAPTER if manifest else REPORT
+    with atomic_folder(target, kind) as folder:
+        if kind == ADAPTER:
+            shutil.copytree(target, folder, dirs_exist_ok=True)
+        write_json(folder / EVALUATION, evaluation)
+        write_jsonl(folder / SAMPLES, _samples(predictions, plan.rows))
+        write_predictions(folder, predictions)
+        facts: dict[str, Any] = {"evaluation_precision": evaluation["precision"]}
+        if kind == REPORT:
+            cards.draw_plots([], read_evaluation(folder)[0], folder / FIGURES)
+        else:
+            used = {key: evaluation["settings"][key] for key in ("decoding", "evaluation")}
+            facts = {**manifest_facts(manifest), "recipe": manifest["recipe"] | used, **facts}
+            facts = cards.with_templates(facts, templates)
+            cards.render_model_card(folder, facts, facts.get("repo_id"), templates)
+        write_manifest(folder, kind, facts)
+
+
+def _samples(predictions: Sequence[Prediction], rows: EvaluationRows) -> list[dict[str, Any]]:
     """The lines of samples.jsonl."""
     sampled = [prediction for prediction in predictions if prediction.method == ADAPTER and prediction.names]
     return [
@@ -234,26 +283,5 @@ def _samples(predictions: Sequence[Prediction], asked: Asked) -> list[dict[str, 
             "names": prediction.names,
             "identified": prediction.top if split == "test" else None,
         }
-        for (split, row), prediction in zip(asked.shown, sampled, strict=True)
+        for (split, row), prediction in zip(rows.shown, sampled, strict=True)
     ]
-
-
-def _finish(
-    folder: Path, kind: str, manifest: dict[str, Any], evaluation: dict[str, Any], templates: Path | None
-) -> None:
-    """Figures, card and manifest. The settings that were used replace those of the training: others read them there."""
-    if kind == REPORT:
-        cards.draw_plots([], read_evaluation(folder)[0], folder / "figures")
-        write_manifest(folder, kind, {"evaluation_precision": evaluation["precision"]})
-        return
-    used = {key: evaluation["settings"][key] for key in ("decoding", "evaluation")}
-    facts = cards.with_templates(
-        {
-            **manifest_facts(manifest),
-            "recipe": manifest["recipe"] | used,
-            "evaluation_precision": evaluation["precision"],
-        },
-        templates,
-    )
-    cards.render_model_card(folder, facts, facts.get("repo_id"), templates)
-    write_manifest(folder, kind, facts)

@@ -1,98 +1,142 @@
-"""Figures of ranked answers with honest intervals: means, differences, calibration, the control by other descriptions.
-
-Knows nothing of models: places, answers, confidences.
-"""
+"""Identification of known creatures: scores with intervals, calibration, and whether answers come from reading."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from toolkit.evaluation.intervals import FEW_GROUPS, Numbers, bootstrap_mean
-from toolkit.evaluation.ranks import Place, reciprocals, share_within
+from toolkit.evaluation.intervals import FEW_GROUPS, Estimate, Numbers, estimate
+from toolkit.evaluation.predictions import ADAPTER, Prediction
+from toolkit.evaluation.ranks import Rank, reciprocals, share_within
 
+CHANCE = "chance"
 HITS = {"top1": 1, "top5": 5}
-# What an adapter that reads may keep, under descriptions of other creatures, of its advantage over chance.
+# The share of its advantage over chance that an adapter that reads may keep under other creatures' descriptions.
 KEPT_AT_MOST = 0.5
 SMALLEST_GROUP = 5
 OTHER = "other"
 ROWS_OF_A_BIN = 20
 
-
-def figure(
-    values: Sequence[float],
-    groups: Sequence[Hashable],
-    seed: int,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    *,
-    rare_highs: bool = False,
-) -> dict[str, Any]:
-    """The mean of `values` as `value`, the ends of its interval as `low` and `high`, and the number of rows as `n`."""
-    low, high = bootstrap_mean(values, groups, seed, bounds=bounds, rare_highs=rare_highs)
-    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+Scores = dict[str, Estimate]
+"""Estimates of `top1`, `top5` and `mrr`, the mean reciprocal rank."""
 
 
-def identification_figures(
-    places: Sequence[Place], groups: Sequence[Hashable], seed: int, exact: Sequence[bool] | None = None
-) -> dict[str, Any]:
-    """`top1`, `top5` and `mrr` (mean reciprocal rank) of the right answers' places, and `exact` where it is given.
+def identification(
+    predictions: Mapping[str, Sequence[Prediction]], candidates: int, seed: int, *, chance: bool = True
+) -> dict[str, Any] | None:
+    """The `test` of `evaluation.json`; None without predictions.
 
     Args:
-        places: The right answer's place for each row, at least one.
+        predictions: For `test`, by method.
+        candidates: How many names compete.
+        seed: Decides the resamples of the intervals.
+        chance: Whether chance is one of the methods.
+    """
+    if not predictions:
+        return None
+    adapter = predictions[ADAPTER]
+    creatures = [prediction.creature for prediction in adapter]
+    ranks = {method: [one.rank() for one in made] for method, made in predictions.items()}
+    own = ranks.pop(ADAPTER)
+    methods: dict[str, Any] = {method: _method_scores(made, seed) for method, made in predictions.items()}
+    if chance:
+        methods[CHANCE] = {
+            name: {"value": value, "n": len(adapter)} for name, value in chance_scores(candidates).items()
+        }
+    # An answer that shares the first rank is not behind the one that is listed there.
+    said = [one.top[0] if rank.above else one.answer for one, rank in zip(adapter, own, strict=True)]
+    return {
+        "rows": len(adapter),
+        "creatures": len(set(creatures)),
+        "methods": methods,
+        "differences": {method: differences(own, others, creatures, seed) for method, others in ranks.items()},
+        "shuffled": reads(own, [one.shuffled_ranks() for one in adapter], creatures, candidates, seed),
+        "groups": _group_scores(adapter, seed),
+        "places": rank_counts(own, candidates),
+        "confusions": confusions([one.answer for one in adapter], said),
+        "calibration": calibration([one.confidence or 0.0 for one in adapter], list(share_within(own, 1, 1))),
+    }
+
+
+def _method_scores(made: Sequence[Prediction], seed: int) -> Scores:
+    exact = [one.greedy == one.answer for one in made] if all(one.greedy is not None for one in made) else None
+    return scores([one.rank() for one in made], [one.creature for one in made], seed, exact)
+
+
+def _group_scores(adapter: Sequence[Prediction], seed: int) -> dict[str, dict[str, Scores]]:
+    """The adapter's scores by generation and by type, where the data has them."""
+    grouped = groups_of([json.loads(one.attributes) for one in adapter])
+    return {
+        kind: {label: _method_scores([adapter[row] for row in rows], seed) for label, rows in labels.items()}
+        for kind, labels in grouped.items()
+    }
+
+
+def chance_scores(candidates: int) -> dict[str, float]:
+    """Expected top-1, top-5 and mean reciprocal rank of a guess among equally likely candidates."""
+    mrr = sum(1 / rank for rank in range(1, candidates + 1)) / candidates
+    return {"top1": 1 / candidates, "top5": min(5, candidates) / candidates, "mrr": mrr}
+
+
+def scores(ranks: Sequence[Rank], groups: Sequence[Hashable], seed: int, exact: Sequence[bool] | None = None) -> Scores:
+    """`top1`, `top5` and `mrr`, and `exact` where it is given.
+
+    Args:
+        ranks: The right answer's rank for each row, at least one.
         groups: The creature of each row.
         seed: Decides the resamples.
         exact: Whether the name that a model wrote by itself is the right one, for each row.
     """
-    figures = {
-        name: figure(list(values), groups, seed, rare_highs=name == "mrr") for name, values in _scores(places).items()
+    found = {
+        name: estimate(values, groups, seed, rare_highs=name == "mrr") for name, values in _row_scores(ranks).items()
     }
-    return figures if exact is None else figures | {"exact": figure(list(map(float, exact)), groups, seed)}
+    return found if exact is None else found | {"exact": estimate(list(map(float, exact)), groups, seed)}
 
 
-def _scores(places: Sequence[Place]) -> dict[str, Numbers]:
-    """What each row adds to each figure, `[rows]`."""
-    return {name: share_within(places, 1, last) for name, last in HITS.items()} | {"mrr": reciprocals(places)}
+def _row_scores(ranks: Sequence[Rank]) -> dict[str, Numbers]:
+    """What each row adds to each score, `[rows]`."""
+    return {name: share_within(ranks, 1, last) for name, last in HITS.items()} | {"mrr": reciprocals(ranks)}
 
 
 def difference(
-    values_a: Sequence[float], values_b: Sequence[float], groups: Sequence[Hashable], seed: int
-) -> dict[str, Any]:
-    """How much larger the mean of `values_a` is than that of `values_b`, row by row; both lie between 0 and 1."""
-    a, b = np.asarray(values_a, dtype=float), np.asarray(values_b, dtype=float)
-    # What differs by the rounding of a mean alone is the same.
-    return figure(list(np.where(np.isclose(a, b, rtol=0, atol=1e-12), 0.0, a - b)), groups, seed, (-1.0, 1.0))
+    a: Sequence[float] | Numbers, b: Sequence[float] | Numbers, groups: Sequence[Hashable], seed: int
+) -> Estimate:
+    """How much larger the mean of `a` is than that of `b`, row by row; both lie between 0 and 1."""
+    some, others = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    # A difference that is only the rounding of a mean is none.
+    same = np.isclose(some, others, rtol=0, atol=1e-12)
+    return estimate(np.where(same, 0.0, some - others), groups, seed, (-1.0, 1.0))
 
 
-def differences(
-    places_a: Sequence[Place], places_b: Sequence[Place], groups: Sequence[Hashable], seed: int
-) -> dict[str, Any]:
-    """How much larger `top1`, `top5` and `mrr` are for `places_a` than for `places_b` of the same rows."""
-    a, b = _scores(places_a), _scores(places_b)
-    return {name: difference(list(a[name]), list(b[name]), groups, seed) for name in a}
+def differences(a: Sequence[Rank], b: Sequence[Rank], groups: Sequence[Hashable], seed: int) -> Scores:
+    """How much larger each score is for ranks `a` than for ranks `b` of the same rows."""
+    others = _row_scores(b)
+    return {name: difference(values, others[name], groups, seed) for name, values in _row_scores(a).items()}
 
 
 def calibration(confidences: Sequence[float], right: Sequence[float], bins: int = 10) -> dict[str, Any] | None:
-    """Whether a model is right as often as it is sure of its first answer.
+    """Whether a model is right as often as its confidence says.
 
     Args:
         confidences: Probability of the first answer among all candidates, for each row.
-        right: Whether it was the right one, 0 or 1; between them where several share the first place.
-        bins: Into how many bins of equally many rows at most; fewer where a bin would have less than twenty. Rows of
-            equal confidence stay together.
+        right: Whether it was the right one, 0 or 1; in between where several share the first rank.
+        bins: Most bins of equally many rows; fewer where a bin would have less than twenty. Rows of equal confidence
+            stay together.
 
     Returns:
-        `bins` from the least sure to the surest (`low` and `high` are the confidences of their first and last row);
+        `bins` by rising confidence (`low` and `high` are those of their first and last row);
         `error`, the expected calibration error (Guo et al. 2017); `brier`, the mean squared distance of confidence and
         outcome (Brier 1950). None without rows.
     """
     if not len(confidences):
         return None
     sure, hits = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
-    # Small bins make an error out of chance. Each bin but the first begins at an edge.
+    # In small bins chance alone is an error. Each bin but the first begins at an edge.
     bins = max(1, min(bins, len(sure) // ROWS_OF_A_BIN))
     edges = np.unique(np.sort(sure)[np.arange(1, bins) * len(sure) // bins])
     numbers = np.searchsorted(edges, sure, side="right")
@@ -120,18 +164,15 @@ def confusions(answers: Sequence[str], said: Sequence[str], most: int = 10) -> l
     return [{"answer": answer, "said": other, "rows": rows} for (answer, other), rows in ordered[:most]]
 
 
-def place_counts(places: Sequence[Place], candidates: int | None = None) -> list[dict[str, float]]:
-    """How many rows have their right answer at place 1, 2 to 5, 6 to 10, 11 to 20, 21 to 50, and so on.
+def rank_counts(ranks: Sequence[Rank], candidates: int) -> list[dict[str, float]]:
+    """How many rows have their right answer at rank 1, 2 to 5, 6 to 10, 11 to 20, 21 to 50, and so on to the last.
 
-    A row whose answer shares places counts in parts, and the sum of such parts is no whole number.
-
-    Args:
-        places: The right answer's place for each row.
-        candidates: The last place there is; by default the last that a row has.
+    A row whose answer is tied counts in parts, whose sum may be fractional.
     """
-    last = candidates or max((place.above + place.tied for place in places), default=1)
     # Thirds and sevenths add up to a whole number but for their rounding.
-    counted = ((first, end, round(float(share_within(places, first, end).sum()), 9)) for first, end in _ranges(last))
+    counted = (
+        (first, end, round(float(share_within(ranks, first, end).sum()), 9)) for first, end in _ranges(candidates)
+    )
     return [
         {"from": first, "to": end, "rows": int(rows) if rows.is_integer() else rows} for first, end, rows in counted
     ]
@@ -147,14 +188,14 @@ def _ranges(last: int) -> Iterator[tuple[int, int]]:
 
 
 def groups_of(attributes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[int]]]:
-    """Which rows belong together by what their attributes say.
+    """Rows grouped by their attributes.
 
     Args:
-        attributes: `generation` and `types`, the first of which counts, for each row; a row may lack them.
+        attributes: `generation` and `types`, of which the first counts, for each row; a row may lack them.
 
     Returns:
         `generation` and `type` -> label -> row numbers, in the order of the labels. Labels of fewer than five rows are
-        one group, `other`, the last. A kind that does not tell rows apart is left out.
+        one last group, `other`. A kind with only one group is left out.
     """
     labels: dict[str, list[str | None]] = {
         "generation": [_label(known.get("generation")) for known in attributes],
@@ -186,15 +227,15 @@ def _natural(label: str) -> tuple[int, str]:
 
 
 def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -> list[list[int]]:
-    """Rows of other creatures, whose descriptions stand in for each row's own.
+    """Rows of other creatures, whose descriptions replace each row's own in the control.
 
-    All rows are walked in one random order, and each is paired with the one that is so many steps further; each
-    number of steps uses every row once.
+    In one random order of all rows, each row is paired with the one a number of steps further; each number of steps
+    uses every row once.
 
     Args:
         creatures: The creature of each row.
         seed: Decides the order.
-        partners: How many a row gets, where there are as many rows of other creatures.
+        partners: How many a row gets at most.
 
     Returns:
         Row numbers for each row, none twice.
@@ -206,7 +247,7 @@ def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -
     order = generator.permutation(count)
     there = count - np.bincount(owners, minlength=1)[owners] if count else owners
     lacking = np.minimum(there, partners)
-    # By position in the order; rows that have enough no longer look.
+    # By position in the order; rows that have enough drop out.
     looking, found = np.flatnonzero(lacking[order]), [list[int]() for _ in owners]
     for steps in generator.permutation(np.arange(1, count)):
         rows, others = order[looking], order[(looking + steps) % count]
@@ -221,47 +262,47 @@ def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -
 
 
 def reads(
-    places: Sequence[Place],
-    shuffled_places: Sequence[Sequence[Place]],
+    ranks: Sequence[Rank],
+    shuffled_ranks: Sequence[Sequence[Rank]],
     groups: Sequence[Hashable],
     candidates: int,
     seed: int,
 ) -> dict[str, Any] | None:
     """Whether answers come from the description: whether the right one falls back when another creature is described.
 
-    An adapter reads when its mean reciprocal rank is surely (95 %) higher than under other descriptions, and most of
-    what it is above chance is lost there. Knowing the frequent names, or those of training, is no reading.
+    An adapter reads when its mean reciprocal rank is surely (95 %) higher than under other descriptions, and loses
+    most of its advantage over chance there. Knowing the frequent names, or those of training, is not reading.
 
     Args:
-        places: The right answer's place for each row.
-        shuffled_places: The place of the same answer under each description of `shuffled_partners`, for each row.
+        ranks: The right answer's rank for each row.
+        shuffled_ranks: Its ranks after the descriptions of `shuffled_partners`, for each row.
         groups: The creature of each row.
         candidates: How many answers compete.
         seed: Decides the resamples.
 
     Returns:
-        `figures` of the right answer under other descriptions, `difference` (the adapter minus that) and `reads`, None
-        with too few creatures to tell. None where no row has a partner.
+        `figures` under other descriptions, `difference` (the adapter minus those) and `reads`, None with too few
+        creatures to tell. None where no row has a partner.
     """
-    kept = [number for number, found in enumerate(shuffled_places) if len(found)]
+    kept = [row for row, found in enumerate(shuffled_ranks) if len(found)]
     if not kept:
         return None
-    own = _scores([places[number] for number in kept])
-    others = _mean_scores([shuffled_places[number] for number in kept])
-    rows = [groups[number] for number in kept]
-    compared = {name: difference(list(own[name]), list(others[name]), rows, seed) for name in own}
-    chance = sum(1 / place for place in range(1, candidates + 1)) / candidates
+    own = _row_scores([ranks[row] for row in kept])
+    others = _mean_scores([shuffled_ranks[row] for row in kept])
+    rows = [groups[row] for row in kept]
+    compared = {name: difference(own[name], others[name], rows, seed) for name in own}
+    chance = chance_scores(candidates)["mrr"]
     lost = others["mrr"].mean() - chance <= KEPT_AT_MOST * (own["mrr"].mean() - chance)
     return {
-        "figures": {name: figure(list(values), rows, seed) for name, values in others.items()},
+        "figures": {name: estimate(values, rows, seed) for name, values in others.items()},
         "difference": compared,
         "reads": bool(compared["mrr"]["low"] > 0 and lost) if len(set(rows)) >= FEW_GROUPS else None,
     }
 
 
-def _mean_scores(places: Sequence[Sequence[Place]]) -> dict[str, Numbers]:
-    """What each row adds to each figure, the mean over its places, `[rows]`."""
-    lengths = np.array([len(found) for found in places])
+def _mean_scores(ranks: Sequence[Sequence[Rank]]) -> dict[str, Numbers]:
+    """What each row adds to each score, the mean over its ranks, `[rows]`."""
+    lengths = np.array([len(found) for found in ranks])
     starts = np.cumsum(lengths) - lengths
-    scores = _scores([place for found in places for place in found])
-    return {name: np.add.reduceat(values, starts) / lengths for name, values in scores.items()}
+    summed = _row_scores([rank for found in ranks for rank in found])
+    return {name: np.add.reduceat(values, starts) / lengths for name, values in summed.items()}

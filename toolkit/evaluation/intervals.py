@@ -1,4 +1,4 @@
-"""The 95 % interval of a mean of rows of which some belong together. Knows nothing of what is measured."""
+"""The mean of rows of which some belong together, with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -14,10 +14,25 @@ DRAWN_AT_ONCE = 2_000_000
 FEW_GROUPS = 10
 
 Numbers = NDArray[Any]
+Estimate = dict[str, float]
+"""A mean as `value`, the ends of its interval as `low` and `high`, and the number of rows as `n`."""
+
+
+def estimate(
+    values: Sequence[float] | Numbers,
+    groups: Sequence[Hashable],
+    seed: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    rare_highs: bool = False,
+) -> Estimate:
+    """The mean of `values` with its interval; the arguments are those of `bootstrap_mean`."""
+    low, high = bootstrap_mean(values, groups, seed, bounds=bounds, rare_highs=rare_highs)
+    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
 
 
 def bootstrap_mean(
-    values: Sequence[float],
+    values: Sequence[float] | Numbers,
     groups: Sequence[Hashable],
     seed: int,
     resamples: int = 2000,
@@ -28,17 +43,17 @@ def bootstrap_mean(
     """The 95 % interval of the mean of `values`, by resampling whole groups.
 
     Bias-corrected and accelerated (Efron 1987), its quantiles widened for few groups as a t interval is (Hesterberg
-    2015). Where all groups have the same mean a resample can not differ: then, and with fewer than ten groups, the
-    interval holds at least what Wilson (1927) allows for a case that none of so many groups showed.
+    2015). Where all groups have the same mean, so do all resamples: then, and with fewer than ten groups, the interval
+    holds at least what Wilson (1927) allows for a case that none of so many groups showed.
 
     Args:
         values: One number for each row, at least one.
-        groups: What belongs together, for each row: rows of one creature are no independent witnesses.
+        groups: The group of each row: rows of one creature are not independent.
         seed: Decides the resamples.
         resamples: How many means are drawn.
         bounds: The smallest and the largest value that a row could have had.
-        rare_highs: The mean may rest on few large values, which most samples have none of, as that of reciprocal ranks
-            near chance does: the upper end is then at least that of Jeffreys.
+        rare_highs: The mean may rest on few large values that most samples lack, as that of reciprocal ranks near
+            chance does: the upper end is then at least that of Jeffreys.
 
     Returns:
         The lower and the upper end.
@@ -56,7 +71,7 @@ def bootstrap_mean(
     return float(low), float(high)
 
 
-def _clusters(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Numbers, Numbers]:
+def _clusters(values: Sequence[float] | Numbers, groups: Sequence[Hashable]) -> tuple[Numbers, Numbers]:
     """Sum and number of the rows of each group, in the order in which the groups first appear."""
     numbers: dict[Hashable, int] = {}
     index = [numbers.setdefault(group, len(numbers)) for group in groups]
@@ -64,14 +79,14 @@ def _clusters(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Numb
 
 
 def _unseen_share(count: int) -> float:
-    """The upper end of Wilson's interval for what happened in none of `count` cases."""
+    """The upper end of Wilson's interval for an event that none of `count` cases showed."""
     from scipy.stats import binomtest
 
     return float(binomtest(0, count).proportion_ci(confidence_level=0.95, method="wilson").high)
 
 
 def _pieces(resamples: int, groups: int) -> Iterator[int]:
-    """How many resamples to draw at once, one time after the other."""
+    """The numbers of resamples that are drawn at once, one after the other."""
     at_once = max(1, DRAWN_AT_ONCE // groups)
     for start in range(0, resamples, at_once):
         yield min(at_once, resamples - start)
@@ -89,8 +104,7 @@ def _resampled_means(sums: Numbers, counts: Numbers, seed: int, resamples: int) 
 def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bounds: tuple[float, float]) -> float:
     """The upper end of a Bayesian bootstrap (Rubin 1981) with half a group more at either bound.
 
-    Of shares it is the end of Jeffreys's interval (see Brown, Cai and DasGupta 2001); with one group more at the upper
-    bound alone it would be Gaffke's (2005), which is wider.
+    For shares it is the end of Jeffreys's interval (see Brown, Cai and DasGupta 2001).
     """
     generator = np.random.default_rng(seed)
     more = generator.gamma(0.5, size=(resamples, 2)) * counts.mean()

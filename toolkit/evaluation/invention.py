@@ -1,6 +1,6 @@
-"""Names that a model gave creatures it never saw: has each the form of a name, is it new, is it this creature's alone?
+"""Names for creatures that a model never saw: has each the form of a name, is it new, is it this creature's alone?
 
-`docs/metrics.md` says what each figure means, where it comes from and what it can not tell.
+`docs/metrics.md` explains each figure, its source and its limits.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from toolkit.data.masking import SAME_SCRIPT, fold, names_of_answer, script_of
-from toolkit.evaluation.identification import figure
+from toolkit.evaluation.intervals import Estimate, estimate
 from toolkit.evaluation.likeness import percentiles, symbols
+from toolkit.evaluation.predictions import ADAPTER, Prediction
 
 Script = Literal["en", "ko", "both"]
 SCRIPTS: tuple[Script, ...] = ("en", "ko", "both")
@@ -28,8 +29,8 @@ SCRIPTS: tuple[Script, ...] = ("en", "ko", "both")
 SHORTEST_COPY = 4
 """Letters (jamo in Korean) from which a name one edit away is a copy; shorter names have too many neighbours."""
 LEAST_LIKE = 0.05
-"""The percentile of likeness that an invention has to reach; 95 % of real names do."""
-# Names that are compared with all known ones at once: 50,000 known names then take 12 MB.
+"""The percentile of likeness that an invention must reach; 95 % of real names do."""
+# Names compared with all known ones at once: 50,000 known names then take 12 MB.
 COMPARED_AT_ONCE = 256
 
 _LETTER = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
@@ -54,10 +55,10 @@ class Invented:
     Attributes:
         description: Id of the description.
         name: What the model said.
-        stopped: Whether it ended by itself, not at the limit of new tokens.
-        script: The asked script, as `answer_script` finds it.
-        creature: Id of the creature that is described; the description's where that is unknown. Several descriptions
-            of one creature may well get the same name.
+        stopped: Whether the model ended it, before the limit of new tokens.
+        script: The expected script, as `answer_script` finds it.
+        creature: Id of the described creature, by default that of the description. Several descriptions of one
+            creature may well get the same name.
     """
 
     description: str
@@ -69,7 +70,7 @@ class Invented:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What can be said of one name by itself.
+    """The properties of one name by itself.
 
     Attributes:
         well_formed: See `is_well_formed`.
@@ -95,7 +96,7 @@ def is_well_formed(name: str, script: Script | None = None) -> bool:
     a vowel, is babble.
 
     Args:
-        script: The asked form; None takes any, and names in other alphabets.
+        script: The expected form; None takes any, and names in other alphabets.
     """
     name = unicodedata.normalize("NFC", name)
     bare = "".join(letter for letter in name if not unicodedata.category(letter).startswith("M"))
@@ -109,21 +110,16 @@ def is_well_formed(name: str, script: Script | None = None) -> bool:
     )
 
 
-def judge(name: str, known: Collection[str], training: Collection[str], script: Script | None) -> Judgement:
-    """Judge one name; `judge_all` is faster for many."""
-    return judge_all([name], known, training, [script])[0]
-
-
 def judge_all(
     names: Sequence[str], known: Collection[str], training: Collection[str], scripts: Sequence[Script | None]
 ) -> list[Judgement]:
     """Judge names, each by itself.
 
     Args:
-        names: What was said, copies included.
+        names: The names, copies included.
         known: All answers of the dataset.
         training: The answers of its training split.
-        scripts: The asked script of each name.
+        scripts: The expected script of each name.
 
     Returns:
         One judgement for each name. An answer of two names is new when both are, memorised when either is.
@@ -141,6 +137,37 @@ def judge_all(
     ]
 
 
+def invention(
+    predictions: Mapping[str, Sequence[Prediction]],
+    answers: Collection[str],
+    known: Collection[str],
+    training: Collection[str],
+    seed: int,
+) -> dict[str, Any] | None:
+    """The `unseen` of `evaluation.json`; None without predictions.
+
+    Args:
+        predictions: For `unseen`, by method.
+        answers: All answers of the dataset, those of `unseen` included.
+        known: All names that are not inventions.
+        training: The answers of `train`.
+        seed: Decides the resamples, and which names likeness holds out.
+    """
+    if not predictions:
+        return None
+    script = answer_script(answers)
+    methods = {}
+    for method, made in predictions.items():
+        samples = [
+            # By number, because a dataset may give two rows one id.
+            Invented(str(number), name, stopped, script, one.creature)
+            for number, one in enumerate(made)
+            for name, stopped in zip(one.names, one.stopped, strict=True)
+        ]
+        methods[method] = invention_figures(samples, known, training, seed)
+    return {"rows": len(predictions[ADAPTER]), "methods": methods}
+
+
 def invention_figures(
     samples: Sequence[Invented], known: Collection[str], training: Collection[str], seed: int
 ) -> dict[str, Any]:
@@ -153,9 +180,9 @@ def invention_figures(
         seed: Decides the bootstrap and which names likeness holds out.
 
     Returns:
-        `rows` (descriptions), `names` (samples), and by name of the figure `value`, `low`, `high` and `n`. What can not
-        be measured is absent: whether a name is for one creature alone when there is only one, what is name-like when
-        the training split has too few names, whether samples of a description differ when each has one.
+        `rows` (descriptions), `names` (samples), and each figure by name. Figures that cannot be measured are absent:
+        whether a name is for one creature alone when there is only one, what is name-like when the training split has
+        too few names, whether samples of a description differ when each has one.
     """
     figures: dict[str, Any] = {"rows": len({sample.description for sample in samples}), "names": len(samples)}
     if not samples:
@@ -181,8 +208,8 @@ def invention_figures(
     return figures
 
 
-def _figure(values: Iterable[float], creatures: Sequence[str], seed: int) -> dict[str, Any]:
-    return figure([float(value) for value in values], creatures, seed)
+def _figure(values: Iterable[float], creatures: Sequence[str], seed: int) -> Estimate:
+    return estimate([float(value) for value in values], creatures, seed)
 
 
 def _creature(sample: Invented) -> str:
@@ -191,7 +218,7 @@ def _creature(sample: Invented) -> str:
 
 @lru_cache(maxsize=200_000)
 def _key(name: str) -> str:
-    """A name as names are compared: its letters, vowel signs and digits alone."""
+    """The form in which names are compared: letters, vowel signs and digits alone."""
     return "".join(symbol for symbol in symbols(name) if unicodedata.category(symbol)[0] in "LMN")
 
 

@@ -1,4 +1,4 @@
-"""Work in many small pieces: what is finished is kept in a file, and an interrupted run goes on from there."""
+"""Results of many small pieces of work, kept in a file from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolkit.core.folder import unwritable
 
 
 class Journal:
-    """Results of finished pieces, by name. A file of other work (another `key`) is begun anew, and its folder is made.
+    """Results of finished pieces, by name. A file of other work (another `key`) is overwritten.
 
     Attributes:
         found: How many pieces an earlier run had finished.
@@ -34,7 +34,7 @@ class Journal:
         self.found = len(self._done)
 
     def _read(self, key: str) -> int:
-        """Take over what stands in the file, and say how many of its bytes are whole lines of this work."""
+        """Read the file's results, and return how many of its bytes are whole lines of this work."""
         if not self.file.is_file():
             return 0
         whole = 0
@@ -51,7 +51,7 @@ class Journal:
         return whole
 
     def once(self, piece: str, work: Callable[[], Any]) -> Any:
-        """The result of a piece, a JSON value: the one that is kept, or that of the work, which is kept then.
+        """The result of a piece, a JSON value: the kept one, or that of the work, which is kept then.
 
         Raises:
             ToolkitError: The file can not be written.
@@ -70,12 +70,12 @@ class Journal:
         self._open.flush()
 
     def close(self) -> None:
-        """Keep what is finished, for another run; where nothing is, there is no file."""
+        """Keep the finished pieces for another run; without any, remove the file."""
         self._open.close()
         if not self._done:
             self.file.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """All is done: the file is not needed any more."""
+        """Remove the file, after the last piece."""
         self._open.close()
         self.file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""How much a name looks like the names of a list, by its letters and their neighbours. Knows nothing of who made it.
+"""How much a name looks like the names of a list, by its letters and their neighbours.
 
-Korean is read by the sounds of its syllables (jamo): syllables are too many for any list of names to hold.
+Korean is read by the sounds of its syllables (jamo), because no list of names holds all syllables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from toolkit.core.text import has_hangul
 from toolkit.data.masking import fold
 
 FEWEST = 20
-"""Names of one script below which nothing is said about likeness."""
+"""Names of one script below which likeness is not measured."""
 ORDER = 3
 FOLDS = 5
 # Creatures of one family share how their names begin, and a family is either trained on or not.
@@ -30,15 +30,15 @@ _START, _END = "\0", "\n"
 
 @lru_cache(maxsize=200_000)
 def symbols(name: str) -> str:
-    """What a name is made of: letters in lower case without Latin diacritics, Hangul as jamo."""
+    """A name as symbols: letters in lower case without Latin diacritics, Hangul as jamo."""
     return unicodedata.normalize("NFD", fold(unicodedata.normalize("NFC", name)))
 
 
 class NameModel:
     """Symbol trigrams of a list of names, interpolated with bigrams, single symbols and a uniform share.
 
-    The weights are those of Witten and Bell (1991, method C): of what follows a context n times in t different ways,
-    t / (n + t) is left to the next shorter context.
+    The weights are those of Witten and Bell (1991, method C): a context that occurs n times, with t different symbols
+    after it, leaves t / (n + t) to the next shorter context.
 
     Args:
         names: Names to learn, at least one.
@@ -50,7 +50,7 @@ class NameModel:
             for context, symbol in _events(name):
                 for length in range(ORDER):
                     followers[context[ORDER - 1 - length :]][symbol] += 1
-        # Symbols that no name has share one place.
+        # Symbols that no name has count as one.
         self._uniform = 1 / (len(followers[""]) + 1)
         self._counts = {context: dict(counter) for context, counter in followers.items()}
         self._totals = {context: counter.total() for context, counter in followers.items()}
@@ -80,12 +80,12 @@ def _events(name: str) -> Iterable[tuple[str, str]]:
 def percentiles(names: Sequence[str], real: Collection[str], seed: int) -> list[float] | None:
     """For each name, the share of real names that look less like real names than it does, ties counted half.
 
-    The real names are cut into five parts. A name is compared with each part by a model of the other four, which knows
-    neither, and the five shares are averaged: names of the same making as the real ones average about 0.5. Names that
-    begin alike are in one part. Hangul names are compared with Hangul names, all others with all others.
+    The real names are split into five parts. A name is compared with each part by a model of the other four, which has
+    seen neither, and the five shares are averaged: names like the real ones average about 0.5. Names that begin alike
+    are in one part. Hangul names are compared with Hangul names, all others with all others.
 
     Args:
-        names: Names that are none of the real ones: a model that has seen a name finds it likely.
+        names: Names other than the real ones, which a model that has seen them finds likely.
         real: Names to compare with; copies count once.
         seed: Decides the parts.
 

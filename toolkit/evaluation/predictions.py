@@ -1,38 +1,47 @@
-"""What each method answered to each row, and the file that holds it: every figure of an evaluation comes from here."""
+"""What every method answers to every row of a dataset: `predictions.parquet`, from which every figure follows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from toolkit.core.callbacks import Progress
 from toolkit.core.errors import InputError
-from toolkit.evaluation.ranks import Place
+from toolkit.core.layout import PREDICTIONS, SPLITS
+from toolkit.core.recipe import EvaluationSettings
+from toolkit.data.dataset import LocatedDataset, answer_of, description_of, read_split
+from toolkit.evaluation import baselines
+from toolkit.evaluation.answers import AnsweringModel, Row
+from toolkit.evaluation.ranks import Rank
 
-PREDICTIONS = "predictions.parquet"
+ADAPTER = "adapter"
+SAMPLED_TEST_ROWS = 8
+NAMES = ("name_en", "name_ko")
 
 
 @dataclass(slots=True)
 class Prediction:
-    """What one method answered to one row of the dataset. What it was not asked for is None or empty.
+    """What one method answered to one row of the dataset; None or empty where it was not asked.
 
     Attributes:
         method: `adapter`, `base`, a baseline or another adapter.
         split: `test` or `unseen`.
         id: Of the row.
-        creature: What the row is about; rows of one creature are no independent witnesses.
+        creature: What the row is about; rows of one creature are not independent.
         answer: The right answer.
         attributes: JSON text, what the dataset knows of the creature.
-        place: Of the right answer among the candidates, 1 is first; answers that nothing tells apart share the mean of
-            their places.
-        tied: How many answers share its place, itself included.
+        place: Rank of the right answer among the candidates, 1 is first; tied answers share the mean of their ranks.
+        tied: How many answers share its rank, itself included.
         log_likelihood: Of the right answer with its end of turn, in nats.
         confidence: Probability of the first candidate among all candidates.
         top: The first candidates, with their `log_likelihoods`.
-        shuffled_places: Of the right answer, when the model reads descriptions of other creatures.
-        shuffled_tied: How many answers share each of those places.
+        shuffled_places: Ranks of the right answer when the model reads descriptions of other creatures.
+        shuffled_tied: How many answers share each of those ranks.
         greedy: The likeliest name, token by token.
-        names: Names that were sampled.
+        names: Sampled names.
         stopped: For each of them, whether the model ended its turn by itself.
     """
 
@@ -54,19 +63,167 @@ class Prediction:
     names: list[str] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
 
-    def ranked(self) -> Place:
-        """Where the right answer stands.
+    def rank(self) -> Rank:
+        """Rank of the right answer.
 
         Raises:
             ValueError: The method ranked nothing for this row.
         """
         if self.place is None or self.tied is None:
             raise ValueError(f"{self.method} did not rank row {self.id}")
-        return Place(self.place, self.tied)
+        return Rank(self.place, self.tied)
 
-    def shuffled(self) -> list[Place]:
-        """Where it stands after descriptions of other creatures."""
-        return [Place(*each) for each in zip(self.shuffled_places, self.shuffled_tied, strict=True)]
+    def shuffled_ranks(self) -> list[Rank]:
+        """Its ranks after descriptions of other creatures."""
+        return [Rank(*each) for each in zip(self.shuffled_places, self.shuffled_tied, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRows:
+    """The rows of a dataset that an evaluation reads.
+
+    Attributes:
+        train: Rows that baselines may read.
+        test: Known creatures with new descriptions, to identify.
+        unseen: Creatures that training never saw, to invent names for.
+        candidates: All distinct answers, in order.
+        names: The answers, and the creatures' names in other languages: none of them is an invention.
+    """
+
+    train: list[Row]
+    test: list[Row]
+    unseen: list[Row]
+    candidates: list[str]
+    names: list[str]
+
+    @property
+    def training_answers(self) -> list[str]:
+        """The answers of `train`."""
+        return [answer_of(row) for row in self.train]
+
+    @property
+    def creatures(self) -> list[str]:
+        """The creature of each row of `test`."""
+        return [_creature(row) for row in self.test]
+
+    @property
+    def shown(self) -> list[tuple[str, Row]]:
+        """The rows of `samples.jsonl`, with their split: the first of `test` and all of `unseen`, without selection."""
+        return [("test", row) for row in self.test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in self.unseen]
+
+
+def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> EvaluationRows:
+    """The rows of a dataset, as many as the settings want.
+
+    Raises:
+        InputError: The dataset is damaged, or has neither `test` nor `unseen`.
+    """
+    splits = {split: read_split(dataset, split) for split in SPLITS}
+    test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
+    if not test and not unseen:
+        raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
+    candidates = sorted({answer_of(row) for split in splits.values() for row in split})
+    named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
+    others = {name for name in named if isinstance(name, str) and name}
+    return EvaluationRows(splits["train"], test, unseen, candidates, sorted(others.union(candidates)))
+
+
+def model_predictions(
+    model: AnsweringModel, rows: EvaluationRows, partners: Sequence[Sequence[int]], seed: int
+) -> list[Prediction]:
+    """A model's answers to `test` and `unseen`; the adapter's also with samples for the first rows of `test`.
+
+    Args:
+        model: The model.
+        rows: What it is asked about.
+        partners: For each row of `test`, the rows whose descriptions its answer is also ranked after.
+        seed: Decides the sampled names, with the position of a row among those of `samples.jsonl`.
+
+    Raises:
+        InputError: A row is too long for the model, or its probabilities are NaN.
+    """
+    model.check_lengths("test", rows.test)
+    model.check_lengths("unseen", rows.unseen)
+    first = min(len(rows.test), SAMPLED_TEST_ROWS)
+    drawn = model.samples(rows.test[:first], 0, seed) if model.method == ADAPTER and first else []
+    rankings = model.rankings(rows.test, rows.candidates, partners)
+    greedy = model.greedy(rows.test, "test")
+    made = []
+    for number, (row, ranking) in enumerate(zip(rows.test, rankings, strict=True)):
+        others = [rankings[partner].others[str(number)] for partner in partners[number]]
+        samples = drawn[number] if number < len(drawn) else []
+        made.append(
+            _about(
+                *(model.method, "test", number, row),
+                place=ranking.rank.mean,
+                tied=ranking.rank.tied,
+                log_likelihood=ranking.log_likelihood,
+                confidence=ranking.confidence,
+                top=ranking.top,
+                log_likelihoods=ranking.log_likelihoods,
+                shuffled_places=[rank.mean for rank in others],
+                shuffled_tied=[rank.tied for rank in others],
+                greedy=greedy[number],
+                names=[sample.name for sample in samples],
+                stopped=[sample.stopped for sample in samples],
+            )
+        )
+    greedy, drawn = model.greedy(rows.unseen, "unseen"), model.samples(rows.unseen, first, seed)
+    for number, (row, samples) in enumerate(zip(rows.unseen, drawn, strict=True)):
+        names, stopped = [sample.name for sample in samples], [sample.stopped for sample in samples]
+        made.append(_about(model.method, "unseen", number, row, greedy=greedy[number], names=names, stopped=stopped))
+    return made
+
+
+def baseline_predictions(
+    rows: EvaluationRows, wanted: Sequence[str], encoder: str | None, progress: Progress
+) -> list[Prediction]:
+    """Ranks that the baselines give to the right answers of `test`; none without descriptions to learn from.
+
+    Args:
+        rows: The rows.
+        wanted: Baselines by name; others are left out.
+        encoder: The sentence encoder, None for the default one.
+        progress: Called with the baseline.
+    """
+    if not rows.test or not rows.train:
+        return []
+    train = [description_of(row) for row in rows.train], rows.training_answers
+    test = [description_of(row) for row in rows.test], [answer_of(row) for row in rows.test]
+    count = len(rows.candidates)
+    ways: dict[str, Callable[[], list[Rank]]] = {
+        "tfidf": lambda: baselines.tfidf_ranks(*train, *test, count),
+        "tfidf_centroid": lambda: baselines.centroid_ranks(*train, *test, count),
+        "encoder": lambda: baselines.encoder_ranks(encoder, *train, *test, count),
+        "frequent": lambda: baselines.frequent_ranks(train[1], test[1], count),
+    }
+    made = []
+    for method in (name for name in ways if name in wanted):
+        progress(method, 0, len(rows.test))
+        for number, (row, rank) in enumerate(zip(rows.test, ways[method](), strict=True)):
+            made.append(_about(method, "test", number, row, place=rank.mean, tied=rank.tied))
+        progress(method, len(rows.test), len(rows.test))
+    return made
+
+
+def _about(method: str, split: str, number: int, row: Row, **answers: Any) -> Prediction:
+    row_id = str(number if row.get("id") is None else row["id"])
+    return Prediction(method, split, row_id, _creature(row), answer_of(row), _attributes(row), **answers)
+
+
+def _creature(row: Row) -> str:
+    creature = row.get("creature")
+    return answer_of(row) if creature is None or creature == "" else str(creature)
+
+
+def _attributes(row: Row) -> str:
+    """What a row knows of its creature, as the JSON text of an object: sources have that, or a struct, or any text."""
+    known = row.get("attributes")
+    try:
+        known = json.loads(known) if isinstance(known, str) else known
+    except ValueError:
+        known = None
+    return json.dumps(known, ensure_ascii=False, default=str) if isinstance(known, dict) else "{}"
 
 
 def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
@@ -89,10 +246,10 @@ def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def read_predictions(file: Path) -> list[Prediction]:
-    """The predictions in a file that `write_predictions` wrote.
+    """The predictions in a `predictions.parquet`.
 
     Raises:
-        InputError: Another version of the toolkit wrote it: it holds more or less.
+        InputError: Another version of the toolkit wrote it, with other columns.
     """
     import pyarrow.parquet as pq
 

@@ -1,7 +1,4 @@
-"""Where a right answer stands among the candidates, and what a place counts. Ties are fair: any order is as likely.
-
-Knows nothing of models.
-"""
+"""The rank of a right answer among the candidates, and what it counts: tied answers the mean over all their orders."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ import numpy as np
 from toolkit.evaluation.intervals import Numbers
 
 
-class Place(NamedTuple):
-    """A place, alone or shared with answers that nothing tells apart.
+class Rank(NamedTuple):
+    """A rank, alone or tied with other answers.
 
     Attributes:
-        mean: 1 is first. Where several answers share places, the mean of those.
+        mean: 1 is first; the mean of the ranks that tied answers share.
         tied: How many answers share it, this one included.
     """
 
@@ -26,37 +23,37 @@ class Place(NamedTuple):
 
     @property
     def above(self) -> int:
-        """How many answers surely come before."""
+        """How many answers come before all that share this rank."""
         return round(self.mean - (self.tied + 1) / 2)
 
 
-def shared(above: int, tied: int) -> Place:
-    """The place of each of `tied` answers that come after `above` others."""
-    return Place(above + (tied + 1) / 2, tied)
+def shared(above: int, tied: int) -> Rank:
+    """The rank of each of `tied` answers that come after `above` others."""
+    return Rank(above + (tied + 1) / 2, tied)
 
 
-def place_of(scores: Sequence[float], right: int) -> Place:
-    """Place of `scores[right]` among all scores, the highest first."""
+def rank_of(scores: Sequence[float] | Numbers, right: int) -> Rank:
+    """Rank of `scores[right]` among all scores, the highest first."""
     found = np.asarray(scores)
     return shared(int((found > found[right]).sum()), int((found == found[right]).sum()))
 
 
-def share_within(places: Sequence[Place], first: int, last: int) -> Numbers:
-    """How likely each answer is to stand at the places from `first` to `last`, `[rows]`: 0 or 1 where none is tied."""
-    above, tied = _columns(places)
+def share_within(ranks: Sequence[Rank], first: int, last: int) -> Numbers:
+    """The probability that each answer stands at a rank from `first` to `last`, `[rows]`: 0 or 1 where none is tied."""
+    above, tied = _columns(ranks)
     held: Numbers = np.minimum(last, above + tied) - np.maximum(first - 1, above)
     return held.clip(min=0) / tied
 
 
-def reciprocals(places: Sequence[Place]) -> Numbers:
-    """The expected value of 1 / place for each answer, `[rows]`."""
-    above, tied = _columns(places)
+def reciprocals(ranks: Sequence[Rank]) -> Numbers:
+    """The expected value of 1 / rank for each answer, `[rows]`."""
+    above, tied = _columns(ranks)
     summed = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int((above + tied).max(initial=0)) + 1))])
-    # The difference of two sums is rounded; who is alone has the exact value.
+    # The difference of two sums is rounded; an answer that is alone has the exact value.
     return np.where(tied == 1, 1 / (above + 1), (summed[above + tied] - summed[above]) / tied)
 
 
-def _columns(places: Sequence[Place]) -> tuple[Numbers, Numbers]:
-    """How many answers come before each, and how many share its place, `[rows]`."""
-    means, tied = np.array(places, dtype=float).reshape(-1, 2).T
+def _columns(ranks: Sequence[Rank]) -> tuple[Numbers, Numbers]:
+    """How many answers come before each, and how many share its rank, `[rows]`."""
+    means, tied = np.array(ranks, dtype=float).reshape(-1, 2).T
     return np.rint(means - (tied + 1) / 2).astype(int), tied.astype(int)

@@ -6,16 +6,16 @@ from scipy.stats import beta
 
 from toolkit.evaluation import identification
 from toolkit.evaluation.intervals import bootstrap_mean
-from toolkit.evaluation.ranks import Place, shared
+from toolkit.evaluation.ranks import Rank, shared
 
 
 def alone(count):
     return [str(row) for row in range(count)]
 
 
-def at(*places):
-    """Places that no other answer shares."""
-    return [Place(float(place)) for place in places]
+def at(*ranks):
+    """Ranks that no other answer shares."""
+    return [Rank(float(rank)) for rank in ranks]
 
 
 def coverage(draw, truth, trials=150, **how):
@@ -73,7 +73,7 @@ def test_rare_high_values_change_nothing_for_a_model_that_finds_most():
     values = list(1 / np.random.default_rng(0).choice([1, 1, 1, 2, 5, 20], size=100))
     plain, wider = (bootstrap_mean(values, alone(100), 7, rare_highs=rare) for rare in (False, True))
     assert wider == pytest.approx(plain, abs=0.003)
-    figures = identification.identification_figures(at(*(1 / value for value in values)), alone(100), 7)
+    figures = identification.scores(at(*(1 / value for value in values)), alone(100), 7)
     assert (figures["mrr"]["low"], figures["mrr"]["high"]) == wider
 
 
@@ -133,7 +133,7 @@ def test_drawing_in_pieces_changes_nothing_but_memory(monkeypatch):
 
 
 def test_each_row_adds_what_its_place_counts():
-    figures = identification.identification_figures([*at(1, 2, 6), shared(0, 2), shared(4, 2)], alone(5), 7)
+    figures = identification.scores([*at(1, 2, 6), shared(0, 2), shared(4, 2)], alone(5), 7)
     assert figures["top1"]["value"] == (1 + 0.5) / 5
     assert figures["top5"]["value"] == (1 + 1 + 1 + 0.5) / 5
     assert figures["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 6 + (1 + 1 / 2) / 2 + (1 / 5 + 1 / 6) / 2) / 5)
@@ -142,9 +142,9 @@ def test_each_row_adds_what_its_place_counts():
 
 
 def test_exact_names_stand_beside_the_places_where_they_are_known():
-    figures = identification.identification_figures(at(1, 2), alone(2), 7, exact=[True, False])
+    figures = identification.scores(at(1, 2), alone(2), 7, exact=[True, False])
     assert figures["exact"]["value"] == 0.5
-    assert "exact" not in identification.identification_figures(at(1, 2), alone(2), 7)
+    assert "exact" not in identification.scores(at(1, 2), alone(2), 7)
 
 
 def test_a_paired_difference_knows_more_than_two_figures():
@@ -152,7 +152,7 @@ def test_a_paired_difference_knows_more_than_two_figures():
     worse = generator.integers(2, 100, size=200).astype(float)
     better = np.where(generator.random(200) < 0.15, 1.0, worse)
     worse, better = at(*worse), at(*better)
-    a, b = (identification.identification_figures(places, alone(200), 7)["mrr"] for places in (better, worse))
+    a, b = (identification.scores(places, alone(200), 7)["mrr"] for places in (better, worse))
     difference = identification.differences(better, worse, alone(200), 7)["mrr"]
     assert difference["value"] == pytest.approx(a["value"] - b["value"])
     assert difference["low"] > a["low"] - b["high"]
@@ -197,7 +197,7 @@ def test_the_most_frequent_wrong_answers_come_first_and_right_ones_are_none():
 
 
 def test_every_place_is_counted_once_up_to_the_last_candidate():
-    counted = identification.place_counts(at(1, 1, 2, 5, 6, 20, 21, 100, 101, 151), 151)
+    counted = identification.rank_counts(at(1, 1, 2, 5, 6, 20, 21, 100, 101, 151), 151)
     assert [(part["from"], part["to"], part["rows"]) for part in counted] == [
         (1, 1, 2),
         (2, 5, 2),
@@ -211,7 +211,7 @@ def test_every_place_is_counted_once_up_to_the_last_candidate():
 
 @pytest.mark.parametrize(("candidates", "ends"), [(1, [1]), (3, [1, 3]), (5, [1, 5]), (1025, [1000, 1025])])
 def test_the_last_places_end_with_the_candidates(candidates, ends):
-    assert [part["to"] for part in identification.place_counts(at(1), candidates)][-2:] == ends
+    assert [part["to"] for part in identification.rank_counts(at(1), candidates)][-2:] == ends
 
 
 def test_rows_are_grouped_by_what_their_attributes_say():
