@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.callbacks import Progress
+from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DecodingSettings
 from toolkit.data.dataset import answer_of

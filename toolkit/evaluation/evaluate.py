@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__, cards
-from toolkit.core.callbacks import Note, Progress, ignore
+from toolkit.core import Note, Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import (
     atomic_folder,

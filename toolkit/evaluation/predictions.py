@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.callbacks import Progress
+from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.layout import PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
