@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from toolkit.data.build import build_dataset
     from toolkit.data.validation import validate
     from toolkit.evaluation.evaluate import evaluate
-    from toolkit.hub.publish import publish, push_dataset
+    from toolkit.hub.publish import PublishOptions, publish, push_dataset
     from toolkit.hub.verify import verify
     from toolkit.model.naming import identify, name, open_adapter
     from toolkit.run import run_pipeline
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "PublishOptions",
     "Recipe",
     "ToolkitError",
     "build_dataset",
@@ -48,6 +49,7 @@ __all__ = [
     "verify",
 ]
 _MODULES = {
+    "PublishOptions": "hub.publish",
     "Recipe": "core.recipe",
     "ToolkitError": "core.errors",
     "build_dataset": "data.build",

@@ -237,7 +237,7 @@ def _publish(
     published = publish.publish(
         adapter,
         str(recipe.publish.adapter_repo),
-        publish.Options(dataset_repo=recipe.publish.dataset_repo),
+        publish.PublishOptions(dataset_repo=recipe.publish.dataset_repo),
         check=check,
     )
     if not verified:

@@ -321,4 +321,4 @@ def test_an_unknown_baseline_is_named_with_those_there_are(tmp_path):
 def test_a_space_of_a_pull_request_is_refused(tmp_path):
     result = pkt("publish", tmp_path, "owner/names", "--space", "owner/page", "--create-pr")
     assert_one_clear_line(result, 2)
-    assert "Leave --space out" in result.stderr
+    assert "--private and --space" in result.stderr

@@ -11,6 +11,7 @@ from support.paths import ROOT
 from toolkit.model.base import tiny_base_folder
 
 VERBS = {
+    "PublishOptions",
     *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "name", "identify"),
     *("run_pipeline", "open_adapter", "load_recipe", "Recipe", "use_hub", "ToolkitError"),
 }

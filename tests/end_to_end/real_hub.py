@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,7 +39,7 @@ def main() -> int:
     from toolkit.hub import verify
 
     repo_id = f"{options.owner}/pkt-smoke-{int(time.time())}"
-    private = publishing.Options(private=True)
+    private = publishing.PublishOptions(private=True)
     steps = Steps()
     print(f"{hub().endpoint}, {repo_id}, xet {'off' if HF_HUB_DISABLE_XET else 'on'}")
     with tempfile.TemporaryDirectory() as place:
@@ -51,7 +52,7 @@ def main() -> int:
             steps.take("what the Hub says of its files", lambda: _scanned(repo_id))
             steps.take("what the Hub made of the card", lambda: _card(repo_id))
             steps.take("verify", lambda: verify.check(repo_id, first.revision if first else None).printed)
-            steps.take("tag", lambda: publishing.publish(folder, repo_id, publishing.Options(True, tag="v0")).tag)
+            steps.take("tag", lambda: publishing.publish(folder, repo_id, replace(private, tag="v0")).tag)
             steps.take("edit the card on the Hub", lambda: _edit(repo_id))
             steps.take("it is kept", lambda: publishing.publish(folder, repo_id, private).notes)
             steps.take("a pull request, and no second one", lambda: _proposed(folder, repo_id))
@@ -115,7 +116,7 @@ def _proposed(folder: Path, repo_id: str) -> str | None:
     """Propose the same twice; the second time there is nothing to upload, and it is the same pull request."""
     from toolkit.hub import publish as publishing
 
-    request = publishing.Options(create_pr=True, overwrite_card=True)
+    request = publishing.PublishOptions(create_pr=True, overwrite_card=True)
     first, second = (publishing.publish(folder, repo_id, request) for _ in range(2))
     if first.pull_request is None:
         raise CheckFailed("No pull request was opened, although the card differs.", "See its page.")

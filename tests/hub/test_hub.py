@@ -18,6 +18,7 @@ from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.data.sources import read_records
 from toolkit.hub import publish, upload, verify
 from toolkit.hub.local.serve import running_hub
+from toolkit.hub.publish import PublishOptions
 from toolkit.model import base as bases
 
 __all__ = ["adapter", "dataset", "endpoint", "remembered"]
@@ -64,7 +65,7 @@ def test_a_dataset_that_fails_validation_is_refused_and_nothing_is_created(endpo
 
 
 def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoint, leaking):
-    publish.push_dataset(leaking, "demo/names", publish.Options(force=True))
+    publish.push_dataset(leaking, "demo/names", PublishOptions(force=True))
     card = HfApi(endpoint=endpoint).hf_hub_download("demo/names", "README.md", repo_type="dataset")
     text = Path(card).read_text(encoding="utf-8")
     assert "Does NOT pass" in text
@@ -75,7 +76,7 @@ def test_a_dataset_that_is_pushed_by_force_says_in_its_card_that_it_fails(endpoi
 def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpoint, adapter, dataset):
     base = publish.push_tiny_base()
     names = publish.push_dataset(dataset, "demo/names")
-    published = publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/names"))
+    published = publish.publish(adapter, REPO, PublishOptions(dataset_repo="demo/names"))
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (TINY_BASE_ID, base.revision)
     manifest = read_manifest(adapter, "adapter")
@@ -111,7 +112,7 @@ def test_another_dataset_than_the_one_trained_on_is_refused(endpoint, adapter, t
     write_manifest(other, "dataset", {"sources": []})
     publish.push_dataset(other, "demo/other")
     with pytest.raises(InputError, match="is not the one that this adapter was trained on"):
-        publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/other"))
+        publish.publish(adapter, REPO, PublishOptions(dataset_repo="demo/other"))
 
 
 def test_an_adapter_published_on_one_hub_can_go_to_another(adapter, tmp_path, monkeypatch):
@@ -155,7 +156,7 @@ def test_a_dataset_repository_without_a_manifest_of_pkt_is_named(endpoint, adapt
     if manifest:
         api.upload_file(path_or_fileobj=manifest, path_in_repo="manifest.json", repo_id="demo/raw", repo_type="dataset")
     with pytest.raises(InputError, match="demo/raw was not published by pkt"):
-        publish.publish(adapter, REPO, publish.Options(dataset_repo="demo/raw"))
+        publish.publish(adapter, REPO, PublishOptions(dataset_repo="demo/raw"))
 
 
 @pytest.mark.parametrize("empty", ["files", "samples"])
@@ -260,7 +261,7 @@ def test_a_new_repository_is_private_until_it_was_checked(endpoint, adapter, rem
         info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision)
         seen.append((info.private, len(list(remembered.iterdir()))))
 
-    published = publish.publish(adapter, REPO, publish.Options(tag="v1"), check=check)
+    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=check)
     info = HfApi(endpoint=endpoint).model_info(REPO, revision="v1")
     assert seen == [(True, 1)]
     assert (info.private, info.sha, published.private) == (False, published.revision, False)
@@ -276,10 +277,10 @@ def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(en
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            publish.publish(adapter, REPO, publish.Options(tag="v1"), check=interrupt)
+            publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=interrupt)
         assert api.model_info(REPO).private
         assert not api.list_repo_refs(REPO).tags
-    published = publish.publish(adapter, REPO, publish.Options(tag="v1"), check=lambda *what: checked.append(what))
+    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=lambda *what: checked.append(what))
     assert checked == [(REPO, published.revision)]
     assert (api.model_info(REPO).private, published.changed) == (False, False)
     assert [tag.name for tag in api.list_repo_refs(REPO).tags] == ["v1"]
@@ -290,14 +291,14 @@ def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(en
 def test_private_means_private_and_a_later_publication_does_not_open_it(endpoint, adapter):
     publish.push_tiny_base()
     api = HfApi(endpoint=endpoint)
-    assert publish.publish(adapter, REPO, publish.Options(private=True)).private
+    assert publish.publish(adapter, REPO, PublishOptions(private=True)).private
     again = publish.publish(adapter, REPO)
     assert again.private
     assert "was private and stays so" in again.notes[0]
     assert api.model_info(REPO).private
-    assert not publish.publish(adapter, REPO, publish.Options(private=False)).private
+    assert not publish.publish(adapter, REPO, PublishOptions(private=False)).private
     assert not api.model_info(REPO).private
-    publish.publish(adapter, REPO, publish.Options(private=True))
+    publish.publish(adapter, REPO, PublishOptions(private=True))
     assert api.model_info(REPO).private
 
 
@@ -355,7 +356,7 @@ def test_somebody_elses_commit_in_between_is_reported_and_not_overwritten(endpoi
 def test_what_is_no_name_of_a_tag_is_refused_before_anything_is_uploaded(endpoint, adapter, tag):
     publish.push_tiny_base()
     with pytest.raises(InputError, match="is no name for a tag"):
-        publish.publish(adapter, REPO, publish.Options(tag=tag))
+        publish.publish(adapter, REPO, PublishOptions(tag=tag))
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
 
 
@@ -367,12 +368,12 @@ def test_an_id_without_an_owner_is_refused_before_anything_is_made(endpoint, ada
 
 def test_a_tag_that_names_another_commit_is_refused_before_anything_is_uploaded(endpoint, adapter):
     publish.push_tiny_base()
-    first = publish.publish(adapter, REPO, publish.Options(tag="v1"))
-    assert publish.publish(adapter, REPO, publish.Options(tag="v1")).revision == first.revision
+    first = publish.publish(adapter, REPO, PublishOptions(tag="v1"))
+    assert publish.publish(adapter, REPO, PublishOptions(tag="v1")).revision == first.revision
     (adapter / "fresh.json").write_text("{}")
     rewrite_manifest(adapter, "adapter")
     with pytest.raises(InputError, match=rf"has a tag v1 already, at {first.revision[:12]}"):
-        publish.publish(adapter, REPO, publish.Options(tag="v1"))
+        publish.publish(adapter, REPO, PublishOptions(tag="v1"))
     assert HfApi(endpoint=endpoint).model_info(REPO).sha == first.revision
 
 
@@ -382,7 +383,7 @@ def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
     (adapter / "fresh.json").write_text("{}")
     rewrite_manifest(adapter, "adapter")
     checked = []
-    proposed = publish.publish(adapter, REPO, publish.Options(create_pr=True), check=lambda *what: checked.append(what))
+    proposed = publish.publish(adapter, REPO, PublishOptions(create_pr=True), check=lambda *what: checked.append(what))
     api = HfApi(endpoint=endpoint)
     assert api.model_info(REPO).sha == first.revision
     assert proposed.pull_request.startswith(f"{endpoint}/{REPO}/discussions/")
@@ -393,7 +394,7 @@ def test_a_pull_request_leaves_the_main_branch_alone(endpoint, adapter):
 def test_a_pull_request_needs_a_repository(endpoint, adapter):
     publish.push_tiny_base()
     with pytest.raises(InputError, match="does not exist, so nobody can merge"):
-        publish.publish(adapter, REPO, publish.Options(create_pr=True))
+        publish.publish(adapter, REPO, PublishOptions(create_pr=True))
 
 
 def test_only_the_files_of_the_manifest_go_up_and_the_others_are_named_and_stay(endpoint, adapter):
@@ -433,8 +434,8 @@ def test_a_dataset_goes_the_same_way(endpoint, dataset):
     def check(repo_id, revision):
         seen.append(api.dataset_info(repo_id, revision=revision).private)
 
-    pushed = publish.push_dataset(dataset, "demo/names", publish.Options(tag="v1"), check=check)
+    pushed = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"), check=check)
     assert seen == [True]
     assert not api.dataset_info("demo/names", revision="v1").private
-    assert not publish.push_dataset(dataset, "demo/names", publish.Options(tag="v1")).changed
+    assert not publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1")).changed
     assert pushed.url == f"{endpoint}/datasets/demo/names"

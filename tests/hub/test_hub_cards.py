@@ -14,6 +14,7 @@ from toolkit.core.folder import read_json, read_jsonl, read_manifest, sha256_fil
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID
 from toolkit.hub import publish, remote, reproduce, upload
 from toolkit.hub.local.serve import running_hub
+from toolkit.hub.publish import PublishOptions
 from toolkit.model import base as bases
 
 __all__ = ["adapter", "dataset", "endpoint", "remembered"]
@@ -46,7 +47,7 @@ def test_a_card_edited_here_is_kept_and_said_until_it_is_overwritten(endpoint, b
     again = publish.publish(based, REPO)
     assert (again.changed, len(again.notes)) == (False, 1)
     assert read_manifest(based, "adapter")["edited_cards"] == {"README.md": sha256_file(based / "README.md")}
-    assert publish.publish(based, REPO, publish.Options(overwrite_card=True)).notes == []
+    assert publish.publish(based, REPO, PublishOptions(overwrite_card=True)).notes == []
     assert "My own words." not in card_there(endpoint)
     assert "edited_cards" not in read_manifest(based, "adapter")
 
@@ -81,7 +82,7 @@ def test_a_dataset_card_edited_by_hand_is_kept(endpoint, dataset):
     (dataset / "README.md").write_text((dataset / "README.md").read_text() + "\nMine.\n")
     assert "README.md was edited by hand" in publish.push_dataset(dataset, "demo/names").notes[0]
     assert (dataset / "README.md").read_text().endswith("Mine.\n")
-    publish.push_dataset(dataset, "demo/names", publish.Options(overwrite_card=True))
+    publish.push_dataset(dataset, "demo/names", PublishOptions(overwrite_card=True))
     assert not (dataset / "README.md").read_text().endswith("Mine.\n")
 
 
@@ -156,7 +157,7 @@ def test_a_base_that_is_a_folder_is_refused_with_what_to_do(endpoint, adapter):
 def test_base_repo_names_the_base_everywhere_after_its_files_were_compared(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
     commit = push_as(endpoint, "demo/base")
-    publish.publish(adapter, REPO, publish.Options(base_repo="demo/base"))
+    publish.publish(adapter, REPO, PublishOptions(base_repo="demo/base"))
     config, manifest = read_json(adapter / "adapter_config.json"), read_manifest(adapter, "adapter")
     assert (config["base_model_name_or_path"], config["revision"]) == ("demo/base", commit)
     assert (manifest["base"]["id"], manifest["base"]["revision"]) == ("demo/base", commit)
@@ -168,13 +169,13 @@ def test_another_base_of_that_name_is_refused(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
     push_as(endpoint, "demo/base", generation_config=b"{}")
     with pytest.raises(HubError, match="demo/base on the Hub has other files than the one that was trained on"):
-        publish.publish(adapter, REPO, publish.Options(base_repo="demo/base"))
+        publish.publish(adapter, REPO, PublishOptions(base_repo="demo/base"))
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
 
 
 def test_a_private_dataset_is_said_since_readers_cannot_open_it(endpoint, based, dataset):
-    publish.push_dataset(dataset, "demo/names", publish.Options(private=True))
-    published = publish.publish(based, REPO, publish.Options(dataset_repo="demo/names"))
+    publish.push_dataset(dataset, "demo/names", PublishOptions(private=True))
+    published = publish.publish(based, REPO, PublishOptions(dataset_repo="demo/names"))
     assert published.notes == ["The dataset demo/names is private: readers of the card cannot open it."]
 
 
@@ -193,7 +194,7 @@ def test_a_token_that_may_not_write_there_is_one_line(tmp_path, adapter, monkeyp
             publish.publish(adapter, REPO)
         monkeypatch.setenv("HF_TOKEN", "token-two")
         assert publish.publish(adapter, REPO).changed
-        assert publish.publish(adapter, REPO, publish.Options(private=True)).private
+        assert publish.publish(adapter, REPO, PublishOptions(private=True)).private
         monkeypatch.setenv("HF_TOKEN", "token-one")
         with pytest.raises(HubError, match="demo/namer"):
             publish.publish(adapter, REPO)

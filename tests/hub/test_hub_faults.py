@@ -17,6 +17,7 @@ from toolkit.core.errors import HubError, ToolkitError
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
 from toolkit.hub.local.serve import running_hub
+from toolkit.hub.publish import PublishOptions
 
 __all__ = ["folder", "remembered"]
 
@@ -87,7 +88,7 @@ def test_whichever_request_of_an_update_fails_the_old_or_the_new_version_is_ther
     with running_hub(before) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         planned = upload.plan(remote.look(REPO, "base"), contents(folder, "base"))
-        publish.carry_out(planned, publish.Options(), "first", None)
+        publish.carry_out(planned, PublishOptions(), "first", None)
         old = state(url)
     write_version(folder, 2)
     count = requests_of(shutil.copytree(before, tmp_path / "counted"), folder, monkeypatch)

@@ -15,6 +15,7 @@ from toolkit.core.folder import write_manifest
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
 from toolkit.hub.local.serve import running_hub
+from toolkit.hub.publish import PublishOptions
 
 __all__ = ["remembered"]
 
@@ -54,7 +55,7 @@ def plan(folder, *, propose=True):
 
 
 def send(folder, *, propose=True, check=None):
-    return publish.carry_out(plan(folder, propose=propose), publish.Options(create_pr=propose), TITLE, check)
+    return publish.carry_out(plan(folder, propose=propose), PublishOptions(create_pr=propose), TITLE, check)
 
 
 def published(folder, number=1):

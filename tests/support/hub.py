@@ -18,6 +18,7 @@ from toolkit.evaluation import evaluate
 from toolkit.hub import publish, remote, upload
 from toolkit.hub.contents import contents
 from toolkit.hub.local.serve import running_hub
+from toolkit.hub.publish import PublishOptions
 from toolkit.training import train
 
 REPO = "demo/namer"
@@ -90,4 +91,4 @@ def write_version(folder: Path, number: int) -> Path:
 def send(folder: Path, checked: list | None = None) -> publish.Published:
     """What `publish` does with a folder that is ready."""
     planned = upload.plan(remote.look(REPO, "base"), contents(folder, "base"))
-    return publish.carry_out(planned, publish.Options(tag="v1"), "message", lambda *what: (checked or []).append(what))
+    return publish.carry_out(planned, PublishOptions(tag="v1"), "message", lambda *what: (checked or []).append(what))

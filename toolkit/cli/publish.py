@@ -32,7 +32,7 @@ def push_dataset(output: Output, /, dataset: Path, repo_id: str, dry_run: bool, 
     from toolkit.cli import results
     from toolkit.hub import publish
 
-    given = publish.Options(**how)
+    given = publish.PublishOptions(**how)
     if dry_run:
         results.would_publish(output, publish.prepare_dataset(dataset, repo_id, given), dataset)
     else:
@@ -61,7 +61,7 @@ def publish(output: Output, /, adapter: Path, repo_id: str, verify: bool, dry_ru
     from toolkit.hub import publish as hub
     from toolkit.hub import verify as verification
 
-    given = hub.Options(**how)
+    given = hub.PublishOptions(**how)
     if dry_run:
         results.would_publish(output, hub.prepare_adapter(adapter, repo_id, given), adapter)
         return

@@ -6,6 +6,7 @@ Only files that the manifest names are published; all others stay on this machin
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import file_hashes, read_json, sha256_file, write_json, write_manifest
+from toolkit.core.folder import atomic_folder, file_hashes, read_json, sha256_file, write_json, write_manifest
 from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
 
 # Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
@@ -93,25 +94,35 @@ def edited_cards(kind: str, manifest: Mapping[str, Any], read: Callable[[str], b
     return found
 
 
-def write_publication_manifest(
-    folder: Path, kind: str, facts: Mapping[str, Any], named: set[str], edited: Mapping[str, bytes]
+def rewrite(
+    folder: Path,
+    kind: str,
+    manifest: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    edited: Mapping[str, bytes],
+    render: Callable[[Path], None],
 ) -> None:
-    """Replace rendered cards by edited ones, and write the manifest of what is published.
+    """Write a folder again as it will be published: edited cards stay, all others are rendered.
 
     Args:
-        folder: The finished folder; it may hold other files, which the manifest does not name.
-        kind: `adapter` or `dataset`.
-        facts: As for `write_manifest`.
-        named: The files that belong to the publication.
-        edited: Cards that somebody wrote by hand.
+        folder: It may hold files that its manifest does not name; they stay unnamed.
+        manifest: Its present manifest.
+        facts: The facts of its new one.
+        edited: Cards that somebody edited by hand.
+        render: Writes cards and figures into a copy of the folder.
     """
-    for name, content in edited.items():
-        (folder / name).write_bytes(content)
-    hashes = file_hashes(folder)
-    facts = {key: value for key, value in facts.items() if key != EDITED}
-    if edited:
-        facts[EDITED] = {name: hashes[name] for name in edited}
-    write_manifest(folder, kind, facts)
-    manifest = read_json(folder / MANIFEST)
-    manifest["files"] = {name: digest for name, digest in hashes.items() if name in named and is_allowed(name, kind)}
-    write_json(folder / MANIFEST, manifest)
+    with atomic_folder(folder, kind) as fresh:
+        shutil.copytree(folder, fresh, dirs_exist_ok=True)
+        before = {path.relative_to(fresh).as_posix() for path in fresh.rglob("*")}
+        render(fresh)
+        for name, content in edited.items():
+            (fresh / name).write_bytes(content)
+        hashes = file_hashes(fresh)
+        named = {*manifest["files"], *CARDS[kind], *(hashes.keys() - before)}
+        facts = {key: value for key, value in facts.items() if key != EDITED}
+        if edited:
+            facts[EDITED] = {name: hashes[name] for name in edited}
+        write_manifest(fresh, kind, facts)
+        written = read_json(fresh / MANIFEST)
+        written["files"] = {name: each for name, each in hashes.items() if name in named and is_allowed(name, kind)}
+        write_json(fresh / MANIFEST, written)

@@ -5,7 +5,6 @@ A folder is a repository. A new one is private while it is filled and checked, a
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 
 from toolkit import cards
 from toolkit.core.errors import InputError
-from toolkit.core.folder import atomic_folder, manifest_facts, read_json, read_manifest, write_json
+from toolkit.core.folder import manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.layout import ADAPTER_CONFIG, EVALUATION, TINY_BASE_ID, VALIDATION
 from toolkit.data.card import write_card
-from toolkit.data.validation import validate
+from toolkit.data.validation import Report, validate
 from toolkit.hub import upload
-from toolkit.hub.contents import CARDS, check_intact, contents, edited_cards, write_publication_manifest
+from toolkit.hub.contents import check_intact, contents, edited_cards, rewrite
 from toolkit.hub.remote import Remote, base_on_hub, cards_edited_there, dataset_on_hub, look
 from toolkit.hub.space.folder import write_space
 from toolkit.hub.upload import Plan
@@ -34,7 +33,7 @@ BASE_TITLE = "The tiny base of PokePicker Toolkit"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PublishOptions:
     """How to publish a dataset or an adapter.
 
     Attributes:
@@ -60,12 +59,11 @@ class Options:
     space: str | None = None
 
     def __post_init__(self) -> None:
-        if self.create_pr and (self.tag or self.private is not None):
+        if self.create_pr and (self.tag or self.space or self.private is not None):
             raise InputError(
-                "A pull request has no tag and no visibility.", "Leave `create_pr` out, or `tag` and `private`."
+                "A pull request has no tag, no visibility and no Space.",
+                "Leave out `create_pr`, or `tag`, `private` and `space`.",
             )
-        if self.create_pr and self.space:
-            raise InputError("A Space shows what is published, and a pull request is not.", "Leave `space` out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ Check = Callable[[str, str], object]
 """`check(repo_id, revision)` raises CheckFailed when a repository is not what its card says; see `verify.check`."""
 
 
-def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options()) -> Plan:
+def prepare_dataset(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Plan:
     """Validate a dataset folder again, write the findings and the card into it, and compare it with the repository.
 
     Raises:
@@ -106,11 +104,18 @@ def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options
     manifest = read_manifest(folder, "dataset")
     check_intact(folder, "dataset", manifest)
     remote = look(repo_id, "dataset")
-    edited = _edited(folder, "dataset", manifest, remote, options)
+    edited = _edited(folder, "dataset", manifest, remote, options.overwrite_card)
     facts = manifest_facts(manifest)
+    report: Report | None = None
+
+    def render(fresh: Path) -> None:
+        if report is not None:
+            write_json(fresh / VALIDATION, report.to_json())
+        write_card(fresh, facts)
+
     if edited or options.overwrite_card:
         # The card is validated too, so it is written first.
-        _rewrite(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts))
+        rewrite(folder, "dataset", manifest, facts, edited, render)
     report = validate(folder)
     if not report.ok and not options.force:
         codes = ", ".join(finding.code for finding in report.findings if finding.severity == "error")
@@ -120,20 +125,12 @@ def prepare_dataset(folder: str | Path, repo_id: str, options: Options = Options
         )
     stated = folder / VALIDATION
     if not stated.is_file() or read_json(stated) != report.to_json():
-        _rewrite(folder, "dataset", manifest, edited, lambda fresh: _render_dataset(fresh, facts, report.to_json()))
+        rewrite(folder, "dataset", manifest, facts, edited, render)
     return _plan(folder, "dataset", remote, options, DATASET_TITLE, _kept(edited))
 
 
-def _render_dataset(fresh: Path, facts: dict[str, Any], report: object = None) -> dict[str, Any]:
-    """Render a dataset's card, with a new validation report if there is one."""
-    if report is not None:
-        write_json(fresh / VALIDATION, report)
-    write_card(fresh, facts)
-    return facts
-
-
 def push_dataset(
-    folder: str | Path, repo_id: str, options: Options = Options(), *, check: Check | None = None
+    folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, check: Check | None = None
 ) -> Published:
     """Upload a dataset folder in one commit, or nothing when the repository already holds the same files.
 
@@ -147,10 +144,10 @@ def push_dataset(
 def push_tiny_base() -> Published:
     """Upload the tiny base under the id that adapters trained on it name."""
     planned = upload.plan(look(TINY_BASE_ID, "base"), contents(bases.tiny_base_folder(), "base"))
-    return carry_out(planned, Options(), BASE_TITLE)
+    return carry_out(planned, PublishOptions(), BASE_TITLE)
 
 
-def prepare_adapter(folder: str | Path, repo_id: str, options: Options = Options()) -> Plan:
+def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Plan:
     """Write the names and commits of repository, base and dataset into an adapter folder, and compare it with the Hub.
 
     The card, `adapter_config.json` and the manifest then are what will be published. Nothing is uploaded.
@@ -185,19 +182,18 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: Options = Options
     facts["public_hub"] = endpoint() == DEFAULT_ENDPOINT
     facts = cards.with_templates(facts, templates)
 
-    def render(fresh: Path) -> dict[str, Any]:
+    def render(fresh: Path) -> None:
         named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
         write_json(fresh / ADAPTER_CONFIG, read_json(fresh / ADAPTER_CONFIG) | named)
         cards.render_model_card(fresh, facts, repo_id, templates)
-        return facts
 
-    edited = _edited(folder, "adapter", manifest, remote, options)
-    _rewrite(folder, "adapter", manifest, edited, render)
+    edited = _edited(folder, "adapter", manifest, remote, options.overwrite_card)
+    rewrite(folder, "adapter", manifest, facts, edited, render)
     return _plan(folder, "adapter", remote, options, ADAPTER_TITLE, notes + _kept(edited))
 
 
 def publish(
-    adapter: str | Path, repo_id: str, options: Options = Options(), *, check: Check | None = None
+    adapter: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, check: Check | None = None
 ) -> Published:
     """Publish an evaluated adapter folder in one commit: private at first, public once it was checked.
 
@@ -212,17 +208,11 @@ def publish(
     if options.space is None:
         return published
     folder = Path(adapter).resolve()
-    return publish_space(published, options.space, folder.with_name(f"{folder.name}-space"), options)
+    return publish_space(published, options.space, folder.with_name(f"{folder.name}-space"), options.private)
 
 
-def publish_space(published: Published, repo_id: str, folder: Path, options: Options = Options()) -> Published:
+def publish_space(published: Published, repo_id: str, folder: Path, private: bool | None = None) -> Published:
     """Write the page of a published adapter as a Space's folder, and publish that in one commit.
-
-    Args:
-        published: The adapter, at the commit that the page shows.
-        repo_id: The Space.
-        folder: Where its folder is written.
-        options: Only the visibility counts.
 
     Raises:
         InputError: Not a Hub id, or the folder holds something else.
@@ -231,11 +221,11 @@ def publish_space(published: Published, repo_id: str, folder: Path, options: Opt
     remote = look(repo_id, "space")
     write_space(published.repo_id, published.revision, folder)
     planned = upload.plan(remote, contents(folder, "space"))
-    done = carry_out(planned, Options(private=options.private), SPACE_TITLE)
+    done = carry_out(planned, PublishOptions(private), SPACE_TITLE)
     return replace(published, space=done.url, notes=published.notes + done.notes)
 
 
-def carry_out(planned: Plan, options: Options, title: str, check: Check | None = None) -> Published:
+def carry_out(planned: Plan, options: PublishOptions, title: str, check: Check | None = None) -> Published:
     """Upload, check, tag, and make public; what an earlier call began is finished."""
     remote = planned.remote
     exists, begun = remote.revision is not None, upload.unfinished(remote)
@@ -268,41 +258,19 @@ def carry_out(planned: Plan, options: Options, title: str, check: Check | None =
     )
 
 
-def _plan(folder: Path, kind: str, remote: Remote, options: Options, title: str, notes: list[str]) -> Plan:
+def _plan(folder: Path, kind: str, remote: Remote, options: PublishOptions, title: str, notes: list[str]) -> Plan:
     planned = upload.plan(remote, contents(folder, kind), notes)
     if options.tag:
         upload.check_tag(planned, options.tag)
     return upload.plan_pull_request(planned, title) if options.create_pr else planned
 
 
-def _rewrite(
-    folder: Path,
-    kind: str,
-    manifest: Mapping[str, Any],
-    edited: Mapping[str, bytes],
-    render: Callable[[Path], dict[str, Any]],
-) -> None:
-    """Write a folder again as it will be published: edited cards stay, all others are rendered."""
-    with atomic_folder(folder, kind) as fresh:
-        shutil.copytree(folder, fresh, dirs_exist_ok=True)
-        before = _names(fresh)
-        facts = render(fresh)
-        named = {*manifest["files"], *CARDS[kind], *(_names(fresh) - before)}
-        write_publication_manifest(fresh, kind, facts, named, edited)
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote, options: Options) -> dict[str, bytes]:
+def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote, overwrite: bool) -> dict[str, bytes]:
     """The cards that somebody edited by hand, here or on the Hub, unless they are to be overwritten."""
-    if options.overwrite_card:
+    if overwrite:
         return {}
     there = cards_edited_there(remote, kind)
-    here = edited_cards(
-        kind, manifest, lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None
-    )
+    here = edited_cards(kind, manifest, lambda card: (folder / card).read_bytes() if (folder / card).exists() else None)
     for name in here.keys() & there.keys():
         if here[name] != there[name]:
             raise InputError(

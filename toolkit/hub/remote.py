@@ -1,4 +1,7 @@
-"""Read repositories on the Hub: the one to publish to, and the base and the dataset that an adapter refers to."""
+"""Read repositories on the Hub: the one to publish to, and the base and the dataset that an adapter refers to.
+
+All functions that ask the Hub raise HubError and EnvironmentLacks as `hub_errors` does.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def look(repo_id: str, kind: str) -> Remote:
     """The present state of a repository for a folder of this kind: `dataset`, `adapter`, `base` or `space`.
 
     Raises:
-        HubError: It holds files that pkt did not write, or the Hub refused or cannot be reached.
+        HubError: It holds files that pkt did not write.
         InputError: Not a Hub id.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -164,7 +167,6 @@ def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = N
 
     Raises:
         InputError: The base is no repository, or is not the one that was trained on.
-        HubError, EnvironmentLacks: It is not on the Hub, gated, or the Hub refused.
     """
     name = base_repo or str(base["id"])
     if not is_hub_id(name):
@@ -214,7 +216,6 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
 
     Raises:
         InputError: Not a dataset of this toolkit, or another than the one that was trained on.
-        HubError, EnvironmentLacks: It is not on the Hub, or the Hub refused.
     """
     info, manifest = published(repo_id, "dataset")
     if data_hash(manifest.get("files") or {}) != trained_on["content"]:
@@ -227,12 +228,7 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
 
 
 def published(repo_id: str, kind: str, revision: str | None = None) -> tuple[ModelInfo | DatasetInfo, dict[str, Any]]:
-    """The Hub's description of a dataset or adapter that pkt published, and its manifest.
-
-    Raises:
-        InputError: pkt did not publish it.
-        HubError, EnvironmentLacks: It is not on the Hub, or the Hub refused.
-    """
+    """The Hub's description of a dataset or adapter, and its manifest; InputError when pkt did not publish it."""
     repo_type, look_up = ("dataset", hub().dataset_info) if kind == "dataset" else ("model", hub().model_info)
     with hub_errors(f"The {kind} {repo_id}"):
         info = look_up(repo_id, revision=revision)

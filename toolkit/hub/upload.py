@@ -3,6 +3,7 @@
 The commit names every file and its parent: readers see the old state or the new one, and a change that somebody else
 made meanwhile is not overwritten. A note in the cache remembers an unfinished publication, so that the same command
 finishes it: a repository is private while it is filled, and nothing on the Hub tells whether it should become public.
+All functions that ask the Hub raise HubError and EnvironmentLacks as `hub_errors` does.
 """
 
 from __future__ import annotations
@@ -22,15 +23,7 @@ from toolkit.core.folder import json_hash, read_json, unwritable, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, cache_home, endpoint, hub, hub_errors
 from toolkit.core.layout import MANIFEST
 from toolkit.hub.contents import Contents
-from toolkit.hub.remote import (
-    ATTRIBUTES,
-    Remote,
-    cards_edited_there,
-    files_at,
-    manifest_at,
-    same_file,
-    token_in_use,
-)
+from toolkit.hub.remote import ATTRIBUTES, Remote, cards_edited_there, files_at, manifest_at, same_file, token_in_use
 from toolkit.hub.safety import check_safe
 
 if TYPE_CHECKING:
@@ -42,13 +35,9 @@ TAG = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][\w.+-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """An open pull request that this toolkit made.
+    """An open pull request that this toolkit made, and the repository at its newest commit.
 
-    Attributes:
-        number: Its number.
-        url: The address of its page.
-        remote: The repository at the newest commit of the pull request.
-        stale: Why it must not be updated; None when it can be.
+    `stale` says why it must not be updated; None: it can be.
     """
 
     number: int
@@ -77,7 +66,6 @@ class Plan:
 
     Attributes:
         remote: The repository as it is, or as it is in the open pull request.
-        files: The files to publish, by their names in the repository.
         left: Files of the folder that are not published.
         notes: Sentences for the user.
         proposes: Whether it goes into a pull request instead of the main branch.
@@ -142,8 +130,6 @@ def plan_pull_request(planned: Plan, title: str) -> Plan:
 
     Raises:
         InputError: The repository does not exist.
-        HubError: The Hub refused or cannot be reached.
-        EnvironmentLacks: The Hub wants a token.
     """
     remote, notes = planned.remote, list(planned.notes)
     _require_login(remote)
@@ -202,8 +188,7 @@ def upload(planned: Plan, message: str) -> Uploaded:
     """Make the repository hold what was planned, in one commit or none; a new repository is private.
 
     Raises:
-        HubError: Somebody else changed the repository since it was planned, or the Hub refused or cannot be reached.
-        EnvironmentLacks: The Hub wants a token.
+        HubError: Somebody else changed the repository since it was planned.
         CheckFailed: The commit holds something else than what was sent.
     """
     remote, open_one = planned.remote, planned.pull_request
@@ -324,10 +309,7 @@ def set_private(remote: Remote, private: bool) -> None:
 
 @contextmanager
 def noted(remote: Remote, *, public: bool) -> Iterator[None]:
-    """Keep a note while a repository is filled; it stays when the block ends with an error.
-
-    Args:
-        public: Whether the repository is to be made public at the end.
+    """Keep a note while a repository is filled, to be made public or not; it stays when the block ends with an error.
 
     Raises:
         InputError, EnvironmentLacks: The cache cannot be written.

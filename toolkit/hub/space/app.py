@@ -1,6 +1,6 @@
 """The page that names the creature in a description. It runs alone, as a Space does: `python app.py`.
 
-`space.json` beside it says which adapter answers. `pkt app` shows the same page on this machine.
+`space.json` beside it names the adapter that answers. `pkt app` shows the same page on this machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
 
 NAMES, NEAREST, EXAMPLES, BATCH = 5, 3, 3, 32
 ASK, WAITING = "Name it · 이름 짓기", "Thinking … · 생각하는 중 …"
@@ -36,12 +41,12 @@ footer { display: none !important; }
 
 
 class Problem(Exception):
-    """Something that whoever uses the page can mend, in a line that the page shows."""
+    """A mistake that the reader of the page can mend, in a line that the page shows."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Names that were invented, and the known creatures that are nearest, each with its share of all known ones."""
+    """Invented names, and the nearest known creatures, each with its probability among all known ones."""
 
     names: list[str]
     nearest: list[tuple[str, float]]
@@ -49,7 +54,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class About:
-    """What the page says of the adapter: its title, example descriptions, and how often it was right, if measured."""
+    """What the page says of the adapter: title, example descriptions, and how often it was right, if measured."""
 
     title: str
     examples: list[str]
@@ -57,7 +62,7 @@ class About:
 
 
 def read_about(folder: Path, title: str) -> About:
-    """What an adapter's own files say of it."""
+    """Examples and figures from an adapter's own files."""
     samples = [json.loads(line) for line in _text(folder / "samples.jsonl").split("\n") if line]
     texts = [str(sample["description"]) for sample in samples]
     english = [text for text in texts if not HANGUL.search(text)][:EXAMPLES]
@@ -80,15 +85,9 @@ def _text(file: Path) -> str:
 # The page.
 
 
-def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
-    """The page, as gradio's Blocks.
-
-    Args:
-        about: What it says of the adapter.
-        answer: Answers a description; another number draws other names. It may raise `Problem`. It is never called by
-            two people at once.
-    """
-    # Without it, gradio tells its makers of every start.
+def build(about: About, answer: Callable[[str, int], Answer]) -> gr.Blocks:
+    """The page. `answer(description, seed)` may raise `Problem`, and is called for one reader after the other."""
+    # Else gradio reports every start to its makers.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
@@ -124,7 +123,7 @@ def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
         if about.examples:
             gr.Examples([[text] for text in about.examples], box, label="Examples · 예시", elem_id="examples")
         presses = gr.State(0)
-        # What an answer fills is hidden until there is one: the button says that one is on its way.
+        # The places of an answer are hidden until there is one; the button shows that one is on its way.
         pressed = button.click(partial(turn, True), None, button, queue=False, api_visibility="private")
         answered = pressed.then(
             ask,
@@ -139,8 +138,8 @@ def build(about: About, answer: Callable[[str, int], Answer]) -> Any:
     return page.queue(max_size=32)
 
 
-def look() -> dict[str, Any]:
-    """How the page looks: only with fonts that are on the reader's machine."""
+def look() -> dict[str, object]:
+    """Theme and style of the page, with fonts of the reader's machine only."""
     import gradio as gr
 
     fonts = ["system-ui", "-apple-system", "Noto Sans KR", "Noto Sans CJK KR", "sans-serif"]
@@ -149,11 +148,7 @@ def look() -> dict[str, Any]:
 
 
 def checked(description: str | None) -> str:
-    """A description on one line.
-
-    Raises:
-        Problem: It is empty or too long.
-    """
+    """A description on one line; a problem when it is empty or too long."""
     text = " ".join((description or "").split())
     if not text:
         raise Problem("Write a sentence or two about the creature first. · 먼저 생물을 한두 문장으로 묘사해 주세요.")
@@ -166,20 +161,20 @@ def checked(description: str | None) -> str:
 
 
 def names_html(names: Sequence[str]) -> str:
-    """Names as a list; what a model writes is text, never markup."""
+    """Names as a list. The words of a model are text, never markup."""
     items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
     return f"<h2>Names · 이름</h2><ul>{items}</ul>"
 
 
-# The adapter, with nothing but transformers and peft.
+# The adapter, by transformers and peft alone.
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on its base, with what its manifest says of how it is asked."""
+    """An adapter on its base, its manifest, and the names that it knows."""
 
-    model: Any
-    tokenizer: Any
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
     manifest: dict[str, Any]
     known: list[str]
 
@@ -200,11 +195,7 @@ def load(folder: Path) -> Adapter:
 
 
 def answer(adapter: Adapter, description: str, seed: int) -> Answer:
-    """Names drawn with the adapter's own sampling settings, and the known names nearest to the description.
-
-    Raises:
-        Problem: The description holds one of the model's control tokens.
-    """
+    """Names by the adapter's own sampling settings, and the nearest known names. Control tokens are a problem."""
     for token in adapter.tokenizer.all_special_tokens:
         if token in description:
             raise Problem(f"Leave out {token}, which means something to the model. · {token}을(를) 빼 주세요.")
@@ -245,7 +236,7 @@ def _invent(adapter: Adapter, prompt: str, seed: int) -> list[str]:
 
 
 def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
-    """The likeliest of the known names, with their probabilities among all of them."""
+    """The likeliest known names, with their probabilities among all of them."""
     import torch
 
     if not adapter.known:
@@ -256,8 +247,8 @@ def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
     return sorted(zip(adapter.known, shares, strict=True), key=lambda pair: -pair[1])[:NEAREST]
 
 
-def log_likelihoods(model: Any, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probability of each candidate after the prompt, which is read once; shorter ones are padded behind."""
+def log_likelihoods(model: PeftModel, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probability of each candidate after the prompt, which is read once; shorter ones are padded at the end."""
     import torch
     from transformers import DynamicCache
 
