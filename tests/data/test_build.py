@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from support.datasets import DEEDS, PLACES, creatures, from_table, table
 from support.datasets import build as build_from
 from support.sources import POKEAPI, host, write_tables
-from toolkit.cards.page import front_matter, render_markdown
+from toolkit.cards.page import front_matter
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_manifest
-from toolkit.core.layout import MANIFEST, VALIDATION
+from toolkit.core.layout import COLUMNS, MANIFEST, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import clean_text, fits_language
 from toolkit.data.build import BuildResult
@@ -28,11 +28,6 @@ from toolkit.data.cleaning import Creature, unite
 from toolkit.data.duplicates import cluster_texts
 from toolkit.data.splits import Shares, deal_splits
 from toolkit.model.chat import REQUEST, request_variants
-
-COLUMNS = [
-    *("id", "messages", "answer", "description", "creature", "family", "name_en", "name_ko", "language", "source"),
-    *("source_ref", "license", "attributes"),
-]
 
 EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
 
@@ -57,7 +52,7 @@ def test_a_row_is_a_korean_request_with_the_masked_description_and_the_name(tmp_
     result = build(tmp_path, [row, {"name": "Tom", "description": "A grey cat that naps all day."}])
     (built,) = [row for row in read(result)["train"] if row["creature"] == "pets/1"]
     description = "A brown dog. This Pokémon barks at another Pokémon."
-    assert list(built) == COLUMNS
+    assert tuple(built) == COLUMNS
     assert built["messages"] == [
         {"role": "user", "content": f"{REQUEST}\n\n{description}"},
         {"role": "assistant", "content": "Rex"},
@@ -367,29 +362,6 @@ def test_the_folder_loads_with_datasets_split_by_split_without_what_was_rejected
     assert {split: len(rows) for split, rows in loaded.items()} == result.rows
 
 
-def test_the_card_has_metadata_that_the_hub_reads(tmp_path: Path) -> None:
-    result = build(tmp_path, creatures())
-    metadata = front_matter((result.path / "README.md").read_text(encoding="utf-8"))
-    assert metadata["language"] == ["en", "ko"]
-    assert (metadata["license"], metadata["license_name"]) == ("other", "see-card")
-    assert metadata["task_categories"] == ["text-generation"]
-    assert metadata["size_categories"] == ["n<1K"]
-    files = metadata["configs"][0]["data_files"]
-    assert [entry["split"] for entry in files] == list(result.rows)
-    assert set(metadata) <= {
-        *(
-            "annotations_creators",
-            "configs",
-            "language",
-            "language_creators",
-            "license",
-            "license_name",
-            "multilinguality",
-        ),
-        *("pretty_name", "size_categories", "source_datasets", "tags", "task_categories"),
-    }
-
-
 def test_the_card_of_a_table_claims_nothing_about_pokemon_trademarks(tmp_path: Path) -> None:
     card = (build(tmp_path, creatures()).path / "README.md").read_text(encoding="utf-8")
     assert "Nintendo" not in card
@@ -408,18 +380,6 @@ def test_the_card_of_the_corpus_states_its_licence_and_the_trademark(tmp_path: P
     assert front_matter(card)["license"] == "cc0-1.0"
     assert "trademarks of Nintendo" in card
     assert f"| `train` | {result.rows['train']:,} |" in card
-
-
-def test_hostile_text_stays_text_in_the_card(tmp_path: Path) -> None:
-    row = {
-        "name": "Rex",
-        "description": "```\n| a | <script>alert(1)</script> # no ---",
-        "license": "a|b<script>x</script>",
-    }
-    html = render_markdown((build(tmp_path, [row]).path / "README.md").read_text(encoding="utf-8"))
-    assert "<script>" not in html
-    assert "a|b&lt;script&gt;x&lt;/script&gt;" in html
-    assert "``` | a | &lt;script&gt;alert(1)" in html
 
 
 def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:

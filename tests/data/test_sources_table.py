@@ -372,14 +372,6 @@ def test_a_bad_table_is_one_error_with_its_file_and_row(tmp_path: Path, name: st
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_an_error(tmp_path: Path) -> None:
-    location = save(tmp_path, csv_text())
-    Path(location).chmod(0)
-    with pytest.raises(InputError, match="Permission denied"):
-        pairs(location)
-
-
 # --- `Name: description` in one column
 
 
