@@ -1,12 +1,16 @@
 """The house: imports point down, nothing heavy is loaded before it is needed, and no cycle exists."""
 
+import configparser
 import subprocess
 import sys
-from pathlib import Path
+from graphlib import TopologicalSorter
 
+import grimp
 import pytest
 
-ROOT = Path(__file__).parents[1] / "toolkit"
+from support import paths
+
+ROOT = paths.ROOT / "toolkit"
 HEAVY = {
     "torch",
     "transformers",
@@ -51,3 +55,25 @@ def test_nothing_unfinished_or_swallowed_is_in_the_toolkit(forbidden):
     border = ROOT / "core" / "errors.py"
     found = [file for file in ROOT.rglob("*.py") if forbidden in file.read_text(encoding="utf-8")]
     assert found == ([border] if forbidden == "except Exception" else [])
+
+
+def test_there_is_no_import_cycle_even_inside_functions():
+    graph = grimp.build_graph("toolkit", exclude_type_checking_imports=True, cache_dir=None)
+    imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    TopologicalSorter(imported).prepare()
+
+
+def test_the_package_map_holds_every_package_and_every_file_beside_the_code():
+    settings = configparser.ConfigParser()
+    settings.read(paths.ROOT / "setup.cfg")
+    packages = {name.replace(".", "/") for name in settings["options"]["packages"].split()}
+    mapped = {"toolkit/cards/dataset_templates", "toolkit/cards/model_templates"}
+    assert packages - mapped == {file.parent.relative_to(paths.ROOT).as_posix() for file in ROOT.rglob("__init__.py")}
+    named = {
+        file
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.replace(",", " ").split()
+        for file in (paths.ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    others = {file for file in ROOT.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert others - named == set()

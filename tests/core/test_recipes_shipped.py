@@ -18,7 +18,7 @@ PLAIN = {"name", "seed", "location"}
 
 
 def text(name):
-    return (files("toolkit.core.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+    return (files("toolkit.core") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def test_every_recipe_has_a_section_in_the_documentation_and_no_other_has():

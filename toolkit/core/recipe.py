@@ -239,7 +239,7 @@ def recipe_names() -> list[str]:
     """Names of the recipes that ship with the toolkit."""
     return sorted(
         entry.name.removesuffix(".toml")
-        for entry in files("toolkit.core.recipes").iterdir()
+        for entry in files("toolkit.core").joinpath("recipes").iterdir()
         if entry.name.endswith(".toml")
     )
 
@@ -278,7 +278,7 @@ def load_recipe(recipe: str | Mapping[str, object] | None, overrides: Mapping[st
 
 
 def _read(name_or_file: str) -> dict[str, object]:
-    shipped = files("toolkit.core.recipes") / f"{name_or_file}.toml"
+    shipped = files("toolkit.core") / "recipes" / f"{name_or_file}.toml"
     is_file = name_or_file.endswith(".toml")
     if not is_file and name_or_file not in recipe_names():
         remedy = f"Choose {', '.join(recipe_names())} or a file that ends in .toml."

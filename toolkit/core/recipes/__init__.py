@@ -1,1 +1,0 @@
-"""Ready-made recipes: `pkt run NAME OUT` and `--recipe NAME`."""
