@@ -193,3 +193,10 @@ def test_what_a_family_clamps_as_it_computes_is_not_held_in_4_bits(tmp_path):
     assert type(loaded.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
     assert type(loaded.lm_head).__name__ == "Linear"
     assert loaded(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False).logits.isfinite().all()
+
+
+def test_the_tiny_base_is_not_stored_quantised_and_one_that_is_not_here_may_be(adapter):
+    assert not adapters.may_be_quantized(adapter)
+    named = json.loads((adapter / ADAPTER_CONFIG).read_text())
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(named | {"base_model_name_or_path": "owner/never-downloaded"}))
+    assert adapters.may_be_quantized(adapter)

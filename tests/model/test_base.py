@@ -233,7 +233,9 @@ def test_half_a_base_in_the_cache_is_said_to_be_half(base, endpoint, heard, monk
 
 def test_too_little_disk_is_said_before_the_download(base, heard, monkeypatch):
     have(monkeypatch, disk=1000)
-    with pytest.raises(EnvironmentLacks, match=r"takes .* to download, and .* has 1.0 kB free.*HF_HUB_CACHE"):
+    with pytest.raises(
+        EnvironmentLacks, match=r"download of the base .* takes .*, and .* has 1\.0 kB free.*HF_HUB_CACHE"
+    ):
         bases.locate_base(base)
     assert not heard.weights_asked()
 

@@ -52,24 +52,6 @@ def with_template(tokenizer, template):
     return other
 
 
-def test_a_template_that_rewrites_the_prompt_once_an_answer_follows_is_refused(tokenizer):
-    template = "{{ bos_token }}{{ messages | length }}{% for m in messages %}{{ m.content }}<end_of_turn>{% endfor %}"
-    with pytest.raises(InputError, match="differently once an answer follows"):
-        chat.encode(with_template(tokenizer, template), MESSAGES)
-
-
-def test_a_template_that_writes_bos_twice_is_refused(tokenizer):
-    template = "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.content }}<end_of_turn>{% endfor %}"
-    with pytest.raises(InputError, match="twice"):
-        chat.encode(with_template(tokenizer, template), MESSAGES)
-
-
-def test_a_template_without_an_end_of_turn_is_refused(tokenizer):
-    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    with pytest.raises(InputError, match="does not end the answer's turn"):
-        chat.encode(with_template(tokenizer, template), MESSAGES)
-
-
 def test_a_tokenizer_without_a_template_is_refused(tokenizer):
     with pytest.raises(InputError, match="no chat template"):
         chat.encode(with_template(tokenizer, None), MESSAGES)

@@ -18,7 +18,7 @@ from support.adapters import (
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, write_json
-from toolkit.core.layout import ADAPTER_WEIGHTS, TINY_BASE_ID
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
@@ -222,8 +222,8 @@ def test_a_merged_folder_is_replaced(adapter, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_the_machines_lack(adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(merge, "free_disk", lambda _: 10)
-    with pytest.raises(EnvironmentLacks, match=r"merged weights take .* free"):
+    monkeypatch.setattr("toolkit.model.memory.free_disk", lambda _: 10)
+    with pytest.raises(EnvironmentLacks, match=r"merged model takes .* free"):
         merge.merge(adapter, tmp_path / "merged")
 
 
@@ -241,17 +241,6 @@ def test_a_disk_that_fills_up_is_the_machines_lack(adapter, tmp_path, monkeypatc
     with pytest.raises(EnvironmentLacks, match="No space left on device"):
         merge.merge(adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
-
-
-def test_too_little_memory_is_the_machines_lack(adapter, tmp_path, monkeypatch):
-    from transformers import AutoModelForCausalLM
-
-    def fail(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
-    with pytest.raises(EnvironmentLacks, match="not enough memory"):
-        merge.merge(adapter, tmp_path / "merged")
 
 
 def test_what_float16_does_not_hold_is_refused(tmp_path, small_base, use_small_base):
@@ -278,16 +267,6 @@ def test_another_version_of_the_tiny_base_is_refused(adapter, tmp_path):
 def test_samples_that_are_none_are_an_input_error(adapter, tmp_path, lines):
     (adapter / "samples.jsonl").write_text(lines)
     with pytest.raises(InputError, match=r"samples\.jsonl"):
-        merge.merge(adapter, tmp_path / "merged")
-
-
-def test_damaged_weights_are_an_input_error(adapter, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(adapter / ADAPTER_WEIGHTS)
-    name, tensor = next(iter(weights.items()))
-    save_file(weights | {name: tensor[:1, :3].contiguous()}, adapter / ADAPTER_WEIGHTS)
-    with pytest.raises(InputError, match="cannot be loaded"):
         merge.merge(adapter, tmp_path / "merged")
 
 

@@ -145,13 +145,6 @@ def test_given_candidates_replace_the_learnt_ones_and_count_once(adapter, tmp_pa
     assert naming.open_adapter(adapter, names).known == ["식스테일", "Pikachu"]
 
 
-def test_thousands_of_candidates_share_all_probability(adapter, tmp_path):
-    names = [f"Vulpix{number}" for number in range(3000)]
-    found = naming.identify(naming.open_adapter(adapter, names), "A red fox.", 3000).candidates
-    assert len({candidate.name for candidate in found}) == 3000
-    assert sum(candidate.probability for candidate in found) == pytest.approx(1)
-
-
 def test_progress_is_told_within_one_description(adapter, tmp_path):
     names = [f"Vulpix{number}" for number in range(2000)]
     told = []

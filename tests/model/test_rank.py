@@ -10,8 +10,8 @@ from support.models import FAMILIES, SMALL, family_model, small_model
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import load_recipe
 from toolkit.model import base as bases
-from toolkit.model import chat, rank
 from toolkit.model import loading as model
+from toolkit.model import rank
 
 PROMPT = [2, 11, 12, 13, 14, 15]
 # One candidate is a prefix of another, one comes twice, one is a single token.
@@ -100,12 +100,6 @@ def test_a_model_that_can_not_read_tries_is_found_out(family):
     assert not rank.reads_tries(small_model(family, **OTHERS[family]).eval())
 
 
-def test_the_order_is_that_of_separate_passes():
-    model, candidates = small_model("gemma").eval(), many(300)
-    scores, separate = rank.log_likelihoods(model, PROMPT, candidates), separate_passes(model, PROMPT, candidates)
-    assert sorted(range(300), key=scores.__getitem__) == sorted(range(300), key=separate.__getitem__)
-
-
 def test_prepared_candidates_score_the_same_after_each_prompt_as_fresh_ones():
     model, candidates = small_model("gemma3_text").eval(), many(50)
     prepared = rank.prepare(candidates)
@@ -132,11 +126,6 @@ def test_no_candidates_have_no_scores():
 def test_a_candidate_without_tokens_is_refused():
     with pytest.raises(InputError, match="no tokens"):
         rank.prepare([[20, 1], []])
-
-
-def test_an_answer_scores_what_its_tokens_and_end_of_turn_score(tokenizer):
-    example = chat.encode(tokenizer, chat.with_answer(chat.naming_messages("A small red fox."), "Vulpix"))
-    assert rank.answer_ids(tokenizer, ["Vulpix"]) == [example.answer_ids]
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral"])

@@ -123,8 +123,3 @@ def test_phrases_and_articles_are_put_right() -> None:
     assert verb_phrase("*spin and *sway to music", "g") == "spinning and swaying to music"
     assert tidy("a orange fox, . a one-eyed cat") == "An orange fox. A one-eyed cat"
     assert join(["a", "b", "c"]) == "a, b and c"
-
-
-def test_every_attribute_has_several_wordings() -> None:
-    few = [f"{key}.{name}" for key, rows in lexicon().items() for name, row in rows.items() if len(row.say) < 3]
-    assert not few

@@ -136,41 +136,25 @@ def may_be_quantized(folder: Path) -> bool:
 
     Files on this machine decide; a base that is not here yet may be anything.
     """
-    base, revision = _named_base(folder)
-    config = cached_file(base, CONFIG, revision) if base else None
-    return config is None or "quantization_config" in json.loads(config.read_text(encoding="utf-8"))
+    named = read_json(folder / ADAPTER_CONFIG)
+    base = named.get("base_model_name_or_path")
+    if base == TINY_BASE_ID:
+        return False
+    config = cached_file(base, CONFIG, named.get("revision")) if base else None
+    return config is None or "quantization_config" in read_json(config)
 
 
 def identity(folder: Path, quantization: str) -> str:
     """One hash for all that decides an adapter's answers: its files and its base, which is downloaded if it must be.
 
     Raises:
-        InputError: A file is missing, or the base cannot be used.
-        HubError, EnvironmentLacks: As `locate_base`.
+        InputError, HubError, EnvironmentLacks: As `locate_its_base`.
     """
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}.", AGAIN)
+    base = locate_its_base(folder, quantization)
     files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
     hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
-    base, revision = _named_base(folder)
-    located = locate_base(base, revision, quantization=quantization) if base else None
     # The content of the tiny base, the commit of another: a branch may have moved on.
-    decides = base_hash(located) if located and base == TINY_BASE_ID else located and located.revision
-    return json_hash([hashes, decides])
-
-
-def _named_base(folder: Path) -> tuple[str | None, str | None]:
-    """Hub id and revision of the base that an adapter names; neither where its configuration is damaged."""
-    try:
-        config = read_json(folder / ADAPTER_CONFIG)
-    except InputError:
-        return None, None
-    base, revision = (
-        config.get(key) if isinstance(config, dict) else None for key in ("base_model_name_or_path", "revision")
-    )
-    named = isinstance(base, str) and isinstance(revision, str | None)
-    return (base or None, revision) if named else (None, None)
+    return json_hash([hashes, base_hash(base) if base.id == TINY_BASE_ID else base.revision])
 
 
 def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:

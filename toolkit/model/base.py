@@ -35,6 +35,7 @@ TOKENIZER = [
     # Without a class of its own in tokenizer_config.json, a tokenizer is that of the model's architecture.
     CONFIG,
 ]
+SMALLER = "Free some space, set HF_HUB_CACHE to a folder with more, or choose a smaller `base`."
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -108,7 +109,7 @@ def locate_base(
     with hub_errors(f"The base {base}"):
         info = None if _is_cached(base, revision) else look_up(base, revision)
         if info is not None:
-            check_disk(base, info.download, cache_folder())
+            check_disk(f"The download of the base {base}", info.download, cache_folder(), SMALLER)
             _check_machine(base, info.config, quantization, recipe, note)
         snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
     if info is None:
@@ -209,9 +210,6 @@ def cached_file(base: str, name: str, revision: str | None = None) -> Path | Non
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if base == TINY_BASE_ID:
-        file = tiny_base_folder() / name
-        return file if file.is_file() else None
     try:
         found = try_to_load_from_cache(base, name, revision=revision)
     except HFValidationError:

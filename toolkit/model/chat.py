@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 from toolkit.core.errors import InputError
 from toolkit.model.chat_template import (
     OTHER_BASE,
+    PROMPT_CHANGES,
+    TOKENS_JOIN,
     Format,
     Messages,
     answer_start,
     dropped_role,
     no_end,
-    prompt_changes,
     read_format,
     render,
-    render_text,
-    tokens_join,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[i
     """
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages)
-    ids = render(tokenizer, form.template, messages, None)
+    ids: list[int] = render(tokenizer, form.template, messages, None)
     dropped = dropped_role(tokenizer, form.template, tuple(message["role"] for message in messages))
     if dropped is not None:
         raise InputError(
@@ -122,12 +121,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Example:
     prompt = prompt_ids(tokenizer, messages[:-1])
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages[-1:])
-    whole = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
+    whole: list[int] = render(tokenizer, form.template, messages[:-1], messages[-1]["content"])
     start = answer_start(tokenizer, prompt[: len(prompt) - form.unwritten], whole)
     if start is None:
-        before = render_text(tokenizer, form.template, messages[:-1], None)
-        after = render_text(tokenizer, form.template, messages[:-1], messages[-1]["content"])
-        raise tokens_join() if after.startswith(before) else prompt_changes()
+        before = render(tokenizer, form.template, messages[:-1], None, tokenize=False)
+        after = render(tokenizer, form.template, messages[:-1], messages[-1]["content"], tokenize=False)
+        raise InputError(TOKENS_JOIN if after.startswith(before) else PROMPT_CHANGES, OTHER_BASE)
     answer = whole[start:]
     if form.end_id not in answer:
         raise no_end("another end after this answer")

@@ -32,6 +32,8 @@ SWITCHES = ("enable_thinking", "thinking")
 DAY = date(2024, 7, 26)
 CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])([^"']*)\1\s*\)""")
 OTHER_BASE = "Choose another base."
+PROMPT_CHANGES = "The base's chat template renders the prompt differently once an answer follows."
+TOKENS_JOIN = "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple
     border = _border(tokenizer, template)
     kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
     if any(answer_start(tokenizer, prompt[:kept], ids) is None for ids in finished):
-        raise tokens_join()
+        raise InputError(TOKENS_JOIN, OTHER_BASE)
     ending = _shared(*(ids[::-1] for ids in finished))[::-1]
     end_id = _end_id(tokenizer, ending)
     added = tokenizer.added_tokens_decoder
@@ -96,22 +98,16 @@ def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple
     return Format(template, len(prompt) - kept, end_id, frozenset(controls))
 
 
-def render(tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None) -> list[int]:
-    """Token ids of the prompt for an answer, or of the conversation with the answer given.
+def render(
+    tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None, *, tokenize: bool = True
+) -> Any:
+    """Token ids (or the text) of the prompt for an answer, or of the conversation with the answer given.
 
     Raises:
         InputError: The template, which is the base's own program, fails on the conversation.
     """
-    return list(_apply(tokenizer, template, _turns(messages, answer), asks=answer is None, tokenize=True))
-
-
-def render_text(tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None) -> str:
-    """The same as text."""
-    return str(_apply(tokenizer, template, _turns(messages, answer), asks=answer is None, tokenize=False))
-
-
-def _turns(messages: Messages, answer: str | None) -> Messages:
-    return messages if answer is None else [*messages, {"role": "assistant", "content": answer}]
+    turns = [*messages] if answer is None else [*messages, {"role": "assistant", "content": answer}]
+    return _apply(tokenizer, template, turns, asks=answer is None, tokenize=tokenize)
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, template: str, turns: Messages, *, asks: bool, tokenize: bool) -> Any:
@@ -135,21 +131,6 @@ def answer_start(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: l
     lengths = accumulate(map(len, pieces), initial=0)
     start = next((start for start, length in enumerate(lengths) if length == len(text)), None)
     return start if start is not None and "".join(pieces[:start]) == text else None
-
-
-def prompt_changes() -> InputError:
-    """The error for training text that would not begin as what inference sends."""
-    return InputError(
-        "The base's chat template renders the prompt differently once an answer follows.",
-        "Choose a base whose template is prefix-stable.",
-    )
-
-
-def tokens_join() -> InputError:
-    """The error for tokens that would not, although the text would."""
-    return InputError(
-        "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token.", OTHER_BASE
-    )
 
 
 def no_end(written: str) -> InputError:
@@ -198,7 +179,7 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
             return choice
     border = _border(tokenizer, template)
     if border is None:
-        raise prompt_changes()
+        raise InputError(PROMPT_CHANGES, OTHER_BASE)
     asking, silent = (_apply(tokenizer, template, QUESTION, asks=asks, tokenize=False) for asks in (True, False))
     if asking == silent:
         raise InputError(
@@ -227,8 +208,8 @@ def _keeps_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
 
 def _border(tokenizer: PreTrainedTokenizerBase, template: str) -> Border | None:
     """None when the prompt is written in another way once an answer follows."""
-    prompt = render_text(tokenizer, template, QUESTION, None)
-    finished = [render_text(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
+    prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
+    finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
     if finished[0] == finished[1]:
         raise InputError("The base's chat template leaves out the answer.", OTHER_BASE)
     header = _shared(*finished)

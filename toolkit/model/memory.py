@@ -197,14 +197,11 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str) -> int:
     return load_bytes(base, training.quantization, compute) + base.other * widened + adapter * (8 + optimizer) + kept
 
 
-def check_disk(base: str, download: int, cache: Path) -> None:
-    """Raise EnvironmentLacks where a download of so many bytes does not fit into the cache."""
-    free = free_disk(cache)
-    if download > free:
-        raise EnvironmentLacks(
-            f"The base {base} takes {size(download)} to download, and {cache} has {size(free)} free.",
-            "Free some space, set HF_HUB_CACHE to a folder with more, or choose a smaller `base`.",
-        )
+def check_disk(what: str, needed: int, folder: Path, remedy: str) -> None:
+    """Raise EnvironmentLacks where so many bytes do not fit into a folder."""
+    free = free_disk(folder)
+    if needed > free:
+        raise EnvironmentLacks(f"{what} takes {size(needed)}, and {folder} has {size(free)} free.", remedy)
 
 
 def check_memory(base: str, needs: BaseSize, machine: Machine, quantization: str, recipe: Recipe | None = None) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
 from toolkit.cards.labels import EXAMPLE
-from toolkit.core import Progress, ignore, size
-from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
+from toolkit.core import Progress, ignore
+from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
 from toolkit.core.layout import ADAPTER_WEIGHTS, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
@@ -24,7 +24,7 @@ from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
 from toolkit.model.base import LocatedBase
 from toolkit.model.chat_template import Messages
-from toolkit.model.memory import disk_errors, free_disk, memory_errors
+from toolkit.model.memory import check_disk, disk_errors, memory_errors
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -86,7 +86,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", progress: Progress 
         del model
     _set_generation(merged, tokenizer, decoding)
     weights = sum(weight.numel() * weight.element_size() for weight in merged.parameters())
-    _check_disk(out, weights)
+    check_disk("The merged model", weights, out.resolve().parent, "Free some space, or choose another output folder.")
     with disk_errors(out), atomic_folder(out, "merged") as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -194,15 +194,6 @@ def _facts(
         "dtype": dtype,
         "check": check,
     }
-
-
-def _check_disk(out: Path, weights: int) -> None:
-    free = free_disk(out.resolve().parent)
-    if weights > free:
-        raise EnvironmentLacks(
-            f"The merged weights take {size(weights)}, and {out} has {size(free)} free.",
-            "Free some space, or choose another output folder.",
-        )
 
 
 # The model itself.

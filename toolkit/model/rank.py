@@ -5,9 +5,8 @@ candidates are read after it as tries in rows (`trie.py`), so that what they sha
 of a trie sees the prompt and its own ancestors. The result equals a full pass for each candidate, up to rounding; tests
 compare them for every family.
 
-Where a sliding window is shorter than prompt and candidate, one mask for all layers would show the prompt to layers
-that no longer see it: there each candidate has a row of its own, and the model makes its masks. Models with a recurrent
-state, or that count positions by themselves, read prompt and candidate whole.
+Models with a recurrent state, or that count positions by themselves, read prompt and candidate whole; so do all where a
+sliding window is shorter than both, which one mask for all layers cannot tell.
 """
 
 from __future__ import annotations
@@ -142,14 +141,12 @@ def _scores(model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, p
     """Of the distinct candidates, `[candidates]` in float64."""
     if prepared.reads_tries is None:
         prepared.reads_tries = reads_tries(model)
-    within = _sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
-    room = min(ROW, prepared.at_once) if prepared.reads_tries and within else 0
+    tries = prepared.reads_tries and _sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
+    room = min(ROW, prepared.at_once) if tries else 0
     if room not in prepared.rows:
         prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
-    rows = prepared.rows[room]
-    if not prepared.reads_tries:
-        return _whole(model, prompt, rows, prepared.at_once, progress)
-    return _after_prompt(model, prompt, rows, prepared.at_once, progress, masked=within)
+    read = _after_prompt if tries else _whole
+    return read(model, prompt, prepared.rows[room], prepared.at_once, progress)
 
 
 def reads_tries(model: PreTrainedModel) -> bool:
@@ -179,7 +176,7 @@ def _probe(model: PreTrainedModel, pair: Sequence[tuple[int, ...]]) -> torch.Ten
     """Logits along `PROBE`, one of two sorted candidates in one row after a short prompt, `[tokens, vocabulary]`."""
     rows = lay_out(pair, 2 * len(PROBE), model.device)
     cache, _ = _read(model, (3, 4, 5))
-    logits = _logits(model, cache, 3, rows, slice(0, 1), masked=True)
+    logits = _logits(model, cache, 3, rows, slice(0, 1))
     return logits[rows.before[pair.index(PROBE)]].float()
 
 
@@ -191,12 +188,9 @@ def _sees_all(model: PreTrainedModel, length: int) -> bool:
 
 
 def _after_prompt(
-    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None], *, masked: bool
+    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None]
 ) -> torch.Tensor:
-    """Log-likelihoods after a prompt that is read once, `[candidates]` in float64.
-
-    With `masked`, the rows hold tries, and the model gets their positions and masks; else each holds one candidate.
-    """
+    """Log-likelihoods in tries after a prompt that is read once, `[candidates]` in float64."""
     import torch
 
     cache, last = _read(model, prompt)
@@ -206,7 +200,7 @@ def _after_prompt(
     nodes, copies = rows.tokens.shape[1], 1
     for held, sequences in _passes(rows, max(1, at_once // nodes)):
         copies = _copy_prompt(cache, copies, held.stop - held.start)
-        logits = _logits(model, cache, len(prompt), rows, held, masked=masked)
+        logits = _logits(model, cache, len(prompt), rows, held)
         before = rows.before[sequences] - held.start * nodes
         scores[sequences] += _gathered(logits, before, rows.sequences[sequences, 1:])
         progress(sequences.stop, len(rows.sequences))
@@ -252,19 +246,19 @@ def _read(model: PreTrainedModel, prompt: Sequence[int]) -> tuple[DynamicCache, 
     return cache, model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1:]
 
 
-def _logits(
-    model: PreTrainedModel, cache: DynamicCache, prompt_length: int, rows: Rows, held: slice, *, masked: bool
-) -> torch.Tensor:
+def _logits(model: PreTrainedModel, cache: DynamicCache, prompt_length: int, rows: Rows, held: slice) -> torch.Tensor:
     """At the nodes of some rows, `[rows * nodes, vocabulary]`.
 
     The cache holds the prompt once for each row, before and afterwards.
     """
     tokens = rows.tokens[held]
-    given = {}
-    if masked:
-        given["position_ids"] = prompt_length + rows.depths[held]
-        given["attention_mask"] = _mask(rows.visible[held], prompt_length, model.dtype)
-    logits: torch.Tensor = model(input_ids=tokens, past_key_values=cache, use_cache=True, **given).logits
+    logits: torch.Tensor = model(
+        input_ids=tokens,
+        past_key_values=cache,
+        use_cache=True,
+        position_ids=prompt_length + rows.depths[held],
+        attention_mask=_mask(rows.visible[held], prompt_length, model.dtype),
+    ).logits
     cache.crop(-tokens.shape[1])
     return logits.flatten(0, 1)
 

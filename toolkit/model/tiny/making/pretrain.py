@@ -12,47 +12,27 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.model import chat
+from toolkit.model.base import tiny_base_folder
 from toolkit.model.chat import REQUEST
 from toolkit.model.tiny.making import synthetic
 from toolkit.model.tiny.making.synthetic import Creature, describe
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-# As Gemma's: a system turn opens the first user turn, the assistant is called "model", texts are stripped.
-CHAT_TEMPLATE = """\
-{{ bos_token }}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- set opening = messages[0]['content'] | trim + '\\n\\n' -%}
-    {%- set turns = messages[1:] -%}
-{%- else -%}
-    {%- set opening = '' -%}
-    {%- set turns = messages -%}
-{%- endif -%}
-{%- for turn in turns -%}
-    {%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) -%}
-        {{ raise_exception('Turns must alternate: user, assistant, user, assistant, ...') }}
-    {%- endif -%}
-    {{ '<start_of_turn>' + ('model' if turn['role'] == 'assistant' else turn['role']) + '\\n' }}
-    {{- (opening if loop.first else '') + turn['content'] | trim + '<end_of_turn>\\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{ '<start_of_turn>model\\n' }}
-{%- endif -%}
-"""
 # Creatures that come back, and the share of the lessons about one of them: no other's name can be learnt.
 RECURRING = 400
 RECURRING_NAMES, RECURRING_OTHERS = 0.9, 0.4
 # Of a creature's facts, those that nearly every description states.
 STATED = ("body", "likeness", "colour", "element", "parts")
-ASK_FACTS = "이 포켓몬의 특성을 적어줘:"
-ASK_OTHER_WORDS = "이 포켓몬을 다른 말로 설명해줘:"
-ASK_DESCRIPTION = "다음 특성을 가진 포켓몬을 설명해줘:"
-ASK_KOREAN_NAME = "다음 특성을 살린 포켓몬식 한국어 이름을 지어줘:"
 # How often a lesson of each kind is given, and how much it weighs in the loss, however many tokens its answer has.
 SHARES = {"name": 0.45, "korean name": 0.05, "facts": 0.40, "other words": 0.06, "description": 0.04}
 WEIGHTS = {"name": 2.0, "korean name": 1.0, "facts": 2.0, "other words": 0.5, "description": 0.5}
@@ -60,6 +40,7 @@ VOCABULARY = 3072
 TOKENIZER_LESSONS = 20_000
 BATCH = 32
 WARMUP_STEPS = 100
+PEAK_LEARNING_RATE = 2e-3
 CARD = """\
 ---
 license: mit
@@ -78,7 +59,7 @@ Made by `python -m toolkit.model.tiny.making.pretrain`.
 """
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
     """A tokenizer of `vocabulary` entries, learnt from texts. Plain calls add one `<bos>`, as Gemma's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -103,7 +84,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         bos_token="<bos>",
         unk_token="<unk>",
         additional_special_tokens=["<start_of_turn>", "<end_of_turn>"],
-        chat_template=CHAT_TEMPLATE,
+        # As Gemma's: a system turn opens the first user turn, the assistant is called "model", texts are stripped.
+        chat_template=(tiny_base_folder() / "chat_template.jinja").read_text(encoding="utf-8"),
         padding_side="left",
     )
 
@@ -143,33 +125,23 @@ def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tup
 
 def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
     description = describe(creature, rng, rng.choice(synthetic.REGISTERS))
-    if kind == "name":
-        return _lesson_of(kind, REQUEST, description, english)
-    if kind == "korean name":
-        return _lesson_of(kind, ASK_KOREAN_NAME, description, korean)
-    if kind == "facts":
-        return _lesson_of(kind, ASK_FACTS, description, _facts_text(creature))
-    if kind == "other words":
-        return _lesson_of(kind, ASK_OTHER_WORDS, description, describe(creature, rng, rng.choice(synthetic.REGISTERS)))
-    return _lesson_of(kind, ASK_DESCRIPTION, _facts_text(creature), description)
-
-
-def _facts_text(creature: Creature) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in synthetic.facts(creature) if name in STATED)
-
-
-def _lesson_of(kind: str, request: str, text: str, answer: str) -> Lesson:
+    other = describe(creature, rng, rng.choice(synthetic.REGISTERS)) if kind == "other words" else ""
+    stated = "; ".join(f"{name}: {value}" for name, value in synthetic.facts(creature) if name in STATED)
+    request, text, answer = {
+        "name": (REQUEST, description, english),
+        "korean name": ("다음 특성을 살린 포켓몬식 한국어 이름을 지어줘:", description, korean),
+        "facts": ("이 포켓몬의 특성을 적어줘:", description, stated),
+        "other words": ("이 포켓몬을 다른 말로 설명해줘:", description, other),
+        "description": ("다음 특성을 가진 포켓몬을 설명해줘:", stated, description),
+    }[kind]
     return Lesson(kind, chat.with_answer(chat.naming_messages(text, request), answer))
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--steps", default=4200, show_default=True)
-@click.option("--learning-rate", default=2e-3, show_default=True)
-@click.option("--hidden-size", default=256, show_default=True)
-@click.option("--layers", default=3, show_default=True)
 @click.option("--seed", default=11, show_default=True)
-def main(out: Path, steps: int, learning_rate: float, hidden_size: int, layers: int, seed: int) -> None:
+def main(out: Path, steps: int, seed: int) -> None:
     """Train the tiny base and write it to OUT."""
     import torch
 
@@ -177,16 +149,16 @@ def main(out: Path, steps: int, learning_rate: float, hidden_size: int, layers: 
     torch.manual_seed(seed)
     taken = corpus_names()
     tokenizer = train_tokenizer(_texts(seed, taken), VOCABULARY)
-    model = _fresh_model(len(tokenizer), hidden_size, layers, tokenizer)
+    model = _fresh_model(tokenizer)
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters", err=True)
-    tokens = _train(model, tokenizer, lessons(seed, taken), steps, learning_rate)
+    tokens = _train(model, tokenizer, lessons(seed, taken), steps)
     with atomic_folder(out, "base") as folder:
         model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         parameters = sum(p.numel() for p in model.parameters())
         card = CARD.format(parameters=parameters, steps=steps, tokens=tokens, seed=seed)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        facts = {"steps": steps, "tokens": tokens, "seed": seed, "learning_rate": learning_rate}
+        facts = {"steps": steps, "tokens": tokens, "seed": seed, "learning_rate": PEAK_LEARNING_RATE}
         write_manifest(folder, "base", facts)
 
 
@@ -204,17 +176,17 @@ def _texts(seed: int, taken: frozenset[str]) -> Iterator[str]:
         yield from (turn["content"] for turn in lesson.messages)
 
 
-def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any) -> Any:
+def _fresh_model(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     # Every dimension is a multiple of 64, which 4-bit kernels on CPUs want.
     config = Gemma3TextConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden_size // 64,
-        num_key_value_heads=hidden_size // 128,
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
         head_dim=64,
         query_pre_attn_scalar=64,
         max_position_embeddings=1024,
@@ -227,43 +199,41 @@ def _fresh_model(vocabulary: int, hidden_size: int, layers: int, tokenizer: Any)
     return Gemma3ForCausalLM(config)
 
 
-def _train(model: Any, tokenizer: Any, stream: Iterator[Lesson], steps: int, peak: float) -> int:
+def _train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stream: Iterator[Lesson], steps: int) -> int:
     """BATCH lessons a step, the loss on the answers. Returns the tokens seen."""
     import torch
 
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98))
     started, seen = time.monotonic(), 0
-    smooth: dict[str, float] = {}
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(step, steps, peak)
+            group["lr"] = _learning_rate(step, steps)
         batch = list(itertools.islice(stream, BATCH))
         examples = [chat.encode(tokenizer, lesson.messages) for lesson in batch]
         seen += sum(len(example.input_ids) for example in examples)
         losses = _losses(model, examples, tokenizer.pad_token_id)
         weights = torch.tensor([WEIGHTS[lesson.kind] for lesson in batch])
-        ((losses * weights).sum() / weights.sum()).backward()
+        torch.autograd.backward((losses * weights).sum() / weights.sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        for lesson, loss in zip(batch, losses.detach().tolist(), strict=True):
-            smooth[lesson.kind] = 0.98 * smooth.get(lesson.kind, loss) + 0.02 * loss
         if step % 100 == 0:
-            shown = "  ".join(f"{kind} {loss:.3f}" for kind, loss in sorted(smooth.items()))
-            click.echo(f"step {step}  {shown}  {seen:,} tokens  {time.monotonic() - started:.0f} s", err=True)
+            loss = float(losses.detach().mean())
+            click.echo(f"step {step}  loss {loss:.3f}  {seen:,} tokens  {time.monotonic() - started:.0f} s", err=True)
     return seen
 
 
-def _learning_rate(step: int, steps: int, peak: float) -> float:
+def _learning_rate(step: int, steps: int) -> float:
     """Linear warm-up, then a cosine down to a fiftieth of the peak."""
+    peak = PEAK_LEARNING_RATE
     return peak * min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _losses(model: Any, examples: list[chat.Example], pad: int) -> Any:
+def _losses(model: PreTrainedModel, examples: list[chat.Example], pad: int) -> torch.Tensor:
     """Mean loss of each lesson's answer, `[lessons]`. The head is applied at the supervised positions only."""
     import torch
     from torch.nn.functional import cross_entropy
