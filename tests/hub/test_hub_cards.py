@@ -1,7 +1,6 @@
 """What a published adapter says of itself and of its base, card by card and hazard by hazard."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from toolkit.cards import usage_snippet
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.folder import read_json, read_jsonl, read_manifest, sha256_file, write_json
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID
-from toolkit.hub import publish, remote, reproduce, upload
+from toolkit.hub import publish, remote, reproduce
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.publish import PublishOptions
 from toolkit.model import base as bases
@@ -122,11 +121,6 @@ def test_a_tokenizer_longer_than_the_base_is_refused(based, monkeypatch):
         publish.publish(based, REPO)
 
 
-def test_one_publication_is_one_commit(endpoint, based):
-    publish.publish(based, REPO)
-    assert len(HfApi(endpoint=endpoint).list_repo_commits(REPO)) == 2  # the empty repository, and this
-
-
 # The base.
 
 
@@ -200,14 +194,6 @@ def test_a_token_that_may_not_write_there_is_one_line(tmp_path, adapter, monkeyp
             publish.publish(adapter, REPO)
 
 
-def test_without_a_login_the_public_hub_is_not_even_asked(monkeypatch, adapter):
-    planned = upload.Plan(remote.Remote(REPO, "model", None, False, {}, {}, {}), {}, [], [], [])
-    monkeypatch.setenv("HF_ENDPOINT", "https://huggingface.co")
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(EnvironmentLacks, match=r"The model demo/namer needs a login\. Run `hf auth login`"):
-        upload.upload(planned, "mine")
-
-
 # The card's own code.
 
 
@@ -241,12 +227,3 @@ def test_code_runs_without_this_toolkit_and_without_the_token(tmp_path, monkeypa
     assert failed is None
     assert "toolkit" in last
     assert (tmp_path / "models--demo--namer" / "refs" / "main").read_text() == "c" * 40
-
-
-def test_an_adapter_of_another_hub_keeps_nothing_of_it(tmp_path, adapter, monkeypatch):
-    with running_hub(tmp_path / "one") as url:
-        monkeypatch.setenv("HF_ENDPOINT", url)
-        publish.push_tiny_base()
-        publish.publish(adapter, REPO)
-        assert url not in "".join(path.read_text() for path in adapter.glob("*.json"))
-    shutil.rmtree(tmp_path / "one")

@@ -74,8 +74,10 @@ def proposals(url):
 def test_the_same_proposal_twice_is_one_pull_request(url, folder):
     published(folder)
     write(folder, 2)
+    main = api(url).model_info(REPO).sha
     first, again = send(folder), send(folder)
     assert proposals(url) == [1]
+    assert api(url).model_info(REPO).sha == main
     assert (first.changed, again.changed) == (True, False)
     assert (first.pull_request, first.revision) == (again.pull_request, again.revision)
     assert again.pull_request == f"{url}/{REPO}/discussions/1"

@@ -20,7 +20,7 @@ from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
 from toolkit.hub.space.folder import GRADIO, requirements, write_space
 from toolkit.model import adapter as adapters
-from toolkit.model import chat, generate, naming, rank
+from toolkit.model import chat, generate, rank
 
 SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", "manifest.json")
 
@@ -96,12 +96,6 @@ def test_the_page_is_the_one_of_the_toolkit_and_imports_nothing_of_it(published,
     alone = f"import sys; sys.path.insert(0, {str(tmp_path / 'space')!r}); import app; print('toolkit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", alone], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-
-
-@pytest.mark.parametrize("repo_id", ["names", "a/b/c", "../x"])
-def test_what_is_no_hub_id_is_refused(tmp_path, repo_id):
-    with pytest.raises(InputError, match="not a Hub id"):
-        write_space(repo_id, None, tmp_path / "space")
 
 
 def test_what_pkt_did_not_publish_is_refused_and_what_is_not_there_is_said_to_be_missing(published, tmp_path):
@@ -196,9 +190,3 @@ def test_a_long_description_is_a_problem_and_lines_become_one():
 
 def test_what_a_model_writes_is_never_markup():
     assert "<b>" not in page.names_html(["<b>x</b>"])
-
-
-def test_the_toolkit_and_the_page_answer_alike_as_far_as_both_show(adapter, loaded):
-    named = naming.name(naming.open_adapter(adapter), DESCRIPTIONS[0], page.NAMES, 0)
-    nearest = page.answer(loaded, DESCRIPTIONS[0], 0).nearest[: len(named.nearest)]
-    assert [name for name, _ in nearest] == [candidate.name for candidate in named.nearest]

@@ -28,8 +28,6 @@ ALLOWED = {
     "base": ("*.safetensors", "*.json", "*.jinja", CARD),
     "space": (CARD, "app.py", "requirements.txt", "space.json"),
 }
-# The validation report of a dataset is in no manifest, and is published with it.
-UNNAMED = {"adapter": (), "dataset": (VALIDATION,), "base": (), "space": ()}
 CARDS = {"adapter": (CARD, KOREAN_CARD), "dataset": (CARD,), "base": (), "space": (CARD,)}
 # Key of the manifest: cards that somebody wrote by hand, with the SHA-256 of each.
 EDITED = "edited_cards"
@@ -45,7 +43,8 @@ class Contents:
 
 def contents(folder: Path, kind: str) -> Contents:
     """The files that the manifest names and publishing allows, and the manifest itself."""
-    named = {*read_json(folder / MANIFEST)["files"], *UNNAMED[kind], MANIFEST}
+    # The manifest does not name itself, nor the validation report of a dataset.
+    named = {*read_json(folder / MANIFEST)["files"], MANIFEST, VALIDATION}
     there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: path for name, path in there.items() if name in named and is_allowed(name, kind)}
     return Contents(files, [name for name in there if name not in files])
@@ -59,11 +58,7 @@ def is_allowed(name: str, kind: str) -> bool:
 
 
 def check_intact(folder: Path, kind: str, manifest: Mapping[str, Any]) -> None:
-    """Check that the files of the manifest are those that its step wrote; a card may be edited.
-
-    Raises:
-        InputError: One is missing or was changed.
-    """
+    """Raise InputError unless the files of the manifest are those that its step wrote; a card may be edited."""
     wrong = []
     for name, digest in manifest["files"].items():
         if not is_allowed(name, kind) or name in CARDS[kind]:

@@ -212,12 +212,7 @@ def publish(
 
 
 def publish_space(published: Published, repo_id: str, folder: Path, private: bool | None = None) -> Published:
-    """Write the page of a published adapter as a Space's folder, and publish that in one commit.
-
-    Raises:
-        InputError: Not a Hub id, or the folder holds something else.
-        HubError: The repository holds somebody else's files, somebody changed it meanwhile, or the Hub refused.
-    """
+    """Write the page of a published adapter as a Space's folder, and publish that in one commit; errors as above."""
     remote = look(repo_id, "space")
     write_space(published.repo_id, published.revision, folder)
     planned = upload.plan(remote, contents(folder, "space"))

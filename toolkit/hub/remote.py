@@ -31,14 +31,12 @@ ATTRIBUTES = ".gitattributes"
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A repository as it is on the Hub.
+    """A repository as it is on the Hub, with the commit of each of its tags.
 
     Attributes:
         revision: The commit of its main branch; None when there is no such repository.
-        private: Whether only its owner sees it.
         files: Size and id of each file: the SHA-256 of a large one, the git blob id of a small one.
         manifest: The manifest that pkt wrote there last; empty when there is none.
-        tags: The commit of each tag.
     """
 
     repo_id: str
@@ -68,6 +66,7 @@ def look(repo_id: str, kind: str) -> Remote:
         HubError: It holds files that pkt did not write.
         InputError: Not a Hub id.
     """
+    from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     # A Hub creates a bare name for the user, and then finds no repository under it.
@@ -81,7 +80,7 @@ def look(repo_id: str, kind: str) -> Remote:
         except GatedRepoError:
             raise
         except RepositoryNotFoundError as error:
-            if error.response.status_code == 401 and token_in_use():
+            if error.response.status_code == 401 and get_token():
                 raise
             return absent
         revision = str(info.sha)
@@ -147,13 +146,6 @@ def same_file(path: Path, there: tuple[int, str] | None) -> bool:
     return there[1] == (sha256_file(path) if len(there[1]) == 64 else git_hash(path.read_bytes()))
 
 
-def token_in_use() -> str | None:
-    """The token that the Hub's clients send."""
-    from huggingface_hub import get_token
-
-    return get_token()
-
-
 # What an adapter refers to.
 
 
@@ -181,9 +173,7 @@ def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = N
         if wanted is None and base.get("content") and _content(name, info) != base["content"]:
             raise HubError(
                 f"The base {name} on the Hub has other files than the one that was trained on.",
-                "Give the right one as `base_repo`, or train again."
-                if name != TINY_BASE_ID
-                else "Update pkt or that base, and train again.",
+                "Give the right one as `base_repo`, or train again.",
             )
         config = json.loads(read_at(name, "model", str(info.sha), "config.json"))
     known = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")

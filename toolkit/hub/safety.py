@@ -135,12 +135,8 @@ def _search(name: str, path: Path) -> Iterator[Leak]:
 
 
 def _whole(path: Path) -> Iterator[Text]:
-    """A file as one text; of a file of an unknown kind all its bytes, read as Latin-1."""
-    content = path.read_bytes()
-    try:
-        yield Text(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        yield Text(content.decode("latin-1"))
+    """A file as one text, whatever it holds."""
+    yield Text(path.read_bytes().decode("utf-8", "replace"))
 
 
 def _json(path: Path) -> Iterator[Text]:
@@ -150,8 +146,8 @@ def _json(path: Path) -> Iterator[Text]:
 
 
 def _json_lines(path: Path) -> Iterator[Text]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        # Values as they are, so that a backslash is one backslash.
+    for number, line in enumerate(path.read_bytes().decode("utf-8", "replace").split("\n"), start=1):
+        # Parsed, so that a backslash is one backslash.
         with library_errors("no JSON", "Make it again."):
             value = json.loads(line) if line else None
         for text in _values(value):

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
+from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import json_hash, read_json, unwritable, write_json
-from toolkit.core.hub_client import DEFAULT_ENDPOINT, cache_home, endpoint, hub, hub_errors
+from toolkit.core.hub_client import cache_home, endpoint, hub, hub_errors
 from toolkit.core.layout import MANIFEST
 from toolkit.hub.contents import Contents
-from toolkit.hub.remote import ATTRIBUTES, Remote, cards_edited_there, files_at, manifest_at, same_file, token_in_use
+from toolkit.hub.remote import ATTRIBUTES, Remote, cards_edited_there, files_at, manifest_at, same_file
 from toolkit.hub.safety import check_safe
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ class PullRequest:
     url: str
     remote: Remote
     stale: str | None
-
-    @property
-    def ref(self) -> str:
-        """The branch that holds its commits."""
-        return f"refs/pr/{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,6 @@ def plan_pull_request(planned: Plan, title: str) -> Plan:
         InputError: The repository does not exist.
     """
     remote, notes = planned.remote, list(planned.notes)
-    _require_login(remote)
     if remote.revision is None:
         raise InputError(f"{remote.subject} does not exist, so nobody can merge into it.", "Leave `create_pr` out.")
     if planned.unchanged:
@@ -150,11 +144,13 @@ def plan_pull_request(planned: Plan, title: str) -> Plan:
 
 def _open_pull_requests(remote: Remote, title: str) -> Iterator[PullRequest]:
     """The open pull requests of this title by the token's user, newest first."""
+    from huggingface_hub import get_token
+
     open_ones = hub().get_repo_discussions(
         remote.repo_id,
         repo_type=remote.repo_type,
         # A Hub that asks for no token takes everybody for the same user.
-        author=str(hub().whoami()["name"]) if token_in_use() else None,
+        author=str(hub().whoami()["name"]) if get_token() else None,
         discussion_type="pull_request",
         discussion_status="open",
     )
@@ -192,7 +188,6 @@ def upload(planned: Plan, message: str) -> Uploaded:
         CheckFailed: The commit holds something else than what was sent.
     """
     remote, open_one = planned.remote, planned.pull_request
-    _require_login(remote)
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
         commit = None if planned.unchanged else _commit(planned, message, parent)
@@ -202,11 +197,6 @@ def upload(planned: Plan, message: str) -> Uploaded:
     outcome = "was open, and was brought up to date" if commit else "proposes exactly this already"
     note = f"Your pull request {open_one.number} {outcome}."
     return Uploaded(revision, commit is not None, open_one.url, [note])
-
-
-def _require_login(remote: Remote) -> None:
-    if endpoint() == DEFAULT_ENDPOINT and not token_in_use():
-        raise EnvironmentLacks(f"{remote.subject} needs a login.", "Run `hf auth login`, or give a `token_file`.")
 
 
 def _create(remote: Remote) -> str:
@@ -239,7 +229,7 @@ def _commit(planned: Plan, message: str, parent: str) -> CommitInfo:
             commit_message=message,
             repo_type=remote.repo_type,
             parent_commit=parent,
-            revision=open_one.ref if open_one else None,
+            revision=f"refs/pr/{open_one.number}" if open_one else None,
             create_pr=planned.proposes and open_one is None,
         )
     _confirm(planned, str(commit.oid))
@@ -309,11 +299,7 @@ def set_private(remote: Remote, private: bool) -> None:
 
 @contextmanager
 def noted(remote: Remote, *, public: bool) -> Iterator[None]:
-    """Keep a note while a repository is filled, to be made public or not; it stays when the block ends with an error.
-
-    Raises:
-        InputError, EnvironmentLacks: The cache cannot be written.
-    """
+    """Keep a note while a repository is filled, to be made public or not; it stays when the block ends with an error."""
     note = _note(remote)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputError, ToolkitError
+from toolkit.core.errors import CheckFailed, EnvironmentLacks, HubError, InputError
 from toolkit.core.folder import read_json
 from toolkit.core.hub_client import hub, hub_errors, without_secrets
 
@@ -22,6 +22,8 @@ KEPT_ENVIRONMENT = (
     *(name.lower() for name in PROXIES),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
 )
+# Errors of the clean process that are raised here too.
+KINDS = {each.__name__: each for each in (EnvironmentLacks, HubError, InputError)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,6 @@ def _read_result(file: Path, stderr: str, repo_id: str, sha: str) -> Verificatio
             f"{repo_id} cannot be verified: {result['unusable']}.", "Name a repository that pkt published."
         )
     if "failed" in result:
-        raise _as_raised(**result["failed"])
+        failed = result["failed"]
+        raise KINDS.get(failed["kind"], HubError)(failed["found"], failed["remedy"])
     return Verification(repo_id, sha, **result)
-
-
-def _as_raised(kind: str, found: str, remedy: str) -> ToolkitError:
-    """An error of the clean process as this one would have raised it."""
-    kinds: dict[str, type[ToolkitError]] = {each.__name__: each for each in (EnvironmentLacks, HubError, InputError)}
-    return kinds.get(kind, HubError)(found, remedy)

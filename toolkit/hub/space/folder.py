@@ -11,7 +11,6 @@ from typing import Any
 
 from toolkit.cards.escape import md_text, plain
 from toolkit.cards.metadata import is_hub_id, license_of
-from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, library_versions, write_json, write_manifest
 from toolkit.core.layout import CARD
 from toolkit.hub.remote import published
@@ -41,11 +40,9 @@ def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
         out: The new folder, written whole or not at all.
 
     Raises:
-        InputError: Not a Hub id, not an adapter of pkt, or `out` is something else.
-        HubError: There is no such adapter, or the Hub cannot be reached.
+        InputError: Not an adapter that pkt published, or `out` is something else.
+        HubError, EnvironmentLacks: There is no such adapter, or the Hub refused or cannot be reached.
     """
-    if not is_hub_id(adapter_repo):
-        raise InputError(f"{adapter_repo} is not a Hub id.", "A Space shows a published adapter: owner/name.")
     info, manifest = published(adapter_repo, "adapter", revision)
     commit = str(info.sha)
     facts = {"adapter": adapter_repo, "revision": commit}

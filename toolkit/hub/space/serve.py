@@ -21,11 +21,7 @@ def check_installed() -> None:
 
 
 def about(adapter: Path) -> page.About:
-    """The title, examples and figures of an adapter folder.
-
-    Raises:
-        InputError: Its samples or figures are damaged.
-    """
+    """The title, examples and figures of an adapter folder; InputError when they are damaged."""
     try:
         return page.read_about(adapter, adapter.resolve().name)
     except (ValueError, LookupError, TypeError) as error:
@@ -39,13 +35,7 @@ def serve(
     port: int,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve the page until SIGINT or SIGTERM.
-
-    Args:
-        about, answer: As for `build` of the page.
-        host: Address to listen on.
-        port: 0 takes a free one.
-        on_ready: Called with the page's address as soon as it can be used.
+    """Serve the page until SIGINT or SIGTERM; `on_ready` is called with its address. Port 0 takes a free one.
 
     Raises:
         InputError: It cannot listen on the address.
