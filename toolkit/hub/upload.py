@@ -299,7 +299,7 @@ def set_private(remote: Remote, private: bool) -> None:
 
 @contextmanager
 def noted(remote: Remote, *, public: bool) -> Iterator[None]:
-    """Keep a note while a repository is filled, to be made public or not; it stays when the block ends with an error."""
+    """Keep a note while a repository is filled, to be made public or not; an error leaves it there."""
     note = _note(remote)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
