@@ -18,13 +18,11 @@ from support.adapters import (
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, write_json
-from toolkit.core.layout import TINY_BASE_ID
+from toolkit.core.layout import DTYPES, TINY_BASE_ID
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import chat, generate, loading, merge
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def logits(loaded, tokenizer):
@@ -39,7 +37,7 @@ def load(folder, **how):
     return AutoModelForCausalLM.from_pretrained(folder, **how).eval()
 
 
-@pytest.mark.parametrize("dtype", merge.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dtype):
     counted = []
     result = merge.merge(adapter, tmp_path / "merged", dtype, lambda *told: counted.append(told))
@@ -47,7 +45,7 @@ def test_plain_transformers_gives_the_names_of_the_adapter(adapter, tmp_path, dt
     assert counted == [(what, at, 3) for what in ("adapter", "merged") for at in (1, 2, 3)]
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     merged = load(tmp_path / "merged")
-    assert merged.dtype == DTYPES[dtype]
+    assert merged.dtype == getattr(torch, dtype)
     if dtype == "float32":
         torch.testing.assert_close(logits(merged, tokenizer), logits(peft_model, tokenizer))
         names = [

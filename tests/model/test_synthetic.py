@@ -76,9 +76,7 @@ def test_two_descriptions_share_meaning_not_wording() -> None:
 def test_facts_keep_their_order() -> None:
     rng = Random(17)
     keys = [[key for key, _ in synthetic.facts(synthetic.sample_creature(rng))] for _ in range(20)]
-    assert all(row == keys[0] for row in keys)
-    assert keys[0][:2] == ["body", "likeness"]
-    assert "parts" in keys[0]
+    assert all(row == ["body", "likeness", "colour", "element", "parts"] for row in keys)
 
 
 def test_kinds_go_together() -> None:

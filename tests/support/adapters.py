@@ -1,8 +1,6 @@
 """What tests share: adapters."""
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from toolkit.core.folder import read_json, write_json, write_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, TINY_BASE_ID
@@ -14,6 +12,8 @@ from toolkit.model import chat, loading
 
 def make_adapter(folder, small_base, *, trained=True, **lora):
     """An adapter of the small base, with a manifest; what passes for training is a B that is not zero."""
+    import torch
+
     base = bases.LocatedBase(TINY_BASE_ID, None, small_base)
     settings = load_recipe("demo", {"lora.r": 2} | {f"lora.{key}": value for key, value in lora.items()})
     peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), settings.lora, 7)
@@ -30,6 +30,8 @@ def make_adapter(folder, small_base, *, trained=True, **lora):
 
 def scale(adapter, factor):
     """Multiply an adapter's weights; by 1e30 they stay numbers, but the model's logits do not."""
+    from safetensors.torch import load_file, save_file
+
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     weights = {name: matrix * factor if "lora_B" in name else matrix for name, matrix in weights.items()}
     save_file(weights, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -62,6 +64,8 @@ def adapter(tmp_path, small_base, use_small_base):
 
 def random_weights(peft_model, constant=None):
     """What passes for training; one constant makes a model that is sure of its names, whatever is rounded."""
+    import torch
+
     generator = torch.Generator().manual_seed(5)
     for name, parameter in peft_model.named_parameters():
         if "lora_" in name or "modules_to_save.default" in name:

@@ -10,6 +10,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
+from toolkit.core.layout import DTYPES
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -126,7 +127,7 @@ def evaluate(
     "--dtype",
     default="bfloat16",
     show_default=True,
-    type=click.Choice(["bfloat16", "float16", "float32"]),
+    type=click.Choice(DTYPES),
     help="Of the merged weights.",
 )
 @options.hub_and_json

@@ -36,6 +36,8 @@ EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 SAMPLES = "samples.jsonl"
 
+# Torch dtypes that a model is merged and computed in.
+DTYPES = ("bfloat16", "float16", "float32")
 # The base that ships with the toolkit.
 TINY_BASE_ID = "pokepicker/tiny-gemma"
 

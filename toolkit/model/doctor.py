@@ -84,8 +84,9 @@ def _four_bit() -> Finding:
 
 def _memory() -> Finding:
     total = main_memory()
-    enough = total >= LITTLE_MEMORY
-    return Finding("memory", "ok" if enough else "note", size(total), "" if enough else "little even for the demo")
+    if total >= LITTLE_MEMORY:
+        return Finding("memory", "ok", size(total), "")
+    return Finding("memory", "note", size(total), "little even for the demo")
 
 
 def _disk(free: int) -> Finding:

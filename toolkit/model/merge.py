@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("bfloat16", "float16", "float32")
 # The share of the samples that may get another greedy name. Rounding a weight can tip the choice between two tokens
 # that are about equally likely; a merge that went wrong changes nearly every name.
 ALLOWED = 0.25
@@ -63,7 +62,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", progress: Progress 
     Args:
         adapter: A folder that `train` wrote, or its published copy.
         out: The new folder, written whole or not at all.
-        dtype: One of `DTYPES`.
+        dtype: Of the merged weights, one of `core.layout.DTYPES`.
         progress: Called after each sample that is answered.
 
     Raises:

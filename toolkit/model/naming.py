@@ -38,8 +38,7 @@ class Answerer:
         request: Text before a description.
         system: System turn before that, if there is one.
         decoding: How names are sampled.
-        known: Distinct names of the creatures that it knows; empty for an adapter without a list of them.
-        prepared: The same, ready to be ranked.
+        known: Distinct names of the creatures that it knows, if it says which; `prepared` to be ranked.
     """
 
     model: PeftModel
@@ -68,7 +67,7 @@ class Invented:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A known name, with its probability among all known names."""
+    """A known name with its probability among all known names."""
 
     name: str
     probability: float

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
 ROW = 64
-# Tokens in one pass by device, and bytes of its logits, which a large vocabulary has many of.
+# Tokens in one pass by device, and bytes of its logits.
 AT_ONCE = {"cpu": 512, "cuda": 4096}
 LOGIT_BYTES = 2**28
 # So many answers become token ids between two reports: a second's work on a slow machine.
@@ -287,10 +287,7 @@ def _mask(visible: torch.Tensor, prompt_length: int, dtype: torch.dtype) -> torc
 def _gathered(logits: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Sums of log-probabilities in float64, `[sequences]`.
 
-    Args:
-        logits: `[positions, vocabulary]`.
-        before: The position before each token, `[sequences, tokens]`.
-        tokens: `[sequences, tokens]`, some of them `NO_TOKEN`.
+    `logits` are `[positions, vocabulary]`; `tokens`, and `before`, the position before each, `[sequences, tokens]`.
     """
     import torch
 
@@ -301,8 +298,5 @@ def _gathered(logits: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) 
 
 
 def _normaliser(logits: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the sum of exponentials, `[positions]`.
-
-    The largest logit less its own log-probability: on a CPU `log_softmax` takes half the time of `logsumexp`.
-    """
+    """Logarithm of the sum of exponentials, `[positions]`, in half the time that `logsumexp` takes on a CPU."""
     return logits.amax(1) - logits.log_softmax(1).amax(1)

@@ -31,8 +31,6 @@ SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>
 # Creatures that come back, and the share of the lessons about one of them: no other's name can be learnt.
 RECURRING = 400
 RECURRING_NAMES, RECURRING_OTHERS = 0.9, 0.4
-# Of a creature's facts, those that nearly every description states.
-STATED = ("body", "likeness", "colour", "element", "parts")
 # How often a lesson of each kind is given, and how much it weighs in the loss, however many tokens its answer has.
 SHARES = {"name": 0.45, "korean name": 0.05, "facts": 0.40, "other words": 0.06, "description": 0.04}
 WEIGHTS = {"name": 2.0, "korean name": 1.0, "facts": 2.0, "other words": 0.5, "description": 0.5}
@@ -126,7 +124,7 @@ def _named(creature: Creature, rng: random.Random, taken: frozenset[str]) -> tup
 def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: random.Random) -> Lesson:
     description = describe(creature, rng, rng.choice(synthetic.REGISTERS))
     other = describe(creature, rng, rng.choice(synthetic.REGISTERS)) if kind == "other words" else ""
-    stated = "; ".join(f"{name}: {value}" for name, value in synthetic.facts(creature) if name in STATED)
+    stated = "; ".join(f"{name}: {value}" for name, value in synthetic.facts(creature))
     request, text, answer = {
         "name": (REQUEST, description, english),
         "korean name": ("다음 특성을 살린 포켓몬식 한국어 이름을 지어줘:", description, korean),

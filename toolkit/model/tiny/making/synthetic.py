@@ -230,13 +230,13 @@ def sample_creature(rng: Random) -> Creature:
 
 
 def facts(creature: Creature) -> list[tuple[str, str]]:
-    """The canonical attributes in a fixed order."""
-    plain = ("body", "likeness", "colour", "colour2", "size", "element")
-    life = ("habitat", "behaviour", "power", "temper", "diet")
-    named = {key: str(getattr(creature, key)).replace("_", " ") for key in (*plain, *life)}
-    worded = (" ".join(filter(None, (part.shape, part.colour, part.name))) for part in creature.parts)
-    parts = ("parts", ", ".join(worded).replace("_", " "))
-    return [*((key, named[key]) for key in plain), parts, *((key, named[key]) for key in life)]
+    """The attributes that nearly every description states, in a fixed order."""
+    parts = ", ".join(" ".join(filter(None, (part.shape, part.colour, part.name))) for part in creature.parts)
+    stated = [
+        *((key, str(getattr(creature, key))) for key in ("body", "likeness", "colour", "element")),
+        ("parts", parts),
+    ]
+    return [(key, value.replace("_", " ")) for key, value in stated]
 
 
 # Descriptions.
