@@ -119,7 +119,7 @@ def test_a_kill_at_the_very_start_leaves_a_run_folder_that_is_accepted(tmp_path)
     (out / ".pipeline.json.123.tmp").write_text("{")
     (out / f".dataset.{2**22 + 1}.replaced").mkdir()
     for _ in range(2):
-        assert run.State(out).steps == {}
+        assert run.Steps(out).hashes == {}
     assert json.loads((out / "pipeline.json").read_text()) == {}
     assert (out / "dataset").is_dir()
 
@@ -129,14 +129,14 @@ def test_a_kill_at_the_very_start_leaves_a_run_folder_that_is_accepted(tmp_path)
 def test_a_state_file_of_another_program_is_not_taken_for_ours(tmp_path, name, found):
     (tmp_path / name).write_text(found)
     with pytest.raises(InputError, match="was not written by `pkt run`"):
-        run.State(tmp_path)
+        run.Steps(tmp_path)
     assert (tmp_path / name).read_text() == found
 
 
 def test_the_state_of_a_run_of_0_1_0_is_taken_over(tmp_path):
     steps = {"dataset": {"read": "a", "written": "b"}}
     (tmp_path / "run.json").write_text(json.dumps(steps))
-    assert run.State(tmp_path).steps == run.State(tmp_path).steps == steps
+    assert run.Steps(tmp_path).hashes == run.Steps(tmp_path).hashes == steps
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline.json"]
 
 
