@@ -208,7 +208,7 @@ def test_a_read_only_hub_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("x")
     done = pkt("hub", "serve", "file/hub", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "Error: file/hub can not hold a Hub: Not a directory. Choose another folder.\n"
+    assert done.stderr == "Error: file/hub cannot be written: Not a directory. Check the path and its permissions.\n"
 
 
 def test_a_taken_port_is_told_before_anything_is_written_and_says_what_to_choose(tmp_path):
@@ -217,8 +217,7 @@ def test_a_taken_port_is_told_before_anything_is_written_and_says_what_to_choose
         done = pkt("hub", "serve", "hub", "--port", port, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        f"Error: 127.0.0.1:{port} can not be listened on: another program listens there already. "
-        "Choose another --port.\n"
+        f"Error: Cannot listen on 127.0.0.1:{port}: another program listens there already. Choose another --port.\n"
     )
     assert not (tmp_path / "hub").exists()
 
