@@ -50,13 +50,12 @@ def dataset(tmp_path_factory):
         ("toolkit.model.loading.memory_errors", TYPO, ("name", "A fox.", "--adapter", "{adapter}")),
         ("toolkit.model.adapter.memory_errors", TYPO, ("name", "A fox.", "--adapter", "{adapter}")),
         ("toolkit.data.dataset._read", TYPO_AT_A_FILE, ("train", "{dataset}", "{tmp}/out")),
-        ("toolkit.cards.templates._environment", TYPO, ("evaluate", "{adapter}", "{dataset}", "--template", "{tmp}")),
+        ("toolkit.cards.templates._environment", TYPO, ("build-dataset", "{tmp}/out")),
         ("toolkit.hub.verify.hub", TYPO, ("verify", "owner/name", "--endpoint", "http://127.0.0.1:9")),
     ],
     ids=["loading a base", "loading an adapter", "reading a dataset", "rendering a card", "talking to the Hub"],
 )
 def test_a_typo_of_ours_is_a_bug_wherever_it_is_made(tmp_path, adapter, dataset, place, code, command):
-    (tmp_path / "model_card.md.jinja").write_text("{{ name }}")
     arguments = [part.format(adapter=adapter, dataset=dataset, tmp=tmp_path) for part in command]
     environment = os.environ | {"TMPDIR": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "cache")}
     run = [sys.executable, "-c", PLANTED, place, code, *arguments]
