@@ -11,7 +11,7 @@ import pytest
 from support.paths import SHARED
 from toolkit.data.duplicates import cluster_texts
 from toolkit.data.masking import own_names_in
-from toolkit.evaluation.baselines import tfidf_ranks
+from toolkit.evaluation.baselines import Described, tfidf_ranks
 
 REGISTERS = ("caption", "field", "child", "precise", "riddle", "habitat")
 TABLES = SHARED / "pokeapi" / "csv"
@@ -78,13 +78,10 @@ def test_the_descriptions_say_enough_to_tell_the_creatures_apart(register):
     english = [row for row in DESCRIPTIONS if row["language"] == "en"]
     held_out = [row for row in english if row["register"] == register]
     others = [row for row in english if row["register"] != register]
-    ranks = tfidf_ranks(
-        [row["text"] for row in others],
-        [row["creature"] for row in others],
-        [row["text"] for row in held_out],
-        [row["creature"] for row in held_out],
-        len(CREATURES),
+    known, asked = (
+        Described([row["text"] for row in rows], [row["creature"] for row in rows]) for rows in (others, held_out)
     )
+    ranks = tfidf_ranks(known, asked, len(CREATURES))
     assert sum(rank == (1, 1) for rank in ranks) / len(ranks) >= 0.5
 
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from toolkit.evaluation import baselines, identification, ranks
+from toolkit.evaluation.baselines import Described
 from toolkit.evaluation.ranks import Rank
 
 
@@ -40,7 +41,7 @@ def test_equal_scores_share_their_ranks():
 @pytest.mark.parametrize("names", [2, 7, 12, 40])
 def test_names_that_are_all_as_frequent_are_found_by_chance(names):
     answers = [f"Name{number}" for number in range(names)]
-    found = baselines.frequent_ranks(answers * 3, answers, names)
+    found = baselines.frequent_ranks(Described([], answers * 3), Described([], answers), names)
     figures = identification.scores(found, answers, 7)
     assert {name: figure["value"] for name, figure in figures.items()} == pytest.approx(
         identification.chance_scores(names)
@@ -49,7 +50,7 @@ def test_names_that_are_all_as_frequent_are_found_by_chance(names):
 
 def test_one_constant_answer_finds_no_more_than_the_rows_that_it_is_right_for():
     # Two names as frequent, and one that the training lacks: whatever is said first, it is right for a third of them.
-    found = baselines.frequent_ranks(["Vulpix", "Mew"], ["Vulpix", "Mew", "Abra"], 3)
+    found = baselines.frequent_ranks(Described([], ["Vulpix", "Mew"]), Described([], ["Vulpix", "Mew", "Abra"]), 3)
     figures = identification.scores(found, ["Vulpix", "Mew", "Abra"], 7)
     assert figures["top1"]["value"] == pytest.approx(1 / 3)
     assert figures["top5"]["value"] == 1

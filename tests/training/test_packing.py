@@ -183,6 +183,10 @@ def test_a_family_whose_positions_begin_elsewhere_is_found(family, expected):
 # The loss over a large vocabulary is PyTorch's own, in value and gradient, with no second copy of the logits.
 
 
+def summed(logits, answers):
+    return packing.answer_loss(logits[None], answers, 1)
+
+
 def both_ways(kind, *, capped=False, rows=37, words=501):
     """Loss and gradient of a head's weights, by PyTorch's cross-entropy and by ours."""
     generator = torch.Generator().manual_seed(0)
@@ -197,9 +201,7 @@ def both_ways(kind, *, capped=False, rows=37, words=501):
         total.backward()
         return total.detach(), weights.grad
 
-    return of(lambda logits, right: cross_entropy(logits.float(), right, reduction="sum")), of(
-        packing.summed_cross_entropy
-    )
+    return of(lambda logits, right: cross_entropy(logits.float(), right, reduction="sum")), of(summed)
 
 
 @pytest.mark.parametrize("capped", [False, True])
@@ -221,7 +223,7 @@ def test_in_half_precision_too_the_loss_is_computed_in_float32(kind):
 
 def test_logits_that_would_overflow_have_a_finite_loss():
     logits = torch.tensor([[1e30, -1e30, 0.0]], requires_grad=True)
-    loss = packing.summed_cross_entropy(logits * 1.0, torch.tensor([0]))
+    loss = summed(logits * 1.0, torch.tensor([0]))
     loss.backward()
     assert loss == 0
     assert logits.grad.tolist() == [[0.0, 0.0, 0.0]]
@@ -232,8 +234,8 @@ def test_the_gradient_lies_where_the_logits_were_and_is_never_lost_in_silence():
     logits, kept = leaf * 1.0, []
     logits.register_hook(kept.append)
     place = logits.data_ptr()
-    packing.summed_cross_entropy(logits, torch.tensor([1, 2, 3, 4])).backward()
+    summed(logits, torch.tensor([1, 2, 3, 4])).backward()
     assert kept[0].data_ptr() == place
     # The gradient of exp is computed from its output.
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        packing.summed_cross_entropy(leaf.exp(), torch.tensor([1, 2, 3, 4])).backward()
+        summed(leaf.exp(), torch.tensor([1, 2, 3, 4])).backward()

@@ -173,7 +173,8 @@ def test_on_a_gpu_auto_doubles_for_as_long_as_it_fits(monkeypatch, batch, room, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), 80, print)
     assert fit.size == 1
-    fit.grow(lambda tried: tried <= room)
+    monkeypatch.setattr(micro_batch, "fits_with_room", lambda _model, examples, _compute: len(examples) <= room)
+    fit.measure(None, [None] * batch, "float16")
     assert fit.size == size
 
 
@@ -338,18 +339,10 @@ def test_gradients_that_are_no_numbers_stop_the_run_and_are_not_saved(tmp_path, 
     assert [path.name for path in (tmp_path / "adapter-checkpoints").glob("checkpoint-*")] == ["checkpoint-3"]
 
 
-@pytest.mark.parametrize(("most", "stops"), [(4, False), (2, True)])
-def test_the_gradient_scaler_may_skip_a_few_steps_and_not_many(
-    tmp_path, dataset, use_small_base, monkeypatch, most, stops
-):
+def test_the_gradient_scaler_of_fp16_may_skip_steps(tmp_path, dataset, use_small_base, monkeypatch):
     with_gradient_norm(monkeypatch, lambda step: float("inf") if step in (4, 5, 6) else 1.0, scaler=Scaler())
-    monkeypatch.setattr("toolkit.training.trainer.MOST_SKIPPED", most)
-    if stops:
-        with pytest.raises(ToolkitError, match="gradients overflowed fp16 in 3 steps in a row at step 6"):
-            train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
-    else:
-        assert train.train(dataset, tmp_path / "adapter", recipe(use_small_base)).steps == 8
-        assert all("Infinity" not in json.dumps(line) for line in read_jsonl(tmp_path / "adapter/training_log.jsonl"))
+    assert train.train(dataset, tmp_path / "adapter", recipe(use_small_base)).steps == 8
+    assert all("Infinity" not in json.dumps(line) for line in read_jsonl(tmp_path / "adapter/training_log.jsonl"))
 
 
 def test_a_training_that_changed_nothing_does_not_finish(tmp_path, dataset, use_small_base):

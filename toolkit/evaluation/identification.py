@@ -6,7 +6,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ Scores = dict[str, Estimate]
 
 def identification(
     predictions: Mapping[str, Sequence[Prediction]], candidates: int, seed: int, *, chance: bool = True
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """The `test` of `evaluation.json`; None without predictions.
 
     Args:
@@ -43,7 +42,7 @@ def identification(
     creatures = [prediction.creature for prediction in adapter]
     ranks = {method: [one.rank() for one in made] for method, made in predictions.items()}
     own = ranks.pop(ADAPTER)
-    methods: dict[str, Any] = {method: _method_scores(made, seed) for method, made in predictions.items()}
+    methods: dict[str, object] = {method: _method_scores(made, seed) for method, made in predictions.items()}
     if chance:
         methods[CHANCE] = {
             name: {"value": value, "n": len(adapter)} for name, value in chance_scores(candidates).items()
@@ -119,7 +118,7 @@ def differences(a: Sequence[Rank], b: Sequence[Rank], groups: Sequence[Hashable]
     return {name: difference(values, others[name], groups, seed) for name, values in _row_scores(a).items()}
 
 
-def calibration(confidences: Sequence[float], right: Sequence[float], bins: int = 10) -> dict[str, Any] | None:
+def calibration(confidences: Sequence[float], right: Sequence[float], bins: int = 10) -> dict[str, object] | None:
     """Whether a model is right as often as its confidence says.
 
     Args:
@@ -157,7 +156,7 @@ def calibration(confidences: Sequence[float], right: Sequence[float], bins: int 
     }
 
 
-def confusions(answers: Sequence[str], said: Sequence[str], most: int = 10) -> list[dict[str, Any]]:
+def confusions(answers: Sequence[str], said: Sequence[str], most: int = 10) -> list[dict[str, object]]:
     """The most frequent wrong first answers: the right `answer`, what was `said`, and in how many `rows`."""
     wrong = Counter(pair for pair in zip(answers, said, strict=True) if pair[0] != pair[1])
     ordered = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
@@ -187,7 +186,7 @@ def _ranges(last: int) -> Iterator[tuple[int, int]]:
         first = end + 1
 
 
-def groups_of(attributes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[int]]]:
+def groups_of(attributes: Sequence[Mapping[str, object]]) -> dict[str, dict[str, list[int]]]:
     """Rows grouped by their attributes.
 
     Args:
@@ -205,11 +204,11 @@ def groups_of(attributes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, li
     return {kind: groups for kind, groups in grouped.items() if len(groups) > 1}
 
 
-def _first(values: Any) -> Any:
+def _first(values: object) -> object:
     return values[0] if isinstance(values, list) and values else None
 
 
-def _label(value: Any) -> str | None:
+def _label(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) and str(value) else None
 
 
@@ -267,7 +266,7 @@ def reads(
     groups: Sequence[Hashable],
     candidates: int,
     seed: int,
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """Whether answers come from the description: whether the right one falls back when another creature is described.
 
     An adapter reads when its mean reciprocal rank is surely (95 %) higher than under other descriptions, and loses

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +143,7 @@ def invention(
     known: Collection[str],
     training: Collection[str],
     seed: int,
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """The `unseen` of `evaluation.json`; None without predictions.
 
     Args:
@@ -170,7 +170,7 @@ def invention(
 
 def invention_figures(
     samples: Sequence[Invented], known: Collection[str], training: Collection[str], seed: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The figures of `docs/metrics.md`, with 95 % intervals by a bootstrap over creatures.
 
     Args:
@@ -184,7 +184,7 @@ def invention_figures(
         whether a name is for one creature alone when there is only one, what is name-like when the training split has
         too few names, whether samples of a description differ when each has one.
     """
-    figures: dict[str, Any] = {"rows": len({sample.description for sample in samples}), "names": len(samples)}
+    figures: dict[str, object] = {"rows": len({sample.description for sample in samples}), "names": len(samples)}
     if not samples:
         return figures
     judged = judge_all([sample.name for sample in samples], known, training, [sample.script for sample in samples])

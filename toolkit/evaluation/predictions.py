@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,19 +189,21 @@ def baseline_predictions(
     """
     if not rows.test or not rows.train:
         return []
-    train = [description_of(row) for row in rows.train], rows.training_answers
-    test = [description_of(row) for row in rows.test], [answer_of(row) for row in rows.test]
-    count = len(rows.candidates)
-    ways: dict[str, Callable[[], list[Rank]]] = {
-        "tfidf": lambda: baselines.tfidf_ranks(*train, *test, count),
-        "tfidf_centroid": lambda: baselines.centroid_ranks(*train, *test, count),
-        "encoder": lambda: baselines.encoder_ranks(encoder, *train, *test, count),
-        "frequent": lambda: baselines.frequent_ranks(train[1], test[1], count),
+    train, test = (
+        baselines.Described([description_of(row) for row in part], [answer_of(row) for row in part])
+        for part in (rows.train, rows.test)
+    )
+    ways: dict[str, Callable[[baselines.Described, baselines.Described, int], list[Rank]]] = {
+        "tfidf": baselines.tfidf_ranks,
+        "tfidf_centroid": baselines.centroid_ranks,
+        "encoder": partial(baselines.encoder_ranks, encoder),
+        "frequent": baselines.frequent_ranks,
     }
     made = []
     for method in (name for name in ways if name in wanted):
         progress(method, 0, len(rows.test))
-        for number, (row, rank) in enumerate(zip(rows.test, ways[method](), strict=True)):
+        ranks = ways[method](train, test, len(rows.candidates))
+        for number, (row, rank) in enumerate(zip(rows.test, ranks, strict=True)):
             made.append(_about(method, "test", number, row, place=rank.mean, tied=rank.tied))
         progress(method, len(rows.test), len(rows.test))
     return made

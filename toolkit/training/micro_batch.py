@@ -116,13 +116,10 @@ class MicroBatch:
         """On a GPU and for `auto`, double the size for as long as the longest examples fit with head room."""
         import torch
 
-        if self.settings.micro_batch_size == "auto" and torch.cuda.is_available():
-            self.grow(lambda size: fits_with_room(model, longest_first[:size], compute))
-
-    def grow(self, fits: Callable[[int], bool]) -> None:
-        """Double the size for as long as it fits."""
+        if self.settings.micro_batch_size != "auto" or not torch.cuda.is_available():
+            return
         while larger := [size for size in self.sizes if size >= 2 * self.size]:
-            if not fits(larger[0]):
+            if not fits_with_room(model, longest_first[: larger[0]], compute):
                 return
             self.size = larger[0]
 

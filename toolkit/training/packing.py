@@ -56,16 +56,19 @@ def collate(batch: Sequence[Example], device: torch.device) -> tuple[dict[str, t
 
 
 def answer_loss(logits: torch.Tensor, answers: torch.Tensor, supervised: int | None = None) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the supervised tokens and divided by their number in the effective batch.
+    """Cross-entropy in nats and float32, summed over the supervised tokens, divided by their number in the whole batch.
 
-    Its backward pass overwrites the logits.
+    PyTorch's own keeps the log-probabilities beside the logits and makes their gradient in a third place, which for
+    256,000 words is most of the memory of a training step. Here the backward pass writes the gradient over the logits,
+    a few rows at a time, as the Liger kernels do (Hsu et al. 2024).
 
     Args:
-        logits: `[1, supervised, vocabulary]`.
+        logits: `[1, supervised, vocabulary]`, of any floating type; the backward pass overwrites them.
         answers: The supervised tokens, `[supervised]`.
-        supervised: Supervised tokens of the whole effective batch; by default those given.
+        supervised: Supervised tokens of the whole batch; by default those given.
     """
-    return summed_cross_entropy(logits[0], answers) / (supervised or len(answers))
+    total: torch.Tensor = _cross_entropy_function().apply(logits[0], answers)
+    return total / (supervised or len(answers))
 
 
 def mean_loss(model: PreTrainedModel, examples: Sequence[Example], at_once: int | None = None) -> float:
@@ -81,21 +84,6 @@ def mean_loss(model: PreTrainedModel, examples: Sequence[Example], at_once: int 
             total += float(answer_loss(model(**inputs).logits, answers)) * len(answers)
             count += len(answers)
     return total / count
-
-
-def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The sum over all rows of the cross-entropy, in nats and float32, without a second copy of the logits.
-
-    PyTorch's own keeps the log-probabilities beside the logits and makes their gradient in a third place, which for
-    256,000 words is most of the memory of a training step. Here the backward pass writes the gradient over the logits,
-    a few rows at a time, as the Liger kernels do (Hsu et al. 2024).
-
-    Args:
-        logits: `[rows, vocabulary]`, of any floating type.
-        targets: The right column of each row, `[rows]`.
-    """
-    loss: torch.Tensor = _cross_entropy_function().apply(logits, targets)
-    return loss
 
 
 @cache

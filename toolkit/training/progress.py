@@ -126,30 +126,23 @@ def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCall
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-        ) -> None:
+        def on_train_begin(self, _args: object, state: TrainerState, *_: object, **__: object) -> None:
             training.begin(state.global_step)
 
-        def on_step_end(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-        ) -> None:
+        def on_step_end(self, _args: object, _state: object, control: TrainerControl, **_: object) -> None:
             control.should_save |= training.stop_asked
             control.should_training_stop |= training.stop_asked
 
-        def on_log(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any, **others: Any
-        ) -> None:
-            if "loss" not in logs:
+        def on_log(self, _args: object, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+            if "loss" not in given["logs"]:
                 return
             if settings.keep == "best" and best_step(state.log_history) == state.global_step:
-                training.best = weights_of(others["model"])
-            over = "validation_loss" in logs and stops_early(state.log_history, settings.early_stopping)
-            control.should_save |= over
-            control.should_training_stop |= over
+                training.best = weights_of(given["model"])
+            if "validation_loss" in given["logs"] and stops_early(state.log_history, settings.early_stopping):
+                control.should_save = control.should_training_stop = True
             training.report(training.progress(state))
 
-        def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        def on_save(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if training.best is not None:
                 save_file(training.best, checkpoint / BEST, metadata={"format": "pt"})
@@ -185,16 +178,6 @@ def stops_early(history: History, patience: int | None) -> bool:
     """Whether the last `patience` validation losses brought no lower one."""
     steps = [entry["step"] for entry in _validations(history)]
     return patience is not None and bool(steps) and len(steps) - 1 - steps.index(best_step(history)) >= patience
-
-
-def skipped_in_a_row(history: History) -> int:
-    """Steps up to the last one whose gradients overflowed, which the gradient scaler of fp16 skips."""
-    count = 0
-    for entry in reversed([entry for entry in history if "loss" in entry]):
-        if math.isfinite(entry.get("grad_norm", 0.0)):
-            break
-        count += 1
-    return count
 
 
 def last_losses(history: History) -> tuple[float | None, float | None]:

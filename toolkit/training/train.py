@@ -5,7 +5,6 @@ An interrupted run continues from its last complete checkpoint and ends with the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +104,8 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the same call continues.
         ToolkitError: The training diverged, or changed nothing.
     """
+    from peft import set_peft_model_state_dict
+
     notes: list[str] = []
 
     def say(text: str) -> None:
@@ -132,7 +133,9 @@ def train(
         state = _finish(trainer, start, training, settings)
     if not _is_over(state, settings):
         raise Interrupted(f"Stopped at step {state.global_step}.", "Run it again, without `restart`, to continue.")
-    best_step = _put_best(peft_model, training, state)
+    best_step = history.best_step(state.log_history) if training.best is not None else None
+    if best_step:
+        set_peft_model_state_dict(peft_model, training.best)
     facts = run.facts(peft_model) | _training_facts(run, state, training, precision, micro_batch, best_step)
     _write(out, run, peft_model, state, best_step, facts)
     remove_checkpoints(folder)
@@ -168,6 +171,8 @@ class _Run:
     def facts(self, peft_model: PeftModel) -> dict[str, Any]:
         """What a manifest says of settings, base, adapter and dataset."""
         manifest = self.dataset.manifest()
+        trainable, parameters = peft_model.get_nb_trainable_parameters()
+        ends = chat.end_of_turn_ids(self.tokenizer, peft_model.generation_config)
         counts = {split: count_rows(self.dataset, split) for split in SPLITS}
         return {
             # The sources of the descriptions are the dataset's to name, and may be private paths.
@@ -178,11 +183,11 @@ class _Run:
                 "revision": self.base.revision,
                 "content": self.identity["base"],
                 "license": bases.base_license(self.base),
-                "parameters": _base_parameters(peft_model),
+                "parameters": parameters - trainable,
                 "architecture": type(peft_model.get_base_model()).__name__,
             },
             "supervised_tokens": sum(len(example.answer_ids) for example in self.examples),
-            "trainable_parameters": sum(p.numel() for p in peft_model.parameters() if p.requires_grad),
+            "trainable_parameters": trainable,
             "dataset": {
                 "id": self.dataset.id,
                 "revision": self.dataset.revision,
@@ -192,7 +197,8 @@ class _Run:
                 "sources": [source["name"] for source in manifest.get("sources", [])],
             },
             **shared_opening(self.rows),
-            "stop_tokens": _stop_tokens(self.tokenizer, peft_model),
+            # Where an answer ends, by the base's generation settings too.
+            "stop_tokens": [token for token in self.tokenizer.convert_ids_to_tokens(ends) if token],
         }
 
 
@@ -277,16 +283,6 @@ def _is_over(state: TrainerState, settings: TrainingSettings) -> bool:
     return bool(early or state.global_step >= state.max_steps)
 
 
-def _put_best(peft_model: PeftModel, training: TrainingState, state: TrainerState) -> int | None:
-    """Put the weights of the lowest validation loss into the model, if they were kept; return their step."""
-    from peft import set_peft_model_state_dict
-
-    if training.best is None:
-        return None
-    set_peft_model_state_dict(peft_model, training.best)
-    return history.best_step(state.log_history)
-
-
 def _training_facts(
     run: _Run,
     state: TrainerState,
@@ -334,19 +330,3 @@ def _write(
         write_json(folder / ANSWERS, sorted({answer_of(row) for row in run.rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
-
-
-def _stop_tokens(tokenizer: PreTrainedTokenizerBase, peft_model: PeftModel) -> list[str]:
-    """The tokens at which an answer ends, those of the base's generation settings included."""
-    ids = chat.end_of_turn_ids(tokenizer, peft_model.generation_config)
-    return [token for token in tokenizer.convert_ids_to_tokens(ids) if token]
-
-
-def _base_parameters(peft_model: PeftModel) -> int:
-    """Parameters of the base; a 4-bit weight holds two in a byte, which its shape does not show."""
-    total = 0
-    for name, parameter in peft_model.named_parameters():
-        if "lora_" not in name:
-            state = getattr(parameter, "quant_state", None)
-            total += math.prod(state.shape) if state is not None else parameter.numel()
-    return total

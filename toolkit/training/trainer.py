@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +17,12 @@ from toolkit.model.chat import Example
 from toolkit.model.loading import Precision
 from toolkit.model.memory import free_cache, memory_errors
 from toolkit.training.micro_batch import MicroBatch
-from toolkit.training.progress import TrainingState, reporter, skipped_in_a_row
+from toolkit.training.progress import TrainingState, reporter
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
-
-# The gradient scaler of fp16 skips a few steps until it has found its scale; so many in a row are divergence.
-MOST_SKIPPED = 20
 
 
 def check_environment(settings: TrainingSettings) -> None:
@@ -63,16 +59,13 @@ def prepare_model(
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     micro_batch = MicroBatch(recipe.training, len(longest_first[0].input_ids), note)
     precision = loading.chosen_precision(recipe.training.quantization)
-    with _first_pass(base, precision):
-        peft_model = _fresh(base, recipe, precision, micro_batch)
-        overflowed = _overflow(peft_model, precision, micro_batch, longest_first)
+    peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed and precision.compute == "float16":
         note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
         precision = precision.widened(overflowed)
         del peft_model
         free_cache()
-        peft_model = _fresh(base, recipe, precision, micro_batch)
-        overflowed = _overflow(peft_model, precision, micro_batch, longest_first)
+        peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed:
         raise ToolkitError(
             f"{overflowed[:1].upper()}{overflowed[1:]} of the base {base.id} is no number, before any training.",
@@ -83,34 +76,25 @@ def prepare_model(
     return peft_model, precision, micro_batch
 
 
-@contextmanager
-def _first_pass(base: LocatedBase, precision: Precision) -> Iterator[None]:
-    """Translate what the libraries raise when a base computes for the first time: it is not made for this."""
+def _first_pass(
+    base: LocatedBase, recipe: Recipe, precision: Precision, micro_batch: MicroBatch, examples: Sequence[Example]
+) -> tuple[PeftModel, str | None]:
+    """The base with a fresh adapter, and what overflows the precision when the first example goes through it."""
+    from transformers import set_seed
+
     held, remedy = "", "Choose another base."
     if precision.base == "nf4":
         held, remedy = " held in NF4", 'Give `training.quantization="none"`, or choose another base.'
     with library_errors(f"The base {base.id} cannot be trained{held}", remedy), memory_errors():
-        yield
-
-
-def _fresh(base: LocatedBase, recipe: Recipe, precision: Precision, micro_batch: MicroBatch) -> PeftModel:
-    from transformers import set_seed
-
-    set_seed(recipe.seed)
-    peft_model = loading.add_lora(loading.load_base(base, precision), recipe.lora, recipe.seed)
-    micro_batch.prepare(peft_model)
-    return peft_model
-
-
-def _overflow(
-    peft_model: PeftModel, precision: Precision, micro_batch: MicroBatch, longest_first: Sequence[Example]
-) -> str | None:
-    peft_model.train()
-    return loading.overflow(
-        peft_model,
-        precision.compute,
-        lambda probed: micro_batch.gradients(probed, longest_first[:1], lambda loss: loss.backward()),
-    )
+        set_seed(recipe.seed)
+        peft_model = loading.add_lora(loading.load_base(base, precision), recipe.lora, recipe.seed)
+        micro_batch.prepare(peft_model)
+        peft_model.train()
+        return peft_model, loading.overflow(
+            peft_model,
+            precision.compute,
+            lambda probed: micro_batch.gradients(probed, examples[:1], lambda loss: loss.backward()),
+        )
 
 
 def make_trainer(
@@ -150,23 +134,21 @@ def make_trainer(
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
-                self._check_gradients(logs.get("grad_norm", 0.0))
+                # The gradient scaler of fp16 skips steps whose gradients overflow.
+                if self.accelerator.scaler is None:
+                    self._check_number("gradient norm", logs.get("grad_norm", 0.0), self.state.global_step)
                 if validation and _is_planned(self.state, settings.save_every):
                     logs["validation_loss"] = micro_batch.validation_loss(self.model, validation)
                     self._check_number("validation loss", logs["validation_loss"], self.state.global_step)
             super().log(logs, start_time)
 
-        def _check_gradients(self, norm: float) -> None:
-            """Stop on gradients that are NaN or infinite, except for a few that the gradient scaler skipped."""
-            if self.accelerator.scaler is None:
-                self._check_number("gradient norm", norm, self.state.global_step)
-            elif not math.isfinite(norm) and skipped_in_a_row(self.state.log_history) >= MOST_SKIPPED:
-                found = f"The gradients overflowed fp16 in {MOST_SKIPPED + 1} steps in a row"
-                raise _diverged(found, self.state.global_step, folder)
-
         def _check_number(self, name: str, value: float, step: int) -> None:
             if not math.isfinite(value):
-                raise _diverged(f"The {name} is {value}", step, folder)
+                kept = "; the last checkpoint before it is kept" if any(folder.glob("checkpoint-*")) else ""
+                raise ToolkitError(
+                    f"The {name} is {value} at step {step}{kept}.",
+                    "Lower `training.learning_rate`, and run again with `restart=True`.",
+                )
 
     trainer = AnswerTrainer(
         model=peft_model,
@@ -242,10 +224,3 @@ def _tensorboard_folder(checkpoints: Path) -> Path:
 
 def _is_planned(state: TrainerState, save_every: int) -> bool:
     return bool(state.global_step % save_every == 0 or state.global_step == state.max_steps)
-
-
-def _diverged(found: str, step: int, folder: Path) -> ToolkitError:
-    kept = "; the last checkpoint before it is kept" if any(folder.glob("checkpoint-*")) else ""
-    return ToolkitError(
-        f"{found} at step {step}{kept}.", "Lower `training.learning_rate`, and run again with `restart=True`."
-    )
