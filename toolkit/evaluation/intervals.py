@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Numbers that are drawn at once: bounds the memory of a bootstrap.
-DRAWN_AT_ONCE = 2_000_000
 # With fewer groups than this a resample knows too little of what was not seen.
 FEW_GROUPS = 10
 
@@ -85,20 +83,11 @@ def _unseen_share(count: int) -> float:
     return float(binomtest(0, count).proportion_ci(confidence_level=0.95, method="wilson").high)
 
 
-def _pieces(resamples: int, groups: int) -> Iterator[int]:
-    """The numbers of resamples that are drawn at once, one after the other."""
-    at_once = max(1, DRAWN_AT_ONCE // groups)
-    for start in range(0, resamples, at_once):
-        yield min(at_once, resamples - start)
-
-
 def _resampled_means(sums: Numbers, counts: Numbers, seed: int, resamples: int) -> Numbers:
-    generator = np.random.default_rng(seed)
-    means = []
-    for size in _pieces(resamples, len(sums)):
-        drawn = generator.integers(len(sums), size=(size, len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(means)
+    generator, groups = np.random.default_rng(seed), len(sums)
+    # One resample at a time, so that memory does not grow with their number.
+    drawn = (generator.integers(groups, size=groups) for _ in range(resamples))
+    return np.array([sums[rows].sum() / counts[rows].sum() for rows in drawn])
 
 
 def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bounds: tuple[float, float]) -> float:
@@ -108,12 +97,9 @@ def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bou
     """
     generator = np.random.default_rng(seed)
     more = generator.gamma(0.5, size=(resamples, 2)) * counts.mean()
-    totals, weights = [], []
-    for size in _pieces(resamples, len(sums)):
-        drawn = generator.standard_exponential((size, len(sums)))
-        totals.append((drawn * sums).sum(axis=1))
-        weights.append((drawn * counts).sum(axis=1))
-    means = (np.concatenate(totals) + (more * bounds).sum(axis=1)) / (np.concatenate(weights) + more.sum(axis=1))
+    drawn = (generator.standard_exponential(len(sums)) for _ in range(resamples))
+    totals, weights = np.array([((each * sums).sum(), (each * counts).sum()) for each in drawn]).T
+    means = (totals + (more * bounds).sum(axis=1)) / (weights + more.sum(axis=1))
     return float(np.quantile(means, 0.975))
 
 
