@@ -67,7 +67,8 @@ def answer_loss(logits: torch.Tensor, answers: torch.Tensor, supervised: int | N
         answers: The supervised tokens, `[supervised]`.
         supervised: Supervised tokens of the whole batch; by default those given.
     """
-    total: torch.Tensor = _cross_entropy_function().apply(logits[0], answers)
+    # Not `logits[0]`, whose gradient would be a copy.
+    total: torch.Tensor = _cross_entropy_function().apply(logits.squeeze(0), answers)
     return total / (supervised or len(answers))
 
 
