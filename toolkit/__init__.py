@@ -17,55 +17,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.core.errors import ToolkitError
-    from toolkit.core.hub_client import use_hub
-    from toolkit.core.recipe import Recipe, load_recipe
-    from toolkit.data.build import build_dataset
-    from toolkit.data.validation import validate
-    from toolkit.evaluation.evaluate import evaluate
-    from toolkit.hub.publish import PublishOptions, publish, push_dataset
-    from toolkit.hub.verify import verify
-    from toolkit.model.naming import identify, name, open_adapter
-    from toolkit.run import run_pipeline
-    from toolkit.training.train import train
+    from toolkit.core.errors import ToolkitError as ToolkitError
+    from toolkit.core.hub_client import use_hub as use_hub
+    from toolkit.core.recipe import Recipe as Recipe
+    from toolkit.core.recipe import load_recipe as load_recipe
+    from toolkit.data.build import build_dataset as build_dataset
+    from toolkit.data.validation import validate as validate
+    from toolkit.evaluation.evaluate import evaluate as evaluate
+    from toolkit.hub.publish import PublishOptions as PublishOptions
+    from toolkit.hub.publish import publish as publish
+    from toolkit.hub.publish import push_dataset as push_dataset
+    from toolkit.hub.verify import verify as verify
+    from toolkit.model.naming import identify as identify
+    from toolkit.model.naming import name as name
+    from toolkit.model.naming import open_adapter as open_adapter
+    from toolkit.run import run_pipeline as run_pipeline
+    from toolkit.training.train import train as train
 
 __version__ = "0.1.0"
-__all__ = [
-    "PublishOptions",
-    "Recipe",
-    "ToolkitError",
-    "build_dataset",
-    "evaluate",
-    "identify",
-    "load_recipe",
-    "name",
-    "open_adapter",
-    "publish",
-    "push_dataset",
-    "run_pipeline",
-    "train",
-    "use_hub",
-    "validate",
-    "verify",
-]
-_MODULES = {
-    "PublishOptions": "hub.publish",
-    "Recipe": "core.recipe",
-    "ToolkitError": "core.errors",
-    "build_dataset": "data.build",
-    "evaluate": "evaluation.evaluate",
-    "identify": "model.naming",
-    "load_recipe": "core.recipe",
-    "name": "model.naming",
-    "open_adapter": "model.naming",
-    "publish": "hub.publish",
-    "push_dataset": "hub.publish",
-    "run_pipeline": "run",
-    "train": "training.train",
-    "use_hub": "core.hub_client",
-    "validate": "data.validation",
-    "verify": "hub.verify",
+_EXPORTS = {
+    "core.errors": ("ToolkitError",),
+    "core.hub_client": ("use_hub",),
+    "core.recipe": ("Recipe", "load_recipe"),
+    "data.build": ("build_dataset",),
+    "data.validation": ("validate",),
+    "evaluation.evaluate": ("evaluate",),
+    "hub.publish": ("PublishOptions", "publish", "push_dataset"),
+    "hub.verify": ("verify",),
+    "model.naming": ("identify", "name", "open_adapter"),
+    "run": ("run_pipeline",),
+    "training.train": ("train",),
 }
+_MODULES = {verb: module for module, verbs in _EXPORTS.items() for verb in verbs}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(verb: str) -> object:

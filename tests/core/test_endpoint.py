@@ -53,21 +53,6 @@ def test_a_token_file_without_one_token_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("address", "alone"),
-    [
-        ("http://127.0.0.1:8765", True),
-        ("http://[::1]:1", True),
-        ("http://localhost:1", True),
-        ("http://0.0.0.0:1", False),
-        ("http://192.168.0.2:1", False),
-        ("https://huggingface.co", False),
-    ],
-)
-def test_loopback_is_what_no_other_machine_reaches(address, alone):
-    assert hub_client.is_loopback(address) is alone
-
-
-@pytest.mark.parametrize(
     "text",
     ["hf_abcdefghij", "Authorization: Bearer s3cret-token", "http://user:s3cret@host/x", "my token is s3cret-from-env"],
 )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -82,15 +81,6 @@ def _is_url(text: str) -> bool:
         )
     except ValueError:
         return False
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether only this machine reaches an address."""
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def endpoint() -> str:
