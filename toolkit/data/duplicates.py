@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def normal_text(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
-def cluster_texts(texts: Sequence[str], threshold: float) -> list[int]:
+def cluster_texts(texts: Iterable[str], threshold: float) -> list[int]:
     """A cluster for each text: texts of at least this similarity, directly or over others, share it.
 
     The similarity of two texts, 0 to 1, is the Jaccard similarity of their words or of their runs of five letters,

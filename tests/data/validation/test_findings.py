@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,10 @@ from support.validation import Row, Splits, finding, skipped, write
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.data.validation import folder, validate
 from toolkit.data.validation.findings import CODES
+from toolkit.model.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NAMES = ("Florbix", "Quandow", "Mirtles", "Zephyro", "Oblanka", "Trundlo", "Vexilar", "Wumbats", "Krellin", "Jaspera")
 REQUEST = "다음 생물에게 어울리는 이름을 지어줘."
@@ -303,32 +307,26 @@ def test_a_fault_planted_in_a_file_is_found_and_says_what_it_is(
     assert said in found.places[0].excerpt
 
 
-class _Tokenizer:
-    """One token a letter, 1 ends a turn; with `broken`, an answer changes how the prompt is rendered."""
-
-    chat_template = "yes"
-    bos_token_id = None
-    added_tokens_decoder: dict[int, str] = {}  # noqa: RUF012
-    all_special_ids = (1,)
-
-    def __init__(self, broken: bool) -> None:
-        self.broken = broken
-
-    def apply_chat_template(self, messages: list[Row], add_generation_prompt: bool = False, **_: object) -> list[int]:
-        ids = [2 + self.broken * (not add_generation_prompt)]
-        return ids + [code for message in messages for code in (*map(ord, message["content"]), 1)]
-
-
-@pytest.mark.parametrize(("code", "broken", "count"), [("tokens.length", False, 1), ("tokens.contract", True, 54)])
-def test_a_fault_that_only_a_tokenizer_shows_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, broken: bool, count: int
-) -> None:
-    monkeypatch.setattr(folder, "load_tokenizer", lambda _: _Tokenizer(broken))
+def test_a_conversation_that_is_too_long_for_a_bases_tokenizer_is_found(tmp_path: Path) -> None:
     splits = sound()
     _add_to("A long tail. " * 30)(splits)
-    report = validate(write(tmp_path, splits), base=TINY_BASE_ID, max_length=400)
-    assert finding(report, code).count == count
+    report = validate(write(tmp_path, splits), base=TINY_BASE_ID, max_length=200)
+    found = finding(report, "tokens.length")
+    assert (found.count, found.places[0].row) == (1, 7)
     assert not {"tokens.length", "tokens.contract"} & skipped(report).keys()
+
+
+def test_a_chat_template_that_renders_a_prompt_otherwise_once_it_is_answered_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(base: Path) -> PreTrainedTokenizerBase:
+        tokenizer = load_tokenizer(base)
+        tokenizer.chat_template = f"{{{{ messages | length }}}}{tokenizer.chat_template}"
+        return tokenizer
+
+    monkeypatch.setattr(folder, "load_tokenizer", load)
+    report = validate(write(tmp_path, sound()), base=TINY_BASE_ID)
+    assert finding(report, "tokens.contract").count == 54
 
 
 def test_without_a_maximum_length_the_report_says_that_lengths_were_not_checked(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ All rows lie in one pandas table with Arrow columns: a million of them take a fe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -152,10 +153,11 @@ def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> 
     _add(rows, "dup.exact-within", again & ~elsewhere & ~differs, like("as", origin), found)
     _add(rows, "label.conflict", again & differs, like("as", origin), found)
 
-    distinct = np.flatnonzero(~again & (text != NO_TEXT))
-    clusters = cluster_texts(rows.description.iloc[distinct].str.slice(0, COMPARED_CHARACTERS), near_duplicate)
+    distinct = ~again & (text != NO_TEXT)
+    beginnings = (text[:COMPARED_CHARACTERS] for text in compress(rows.description, distinct))
+    clusters = cluster_texts(beginnings, near_duplicate)
     origin = order.copy()
-    origin[distinct] = distinct[clusters]
+    origin[distinct] = order[distinct][clusters]
     near, elsewhere = origin != order, split != split[origin]
     _add(rows, "dup.near", near & elsewhere, like("like", origin), found)
     _add(rows, "dup.near-within", near & ~elsewhere, like("like", origin), found)
