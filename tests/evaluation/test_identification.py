@@ -118,13 +118,8 @@ def test_each_row_adds_what_its_place_counts():
     assert figures["top5"]["value"] == (1 + 1 + 1 + 0.5) / 5
     assert figures["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 6 + (1 + 1 / 2) / 2 + (1 / 5 + 1 / 6) / 2) / 5)
     assert {figure["n"] for figure in figures.values()} == {5}
+    assert identification.scores(at(1, 2), alone(2), 7, exact=[True, False])["exact"]["value"] == 0.5
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures.values())
-
-
-def test_exact_names_stand_beside_the_places_where_they_are_known():
-    figures = identification.scores(at(1, 2), alone(2), 7, exact=[True, False])
-    assert figures["exact"]["value"] == 0.5
-    assert "exact" not in identification.scores(at(1, 2), alone(2), 7)
 
 
 def test_a_paired_difference_knows_more_than_two_figures_and_none_is_not_known_to_be_the_same():
@@ -210,11 +205,8 @@ def test_rows_are_grouped_by_what_their_attributes_say():
     }
     assert list(grouped["type"])[-1] == "other"
     assert grouped["type"]["other"] == [16, 21]
-
-
-def test_a_kind_that_all_rows_share_is_no_grouping():
+    # A kind that all rows share is no grouping.
     assert identification.groups_of([{"generation": 1}] * 20) == {}
-    assert identification.groups_of([]) == {}
 
 
 def test_partners_are_rows_of_other_creatures_none_twice_each_used_as_often():

@@ -1,12 +1,10 @@
 """Training: QLoRA for real, on the answer only, the same bytes from the same inputs."""
 
-import json
-
 import pytest
 
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import EnvironmentLacks, InputError
-from toolkit.core.folder import content_hash, file_hashes, read_json, read_jsonl
+from toolkit.core.folder import file_hashes, read_json, read_jsonl
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
 from toolkit.training import train
@@ -58,10 +56,12 @@ def test_the_log_has_a_line_for_every_window_and_every_validation(tmp_path, data
     assert [line["step"] for line in log if "validation_loss" in line] == [3, 6, 8]
 
 
-def test_the_same_inputs_give_the_same_bytes(tmp_path, dataset, use_small_base):
-    for name in ("one", "two"):
-        train.train(dataset, tmp_path / name, recipe(use_small_base))
-    assert adapter_bytes(tmp_path / "one") == adapter_bytes(tmp_path / "two")
+def test_the_same_inputs_give_the_same_bytes_and_another_seed_another_adapter(tmp_path, dataset, use_small_base):
+    for name, seed in (("one", 7), ("two", 7), ("other", 8)):
+        train.train(dataset, tmp_path / name, recipe(use_small_base, seed=seed))
+    one, two, other = (adapter_bytes(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    assert one["adapter_model.safetensors"] != other["adapter_model.safetensors"]
 
 
 def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, dataset, use_small_base, monkeypatch):
@@ -70,13 +70,6 @@ def test_the_adapter_may_be_trained_into_the_folder_where_one_stands(tmp_path, d
     result = train.train(dataset, ".", recipe(use_small_base, training__max_steps=2))
     assert result.adapter == tmp_path / "adapter"
     assert (tmp_path / "adapter" / "manifest.json").is_file()
-
-
-def test_another_seed_gives_another_adapter(tmp_path, dataset, use_small_base):
-    for name, seed in (("one", 1), ("two", 2)):
-        train.train(dataset, tmp_path / name, recipe(use_small_base, seed=seed))
-    weights = [content_hash(tmp_path / name) for name in ("one", "two")]
-    assert weights[0] != weights[1]
 
 
 def test_a_row_that_is_too_long_is_named(tmp_path, dataset, use_small_base):
@@ -99,19 +92,17 @@ def test_paged_adamw_without_a_gpu_says_so(tmp_path, dataset, use_small_base):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__optimizer="paged_adamw_8bit"))
 
 
-def test_target_modules_that_the_base_lacks_are_an_input_error(tmp_path, dataset, use_small_base):
-    with pytest.raises(InputError, match="LoRA does not fit the base"):
-        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, lora__target_modules=["query_key_value"]))
-
-
 def test_a_base_given_as_a_folder_is_refused(small_base):
     with pytest.raises(InputError, match="is a folder"):
         bases.locate_base(str(small_base))
 
 
 def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_base):
-    train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
-    manifest = json.loads((tmp_path / "adapter" / "manifest.json").read_text())
+    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
+    manifest = read_json(tmp_path / "adapter" / "manifest.json")
+    # 12 rows in batches of 4: 8 steps are 32 examples.
+    assert result.epochs == pytest.approx(8 * 4 / 12)
+    assert (manifest["epochs"], manifest["examples_seen"]) == (2.67, 32)
     assert manifest["dataset"]["rows"] == {"train": 12, "validation": 3, "test": 3}
     assert manifest["request"] == chat.REQUEST
     assert manifest["precision"] == {"base": "nf4", "compute": "float32"}
@@ -148,15 +139,7 @@ def test_the_file_holds_what_was_trained_and_nothing_of_the_base(tmp_path, datas
         assert all(4 in tensor.shape for tensor in weights.values())
 
 
-def test_the_result_and_the_manifest_say_how_many_epochs_were_run(tmp_path, dataset, use_small_base):
-    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
-    assert result.epochs == pytest.approx(8 * 4 / 12)
-    assert read_json(tmp_path / "adapter" / "manifest.json")["epochs"] == 2.67
-
-
-def test_the_card_counts_the_examples_that_were_seen(tmp_path, dataset, use_small_base):
-    # 12 rows in batches of 4: 8 steps are 32 examples; in batches of 8 each epoch ends with one of 4.
-    train.train(dataset, tmp_path / "even", recipe(use_small_base))
-    assert read_json(tmp_path / "even" / "manifest.json")["examples_seen"] == 32
+def test_the_last_smaller_batch_of_an_epoch_is_counted_as_such(tmp_path, dataset, use_small_base):
+    # In batches of 8 each epoch ends with one of 4.
     train.train(dataset, tmp_path / "odd", recipe(use_small_base, training__batch_size=8, training__micro_batch_size=8))
     assert read_json(tmp_path / "odd" / "manifest.json")["examples_seen"] == 48

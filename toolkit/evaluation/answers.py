@@ -111,7 +111,7 @@ class AnsweringModel:
             others = {str(other): rank_of(scores, right[other]) for other in asking[row]}
             return asdict(_ranking(scores, right[row], candidates, others))
 
-        return [_restored(found) for found in self._each("identify", "rank", len(rows), work)]
+        return [_restored(found) for found in self._each("identify", "ranking", len(rows), work)]
 
     def greedy(self, rows: Sequence[Row], split: str) -> list[str]:
         """The likeliest name for each row of a split."""
