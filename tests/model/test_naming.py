@@ -201,13 +201,6 @@ def test_a_folder_with_another_manifest_is_refused(adapter, manifest):
         naming.open_adapter(adapter)
 
 
-@pytest.mark.parametrize("recipe", [None, 3, {}, {"name": "x", "decoding": {"top_k": 0}}])
-def test_a_manifest_whose_recipe_is_damaged_is_an_input_error(adapter, recipe):
-    write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"recipe": recipe})
-    with pytest.raises(InputError, match=r"[Rr]ecipe"):
-        naming.open_adapter(adapter)
-
-
 @pytest.mark.parametrize("answers", ["{}", "[]", "[1]", '"Vulpix"', '["Vulpix", null]'])
 def test_answers_that_are_no_list_of_texts_are_an_input_error(adapter, answers):
     (adapter / "answers.json").write_text(answers)

@@ -189,13 +189,6 @@ def test_progress_is_told_after_each_pass_up_to_the_last_distinct_candidate(fami
     assert len(told) == len(sizes) - prepared.reads_tries > 3
 
 
-def test_few_candidates_are_told_once():
-    told = []
-    prepared = rank.prepare(CANDIDATES)
-    rank.score(small_model("gemma").eval(), PROMPT, prepared, lambda _, done, of: told.append((done, of)))
-    assert told == [(len(prepared.distinct),) * 2]
-
-
 def test_progress_is_told_of_many_answers_that_become_tokens_and_not_of_few(tokenizer, monkeypatch):
     monkeypatch.setattr(rank, "REPORTED", 3)
     told = []

@@ -79,14 +79,6 @@ def test_facts_keep_their_order() -> None:
     assert all(row == ["body", "likeness", "colour", "element", "parts"] for row in keys)
 
 
-def test_kinds_go_together() -> None:
-    rng = Random(19)
-    creatures = [synthetic.sample_creature(rng) for _ in range(1500)]
-    wet = [c for c in creatures if c.likeness in {"goldfish", "shark", "whale", "crab"}]
-    places = {"sea_floor", "open_sea", "beach", "river", "lake", "pond"}
-    assert sum(c.habitat in places for c in wet) > 0.65 * len(wet)
-
-
 def test_names_are_pronounceable_and_never_taken() -> None:
     rng = Random(23)
     names = [synthetic.invent_name(synthetic.sample_creature(rng), rng) for _ in range(400)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.model.trie import NO_TOKEN, lay_out
+from toolkit.model.trie import lay_out
 
 SEQUENCES = [(5, 1), (5, 6), (5, 6, 1), (5, 6, 7, 1), (8,), (9, 6, 1)]
 
@@ -23,10 +23,6 @@ def test_each_token_is_asked_for_after_the_tokens_before_it(room):
             for depth, flat in enumerate(rows.before[index].tolist()[: len(sequence) - 1]):
                 assert flat // nodes == row
                 assert spelt(rows, row, flat % nodes) == list(sequence[: depth + 1])
-
-
-def test_sequences_come_back_padded():
-    assert lay_out([(5, 1), (5, 6, 1)], 64).sequences.tolist() == [[5, 1, NO_TOKEN], [5, 6, 1]]
 
 
 def test_sequences_that_share_a_beginning_share_nodes_and_the_last_token_needs_none():

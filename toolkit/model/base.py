@@ -55,19 +55,6 @@ class LocatedBase:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class BaseInfo:
-    """A base as its Hub describes it.
-
-    Attributes:
-        config: Its `config.json`.
-        download: Bytes of the wanted files that are not in the cache yet.
-    """
-
-    config: PretrainedConfig
-    download: int
-
-
 def tiny_base_folder() -> Path:
     """The folder of the tiny base, in the installed package."""
     return Path(__file__).with_name("tiny") / "base"
@@ -107,12 +94,13 @@ def locate_base(
         return LocatedBase(base, revision, tiny_base_folder())
     _refuse_folder(base)
     with hub_errors(f"The base {base}"):
-        info = None if _is_cached(base, revision) else look_up(base, revision)
-        if info is not None:
-            check_disk(f"The download of the base {base}", info.download, cache_folder(), SMALLER)
-            _check_machine(base, info.config, quantization, recipe, note)
+        found = None if _is_cached(base, revision) else look_up(base, revision)
+        if found is not None:
+            config, download = found
+            check_disk(f"The download of the base {base}", download, cache_folder(), SMALLER)
+            _check_machine(base, config, quantization, recipe, note)
         snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
-    if info is None:
+    if found is None:
         if not _is_base(snapshot):
             raise HubError(
                 f"The Hub cannot be reached, and only a part of the base {base} is in the cache.", "Check the network."
@@ -180,8 +168,10 @@ def _is_base(snapshot: Path) -> bool:
 # What the Hub says of it.
 
 
-def look_up(base: str, revision: str | None) -> BaseInfo | None:
-    """The Hub's description of a base; None when the Hub cannot be asked, so that only the cache can tell.
+def look_up(base: str, revision: str | None) -> tuple[PretrainedConfig, int] | None:
+    """A base's configuration, and the bytes of its wanted files that are not in the cache yet.
+
+    None when the Hub cannot be asked, so that only the cache can tell.
 
     Raises:
         InputError: An adapter, pickled or GGUF weights, or an architecture that needs code of the repository.
@@ -202,7 +192,7 @@ def look_up(base: str, revision: str | None) -> BaseInfo | None:
     _check_kind(base, info, files)
     config = _config(base, str(info.sha))
     wanted = {name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in WEIGHTS_AND_TOKENIZER)}
-    return BaseInfo(config, sum(files[name] for name in wanted if cached_file(base, name, str(info.sha)) is None))
+    return config, sum(files[name] for name in wanted if cached_file(base, name, str(info.sha)) is None)
 
 
 def cached_file(base: str, name: str, revision: str | None = None) -> Path | None:

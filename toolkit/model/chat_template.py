@@ -175,7 +175,7 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
     for choice in (template, *switched):
         border = _border(tokenizer, choice)
-        if border is not None and _is_blank(border.lead):
+        if border is not None and not border.lead.strip():
             return choice
     border = _border(tokenizer, template)
     if border is None:
@@ -188,10 +188,6 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         )
     written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
     return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
-
-
-def _is_blank(text: str) -> bool:
-    return not text or text.isspace()
 
 
 def _with_lead(template: str, lead: str) -> str:
@@ -239,6 +235,6 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, ending: list[int]) -> int:
     place = next((place for place, number in enumerate(ending) if number in own), len(ending))
     # Plain text between the answer and its end would be part of every name that is generated.
     between = tokenizer.decode(ending[:place]) if place else ""
-    if place == len(ending) or not _is_blank(between):
+    if place == len(ending) or between.strip():
         raise no_end(f"{between!r}" if between else "nothing")
     return ending[place]

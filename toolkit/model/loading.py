@@ -6,7 +6,7 @@ fp16 ends at 65,504, and the activations of some families (Gemma 3) do not: one 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -141,16 +141,18 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
 
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    wanted = set(settings.target_modules)
+    joined = [name for name, parts in JOINED.items() if parts <= wanted and name not in wanted]
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=_targets(settings.target_modules),
+        target_modules=[*settings.target_modules, *joined],
         # A name alone would also hit the towers for pictures and sound, which no text goes through.
         exclude_modules=TOWERS if any(re.fullmatch(TOWERS, name) for name, _ in model.named_modules()) else None,
         task_type="CAUSAL_LM",
         # Where embeddings and head are one matrix, they stay one when either is trained.
-        ensure_weight_tying=bool(EMBEDDINGS & set(settings.target_modules))
+        ensure_weight_tying=bool(EMBEDDINGS & wanted)
         and bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False)),
     )
     torch.manual_seed(seed)
@@ -158,11 +160,6 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
     remedy = "Correct `lora.target_modules`, or give `lora.dropout=0` where its dropout is refused."
     with library_errors("LoRA does not fit the base", remedy), memory_errors():
         return get_peft_model(model, config)
-
-
-def _targets(wanted: Sequence[str]) -> list[str]:
-    """The modules to adapt, under the names of families that join several into one too."""
-    return [*wanted, *(joined for joined, parts in JOINED.items() if parts <= set(wanted) and joined not in wanted)]
 
 
 # Whether the numbers fit.

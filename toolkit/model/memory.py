@@ -44,7 +44,6 @@ ACTIVATION_BYTES = {"float32": 8, "bfloat16": 6, "float16": 6}
 TYPICAL_TOKENS = 130
 # Python, torch and the libraries, before a base is loaded; on a GPU, what CUDA takes for itself.
 PROCESS_BYTES = 600_000_000
-GO_ON = "Choose a smaller `base`, use a machine with more, or try `pkt run demo`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +215,7 @@ def check_memory(base: str, needs: BaseSize, machine: Machine, quantization: str
             raise EnvironmentLacks(
                 f"The base {base} needs about {size(count)} of memory {purpose}, and {owner} has "
                 f"{size(machine.memory)}.",
-                GO_ON,
+                "Choose a smaller `base`, use a machine with more, or try `pkt run demo`.",
             )
 
 

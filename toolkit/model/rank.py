@@ -126,15 +126,12 @@ def score(
         with torch.inference_mode():
             return _scores(model, prompt, prepared, partial(progress, "ranking known names")).cpu()
 
-    scores, _ = halving(prepared.at_once or _first_size(model), work)
+    fitting = LOGIT_BYTES // (4 * int(model.config.get_text_config().vocab_size))
+    first = max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), fitting))
+    scores, _ = halving(prepared.at_once or first, work)
     if bool(scores.isnan().any()):
         raise no_numbers()
     return list(scores[torch.tensor(prepared.places)].tolist())
-
-
-def _first_size(model: PreTrainedModel) -> int:
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    return max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), LOGIT_BYTES // (4 * vocabulary)))
 
 
 def _scores(model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, progress: partial[None]) -> torch.Tensor:
@@ -156,10 +153,6 @@ def reads_tries(model: PreTrainedModel) -> bool:
     """
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    # No public attribute says that a family has a recurrent state.
-    if getattr(inner, "_is_stateful", False):
-        return False
     try:
         # Families that know no such mask, or keep a cache of their own, say so each in its way.
         with library_errors("The model reads no tries", "Let it read each candidate alone."):

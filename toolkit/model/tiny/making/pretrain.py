@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +147,6 @@ def main(out: Path, steps: int, seed: int) -> None:
     taken = corpus_names()
     tokenizer = train_tokenizer(_texts(seed, taken), VOCABULARY)
     model = _fresh_model(tokenizer)
-    click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters", err=True)
     tokens = _train(model, tokenizer, lessons(seed, taken), steps)
     with atomic_folder(out, "base") as folder:
         model.half().save_pretrained(folder)
@@ -205,7 +203,7 @@ def _train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stream: I
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98))
-    started, seen = time.monotonic(), 0
+    seen = 0
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -220,8 +218,7 @@ def _train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stream: I
         optimizer.step()
         optimizer.zero_grad()
         if step % 100 == 0:
-            loss = float(losses.detach().mean())
-            click.echo(f"step {step}  loss {loss:.3f}  {seen:,} tokens  {time.monotonic() - started:.0f} s", err=True)
+            click.echo(f"step {step}  loss {float(losses.detach().mean()):.3f}  {seen:,} tokens", err=True)
     return seen
 
 
