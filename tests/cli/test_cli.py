@@ -229,15 +229,6 @@ def test_an_error_is_one_line_whatever_names_it_holds(monkeypatch):
     assert CliRunner().invoke(cli.main, ["doctor"]).output == "Error: a\\nb\\x1b[31m \\udcff 포켓몬. y.\n"
 
 
-@pytest.mark.parametrize(
-    "url", ["http://[x", "http://h:port", "http://h:99999", "http://h?x=1", "ftp://h", "http://a b"]
-)
-def test_an_endpoint_that_is_no_url(url):
-    result = pkt("verify", "demo/x", "--endpoint", url)
-    assert_one_clear_line(result, 2)
-    assert "is not a URL" in result.stderr
-
-
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])
 def test_a_seed_that_no_generator_takes(seed):
     result = CliRunner().invoke(cli.main, ["name", "A fox.", "--adapter", "x", "--seed", seed])

@@ -33,7 +33,20 @@ def test_the_public_hub_keeps_the_usual_cache():
     assert "HF_HUB_DISABLE_XET" not in os.environ
 
 
-@pytest.mark.parametrize("url", ["localhost:1", "ftp://x", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:1",
+        "ftp://x",
+        "http://",
+        "",
+        "http://[x",
+        "http://h:port",
+        "http://h:99999",
+        "http://h?x=1",
+        "http://a b",
+    ],
+)
 def test_what_is_no_url_is_refused(url):
     with pytest.raises(InputError, match="is not a URL"):
         hub_client.use_hub(url)
