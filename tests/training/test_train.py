@@ -6,7 +6,7 @@ from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl
 from toolkit.model import base as bases
-from toolkit.model import chat, loading
+from toolkit.model import chat
 from toolkit.training import train
 
 
@@ -23,15 +23,6 @@ def test_the_adapter_folder_holds_what_peft_needs_and_no_pickle(tmp_path, datase
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert not (tmp_path / "adapter-checkpoints").exists()
     assert result.steps == 8
-
-
-def test_the_base_is_four_bit_while_training(use_small_base):
-    from bitsandbytes.nn import Linear4bit
-
-    loaded = loading.load_base(bases.locate_base(use_small_base), loading.chosen_precision("nf4"))
-    quantised = [module for module in loaded.modules() if isinstance(module, Linear4bit)]
-    assert len(quantised) == 7
-    assert {module.weight.quant_state.quant_type for module in quantised} == {"nf4"}
 
 
 def test_the_folder_names_the_base_by_its_id_and_no_path_of_this_machine(tmp_path, dataset, use_small_base, small_base):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
 from toolkit.core import Note, ignore
-from toolkit.core.errors import InputError, ToolkitError, library_errors
+from toolkit.core.errors import InputError, ToolkitError, after_saying, library_errors
 from toolkit.core.folder import (
     atomic_folder,
     check_replaceable,
@@ -136,7 +136,7 @@ def train(
     best_step = history.best_step(state.log_history) if training.best is not None else None
     if best_step:
         set_peft_model_state_dict(peft_model, training.best)
-    facts = run.facts(peft_model) | _training_facts(run, state, training, precision, micro_batch, best_step)
+    facts = _facts(run, peft_model, state, training, precision, micro_batch, best_step)
     _write(out, run, peft_model, state, best_step, facts)
     remove_checkpoints(folder)
     loss, validation_loss = history.last_losses(state.log_history)
@@ -167,39 +167,6 @@ class _Run:
     examples: list[chat.Example]
     validation: list[chat.Example]
     identity: dict[str, str]
-
-    def facts(self, peft_model: PeftModel) -> dict[str, Any]:
-        """What a manifest says of settings, base, adapter and dataset."""
-        manifest = self.dataset.manifest()
-        trainable, parameters = peft_model.get_nb_trainable_parameters()
-        ends = chat.end_of_turn_ids(self.tokenizer, peft_model.generation_config)
-        counts = {split: count_rows(self.dataset, split) for split in SPLITS}
-        return {
-            # The sources of the descriptions are the dataset's to name, and may be private paths.
-            "recipe": self.recipe.model_dump(exclude={"dataset"}),
-            "seed": self.recipe.seed,
-            "base": {
-                "id": self.base.id,
-                "revision": self.base.revision,
-                "content": self.identity["base"],
-                "license": bases.base_license(self.base),
-                "parameters": parameters - trainable,
-                "architecture": type(peft_model.get_base_model()).__name__,
-            },
-            "supervised_tokens": sum(len(example.answer_ids) for example in self.examples),
-            "trainable_parameters": trainable,
-            "dataset": {
-                "id": self.dataset.id,
-                "revision": self.dataset.revision,
-                "content": self.identity["dataset"],
-                "rows": {split: count for split, count in counts.items() if count},
-                "license": manifest.get("license"),
-                "sources": [source["name"] for source in manifest.get("sources", [])],
-            },
-            **shared_opening(self.rows),
-            # Where an answer ends, by the base's generation settings too.
-            "stop_tokens": [token for token in self.tokenizer.convert_ids_to_tokens(ends) if token],
-        }
 
 
 def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _Run:
@@ -232,10 +199,8 @@ def _encode_rows(
 ) -> list[chat.Example]:
     examples = []
     for number, row in enumerate(split):
-        try:
+        with after_saying(f"Row {number} of {name}:"):
             example = chat.encode(tokenizer, row["messages"])
-        except InputError as error:
-            raise InputError(f"Row {number} of {name}: {error.found}", error.remedy) from error
         if len(example.input_ids) > recipe.training.max_length:
             raise InputError(
                 f"Row {number} of {name} has {len(example.input_ids)} tokens, "
@@ -283,17 +248,45 @@ def _is_over(state: TrainerState, settings: TrainingSettings) -> bool:
     return bool(early or state.global_step >= state.max_steps)
 
 
-def _training_facts(
+def _facts(
     run: _Run,
+    peft_model: PeftModel,
     state: TrainerState,
     training: TrainingState,
     precision: loading.Precision,
     micro_batch: MicroBatch,
     best_step: int | None,
 ) -> dict[str, Any]:
-    """What a manifest says of how the training went."""
-    spent = training.spent()
+    """What a manifest says: settings, base, adapter, dataset, and how the training went."""
+    manifest, spent = run.dataset.manifest(), training.spent()
+    trainable, parameters = peft_model.get_nb_trainable_parameters()
+    ends = chat.end_of_turn_ids(run.tokenizer, peft_model.generation_config)
+    counts = {split: count_rows(run.dataset, split) for split in SPLITS}
     return {
+        # The sources of the descriptions are the dataset's to name, and may be private paths.
+        "recipe": run.recipe.model_dump(exclude={"dataset"}),
+        "seed": run.recipe.seed,
+        "base": {
+            "id": run.base.id,
+            "revision": run.base.revision,
+            "content": run.identity["base"],
+            "license": bases.base_license(run.base),
+            "parameters": parameters - trainable,
+            "architecture": type(peft_model.get_base_model()).__name__,
+        },
+        "supervised_tokens": sum(len(example.answer_ids) for example in run.examples),
+        "trainable_parameters": trainable,
+        "dataset": {
+            "id": run.dataset.id,
+            "revision": run.dataset.revision,
+            "content": run.identity["dataset"],
+            "rows": {split: count for split, count in counts.items() if count},
+            "license": manifest.get("license"),
+            "sources": [source["name"] for source in manifest.get("sources", [])],
+        },
+        **shared_opening(run.rows),
+        # Where an answer ends, by the base's generation settings too.
+        "stop_tokens": [token for token in run.tokenizer.convert_ids_to_tokens(ends) if token],
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
         **({} if best_step is None else {"best_step": best_step}),
