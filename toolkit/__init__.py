@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from toolkit.run import run_pipeline as run_pipeline
     from toolkit.training.train import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _EXPORTS = {
     "core.errors": ("ToolkitError",),
     "core.hub_client": ("use_hub",),
