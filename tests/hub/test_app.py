@@ -169,7 +169,6 @@ def test_two_people_are_answered_one_after_the_other(browser):
 
 
 @NEEDS_GRADIO
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_the_page_is_served_whole_and_gradio_reports_to_nobody(monkeypatch):
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
     with served(answer) as url:
