@@ -42,13 +42,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True, slots=True)
 class LocatedBase:
-    """A base model whose files are on this machine.
-
-    Attributes:
-        id: Hub id, by which an adapter names its base.
-        revision: Commit on the Hub; None when it is not known.
-        path: Folder of its files.
-    """
+    """A base model on this machine: its Hub id, its commit (None when that is unknown) and the folder of its files."""
 
     id: str
     revision: str | None

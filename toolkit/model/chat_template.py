@@ -56,12 +56,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """Text between the generation prompt and an answer.
-
-    Attributes:
-        lead: Written before an answer, but not by the generation prompt.
-        unwritten: Written by the generation prompt, but not before an answer.
-    """
+    """Text between prompt and answer: `lead` is not in the generation prompt, `unwritten` is only there."""
 
     lead: str
     unwritten: str

@@ -48,13 +48,7 @@ PROCESS_BYTES = 600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What computes.
-
-    Attributes:
-        gpu: Its name; None where the CPU computes.
-        memory: Bytes of the GPU's memory, or of the machine's.
-        compute: Name of the torch dtype to compute in.
-    """
+    """What computes: name of the GPU (None for a CPU), bytes of its memory, name of the torch dtype to compute in."""
 
     gpu: str | None
     memory: int
@@ -96,9 +90,9 @@ def hardware() -> dict[str, str | int | None]:
     """The device for a manifest: `device`, `name`, `cores`."""
     import torch
 
-    if torch.cuda.is_available():
-        return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
-    return {"device": "cpu", "name": _cpu_name(), "cores": os.cpu_count()}
+    gpu = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if gpu else _cpu_name()
+    return {"device": "cuda" if gpu else "cpu", "name": name, "cores": os.cpu_count()}
 
 
 def _cpu_name() -> str:

@@ -66,11 +66,9 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", progress: Progress 
         progress: Called after each sample that is answered.
 
     Raises:
-        InputError: Not an adapter folder, a damaged one, a base that is only there quantised or does not fit float16,
-            or an `out` that is something else.
-        EnvironmentLacks: The memory or the disk does not hold it.
-        HubError: The base is not there and cannot be fetched.
-        CheckFailed: A larger share of the samples than `ALLOWED` got another greedy name; nothing is written then.
+        InputError: No adapter, a damaged one, a quantised base, numbers too large for float16, or `out` is another folder.
+        EnvironmentLacks, HubError: As `load_adapter`; also where the disk is full.
+        CheckFailed: More of the samples than `ALLOWED` got another greedy name; nothing is written then.
     """
     check_replaceable(out, "merged")
     manifest = read_manifest(adapter, "adapter")

@@ -103,7 +103,7 @@ def score(
     Args:
         model: A causal language model in eval mode, the same for all prompts; adapters may be switched on and off.
         prompt: Token ids, `[tokens]`, at least one.
-        prepared: The candidates.
+        prepared: The candidates, for this model alone.
         progress: Called after each pass with the distinct candidates read; fewer again where the memory ran out.
 
     Returns:
