@@ -66,7 +66,7 @@ def merge(adapter: Path, out: Path, dtype: str = "bfloat16", progress: Progress 
         progress: Called after each sample that is answered.
 
     Raises:
-        InputError: No adapter, a damaged one, a quantised base, numbers too large for float16, or `out` is another folder.
+        InputError: No adapter, a damaged one, a quantised base, numbers too large for float16, or another `out`.
         EnvironmentLacks, HubError: As `load_adapter`; also where the disk is full.
         CheckFailed: More of the samples than `ALLOWED` got another greedy name; nothing is written then.
     """
