@@ -203,7 +203,7 @@ class Journal:
         """The result of a piece, a JSON value: the kept one, or that of the work, which is kept then.
 
         Raises:
-            ToolkitError: The file can not be written.
+            ToolkitError: The file cannot be written.
         """
         if piece not in self._done:
             result = work()
