@@ -227,3 +227,11 @@ def test_code_runs_without_this_toolkit_and_without_the_token(tmp_path, monkeypa
     assert failed is None
     assert "toolkit" in last
     assert (tmp_path / "models--demo--namer" / "refs" / "main").read_text() == "c" * 40
+
+
+def test_front_matter_that_the_hub_refuses_is_said_and_nothing_is_sent(endpoint, based):
+    card = (based / "README.md").read_text().replace("\n---\n", "\nlicense: [a: b: c\n---\n", 1)
+    (based / "README.md").write_text(card)
+    with pytest.raises(InputError, match=r"the Hub refuses its card.*Mend README\.md"):
+        publish.publish(based, REPO)
+    assert HfApi(endpoint=endpoint).list_repo_files(REPO) == [".gitattributes"]

@@ -85,3 +85,15 @@ def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path,
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     found = reproduce._reproduced("demo/namer", SHA)
     assert found == {"unusable": "its manifest.json names no base and no evaluation_precision"}
+
+
+@pytest.mark.parametrize("changed", [{"base_model_name_or_path": "misty/other"}, {"revision": "d" * 40}])
+def test_another_base_than_the_manifest_names_is_a_difference(tmp_path, changed):
+    config = {"base_model_name_or_path": "demo/base", "revision": "c" * 40}
+    repository = reproduce.Repository(
+        "demo/namer", SHA, tmp_path, {"base": {"id": "demo/base", "revision": "c" * 40}}, []
+    )
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert reproduce._wrong_base(repository) == []
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | changed))
+    assert "its base is not the repository" in reproduce._wrong_base(repository)[0]
