@@ -1,4 +1,4 @@
-"""What each folder holds: the names of its files, splits and columns, once for whoever writes, shows or reads them.
+"""What each folder holds: the names of its files, splits and columns, once for all modules.
 
 A dataset folder holds `data/SPLIT-*.parquet`, `rejected.parquet`, `validation.json`, `manifest.json`, the card and its
 figures. An adapter folder holds the weights with peft's configuration, the tokenizer, `answers.json`,

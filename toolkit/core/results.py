@@ -1,4 +1,4 @@
-"""The schema of `evaluation.json`, for whoever reads it, and how its estimates are written."""
+"""The schema of `evaluation.json`, for its readers, and how its estimates are written."""
 
 from __future__ import annotations
 

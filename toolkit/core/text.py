@@ -1,7 +1,4 @@
-"""What a text must be before it is a description: clean, in the language it says, free of a chat template's tokens.
-
-Knows nothing of names; `masking` does.
-"""
+"""Clean a text, tell its language by its letters, find tokens of chat templates, and escape what cannot be seen."""
 
 from __future__ import annotations
 
