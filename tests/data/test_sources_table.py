@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +92,6 @@ def test_a_pattern_reaches_into_folders_and_keeps_files_of_one_name_apart(tmp_pa
 
 def test_a_name_with_wildcards_in_it_is_a_file_when_there_is_one(tmp_path: Path) -> None:
     assert pairs(save(tmp_path, csv_text(), "pets[1].csv")) == EXPECTED
-
-
-def test_a_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9.csv"
-    with open(path, "wb") as stream:  # noqa: PTH123
-        stream.write(csv_text().encode())
-    records, facts = read("table", location=os.fsdecode(path))
-    assert facts.location == "caf\ufffd.csv"
-    assert records[0].source_ref == "caf\ufffd.csv:2"
 
 
 @pytest.mark.parametrize("location", [None, "nowhere.csv", ".", "/", "no/**x/*.csv"])
