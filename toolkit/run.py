@@ -212,5 +212,5 @@ def _hash(written: Path | str) -> str | None:
     if isinstance(written, str):
         return written
     if written.is_dir():
-        return locate_dataset(str(written)).content()
+        return locate_dataset(str(written)).rows_hash()
     return sha256_file(written) if written.is_file() else None

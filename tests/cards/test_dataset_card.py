@@ -226,6 +226,7 @@ def test_the_first_row_of_train_is_shown_with_its_system_turn(tmp_path: Path) ->
 
 
 def test_every_reason_to_drop_has_its_count_in_both_languages(tmp_path: Path) -> None:
+    assert DROPPED_KO.keys() == DROPPED.keys()
     dropped = {reason: {"rows": 100 + place, "what": what} for place, (reason, what) in enumerate(DROPPED.items())}
     total = sum(entry["rows"] for entry in dropped.values())
     text = card(tmp_path, build=facts(read=total + 20, dropped=dropped))

@@ -1,6 +1,6 @@
-"""The card of a dataset folder: count what its Parquet files hold, batch by batch, and render it.
+"""Rows of a dataset folder in, counts and the dataset's README.md out.
 
-Only distinct values become Python objects, so a million rows cost little more than their lengths.
+Parquet is read batch by batch, and only distinct values become Python objects: a million rows take little memory.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from toolkit.data.splits import MIN_CLUSTERS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Columns that are counted, and what a row counts as that has no text there: a card can be of a broken dataset too.
-COLUMNS = {
+# Each counted column, and what stands for a missing text in it: a broken dataset gets a card too.
+COUNTED_COLUMNS = {
     **dict.fromkeys(("answer", "description", "creature", "family", "attributes"), ""),
     **dict.fromkeys(("language", "source", "license"), "unknown"),
 }
@@ -41,7 +41,7 @@ def write_card(folder: Path, facts: Mapping[str, object]) -> None:
     Raises:
         InputError: A file is damaged, or no split has a row.
     """
-    content = LocatedDataset(folder.name, None, folder).content()
+    content = LocatedDataset(folder.name, None, folder).rows_hash()
     known = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
     cards.render_dataset_card(folder, count_dataset(folder), known)
 
@@ -69,11 +69,11 @@ def _tables(file: Path) -> Iterator[pa.Table]:
 
     with parquet_errors(file), pyarrow.parquet.ParquetFile(file) as opened:
         texts = {field.name for field in opened.schema_arrow if pa.types.is_string(field.type)}
-        for batch in opened.iter_batches(BATCH_ROWS, columns=[name for name in COLUMNS if name in texts]):
+        for batch in opened.iter_batches(BATCH_ROWS, columns=[name for name in COUNTED_COLUMNS if name in texts]):
             yield pa.table(
                 {
                     name: batch[name].fill_null(empty) if name in texts else pa.array([empty] * len(batch))
-                    for name, empty in COLUMNS.items()
+                    for name, empty in COUNTED_COLUMNS.items()
                 }
             )
 

@@ -49,10 +49,10 @@ class LocatedDataset:
         manifest: Any = read_json(file) if file.is_file() else None
         return dict(manifest) if is_manifest(manifest, "dataset") else {}
 
-    def content(self) -> str:
+    def rows_hash(self) -> str:
         """One hash for the rows of all splits; card and figures do not count."""
         files = [file for split in SPLITS for file in split_files(self.path, split)]
-        return json_hash({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
+        return rows_hash_of({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
 
 
 def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
@@ -76,8 +76,8 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
     return LocatedDataset(name, path.name, path)
 
 
-def data_hash(files: Mapping[str, str]) -> str:
-    """One hash for the split files among a dataset's files, given by relative path and SHA-256."""
+def rows_hash_of(files: Mapping[str, str]) -> str:
+    """One hash for the split files among a dataset's files, given by relative path and SHA-256, as a manifest does."""
     return json_hash(_files_of(files, SPLITS))
 
 

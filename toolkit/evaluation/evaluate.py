@@ -112,7 +112,7 @@ def evaluate(
         {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder
     )
     identities = {name: identity(model, recipe.evaluation.quantization) for name, model in plan.adapters.items()}
-    content, settings = located.content(), plan.settings()
+    content, settings = located.rows_hash(), plan.settings()
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:

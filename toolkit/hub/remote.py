@@ -18,7 +18,7 @@ from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import is_manifest, json_hash, sha256_file
 from toolkit.core.hub_client import endpoint, hub, hub_errors
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
-from toolkit.data.dataset import data_hash
+from toolkit.data.dataset import rows_hash_of
 from toolkit.hub.contents import edited_cards
 from toolkit.model.base import HASHED
 from toolkit.model.loading import load_tokenizer
@@ -208,7 +208,7 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
         InputError: Not a dataset of this toolkit, or another than the one that was trained on.
     """
     info, manifest = published(repo_id, "dataset")
-    if data_hash(manifest.get("files") or {}) != trained_on["content"]:
+    if rows_hash_of(manifest.get("files") or {}) != trained_on["content"]:
         raise InputError(
             f"The dataset {repo_id} is not the one that this adapter was trained on.",
             "Push that dataset, or train again.",

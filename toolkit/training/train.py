@@ -188,7 +188,7 @@ def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _
         note("Without rows in the validation split no step is known as the best: the last one's adapter is written.")
     identity = {
         "recipe": json_hash(what_decides(recipe)),
-        "dataset": located.content(),
+        "dataset": located.rows_hash(),
         "base": bases.base_hash(base),
     }
     return _Run(recipe, base, tokenizer, located, training_rows, examples, validation, identity)
