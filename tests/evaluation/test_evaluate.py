@@ -15,6 +15,7 @@ from toolkit.data.dataset import locate_dataset, read_split
 from toolkit.evaluation import answers, evaluate, predictions
 from toolkit.model import adapter as adapters
 from toolkit.model import base, chat, rank
+from toolkit.model.chat_template import with_answer
 from toolkit.training import train
 
 WITHOUT_TIMES = ("evaluation.json", "samples.jsonl", "predictions.parquet")
@@ -440,7 +441,7 @@ def test_a_row_that_the_model_can_not_read_whole_is_named_before_anything_is_mea
     dataset = write_dataset(tmp_path / "long", splits=("train", "test", "unseen"))
     (file,) = split_files(dataset.path, split)
     lines = pyarrow.parquet.read_table(file).to_pylist()
-    lines[1]["messages"] = chat.with_answer(chat.naming_messages("A blue turtle. " * 300), "Squirtle")
+    lines[1]["messages"] = with_answer(chat.naming_messages("A blue turtle. " * 300), "Squirtle")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), file)
     told = []
     with pytest.raises(InputError, match=rf"row 1 of {split} is too long: .* tokens, and the model reads 512"):

@@ -9,9 +9,10 @@ import pytest
 from support.templates import CHATML, FAMILIES, QWEN_3, family_tokenizer
 from toolkit.core.errors import InputError
 from toolkit.model import chat, rank
+from toolkit.model.chat_template import with_answer
 
-MESSAGES = chat.with_answer(chat.naming_messages("A small red fox with six tails."), "Vulpix")
-ROUNDS = [*chat.with_answer(chat.naming_messages("A mouse."), "Pikachu"), {"role": "user", "content": "A red fox."}]
+MESSAGES = with_answer(chat.naming_messages("A small red fox with six tails."), "Vulpix")
+ROUNDS = [*with_answer(chat.naming_messages("A mouse."), "Pikachu"), {"role": "user", "content": "A red fox."}]
 
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -36,14 +37,14 @@ def test_training_begins_with_what_anybody_sends_who_loads_the_saved_tokenizer(f
     tokenizer.save_pretrained(tmp_path)
     prompt = sent(AutoTokenizer.from_pretrained(tmp_path), messages)
     for trained_with in (family_tokenizer(family), tokenizer):
-        example = chat.encode(trained_with, chat.with_answer(messages, "Vulpix"))
+        example = chat.encode(trained_with, with_answer(messages, "Vulpix"))
         assert example.input_ids[: example.answer_start] == prompt == chat.prompt_ids(trained_with, messages)
 
 
 @every_family
 def test_the_answer_and_its_end_of_turn_are_supervised_and_nothing_else(family):
     tokenizer = family_tokenizer(family)
-    for messages in (MESSAGES, chat.with_answer(ROUNDS, "Vulpix")):
+    for messages in (MESSAGES, with_answer(ROUNDS, "Vulpix")):
         assert tokenizer.decode(chat.encode(tokenizer, messages).answer_ids).lstrip(" ") == family.answer
 
 
@@ -82,7 +83,7 @@ def test_candidates_are_ranked_by_the_tokens_that_are_trained(family):
     tokenizer = family_tokenizer(family)
     for messages in (MESSAGES[:-1], ROUNDS, chat.naming_messages("어떤 여우!", "Name it")):
         answers = ["Vulpix", "식스테일", "Mr. Mime"]
-        trained = [chat.encode(tokenizer, chat.with_answer(messages, answer)).answer_ids for answer in answers]
+        trained = [chat.encode(tokenizer, with_answer(messages, answer)).answer_ids for answer in answers]
         assert rank.answer_ids(tokenizer, answers) == trained
 
 
@@ -151,7 +152,7 @@ def test_a_switch_is_tried_before_a_template_that_opens_a_thought_is_refused():
 def test_an_answer_that_holds_an_added_token_is_not_cut_there():
     tokenizer = family_tokenizer(FAMILIES["gemma"])
     assert tokenizer("a\n\nb  c", add_special_tokens=False).input_ids[1] in tokenizer.added_tokens_decoder
-    answer = chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "a\n\nb  c")).answer_ids
+    answer = chat.encode(tokenizer, with_answer(MESSAGES[:-1], "a\n\nb  c")).answer_ids
     assert tokenizer.decode(answer) == "a\n\nb  c<end_of_turn>"
 
 
@@ -224,7 +225,7 @@ def test_an_answer_that_the_template_ends_in_another_way_is_refused():
     tokenizer = family_tokenizer(FAMILIES["qwen2"], template)
     assert chat.encode(tokenizer, MESSAGES)
     with pytest.raises(InputError, match="could stop, but with another end after this answer"):
-        chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "Charmeleon"))
+        chat.encode(tokenizer, with_answer(MESSAGES[:-1], "Charmeleon"))
 
 
 def test_a_system_turn_that_the_template_leaves_out_is_refused():
@@ -245,4 +246,4 @@ def test_a_tokenizer_that_joins_only_some_answers_refuses_those():
     tokenizer = family_tokenizer(FAMILIES["qwen2"])
     assert chat.encode(tokenizer, MESSAGES)
     with pytest.raises(InputError, match="joins the end of the prompt"):
-        chat.encode(tokenizer, chat.with_answer(MESSAGES[:-1], "\n\nVulpix"))
+        chat.encode(tokenizer, with_answer(MESSAGES[:-1], "\n\nVulpix"))

@@ -8,6 +8,7 @@ from support.templates import FAMILIES, family_tokenizer
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DecodingSettings
 from toolkit.model import chat, generate
+from toolkit.model.chat_template import with_answer
 
 MESSAGES = chat.naming_messages("A small red fox with six tails.")
 SETTINGS = DecodingSettings(max_new_tokens=12)
@@ -48,7 +49,7 @@ def test_a_random_model_stops_at_every_id_that_may_end_a_turn(family, name):
     listed = tokenizer.convert_tokens_to_ids(["x", "y"])
     word = tokenizer("Pikachu", add_special_tokens=False).input_ids
     stops = chat.end_of_turn_ids(tokenizer, small_model("llama", eos_token_id=listed).generation_config)
-    assert set(stops) >= {chat.encode(tokenizer, chat.with_answer(MESSAGES, "a")).input_ids[-1], *listed}
+    assert set(stops) >= {chat.encode(tokenizer, with_answer(MESSAGES, "a")).input_ids[-1], *listed}
     for stop in stops:
         model = model_saying([*word, stop, *word * 9], tokenizer, listed)
         assert name(model, tokenizer) == "Pikachu"

@@ -10,6 +10,7 @@ from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, write_json
 from toolkit.core.recipe import DecodingSettings
 from toolkit.model import chat, generate, naming, rank
+from toolkit.model.chat_template import with_answer
 
 KOREAN = "꼬리에 푸른 불꽃이 타는 작은 여우."
 
@@ -40,7 +41,7 @@ def drawing(monkeypatch, *rounds):
 def plain_probability(answerer, description, name):
     """A full pass over the whole conversation, and the product of the probabilities of its answer's tokens."""
     messages = chat.naming_messages(description, answerer.request)
-    example = chat.encode(answerer.tokenizer, chat.with_answer(messages, name))
+    example = chat.encode(answerer.tokenizer, with_answer(messages, name))
     with torch.inference_mode():
         logits = answerer.model(torch.tensor([example.input_ids])).logits[0]
     chosen = logits.softmax(-1)[range(example.answer_start - 1, len(example.input_ids) - 1), example.answer_ids]

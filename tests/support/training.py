@@ -9,6 +9,7 @@ from toolkit.core.folder import file_hashes
 from toolkit.core.recipe import load_recipe
 from toolkit.data.dataset import LocatedDataset, locate_dataset
 from toolkit.model import chat
+from toolkit.model.chat_template import with_answer
 
 CREATURES = {
     "Vulpix": "a red fox with six tails",
@@ -26,7 +27,7 @@ def write_dataset(
         turned = -1 if strange_validation and split == "validation" else 1
         lines = [
             {
-                "messages": chat.with_answer(
+                "messages": with_answer(
                     chat.naming_messages(f"It is {text}, seen in {split} {n}."), (answer or name)[::turned]
                 )
             }

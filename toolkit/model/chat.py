@@ -69,11 +69,6 @@ def request_variants(count: int) -> list[str]:
     return requests[:count]
 
 
-def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:
-    """The conversation with the model's answer appended."""
-    return [*messages, {"role": "assistant", "content": answer}]
-
-
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Put the template that training uses into a tokenizer, which is saved with the adapter.
 

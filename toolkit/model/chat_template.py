@@ -93,6 +93,11 @@ def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple
     return Format(template, len(prompt) - kept, end_id, frozenset(controls))
 
 
+def with_answer(messages: Messages, answer: str) -> list[dict[str, str]]:
+    """The conversation with the model's answer appended."""
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
 def render(
     tokenizer: PreTrainedTokenizerBase, template: str, messages: Messages, answer: str | None, *, tokenize: bool = True
 ) -> Any:
@@ -101,7 +106,7 @@ def render(
     Raises:
         InputError: The template, which is the base's own program, fails on the conversation.
     """
-    turns = [*messages] if answer is None else [*messages, {"role": "assistant", "content": answer}]
+    turns = messages if answer is None else with_answer(messages, answer)
     return _apply(tokenizer, template, turns, asks=answer is None, tokenize=tokenize)
 
 

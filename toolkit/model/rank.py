@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError, library_errors
 from toolkit.model import chat
+from toolkit.model.chat_template import with_answer
 from toolkit.model.loading import no_numbers
 from toolkit.model.memory import halving, lacks_memory
 from toolkit.model.trie import NO_TOKEN, Rows, lay_out
@@ -68,7 +69,7 @@ def answer_ids(
     """Token ids of each answer with its end of turn, the same after any prompt."""
     anything, ids = chat.naming_messages("a"), []
     for number, answer in enumerate(answers, start=1):
-        ids.append(chat.encode(tokenizer, chat.with_answer(anything, answer)).answer_ids)
+        ids.append(chat.encode(tokenizer, with_answer(anything, answer)).answer_ids)
         if number % REPORTED == 0:
             progress("preparing known names", number, len(answers))
     return ids

@@ -19,6 +19,7 @@ from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.model import chat
 from toolkit.model.base import tiny_base_folder
 from toolkit.model.chat import REQUEST
+from toolkit.model.chat_template import with_answer
 from toolkit.model.tiny.making import synthetic
 from toolkit.model.tiny.making.synthetic import Creature, describe
 
@@ -131,7 +132,7 @@ def _lesson(kind: str, creature: Creature, english: str, korean: str, rng: rando
         "other words": ("이 포켓몬을 다른 말로 설명해줘:", description, other),
         "description": ("다음 특성을 가진 포켓몬을 설명해줘:", stated, description),
     }[kind]
-    return Lesson(kind, chat.with_answer(chat.naming_messages(text, request), answer))
+    return Lesson(kind, with_answer(chat.naming_messages(text, request), answer))
 
 
 @click.command()
