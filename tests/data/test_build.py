@@ -24,9 +24,9 @@ from toolkit.core.layout import COLUMNS, MANIFEST, VALIDATION
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import clean_text, fits_language
 from toolkit.data.build import BuildResult
-from toolkit.data.cleaning import Creature, unite
+from toolkit.data.cleaning import Creature, merge_creatures
 from toolkit.data.duplicates import cluster_texts
-from toolkit.data.splits import Shares, deal_splits
+from toolkit.data.splits import Shares, assign_splits
 from toolkit.model.chat import REQUEST, request_variants
 
 EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
@@ -134,26 +134,26 @@ def test_a_creature_that_two_sources_know_by_name_is_one_and_its_families_are_on
     assert [source["rows"] for source in read_manifest(result.path, "dataset")["sources"]] == [2, 2]
 
 
-def test_a_name_that_one_source_has_twice_unites_nothing() -> None:
+def test_a_name_that_one_source_has_twice_merges_nothing() -> None:
     creatures = [
         Creature("a/1", "a/1", {"en": "Rex"}, 0),
         Creature("a/2", "a/2", {"en": "Rex"}, 0),
         Creature("b/1", "b/1", {"en": "Rex"}, 1),
     ]
-    assert {key: creature.key for key, creature in unite(creatures).items()} == {
+    assert {key: creature.key for key, creature in merge_creatures(creatures).items()} == {
         "a/1": "a/1",
         "a/2": "a/2",
         "b/1": "b/1",
     }
 
 
-def test_united_creatures_join_the_families_of_both_sources() -> None:
+def test_merged_creatures_join_the_families_of_both_sources() -> None:
     creatures = [
         Creature("a/1", "cats", {"en": "Tom"}, 0),
         Creature("b/1", "felines", {"en": "Tom"}, 1),
         Creature("b/2", "felines", {"en": "Leo"}, 1),
     ]
-    assert {key: creature.family for key, creature in unite(creatures).items()} == dict.fromkeys(
+    assert {key: creature.family for key, creature in merge_creatures(creatures).items()} == dict.fromkeys(
         ("a/1", "b/1", "b/2"), "cats"
     )
 
@@ -321,23 +321,23 @@ def test_dealing_keeps_its_promises_whatever_the_rows(rows: list[tuple[int, int]
     families = [f"f{creature // 2}" for creature, _ in rows]
     clusters = [f"k{cluster}" for _, cluster in rows]
     shares = Shares(validation=0.4, test=0.5, unseen=0.3)
-    dealt = deal_splits(names, families, clusters, shares, seed)
+    assigned = assign_splits(names, families, clusters, shares, seed)
     for keys in (families, clusters):
         by_key = defaultdict(set)
-        for key, split in zip(keys, dealt, strict=True):
+        for key, split in zip(keys, assigned, strict=True):
             by_key[key].add(split)
         assert all("unseen" not in splits or splits == {"unseen"} for splits in by_key.values())
         assert keys is families or all(len(splits) == 1 for splits in by_key.values())
-    trained = {name for name, split in zip(names, dealt, strict=True) if split == "train"}
-    assert {name for name, split in zip(names, dealt, strict=True) if split != "unseen"} == trained
-    backwards = deal_splits(names[::-1], families[::-1], clusters[::-1], shares, seed)
-    assert backwards == dealt[::-1]
+    trained = {name for name, split in zip(names, assigned, strict=True) if split == "train"}
+    assert {name for name, split in zip(names, assigned, strict=True) if split != "unseen"} == trained
+    backwards = assign_splits(names[::-1], families[::-1], clusters[::-1], shares, seed)
+    assert backwards == assigned[::-1]
 
 
 def test_large_shares_still_leave_every_known_creature_something_to_train_on() -> None:
     names = [f"c{number // 3}" for number in range(150)]
-    dealt = deal_splits(names, names, [f"k{number}" for number in range(150)], Shares(0.4, 0.5, 0), seed=7)
-    assert {name for name, split in zip(names, dealt, strict=True) if split == "train"} == set(names)
+    assigned = assign_splits(names, names, [f"k{number}" for number in range(150)], Shares(0.4, 0.5, 0), seed=7)
+    assert {name for name, split in zip(names, assigned, strict=True) if split == "train"} == set(names)
 
 
 def test_the_manifest_tells_what_was_read_dropped_and_split_without_a_path(tmp_path: Path) -> None:

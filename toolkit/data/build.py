@@ -20,7 +20,7 @@ from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
     Draft,
-    Work,
+    Drafts,
     drop_near_names,
     drop_repeated,
     mask_names,
@@ -29,9 +29,10 @@ from toolkit.data.cleaning import (
 from toolkit.data.dataset import Row, write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
-from toolkit.data.splits import Shares, deal_splits, join_clusters
+from toolkit.data.splits import Shares, assign_splits, join_clusters
 from toolkit.data.validation import validate
 from toolkit.model.chat import naming_messages, request_variants
+from toolkit.model.chat_template import with_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +80,19 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
     settings = recipe.dataset
     with atomic_folder(out, "dataset") as folder:
         sources = read_records(settings)
-        work = read_drafts(sources, settings, progress)
-        mask_names(work, settings, progress)
-        drop_near_names(work)
-        drop_repeated(work, settings)
-        rows, near = _rows_by_split(work, settings, recipe.seed, progress)
-        _refuse_nothing(rows, work, [facts for facts, _ in sources])
-        for split, drafts in rows.items():
-            write_split(folder, split, _conversations(drafts, settings))
-        if dropped := [draft for draft in work.drafts if draft.reason]:
+        drafts = read_drafts(sources, settings, progress)
+        mask_names(drafts, settings, progress)
+        drop_near_names(drafts)
+        drop_repeated(drafts, settings)
+        rows, near = _rows_by_split(drafts, settings, recipe.seed, progress)
+        _refuse_nothing(rows, drafts, [facts for facts, _ in sources])
+        for split, of_split in rows.items():
+            write_split(folder, split, _conversations(of_split, settings))
+        if dropped := [draft for draft in drafts.all if draft.reason]:
             write_rejected(folder, map(_rejected, dropped))
-        facts = _facts(rows, near, work, recipe, [facts for facts, _ in sources])
+        facts = _facts(rows, near, drafts, recipe, [facts for facts, _ in sources])
         # The validation needs the gigabyte that a million drafts take.
-        del work, rows, drafts, dropped
+        del drafts, rows, of_split, dropped
         validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
         write_card(folder, facts)
@@ -110,35 +111,35 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
     )
 
 
-def _refuse_nothing(rows: Mapping[str, list[Draft]], work: Work, sources: Sequence[SourceFacts]) -> None:
+def _refuse_nothing(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
     if "train" in rows:
         return
-    counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(work).items())
+    counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(drafts).items())
     where = " and ".join(source.location for source in sources)
     raise InputError(
-        f"None of the {len(work.drafts)} descriptions of {where} is left to train on"
+        f"None of the {len(drafts.all)} descriptions of {where} is left to train on"
         + (f": {counted}." if counted else "."),
         "Check the columns, `description_language`, `answer` and the limits on length.",
     )
 
 
-def _dropped(work: Work) -> dict[str, int]:
-    return dict(Counter(draft.reason for draft in work.drafts if draft.reason).most_common())
+def _dropped(drafts: Drafts) -> dict[str, int]:
+    return dict(Counter(draft.reason for draft in drafts.all if draft.reason).most_common())
 
 
 def _rows_by_split(
-    work: Work, settings: DatasetSettings, seed: int, progress: Progress
+    drafts: Drafts, settings: DatasetSettings, seed: int, progress: Progress
 ) -> tuple[dict[str, list[Draft]], dict[str, int]]:
     """Kept drafts of each split that has any, sorted by id, and how many of them are near-duplicates."""
-    kept = work.kept()
+    kept = drafts.kept()
     for draft in kept:
         draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
     kept.sort(key=lambda draft: draft.id)
     progress("comparing", 0, len(kept))
     near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
-    clusters = join_clusters(near, [draft.parallel for draft in kept], work.same_parallel)
+    clusters = join_clusters(near, [draft.parallel for draft in kept], drafts.same_parallel)
     progress("comparing", len(kept), len(kept))
-    dealt = deal_splits(
+    assigned = assign_splits(
         [draft.creature.key for draft in kept],
         [draft.creature.family for draft in kept],
         [kept[cluster].id for cluster in clusters],
@@ -146,9 +147,9 @@ def _rows_by_split(
         seed,
     )
     rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}
-    for draft, split in zip(kept, dealt, strict=True):
+    for draft, split in zip(kept, assigned, strict=True):
         rows[split].append(draft)
-    return {split: drafts for split, drafts in rows.items() if drafts}, _count_shared(near)
+    return {split: its for split, its in rows.items() if its}, _count_shared(near)
 
 
 def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[Row]:
@@ -156,12 +157,13 @@ def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[R
     requests = [settings.request] if settings.request else request_variants(settings.request_variants)
     for draft in drafts:
         creature = draft.creature
-        answer = creature.answer(settings.answer)
+        # Creatures without one were dropped.
+        answer = creature.answer(settings.answer) or ""
         # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
         question = naming_messages(draft.text, requests[int(draft.id, 16) % len(requests)], settings.system)
         yield {
             "id": draft.id,
-            "messages": [*question, {"role": "assistant", "content": answer}],
+            "messages": with_answer(question, answer),
             "answer": answer,
             "description": draft.text,
             "creature": creature.key,
@@ -196,12 +198,12 @@ def _count_shared(clusters: list[int]) -> dict[str, int]:
 def _facts(
     rows: Mapping[str, list[Draft]],
     near_duplicates: Mapping[str, int],
-    work: Work,
+    drafts: Drafts,
     recipe: Recipe,
     sources: Sequence[SourceFacts],
 ) -> dict[str, Any]:
     """What the manifest and the card say, without times and paths of this machine."""
-    kept = work.kept()
+    kept = drafts.kept()
     licenses = sorted({draft.license for draft in kept})
     from_source = Counter(draft.origin for draft in kept)
     return {
@@ -211,10 +213,10 @@ def _facts(
         "sources": [{**asdict(source), "rows": from_source[origin]} for origin, source in enumerate(sources)],
         "license": licenses[0] if len(licenses) == 1 else "other",
         "pokemon": _about_pokemon(sources, kept),
-        "read": len(work.drafts),
-        "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(work).items()},
+        "read": len(drafts.all),
+        "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(drafts).items()},
         "near_duplicates": dict(near_duplicates),
-        "splits": {split: len(drafts) for split, drafts in rows.items()},
+        "splits": {split: len(its) for split, its in rows.items()},
         "creatures": len({draft.creature.key for draft in kept}),
         "families": len({draft.creature.family for draft in kept}),
     }

@@ -15,7 +15,7 @@ from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
 from toolkit.data.duplicates import first_connected, normal_text
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
-from toolkit.data.near_names import leaks, near_name
+from toolkit.data.near_names import gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
 REPORT_EVERY = 2_000
@@ -46,9 +46,9 @@ class Creature:
 
     Attributes:
         key: Stable id.
-        family: What the creatures that evolve into each other share; the key itself where a source knows no families.
+        family: Id shared by all creatures that evolve into each other; the key where a source knows no families.
         names: Language code to name.
-        origin: The place of its source among those that are read.
+        origin: Index of its source.
     """
 
     key: str
@@ -66,9 +66,9 @@ class Creature:
 
 @dataclass(slots=True)
 class Draft:
-    """A record on its way: `reason` says why it was dropped, empty while it is kept.
+    """A record on its way to a row: `reason` says why it was dropped, empty while it is kept.
 
-    `origin` is the place of its source among those that are read.
+    `origin` is the index of its source.
     """
 
     creature: Creature
@@ -85,29 +85,29 @@ class Draft:
 
 
 @dataclass(slots=True)
-class Work:
+class Drafts:
     """All drafts and creatures of one build."""
 
-    drafts: list[Draft] = field(default_factory=list)
+    all: list[Draft] = field(default_factory=list)
     creatures: dict[str, Creature] = field(default_factory=dict)
     # Pairs of `parallel` whose texts are the same, of which only one is kept.
     same_parallel: list[tuple[str, str]] = field(default_factory=list)
 
     def kept(self) -> list[Draft]:
         """Drafts that nothing has dropped so far."""
-        return [draft for draft in self.drafts if not draft.reason]
+        return [draft for draft in self.all if not draft.reason]
 
 
 def read_drafts(
     sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, progress: Progress
-) -> Work:
-    """Clean every record and drop what cannot be used as it came; gather the creatures on the way."""
-    work = Work()
+) -> Drafts:
+    """Read, clean and drop: a draft of every record, each unusable one with its reason, and the creatures of all."""
+    drafts = Drafts()
     for origin, (_, records) in enumerate(sources):
         for record in records:
-            work.drafts.append(
+            drafts.all.append(
                 Draft(
-                    creature=_known(work, record, origin),
+                    creature=_creature_of(drafts, record, origin),
                     text=clean_text(record.description),
                     language=sys.intern(record.language),
                     origin=origin,
@@ -118,29 +118,29 @@ def read_drafts(
                     attributes=_attributes(record.attributes),
                 )
             )
-            if len(work.drafts) % REPORT_EVERY == 0:
-                progress("reading", len(work.drafts), None)
-    progress("reading", len(work.drafts), len(work.drafts))
+            if len(drafts.all) % REPORT_EVERY == 0:
+                progress("reading", len(drafts.all), None)
+    progress("reading", len(drafts.all), len(drafts.all))
     if len(sources) > 1:
-        _unite_creatures(work)
+        _merge_creatures(drafts)
     languages = wanted_languages(settings)
-    for draft in work.drafts:
+    for draft in drafts.all:
         draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
-    return work
+    return drafts
 
 
-def _unite_creatures(work: Work) -> None:
-    stands_for = unite(list(work.creatures.values()))
-    for draft in work.drafts:
+def _merge_creatures(drafts: Drafts) -> None:
+    stands_for = merge_creatures(list(drafts.creatures.values()))
+    for draft in drafts.all:
         draft.creature = stands_for[draft.creature.key]
-    work.creatures = {creature.key: creature for creature in stands_for.values()}
+    drafts.creatures = {creature.key: creature for creature in stands_for.values()}
 
 
-def unite(creatures: Sequence[Creature]) -> dict[str, Creature]:
-    """Which creature stands for each key, when those of different sources with the same English or Korean name are one.
+def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
+    """Merge creatures of different sources with the same English or Korean name; return the merged one by each old key.
 
-    It gets the names of all that it stands for, and the families of united creatures become one family. Of several,
-    that of the first source which knows families gives key and family. A name that one source has twice unites nothing.
+    Key and family are those of the first source that knows families, else of the first source. The names of all stay,
+    and the families of merged creatures become one family. A name that one source has twice merges nothing.
     """
     ordered = sorted(creatures, key=lambda creature: creature.family == creature.key)
     standing = [ordered[first] for first in first_connected(len(ordered), _same_names(ordered)).tolist()]
@@ -158,7 +158,7 @@ def unite(creatures: Sequence[Creature]) -> dict[str, Creature]:
 
 
 def _same_names(creatures: Sequence[Creature]) -> list[tuple[int, int]]:
-    """Pairs of creatures, by their places, that have a name which no source has twice."""
+    """Pairs of creatures, by index, that share a name which no source has twice."""
     named: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place, creature in enumerate(creatures):
         for language in ANSWER_LANGUAGES:
@@ -176,12 +176,12 @@ def _attributes(attributes: Mapping[str, object]) -> str:
     return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else "{}"
 
 
-def _known(work: Work, record: Record, origin: int) -> Creature:
-    creature = work.creatures.get(record.key)
+def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
+    creature = drafts.creatures.get(record.key)
     if creature is None:
         names = {language: cleaned for language, name in record.names.items() if (cleaned := clean_text(name))}
         creature = Creature(record.key, clean_text(record.family), names, origin)
-        work.creatures[record.key] = creature
+        drafts.creatures[record.key] = creature
     elif not record.names.keys() <= creature.names.keys():
         for language, name in record.names.items():
             if language not in creature.names and (cleaned := clean_text(name)):
@@ -207,14 +207,14 @@ def _unusable(text: str, language: str, languages: Sequence[str], creature: Crea
     return "" if fits_language(text, language) else "wrong-letters"
 
 
-def mask_names(work: Work, settings: DatasetSettings, progress: Progress) -> None:
+def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) -> None:
     """Mask names in every kept draft, then apply the limits on length."""
-    names = {creature.key: creature.names for creature in work.creatures.values()}
+    names = {creature.key: creature.names for creature in drafts.creatures.values()}
     masks = {
         "en": Masks(settings.mask, settings.mask_of_others("en")),
         "ko": Masks(settings.korean_mask, settings.mask_of_others("ko")),
     }
-    kept = work.kept()
+    kept = drafts.kept()
     masker = Masker(names, masks, _ordinary_words(kept, Masker(names, masks)))
     for number, draft in enumerate(kept, 1):
         draft.text = masker.mask(draft.text, draft.creature.key, draft.language)
@@ -228,15 +228,15 @@ def mask_names(work: Work, settings: DatasetSettings, progress: Progress) -> Non
             progress("masking", number, len(kept))
 
 
-def drop_near_names(work: Work) -> None:
+def drop_near_names(drafts: Drafts) -> None:
     """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word."""
-    kept = work.kept()
+    kept = drafts.kept()
     near = [(draft, near_name(draft.text, fold(draft.text), _own_names(draft.creature))) for draft in kept]
     found = [(draft, hit[1]) for draft, hit in near if hit]
     hits = [(word, draft.creature.family) for draft, word in found]
-    leaking = leaks(hits, ((draft.text, draft.creature.family) for draft in kept))
-    for (draft, _), is_leak in zip(found, leaking, strict=True):
-        if is_leak:
+    away = gives_name_away(hits, ((draft.text, draft.creature.family) for draft in kept))
+    for (draft, _), named in zip(found, away, strict=True):
+        if named:
             draft.reason = "near-name"
 
 
@@ -255,20 +255,20 @@ def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:
     return {word for word, families in users.items() if len(families) >= ORDINARY_FAMILIES}
 
 
-def drop_repeated(work: Work, settings: DatasetSettings) -> None:
+def drop_repeated(drafts: Drafts, settings: DatasetSettings) -> None:
     """Drop a text that its creature has already, and all copies of one that asks for different answers."""
     # Digests, since a million texts are a quarter of a gigabyte.
     seen: dict[bytes, str] = {}
     answers: dict[bytes, str | None] = {}
     texts: dict[int, bytes] = {}
-    kept = work.kept()
+    kept = drafts.kept()
     for place, draft in enumerate(kept):
         text, answer = _digest(normal_text(draft.text)), draft.creature.answer(settings.answer)
         of_creature = _digest(draft.creature.key) + text
         if of_creature in seen:
             draft.reason = "duplicate"
             if draft.parallel:
-                work.same_parallel.append((seen[of_creature], draft.parallel))
+                drafts.same_parallel.append((seen[of_creature], draft.parallel))
             continue
         seen[of_creature] = draft.parallel
         texts[place] = text

@@ -1,4 +1,4 @@
-"""Near-duplicate texts by MinHash (Broder 1997) and banding: time grows with the number of texts, not its square."""
+"""Texts in; one cluster number a text out, by MinHash (Broder 1997) and banding: not every pair is compared."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from toolkit.core.text import fits_language, has_hangul, language_of
 from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 
 ANSWER_LANGUAGES = ("en", "ko")
-LONGEST_NAME = 60
+LONGEST_ANSWER_NAME = 60
 """Letters of an answer that may be a name; longer ones are sentences, whose words may stand in the prompt."""
 SAME_SCRIPT = 0.9
 """The share of answers in one script that makes it the usual one."""
@@ -242,7 +242,7 @@ def script_of(answer: str) -> str | None:
     """`en`, `ko`, `both` as in `이상해씨 (Bulbasaur)`, or `other`; None for an answer without letters."""
     if not any(map(str.isalpha, answer)):
         return None
-    if len(answer) > LONGEST_NAME:
+    if len(answer) > LONGEST_ANSWER_NAME:
         return language_of(answer)
     if len(names_of_answer(answer)) == 2:
         return "both"

@@ -1,13 +1,13 @@
-"""Words that are nearly a name: misspelt, with an ending, or of the same root.
+"""A text and names in; the first word that is nearly one of them out: misspelt, with an ending, or of the same root.
 
-Names of creatures are made of words, and short words have many neighbours, so it depends on how a word is written:
+Names of creatures are made of words, and short words have many neighbours, so the way a word is written decides:
 
 * In lower case a word counts for a name of seven letters or more (`pikachoo`, `charizardlike`): one letter away from a
   shorter name there often is an ordinary word (`monkey` and Mankey), or one that begins with it (`abrasive` and Abra).
 * With a capital inside a sentence, or in capitals, a word counts for a name of five letters or more (`Mewto`, `MEWTO`).
 * A Korean word counts for a name of three syllables or more, letter by letter, and may carry particles.
 
-A word that texts about other families use in lower case is an ordinary word there, and gives nothing away: `leaks`.
+A word that texts about other families use in lower case is an ordinary word there (`gives_name_away`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LATIN = re.compile(r"[a-z\u00df-\u024f]+")
 _ENDING = re.compile(r"(?<=.{5})(?:ings?|ers?|ed|ies|es|s|y|ly|like|ish|ians?|e)$")
-_SENTENCE_START = re.compile(r"(?:^|[.!?…:\n][\"'”’)\]]*\s*)[\"'“‘(\[—-]*$")
+# Where a capital says nothing: wider than the start of a sentence in `grammar`, which gives a mask its capital.
+_CAPITAL_EXPECTED = re.compile(r"(?:^|[.!?…:\n][\"'”’)\]]*\s*)[\"'“‘(\[—-]*$")
 
 
 class _Latin(NamedTuple):
@@ -87,12 +88,12 @@ def near_name(text: str, folded: str, names: Iterable[str]) -> tuple[int, str] |
     return None
 
 
-def leaks(hits: Sequence[tuple[str, Hashable]], texts: Iterable[tuple[str, Hashable]]) -> list[bool]:
-    """Which near-names give a name away: those whose word no text about others has in lower case.
+def gives_name_away(hits: Sequence[tuple[str, Hashable]], texts: Iterable[tuple[str, Hashable]]) -> list[bool]:
+    """Whether each near-name gives its name away: no text about others has the word in lower case.
 
     Args:
-        hits: The word of each near-name, and who its text is about: a family, or what stands for one.
-        texts: Every text of the dataset, and who it is about; not iterated where there are no hits.
+        hits: The word of each near-name, and the family of its text, or its creature or answer.
+        texts: Every text of the dataset with the same; not iterated where there are no hits.
     """
     if not hits:
         return []
@@ -129,7 +130,7 @@ def _counts(text: str, start: int, end: int, name: _Latin) -> bool:
     word = text[start:end]
     if word.isupper():
         return not text.isupper()
-    return word.istitle() and not _SENTENCE_START.search(text[max(0, start - 20) : start])
+    return word.istitle() and not _CAPITAL_EXPECTED.search(text[max(0, start - 20) : start])
 
 
 def _near_korean(text: str, name: str) -> tuple[int, str] | None:

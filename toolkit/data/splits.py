@@ -22,7 +22,7 @@ class Shares:
     unseen: float
 
 
-def deal_splits(
+def assign_splits(
     creatures: Sequence[str], families: Sequence[str], clusters: Sequence[str], shares: Shares, seed: int
 ) -> list[str]:
     """The split of each row, from its creature, family and cluster.
@@ -41,7 +41,7 @@ def deal_splits(
             known[creature].add(cluster)
     split: dict[str, str] = {}
     for creature, described in known.items():
-        split |= _deal_creature(creature, described, owners, shares, seed)
+        split |= _assign_creature(creature, described, owners, shares, seed)
     return [
         "unseen" if family in unseen else split.get(cluster, "train")
         for family, cluster in zip(families, clusters, strict=True)
@@ -49,14 +49,14 @@ def deal_splits(
 
 
 def join_clusters(clusters: Sequence[int], labels: Sequence[str], same: Iterable[tuple[str, str]]) -> list[int]:
-    """Clusters that hold all texts of a label, too; an empty label joins nothing.
+    """Join clusters until each label's texts lie in one; an empty label joins nothing.
 
     Args:
         clusters: Of each text, the index of the first text of its cluster.
         labels: Of each text.
-        same: Pairs of labels that are one.
+        same: Pairs of equal labels.
     """
-    # Labels are things of their own, numbered behind the texts.
+    # Each label is a graph node, numbered after the texts.
     node: dict[str, int] = defaultdict(lambda: len(clusters) + len(node))
     links = [(place, first) for place, first in enumerate(clusters) if place != first]
     links += [(place, node[label]) for place, label in enumerate(labels) if label]
@@ -84,7 +84,7 @@ def _unseen_families(families: Sequence[str], clusters: Sequence[str], share: fl
     return unseen
 
 
-def _deal_creature(
+def _assign_creature(
     creature: str, clusters: Iterable[str], owners: dict[str, set[str]], shares: Shares, seed: int
 ) -> dict[str, str]:
     """The split of the clusters that are this creature's alone; shared ones stay in train."""

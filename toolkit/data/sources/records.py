@@ -21,12 +21,12 @@ CAPTION = "en_text"
 """The column `Name: description` of the data that the seed notebook used."""
 OPTIONAL = ("key", "language", "name_en", "name_ko", "license")
 
-LONGEST_NAME = 40
+LONGEST_CAPTION_NAME = 40
 MOST_WORDS = 4
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」", "『": "』"}
 # A colon and white space, with markdown's marks of bold before or behind it, or a full-width colon.
 _COLON = r"(?:[:：][*_]+(?=\s|$)|:(?=\s|$)|：)"
-_CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
+_CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_CAPTION_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
 _LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
 _SIMPLE = (str, int, float, Decimal, date, time, timedelta)
 

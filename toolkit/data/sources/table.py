@@ -34,11 +34,11 @@ SETTINGS = ("location", "description_column", "name_column", "name_language", "f
 # What people save Korean and English tables in: among all that exist, short western texts are often taken wrong.
 UNICODE = ["utf_16", "utf_16_le", "utf_16_be", "utf_32"]
 WINDOWS = ["utf_8", "cp949", "cp1252"]
-# An encoding is told by so many lines before the first one that is not UTF-8, and so many bytes behind it.
+# Read for the detection of an encoding: 100 lines before the first one that is not UTF-8, and 1 MiB after it.
 LINES_BEFORE, SAMPLE = 100, 1 << 20
 BATCH_ROWS = 4096
 
-Row = tuple[int, Mapping[str, object]]
+TableRow = tuple[int, Mapping[str, object]]
 
 
 class _Table(NamedTuple):
@@ -144,7 +144,7 @@ def _columns(table: _Table) -> list[str]:
     return list(first[1])
 
 
-def _rows(table: _Table, columns: Columns) -> Iterator[Row]:
+def _rows(table: _Table, columns: Columns) -> Iterator[TableRow]:
     """Every row that is not blank, by column, with its number."""
     if table.kind == PARQUET:
         yield from _parquet_rows(table.path, columns.all)
@@ -160,7 +160,7 @@ def _read_errors(path: Path, what: str = "cannot be read") -> AbstractContextMan
     return library_errors(f"{path} {what}", "Check its permissions, or get the file again.")
 
 
-def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
     import pyarrow.parquet
 
     number = 0
@@ -181,7 +181,7 @@ def _delimiter(path: Path, encoding: str) -> str:
     return "," if columns[","] > 1 else max(columns, key=lambda mark: columns[mark])
 
 
-def _delimited(table: _Table) -> Iterator[Row]:
+def _delimited(table: _Table) -> Iterator[TableRow]:
     """The rows below the header. Columns without a name, as for a numbering of the rows, are left out."""
     reader = csv.reader(_lines(table.path, table.encoding), delimiter=table.delimiter, strict=True)
     header: list[str] = []
@@ -206,7 +206,7 @@ def _delimited(table: _Table) -> Iterator[Row]:
         ) from error
 
 
-def _objects(table: _Table) -> Iterator[Row]:
+def _objects(table: _Table) -> Iterator[TableRow]:
     """The objects of JSON lines, or of a JSON list."""
     values: Iterator[tuple[int, str]] = enumerate(_lines(table.path, table.encoding), 1)
     if table.kind == ".json":
@@ -225,7 +225,7 @@ def _parsed(table: _Table, number: int, text: str) -> Any:
         raise InputError(f"{table.path}, row {number} is not JSON.", "Write one JSON object on each line.") from error
 
 
-def _checked(table: _Table, values: Iterator[tuple[int, object]]) -> Iterator[Row]:
+def _checked(table: _Table, values: Iterator[tuple[int, object]]) -> Iterator[TableRow]:
     for number, value in values:
         if not isinstance(value, dict):
             raise InputError(f"{table.path}, row {number} is not a JSON object.", "Write one JSON object on each line.")

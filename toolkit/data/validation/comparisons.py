@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.masking import SAME_SCRIPT, script_of
-from toolkit.data.near_names import leaks
+from toolkit.data.near_names import gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS
 from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt
 
@@ -44,7 +44,7 @@ class ComparedRow(NamedTuple):
     Attributes:
         row: Its number within the split.
         request: An excerpt of a request that is not Korean; None for a Korean one.
-        creature: Whom the row is about, by its column or else its short answer.
+        creature: Creature of the row, by its column or else its short answer.
         near: A word of the prompt that is nearly its answer's name, and an excerpt: `Wumbat: some call it a Wumbat`.
         unnamed: Whether no name is known that the prompt must not hold.
     """
@@ -127,8 +127,8 @@ def _check_near_names(rows: pd.DataFrame, found: Findings) -> None:
         if (owners < 0).any():
             owners = _codes(column)
     hits = [(text.partition(": ")[0], owner) for text, owner in zip(near, owners[near.index], strict=True)]
-    leaking = np.array(leaks(hits, zip(rows.description, owners, strict=True)), dtype=bool)
-    _add(rows, "leak.near-name", near.index[leaking], lambda row: str(rows.near[row]), found)
+    away = np.array(gives_name_away(hits, zip(rows.description, owners, strict=True)), dtype=bool)
+    _add(rows, "leak.near-name", near.index[away], lambda row: str(rows.near[row]), found)
 
 
 def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> None:

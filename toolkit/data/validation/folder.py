@@ -15,11 +15,11 @@ from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.dataset import locate_dataset
-from toolkit.data.masking import LONGEST_NAME
+from toolkit.data.masking import LONGEST_ANSWER_NAME
 from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compared_rows
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, find_files, open_shards, read_own_manifest
 from toolkit.data.validation.findings import CODES, Findings, Report, Skipped
-from toolkit.data.validation.rows import Row, Turn, check_row, check_tokens, learn_shared, read_batches
+from toolkit.data.validation.rows import CheckedRow, Turn, check_row, check_tokens, learn_shared, read_batches
 from toolkit.model.base import locate_tokenizer
 from toolkit.model.loading import load_tokenizer
 
@@ -102,7 +102,7 @@ def _sample(shards: Sequence[Shard]) -> Iterator[Sequence[Turn]]:
 def _checked_batches(
     shards: Sequence[Shard],
     counts: dict[str, int],
-    check: Callable[[Row, str], ComparedRow | None],
+    check: Callable[[CheckedRow, str], ComparedRow | None],
     found: Findings,
     progress: Progress,
 ) -> Iterator[list[ComparedRow]]:
@@ -124,7 +124,7 @@ def _not_checked(columns: Collection[str], unnamed: int, base: str | None, max_l
         if missing := [f"`{name}`" for name in names if name not in columns]:
             reasons[code] = f"no column {' and '.join(missing)}"
     if unnamed:
-        reason = f"{unnamed:,} rows without a name: no `name_...`, no answer of up to {LONGEST_NAME} letters"
+        reason = f"{unnamed:,} rows without a name: no `name_...`, no answer of up to {LONGEST_ANSWER_NAME} letters"
         reasons |= {"leak.own-name": reason, "leak.near-name": reason}
     if base is None:
         reasons |= {"tokens.length": "no tokenizer given", "tokens.contract": "no tokenizer given"}

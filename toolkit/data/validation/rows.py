@@ -21,7 +21,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
 from toolkit.data.masking import (
     ANSWER_LANGUAGES,
-    LONGEST_NAME,
+    LONGEST_ANSWER_NAME,
     ORDINARY_WORDS,
     fold,
     names_of_answer,
@@ -66,7 +66,7 @@ class Turn(NamedTuple):
 
 
 @dataclass(slots=True)
-class Row:
+class CheckedRow:
     """A row as a file holds it: `number` counts from 0 within the split, `values` are texts by column."""
 
     number: int
@@ -99,7 +99,7 @@ class Conversation:
     answer: str | None
 
 
-def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[Row]]:
+def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[CheckedRow]]:
     """The rows of a file as far as it can be read; the rest is a finding. `first` is the number of its first row."""
     import pyarrow.parquet
 
@@ -109,7 +109,7 @@ def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[Row
             turns = _turns(batch["messages"], texts)
             cells = zip(*(texts(name, batch[name]) for name in shard.columns), strict=True)
             values = [dict(zip(shard.columns, row, strict=True)) for row in cells] or [{}] * len(turns)
-            yield [Row(first + place, *row) for place, row in enumerate(zip(turns, values, strict=True))]
+            yield [CheckedRow(first + place, *row) for place, row in enumerate(zip(turns, values, strict=True))]
             first += len(batch)
 
 
@@ -173,7 +173,7 @@ def _joined(lines: Iterable[Line]) -> str:
     return "\n".join(line for _, line in lines)
 
 
-def _read_conversation(row: Row, turns: Sequence[Turn], shared: Shared) -> Conversation:
+def _read_conversation(row: CheckedRow, turns: Sequence[Turn], shared: Shared) -> Conversation:
     """The texts of a row; its column `description` says which of them is the description where the prompt holds it."""
     own, requests = _split_prompt(_prompt_lines(turns), shared.lines)
     prompt = _joined(line for line in own if line[0] != "assistant").removeprefix(shared.prefix)
@@ -194,7 +194,7 @@ def check_row(
     has_creatures: bool,
     tokens: Callable[[Sequence[Turn], Add], None] | None,
     found: Findings,
-    row: Row,
+    row: CheckedRow,
     split: str,
 ) -> ComparedRow | None:
     """Check a row by itself, and return what is compared with other rows: nothing without turns.
@@ -230,7 +230,7 @@ def check_row(
         id,
         conversation.description,
         answer,
-        row.values.get("creature") if has_creatures else answer if len(answer or "") <= LONGEST_NAME else None,
+        row.values.get("creature") if has_creatures else answer if len(answer or "") <= LONGEST_ANSWER_NAME else None,
         row.values.get("family"),
         None if _is_korean(request) else excerpt(request or f"no request that other rows have: {conversation.prompt}"),
         f"{near[1]}: {excerpt(conversation.prompt, near[0])}" if near else None,
@@ -293,7 +293,7 @@ def _faults(line: str) -> tuple[Fault, ...]:
     return tuple(found)
 
 
-def _check_columns(row: Row, conversation: Conversation, add: Add) -> None:
+def _check_columns(row: CheckedRow, conversation: Conversation, add: Add) -> None:
     """Check the row's columns `answer`, `name_...` and `description` against the conversation and their languages."""
     stated, said = row.values.get("answer"), conversation.answer
     if stated is not None and said is not None and stated != said:
@@ -308,7 +308,7 @@ def _check_columns(row: Row, conversation: Conversation, add: Add) -> None:
         add("lang.description", text, 0)
 
 
-def _names_of(row: Row, answer: str | None) -> list[str]:
+def _names_of(row: CheckedRow, answer: str | None) -> list[str]:
     """The names that the prompt must not hold: those in columns `name_...`, and a short answer's."""
     named = {column.removeprefix("name_"): name for column, name in row.values.items() if column.startswith("name_")}
     names = [
@@ -316,7 +316,7 @@ def _names_of(row: Row, answer: str | None) -> list[str]:
         for language, name in named.items()
         if name and (language in ANSWER_LANGUAGES or fold(name) not in ORDINARY_WORDS)
     ]
-    if answer and len(answer) <= LONGEST_NAME:
+    if answer and len(answer) <= LONGEST_ANSWER_NAME:
         names += names_of_answer(answer)
     return list(dict.fromkeys(names))
 
