@@ -241,16 +241,8 @@ def _cut(path: Path) -> None:
     (path / FILE).write_bytes((path / FILE).read_bytes()[:-30])
 
 
-def _no_messages(path: Path) -> None:
-    pq.write_table(pa.table({"prompt": ["x"]}), path / FILE)
-
-
-def _json_messages(path: Path) -> None:
-    pq.write_table(pa.table({"messages": ['[{"role": "user", "content": "x"}]']}), path / FILE)
-
-
-def _sharegpt(path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist([{"messages": [{"from": "human", "value": "x"}]}]), path / FILE)
+def _instead(column: str, value: object) -> Callable[[Path], None]:
+    return lambda path: pq.write_table(pa.table({column: [value]}), path / FILE)
 
 
 def _wrong_column(path: Path) -> None:
@@ -285,9 +277,11 @@ def _manifest(path: Path) -> None:
 
 FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("schema.file", _cut, "train-00000"),
-    ("schema.messages", _no_messages, "its columns are prompt"),
-    ("schema.messages", _json_messages, "perhaps JSON"),
-    ("schema.messages", _sharegpt, "its turns have from, value, no `role`"),
+    ("schema.messages", _instead("prompt", "x"), "its columns are prompt"),
+    ("schema.messages", _instead("messages", '[{"role": "user", "content": "x"}]'), "perhaps JSON"),
+    ("schema.messages", _instead("messages", [["user", "x"]]), "`messages` is list<"),
+    ("schema.messages", _instead("messages", [{"from": "human", "value": "x"}]), "have from, value, no `role`"),
+    ("schema.messages", _instead("messages", [{"role": "user"}]), "no `content`"),
     ("schema.column", _wrong_column, "`family` is int64"),
     ("schema.file", _twice, "exists 2 times"),
     ("schema.text", _not_utf8, "`id`"),

@@ -103,13 +103,6 @@ def test_rows_are_numbered_over_all_files_of_a_split(tmp_path: Path) -> None:
     assert finding(validate(tmp_path), "schema.answer").places[0].row == 2
 
 
-@pytest.mark.parametrize("messages", ["hello", [["user", "x"]], [{"role": "user"}]])
-def test_messages_of_another_form_are_found(tmp_path: Path, messages: object) -> None:
-    report = validate(write(tmp_path, {"train": [{"messages": messages}]}))
-    assert finding(report, "schema.messages").places[0].split == "train"
-    assert not report.ok
-
-
 def test_a_file_cut_short_and_one_damaged_inside_are_found(tmp_path: Path) -> None:
     write(tmp_path, sound())
     cut = tmp_path / "data" / "test-00000-of-00001.parquet"
