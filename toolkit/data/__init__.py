@@ -1,6 +1,6 @@
-"""Sources to a clean, masked, split and validated dataset folder.
+"""Sources in; a clean, masked, split and validated dataset folder out.
 
-`sources` yields records as they are; `cleaning` makes drafts of them, whose names `masking` and `grammar` mask and
-whose misspelt names `near_names` finds; `duplicates` and `splits` say who goes where. `build` is the verb that does it
-all and writes the folder with its `card`; `dataset` finds and reads a folder, `validation` checks it.
+`sources` yields records as they are. `cleaning` turns them into drafts: `masking` and `grammar` replace names, and
+`near_names` finds misspelt ones. `duplicates` and `splits` assign each row to a split. `build` runs all of it and
+writes the folder with its `card`. `dataset` finds and reads a folder, `validation` checks it.
 """

@@ -41,13 +41,13 @@ class BuildResult:
 
     Attributes:
         path: The dataset folder.
-        rows: Rows of each split; a split without rows is not there.
+        rows: Rows of each split that has any.
         dropped: Records by reason (`DROPPED`), most frequent first.
         read: Records that the sources yielded.
         creatures: Creatures with at least one row.
         families: Families with at least one row.
         validation: What the validator found in it, as `validation.json` says it.
-        notes: How the sources were read, where that is worth knowing.
+        notes: How the sources were read, such as an encoding that was detected.
         seconds: Wall time.
     """
 
@@ -85,7 +85,7 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
         drop_near_names(drafts)
         drop_repeated(drafts, settings)
         rows, near = _rows_by_split(drafts, settings, recipe.seed, progress)
-        _refuse_nothing(rows, drafts, [facts for facts, _ in sources])
+        _require_rows(rows, drafts, [facts for facts, _ in sources])
         for split, of_split in rows.items():
             write_split(folder, split, _conversations(of_split, settings))
         if dropped := [draft for draft in drafts.all if draft.reason]:
@@ -111,7 +111,7 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
     )
 
 
-def _refuse_nothing(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
+def _require_rows(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
     if "train" in rows:
         return
     counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(drafts).items())

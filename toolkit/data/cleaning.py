@@ -19,7 +19,7 @@ from toolkit.data.near_names import gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
 REPORT_EVERY = 2_000
-# A word in lower case in the descriptions of this many families is an ordinary word there, whatever creature it names.
+# A name in lower case in texts about other creatures, of this many families, is an ordinary word there.
 ORDINARY_FAMILIES = 2
 
 DROPPED = {
@@ -42,7 +42,7 @@ DROPPED = {
 
 @dataclass(slots=True)
 class Creature:
-    """A creature as its first record tells it; later ones may add names.
+    """A creature as its first record has it; later records may add names.
 
     Attributes:
         key: Stable id.
@@ -256,7 +256,7 @@ def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:
 
 
 def drop_repeated(drafts: Drafts, settings: DatasetSettings) -> None:
-    """Drop a text that its creature has already, and all copies of one that asks for different answers."""
+    """Drop repeated texts of a creature, and all copies of a text that has different answers."""
     # Digests, since a million texts are a quarter of a gigabyte.
     seen: dict[bytes, str] = {}
     answers: dict[bytes, str | None] = {}

@@ -111,7 +111,7 @@ def read_split(dataset: LocatedDataset, split: str) -> list[Row]:
 
 
 def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) -> None:
-    """Where the manifest names the files of a split, they are those that are there: none lost, replaced or added."""
+    """Raise InputError when a file of a split is lost, replaced or added by the manifest, if it names files."""
     named = dataset.manifest().get("files")
     if not isinstance(named, dict):
         return
@@ -161,11 +161,11 @@ def _problem(messages: object) -> str | None:
 
 
 def shared_opening(rows: list[Row]) -> dict[str, Any]:
-    """How the conversations of a dataset begin, for whoever asks a model that was trained on it.
+    """How the conversations of a dataset begin, so that a model trained on it can be asked in the same way.
 
     Returns:
         `system`: the system turn that all rows share, or None. `request`: the most frequent first paragraph of the
-        first user turn, None where most rows have one of their own. `request_variants`: how many there are of it.
+        first user turn, None where most rows have one of their own. `request_variants`: how many requests there are.
     """
     systems = Counter(row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else None for row in rows)
     first = Counter(
@@ -202,7 +202,7 @@ def answer_of(row: Row) -> str:
 
 
 def description_of(row: Row) -> str:
-    """The description of a row: its column, or the last question without the request, its first paragraph.
+    """The description of a row: its column, or else the last question without its first paragraph, the request.
 
     A question of one paragraph is the description itself.
     """

@@ -16,7 +16,7 @@ BANDS, BAND_ROWS = 32, 4
 PERMUTATIONS = BANDS * BAND_ROWS
 SEED = 1
 CHUNK = 5_000
-# Of 64-bit hashes: odd, and near 2**64 divided by the golden ratio (Knuth 1973).
+# Mixes 64-bit hashes: odd, and near 2**64 divided by the golden ratio (Knuth 1973).
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Within a band, each text is compared with this many neighbours; nearly all buckets are smaller.
 NEIGHBOURS = 8
@@ -37,7 +37,7 @@ def normal_text(text: str) -> str:
 
 
 def cluster_texts(texts: Iterable[str], threshold: float) -> list[int]:
-    """A cluster for each text: texts of at least this similarity, directly or over others, share it.
+    """The cluster of each text: texts of at least this similarity, directly or through others, share one.
 
     The similarity of two texts, 0 to 1, is the Jaccard similarity of their words or of their runs of five letters,
     whichever is greater: words see through a changed order, letters through changed endings. The clusters of a set of
@@ -60,7 +60,7 @@ def cluster_texts(texts: Iterable[str], threshold: float) -> list[int]:
 
 
 def first_connected(count: int, pairs: Sequence[tuple[int, int]]) -> Places:
-    """For each of `count` things, the first one that some pairs connect it with, directly or over others."""
+    """For each of `count` items, the first item that pairs connect it with, directly or through others."""
     if not pairs:
         return np.arange(count)
     left, right = np.asarray(pairs, dtype=np.intp).T
@@ -121,7 +121,7 @@ def _digest_words(texts: list[str]) -> RMinHashDigestMatrix:
 
 
 def _digest_runs(texts: list[str]) -> RMinHashDigestMatrix:
-    """Of the runs of letters, hashed here for all texts at once: as tokens they would be most of the time."""
+    """Digests of runs of letters, hashed for all texts at once: as separate tokens they would take most of the time."""
     padded = [text.ljust(RUN, "\0") for text in texts]
     letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     lengths = np.fromiter(map(len, padded), dtype=np.uint64, count=len(padded))

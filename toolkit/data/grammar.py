@@ -57,10 +57,10 @@ _PLURALS = {"this ": "these ", "another ": "other ", "a ": "", "an ": ""}
 
 
 def mask_english(text: str, place: int, start: int, end: int, mask: str, plural: bool) -> Placed:
-    """Put an English mask for `text[start:end]`; the text up to `place` is already dealt with.
+    """Put an English mask for `text[start:end]`; the text up to `place` is already written.
 
-    Articles before the mask are swallowed, sentence starts get a capital letter, and where a determiner of the text
-    already does that work only the mask's noun is written.
+    An article before the name is left out, a mask that starts a sentence gets a capital letter, and after another
+    determiner only the mask's noun is written.
     """
     before = text[max(place, start - 80) : start]
     ending, rest = _possessive(text, start, end)
@@ -150,7 +150,7 @@ _AFTER_VOWEL = re.compile("|".join(sorted(_TO_CONSONANT, key=len, reverse=True))
 
 
 def mask_korean(text: str, place: int, start: int, end: int, mask: str, plural: bool) -> Placed:
-    """Put a Korean mask for `text[start:end]`; the particle after it gets the form that the mask's last sound asks."""
+    """Put a Korean mask for `text[start:end]`; the particle after it takes the form that fits the mask's last sound."""
     was, now = _final(text[start:end]), _final(mask)
     forms = _EITHER if was is None else _AFTER_CONSONANT if was else _AFTER_VOWEL
     particle = forms.match(text, end)

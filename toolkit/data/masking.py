@@ -28,7 +28,7 @@ from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, ti
 
 ANSWER_LANGUAGES = ("en", "ko")
 LONGEST_ANSWER_NAME = 60
-"""Letters of an answer that may be a name; longer ones are sentences, whose words may stand in the prompt."""
+"""The most letters of an answer that may be a name; a longer one is a sentence, whose words the prompt may hold."""
 SAME_SCRIPT = 0.9
 """The share of answers in one script that makes it the usual one."""
 ORDINARY_WORDS = frozenset(

@@ -28,8 +28,8 @@ def assign_splits(
     """The split of each row, from its creature, family and cluster.
 
     A cluster never straddles two splits. `unseen` gets whole families; families that share a cluster go there together.
-    Of each other creature at least one cluster is in `train`, and the same rows and seed give the same splits in any
-    order of rows.
+    Every other creature has at least one cluster in `train`. The same rows and seed give the same splits in any order
+    of rows.
     """
     unseen = _unseen_families(families, clusters, shares.unseen, seed)
     owners: dict[str, set[str]] = defaultdict(set)

@@ -120,7 +120,7 @@ def test_answers_that_are_no_names_are_no_creatures_and_the_report_says_so(
     assert "split.creature" not in codes(report)
     reasons = skipped(report)
     assert reasons["split.creature"] == reasons["balance"]
-    assert reasons["balance"] == "no column `creature`, and the answers are no names that come again"
+    assert reasons["balance"] == "no column `creature`, and too few answers are repeated names"
     assert reasons.get("leak.own-name", "0").split()[0] == str(unnamed)
 
 

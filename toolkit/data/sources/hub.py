@@ -116,7 +116,7 @@ def _rows(split: IterableDataset, location: str) -> Iterator[Mapping[str, object
 
 @contextmanager
 def _dataset_errors(location: str) -> Iterator[None]:
-    """`hub_errors`, and whatever `datasets` and the formats that it reads raise of their own."""
+    """Translate errors of the Hub, of `datasets` and of the formats that it reads."""
     from datasets.exceptions import DatasetNotFoundError
 
     subject = f"The dataset {location}"
@@ -126,6 +126,6 @@ def _dataset_errors(location: str) -> Iterator[None]:
                 yield
         except DatasetNotFoundError as error:
             with hub_errors(subject):
-                # `datasets` keeps the reason to itself.
+                # `datasets` does not say why.
                 hub().auth_check(location, repo_type="dataset")
             raise HubError(f"There is no dataset {location} on the Hub.", "Check its id, and `revision`.") from error

@@ -1,7 +1,7 @@
 """PokéAPI as records: every species' game texts with its names, family and looks, from its published CSV tables.
 
 The tables come from a folder or a host. Those of a commit are kept in the cache, each in a file that is named after
-its SHA-256: a file that is damaged or half written is none, and its table is fetched again.
+its SHA-256: when a file does not match its name, its table is fetched again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "pokemon_shapes": ("id", "identifier"),
     "pokemon_habitats": ("id", "identifier"),
 }
-# Both lists have been closed for years; as constants they save two requests.
+# These two lists have not changed for years; as constants they save two requests.
 _LANGUAGE_CODES = "ja-hrkt ja-roma ko zh-hant fr de es it en cs ja zh-hans pt-br es-419"
 LANGUAGES = {str(number): code for number, code in enumerate(_LANGUAGE_CODES.split(), 1)}
 COLOURS = ("black", "blue", "brown", "gray", "green", "pink", "purple", "red", "white", "yellow")
 
 TRIES, FIRST_PAUSE, TIMEOUT = 5, 0.5, 30.0
-"""How often a host is asked, and seconds: before the second time, and for each part of an answer."""
+"""Tries of a request, seconds before the second one, and seconds to wait for each part of an answer."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _from_host(location: str, revision: str | None, notes: list[str]) -> dict[str, bytes]:
-    """The tables that a host serves. Those of a commit are cached: a branch or a tag may change its meaning."""
+    """The tables that a host serves. Only those of a commit are cached: a branch or a tag can move."""
     address, mark, query = location.partition("?")
     place = address.rstrip("/")
     if revision is not None:
@@ -152,7 +152,7 @@ def _fetch(address: str) -> bytes:
     shown, remedy = public_location(address), "Check `location` and `revision`."
     with library_errors(f"{shown} is not a URL that can be fetched", remedy):
         url = httpx2.URL(address)
-    # Whatever is secret goes beside the address, which is logged.
+    # The address is logged, so secrets are passed beside it.
     plain, login = url.copy_with(userinfo=b"", query=None), (url.username, url.password)
     network = "Check the network and try again later, or name a folder that holds the files in `location`."
     with library_errors(f"{shown} could not be fetched in {TRIES} tries", network, EnvironmentLacks):

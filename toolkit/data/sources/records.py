@@ -1,4 +1,4 @@
-"""What a source yields: Records and facts about itself. And rows of any table as Records, by their columns."""
+"""Records and facts, which every source yields, and the rows of any table as records, by their columns."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ class Record:
         source: Name of the source: `corpus`, `pokeapi`, `hub` or `table`.
         source_ref: Revision and place in the source, enough to find the text again.
         license: SPDX id of the text, or `other`.
-        parallel: What texts of one creature share that say the same in different languages; empty for texts that
-            stand alone.
+        parallel: Shared by the texts of one creature that say the same in different languages; empty for others.
         attributes: What else the source knows (generation, types, ...); values that JSON can hold.
     """
 
@@ -179,10 +178,10 @@ def records_of(
     An empty cell gives an empty text, which the build drops and counts.
 
     Args:
-        facts: Their `name`, and `license` for a row that does not say its own.
-        languages: Those that the settings ask for; a single one is that of every row that does not say its own.
-        source_ref: The row's place, for the record.
-        where: The same for an error.
+        facts: Their `name`, and `license` for a row without one.
+        languages: Those that the settings ask for; if only one, it is that of every row without a language.
+        source_ref: The row's place in the source, as the record says it.
+        where: The row's place, as an error says it.
 
     Raises:
         InputError: A cell holds something other than a text or a number.

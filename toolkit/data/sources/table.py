@@ -1,6 +1,6 @@
 """Tables in files: CSV, TSV, JSON lines, JSON and Parquet, the text formats also gzipped, one file or a pattern.
 
-Every cell of a text is a text: `NA`, `007` and `TRUE` are names like any other. A row's number is that of the line
+Every cell of a text file is a text: `NA`, `007` and `TRUE` are names like any other. A row's number is that of the line
 where it begins, as an editor shows it; in a JSON list and in Parquet its place, from 1.
 """
 
@@ -31,7 +31,7 @@ PARQUET = ".parquet"
 KINDS = (*DELIMITED, *JSON, PARQUET)
 SETTINGS = ("location", "description_column", "name_column", "name_language", "family_column", "encoding")
 
-# What people save Korean and English tables in: among all that exist, short western texts are often taken wrong.
+# Encodings of Korean and English tables: with all that exist to choose from, short western texts are often misread.
 UNICODE = ["utf_16", "utf_16_le", "utf_16_be", "utf_32"]
 WINDOWS = ["utf_8", "cp949", "cp1252"]
 # Read for the detection of an encoding: 100 lines before the first one that is not UTF-8, and 1 MiB after it.
@@ -95,14 +95,14 @@ def _find(location: str | None) -> tuple[dict[str, Path], str]:
         found = () if pattern.is_dir() else base.glob(str(pattern.relative_to(base)))
         paths = sorted(path for path in found if not path.is_dir())
     except (OSError, ValueError) as error:
-        raise InputError(f"{location} cannot be looked for: {error}.", remedy) from error
+        raise InputError(f"{location} cannot be searched for: {error}.", remedy) from error
     if pattern.is_file():
         paths, base = [pattern], pattern.parent
     if not paths:
         raise InputError(f"{location} {'is a folder' if pattern.is_dir() else 'matches no file'}.", remedy)
     for path in paths:
         if not path.is_file():
-            raise InputError(f"{path} is not a regular file, or a link to nothing.", remedy)
+            raise InputError(f"{path} is not a regular file, or is a broken link.", remedy)
         if _kind(path) not in KINDS:
             formats = f"Use {', '.join(KINDS)}; all but the last may end in .gz too."
             raise InputError(f"{path} is not a table that pkt reads.", formats)
@@ -175,7 +175,7 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
 
 
 def _delimiter(path: Path, encoding: str) -> str:
-    """What separates a CSV file's columns: the comma, unless the header has columns only by another mark."""
+    """What separates a CSV file's columns: the comma, unless only another mark splits the header."""
     header = next((line for line in _lines(path, encoding) if line.strip()), "")
     columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in ",;\t|"}
     return "," if columns[","] > 1 else max(columns, key=lambda mark: columns[mark])

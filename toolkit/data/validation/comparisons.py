@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NO_TEXT = hash("")
-NO_CREATURES = "no column `creature`, and the answers are no names that come again"
+NO_CREATURES = "no column `creature`, and too few answers are repeated names"
 HELD_OUT_OF_KNOWN = ("validation", "test")
-# Near duplicates are compared by so many characters of each text; exact ones as a whole.
+# Characters of a text that near duplicates are found by; exact ones are found by all.
 COMPARED_CHARACTERS = 2_000
-# Answers are names of creatures when such a share of the rows of `train` has an answer that another has too.
+# Answers can stand for creatures when this share of the rows of `train` have an answer that another row has too.
 REPEATED_ANSWERS = 0.75
-# Fewer answers do not tell the usual form.
+# With fewer answers, none is the usual form.
 FEWEST_ANSWERS = 10
-# A creature is out of balance with so many times the rows of the median creature, or so many times fewer.
+# A creature is out of balance with this many times the rows of the median creature, or this many times fewer.
 FAR = 5
 FEWEST_FOR_MEDIAN = 5
 # Of fifty thousand creatures with about as many rows each, one has three instead of seventeen by chance.
@@ -46,7 +46,7 @@ class ComparedRow(NamedTuple):
         request: An excerpt of a request that is not Korean; None for a Korean one.
         creature: Creature of the row, by its column or else its short answer.
         near: A word of the prompt that is nearly its answer's name, and an excerpt: `Wumbat: some call it a Wumbat`.
-        unnamed: Whether no name is known that the prompt must not hold.
+        unnamed: Whether the row has no name to look for in its prompt.
     """
 
     split: str
@@ -75,11 +75,11 @@ def compared_rows(batches: Iterable[Sequence[ComparedRow]]) -> pd.DataFrame:
 def compare_rows(
     rows: pd.DataFrame, columns: Set[str], form: str | None, near_duplicate: float, found: Findings
 ) -> dict[str, str]:
-    """Find what only all rows together show.
+    """Find faults that only show between rows.
 
     Args:
         columns: Columns that every file of the dataset has.
-        form: The form of answers that the dataset was built with (`en`, `ko`, `both`), None where nothing says.
+        form: The form of answers that the dataset was built with (`en`, `ko`, `both`), None where it is unknown.
         near_duplicate: Similarity from which two texts are nearly the same.
 
     Returns:
@@ -97,7 +97,7 @@ def compare_rows(
 
 
 def _answers_are_names(rows: pd.DataFrame) -> bool:
-    """Whether the answers are names of creatures that come again, and so can stand for a column `creature`."""
+    """Whether enough answers are repeated names, which can stand for a column `creature`."""
     answers = rows.creature[rows.split == "train"]
     return len(answers) > 0 and bool((answers.notna() & answers.duplicated(keep=False)).mean() >= REPEATED_ANSWERS)
 

@@ -1,7 +1,7 @@
 """The rows of a dataset file, the texts of each conversation, and the checks of one row by itself.
 
 The prompts of other people's datasets hold a request that many rows share: a system turn, or lines before or after the
-description. It is learnt from a sample, so that descriptions are compared and not requests.
+description. It is learnt from a sample, so that descriptions are compared without it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1_000
 NEVER_NULL = tuple(name for name in CHECKED_COLUMNS if not name.startswith("name_"))
 
-# A line is a request when so many rows and such a share of a sample have it, with different texts beside it.
+# A line is a request when this many rows and this share of a sample have it, with different texts beside it.
 FEWEST_SHARING = 3
 SHARE = 0.01
 # A request in one paragraph with the description; fewer texts begin alike by chance.
@@ -76,7 +76,7 @@ class CheckedRow:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The request that the prompts of a dataset share: whole lines, and what all else begins with."""
+    """The request that the prompts of a dataset share: whole lines, and a prefix of all that is left."""
 
     lines: frozenset[str]
     prefix: str
