@@ -24,8 +24,6 @@ NEEDS_BROWSER = pytest.mark.skipif(
     importlib.util.find_spec("playwright") is None or CHROMIUM is None, reason="no playwright, or no chromium"
 )
 ABOUT = page.About("names", ["A small red fox with six tails of flame. " * 6, "꼬리가 여섯인 작은 여우."], "Measured.")
-# What the libraries of the page do on their own.
-WARNINGS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
 
 
 def answer(description, presses):
@@ -79,7 +77,6 @@ def ask(tab, text):
 
 @NEEDS_GRADIO
 @NEEDS_BROWSER
-@WARNINGS
 def test_a_description_gives_names_and_the_nearest_creatures_on_a_phone(browser):
     with served(answer) as url, opened(browser, url) as tab:
         ask(tab, "A small fox.")
@@ -97,7 +94,6 @@ def test_a_description_gives_names_and_the_nearest_creatures_on_a_phone(browser)
 
 @NEEDS_GRADIO
 @NEEDS_BROWSER
-@WARNINGS
 def test_a_problem_is_a_line_on_the_page_and_goes_away(browser):
     with served(answer) as url, opened(browser, url) as tab:
         tab.click("#ask")
@@ -113,7 +109,6 @@ def test_a_problem_is_a_line_on_the_page_and_goes_away(browser):
 
 @NEEDS_GRADIO
 @NEEDS_BROWSER
-@WARNINGS
 def test_an_example_fills_the_description(browser):
     with served(answer) as url, opened(browser, url) as tab:
         tab.click("text=꼬리가 여섯인 작은 여우.")
@@ -123,7 +118,6 @@ def test_an_example_fills_the_description(browser):
 
 @NEEDS_GRADIO
 @NEEDS_BROWSER
-@WARNINGS
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_button_says_that_an_answer_is_on_its_way_until_it_is_there(browser, fails):
     go_on = threading.Event()
@@ -144,7 +138,6 @@ def test_the_button_says_that_an_answer_is_on_its_way_until_it_is_there(browser,
 
 @NEEDS_GRADIO
 @NEEDS_BROWSER
-@WARNINGS
 def test_two_people_are_answered_one_after_the_other(browser):
     inside, most, begun, go_on = [], [], threading.Event(), threading.Event()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -53,11 +52,11 @@ def make_server(about: page.About, answer: Callable[[str, int], page.Answer]) ->
     import gradio
     from fastapi import FastAPI
 
-    async def mounted() -> FastAPI:
+    def mounted() -> FastAPI:
         # Not `launch`, which asks itself for its own page through the proxy of the environment.
         plain = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         return gradio.mount_gradio_app(plain, page.build(about, answer), path="/", ssr_mode=False, **page.look())
 
-    # Without a running event loop, gradio opens one for each of its locks and closes none.
-    served = asyncio.run(mounted())
-    return uvicorn.Server(uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+    # uvicorn calls the factory inside its loop; without one, gradio opens a loop for each of its locks and closes none.
+    config = uvicorn.Config(mounted, factory=True, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    return uvicorn.Server(config)
