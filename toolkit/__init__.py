@@ -1,6 +1,8 @@
 """PokePicker Toolkit: descriptions of creatures, all the way to a published, checked LoRA adapter that names them.
 
-One description walks through the rooms, each of which imports only those before it:
+A source's text becomes a draft, a row, tokens, an adapter, figures, a card, and a repository on a Hub.
+
+The rooms; each imports only those above it:
 
 core        what all rooms share: recipes, folders with manifests, names of files, errors, the Hub's client
 cards       facts -> README.md with plots, so that what is published explains itself
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.hub.publish import publish as publish
     from toolkit.hub.publish import push_dataset as push_dataset
     from toolkit.hub.verify import verify as verify
+    from toolkit.model.merge import merge as merge
     from toolkit.model.naming import identify as identify
     from toolkit.model.naming import name as name
     from toolkit.model.naming import open_adapter as open_adapter
@@ -44,6 +47,7 @@ _EXPORTS = {
     "evaluation.evaluate": ("evaluate",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
     "hub.verify": ("verify",),
+    "model.merge": ("merge",),
     "model.naming": ("identify", "name", "open_adapter"),
     "run": ("run_pipeline",),
     "training.train": ("train",),

@@ -5,7 +5,7 @@ A step is skipped when nothing that it reads has changed since it was done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ def run_pipeline(
     Args:
         recipe: All settings, or the name of a recipe; `recipe.publish` says whether and where to publish.
         out: The run folder: `dataset/`, `adapter/`, `checkpoints/` while training, `pipeline.json`, for a local Hub
-            also `hub/`.
+            also `hub/` and `hub-cache/`.
         callbacks: Called while it works.
         restart: Discard an interrupted training.
 
@@ -94,16 +94,16 @@ def run_pipeline(
     # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
     with _hub(recipe, out):
         texts = [facts.content_hash for facts, _ in read_records(recipe.dataset)]
-        read: list[object] = [recipe.dataset.model_dump(), recipe.seed, texts]
-        if steps.due("Dataset", read, dataset):
+        dataset_inputs = [recipe.dataset.model_dump(), recipe.seed, texts]
+        if steps.begin("Dataset", dataset_inputs, dataset):
             built = build_dataset(dataset, recipe, progress=callbacks.count)
             if not built.validation["ok"]:
                 raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
-            steps.done("Dataset", read, dataset)
+            steps.done("Dataset", dataset_inputs, dataset)
 
         base = locate_base(recipe.base, recipe.base_revision, recipe=recipe)
-        read = [what_decides(recipe), _hash(dataset), base_hash(base)]
-        if steps.due("Training", read, weights):
+        training_inputs = [what_decides(recipe), _hash(dataset), base_hash(base)]
+        if steps.begin("Training", training_inputs, weights):
             train(
                 dataset,
                 adapter,
@@ -113,13 +113,13 @@ def run_pipeline(
                 progress=callbacks.training,
                 note=callbacks.note,
             )
-            steps.done("Training", read, weights)
+            steps.done("Training", training_inputs, weights)
 
         settings = recipe.model_dump(include={"evaluation", "decoding", "seed"})
-        read = [settings, _hash(weights), _hash(dataset)]
-        if steps.due("Evaluation", read, evaluation):
+        evaluation_inputs = [settings, _hash(weights), _hash(dataset)]
+        if steps.begin("Evaluation", evaluation_inputs, evaluation):
             evaluate(adapter, dataset, recipe=recipe, progress=callbacks.count, note=callbacks.note)
-            steps.done("Evaluation", read, evaluation)
+            steps.done("Evaluation", evaluation_inputs, evaluation)
 
         if recipe.publish.adapter_repo:
             published, verified = _publish(recipe, dataset, adapter, steps)
@@ -128,14 +128,14 @@ def run_pipeline(
 
 def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tuple[Published, Verification | None]:
     """Publish dataset and adapter; a new repository is public once it was verified."""
-    steps.started("Publication", False)
+    steps.announce("Publication", False)
     dataset_repo = recipe.publish.dataset_repo
     if dataset_repo:
         push_dataset(dataset, dataset_repo)
     verified: list[Verification] = []
 
     def verify(repo_id: str, revision: str) -> None:
-        if steps.due("Verification", [repo_id], revision):
+        if steps.begin("Verification", [repo_id], revision):
             verified.append(check(repo_id, revision))
             steps.done("Verification", [repo_id], revision)
 
@@ -163,8 +163,8 @@ def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
 class Steps:
     """What was done before, in `pipeline.json`: for each step the hash of what it read and of what it wrote."""
 
-    def __init__(self, out: Path, started: Callable[[str, bool], None] = ignore) -> None:
-        self.file, self.started = out / STATE, started
+    def __init__(self, out: Path, announce: Callable[[str, bool], None] = ignore) -> None:
+        self.file, self.announce = out / STATE, announce
         self.hashes: dict[str, dict[str, str]] = {}
         try:
             out.resolve().mkdir(parents=True, exist_ok=True)
@@ -183,15 +183,15 @@ class Steps:
         except OSError as error:
             raise unwritable(out, error) from error
 
-    def due(self, step: str, read: list[object], written: Path | str) -> bool:
-        """Whether to do a step: it read something else before, or what it wrote is not there as it was."""
-        unchanged = self.hashes.get(step) == {"read": json_hash([__version__, *read]), "written": _hash(written)}
-        self.started(step, unchanged)
+    def begin(self, step: str, inputs: Sequence[object], written: Path | str) -> bool:
+        """Report a step, and say whether to do it: its inputs are others than before, or its output is not there as it was."""
+        unchanged = self.hashes.get(step) == {"read": json_hash([__version__, *inputs]), "written": _hash(written)}
+        self.announce(step, unchanged)
         return not unchanged
 
-    def done(self, step: str, read: list[object], written: Path | str) -> None:
+    def done(self, step: str, inputs: Sequence[object], written: Path | str) -> None:
         """Remember a finished step."""
-        self.hashes[step] = {"read": json_hash([__version__, *read]), "written": str(_hash(written))}
+        self.hashes[step] = {"read": json_hash([__version__, *inputs]), "written": str(_hash(written))}
         try:
             write_json(self.file, self.hashes)
         except OSError as error:

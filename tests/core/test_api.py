@@ -12,8 +12,8 @@ from toolkit.model.base import tiny_base_folder
 
 VERBS = {
     "PublishOptions",
-    *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "name", "identify"),
-    *("run_pipeline", "open_adapter", "load_recipe", "Recipe", "use_hub", "ToolkitError"),
+    *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "merge", "name"),
+    *("identify", "run_pipeline", "open_adapter", "load_recipe", "Recipe", "use_hub", "ToolkitError"),
 }
 
 

@@ -5,7 +5,6 @@ Values are ready: escaped text, formatted numbers, booleans. What is unknown is 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import DROPPED_KO, LANGUAGES, PURPOSES, SOURCE_KINDS
 from toolkit.cards.metadata import JsonObject, Manifest
 from toolkit.core import number
+from toolkit.core.text import natural
 
 Lengths = NDArray[np.int32]
 Facts = dict[str, object]
@@ -232,18 +232,13 @@ def held_out_facts(counts: DatasetCounts) -> Facts | None:
     """The creatures in `unseen`: the answers of its rows, in the order of the creatures' keys."""
     if not counts.held_out:
         return None
-    names = list(dict.fromkeys(counts.held_out[key] for key in sorted(counts.held_out, key=_natural)))
+    names = list(dict.fromkeys(counts.held_out[key] for key in sorted(counts.held_out, key=natural)))
     return {
         "names": ", ".join(md_text(name, 60) for name in names[:NAMES_SHOWN]),
         "more": number(len(names) - NAMES_SHOWN) if len(names) > NAMES_SHOWN else None,
         "creatures": number(len(counts.held_out)),
         "families": number(len(counts.splits["unseen"].families)),
     }
-
-
-def _natural(key: str) -> str:
-    """A sort key by which `pokemon/9` comes before `pokemon/10`."""
-    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), key)
 
 
 def license_facts(licenses: Counter[str]) -> list[Facts]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# In the order in which readers compare them: the adapter, the base, baselines without a language model.
-METHODS = ("adapter", "base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
+from toolkit.core.layout import BASELINES
+
+# In the order in which readers compare them.
+METHODS = ("adapter", *BASELINES)
 LABELS = {
     "en": {
         "adapter": "this adapter",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.cards.escape import md_text, plain
-from toolkit.core.hub_client import DEFAULT_ENDPOINT
+from toolkit.core.hub_client import DEFAULT_ENDPOINT, is_hub_id
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.results import Evaluation
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 JsonObject = Mapping[str, Any]
 Manifest = JsonObject
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 GEMMA = re.compile(r"google/gemma-.+")
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 POKEMON = re.compile(r"corpus|pokeapi|.*pok[eé]mon.*", re.IGNORECASE)
@@ -150,16 +149,11 @@ def license_of(base: JsonObject) -> tuple[str | None, str | None]:
     return stated, GEMMA_TERMS if stated == "gemma" else None
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether a name is `owner/name`, and so no folder of the machine that trained."""
-    return len(name) <= LONGEST and HUB_ID.fullmatch(name) is not None
-
-
 def is_pokemon(manifest: Manifest) -> bool:
     """Whether the names in the dataset are Pokémon's, which are trademarks."""
     dataset = manifest["dataset"]
     named = [dataset["id"], *(dataset.get("sources") or ())]
-    return bool(dataset.get("pokemon", any(POKEMON.fullmatch(name) for name in named)))
+    return any(POKEMON.fullmatch(name) for name in named)
 
 
 def public_name(name: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from toolkit import __version__
 from toolkit.cards.escape import fence, plain, python_literal
 from toolkit.cards.labels import EXAMPLE, METHODS
-from toolkit.cards.metadata import JsonObject, Manifest, is_hub_id, model_name, public_name
+from toolkit.cards.metadata import JsonObject, Manifest, model_name, public_name
 from toolkit.cards.templates import render
+from toolkit.core.hub_client import is_hub_id
 from toolkit.core.recipe import load_recipe, option_name, recipe_names, settings_with_options
 
 PLACEHOLDER = "owner/name"

@@ -15,6 +15,7 @@ from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH, Function
 from toolkit.core.errors import InputError, ToolkitError, after_saying
+from toolkit.core.layout import NAMES_GIVEN
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -57,7 +58,7 @@ def question(command: Function) -> Function:
 
 @main.command()
 @question
-@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many names.")
+@click.option("--count", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="How many names.")
 @click.option(
     "--seed",
     default=0,
@@ -99,7 +100,7 @@ def name(
 
 @main.command()
 @question
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="How many candidates.")
+@click.option("--top", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="How many candidates.")
 @options.hub_and_json
 @click.pass_obj
 def identify(

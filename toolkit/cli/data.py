@@ -11,6 +11,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
+from toolkit.core.layout import MAX_LENGTH
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -51,7 +52,7 @@ def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object)
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    default=512,
+    default=MAX_LENGTH,
     show_default=True,
     help="With --tokenizer: the most tokens that a conversation may have.",
 )

@@ -10,7 +10,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
-from toolkit.core.layout import DTYPES
+from toolkit.core.layout import DEFAULT_BASELINES, DTYPES
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -56,7 +56,7 @@ def train(
 @click.option("--adapter-revision", help="Commit, branch or tag of an ADAPTER on the Hub. Default: its newest commit.")
 @click.option(
     "--baselines",
-    default="base,tfidf,tfidf_centroid,frequent,chance",
+    default=",".join(DEFAULT_BASELINES),
     show_default=True,
     help="What stands beside the adapter, comma-separated; also: encoder, which needs sentence-transformers.",
 )
@@ -125,7 +125,7 @@ def evaluate(
 @options.revision("an ADAPTER")
 @click.option(
     "--dtype",
-    default="bfloat16",
+    default=DTYPES[0],
     show_default=True,
     type=click.Choice(DTYPES),
     help="Of the merged weights.",
@@ -139,9 +139,8 @@ def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtyp
     exits 1, and writes nothing, when more than a quarter of their greedy names differ.
     """
     from toolkit.cli import results
-    from toolkit.model import adapter as adapters
     from toolkit.model import merge
 
     with output.counting() as count:
-        result = merge.merge(adapters.locate_adapter(adapter, revision), out, dtype, count)
+        result = merge.merge(adapter, out, dtype, count, revision=revision)
     results.merged(output, result)

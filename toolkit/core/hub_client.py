@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import GatedRepoError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+LONGEST_ID = 96
 SECRET = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer\s+)\S+|(?<=://)[^/@\s]+@")
 
 
@@ -49,7 +51,7 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
     os.environ["HF_ENDPOINT"] = chosen
     if chosen != DEFAULT_ENDPOINT:
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", chosen.split("://", 1)[1].rpartition("@")[2])
-        cache = cache or (cache_home() or Path(tempfile.gettempdir()) / "pkt") / "hubs" / slug
+        cache = cache or cache_home() / "hubs" / slug
         os.environ.setdefault("HF_HUB_CACHE", str(cache / "hub"))
         os.environ.setdefault("HF_DATASETS_CACHE", str(cache / "datasets"))
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -57,8 +59,8 @@ def use_hub(endpoint: str | None = None, token_file: Path | None = None, cache: 
         os.environ["HF_TOKEN"] = read_token(token_file)
 
 
-def cache_home() -> Path | None:
-    """The toolkit's cache: `PKT_CACHE`, or `pkt` in the user's cache folder; None for a user without a home."""
+def cache_home() -> Path:
+    """`PKT_CACHE`, else `pkt` in the user's cache folder; for a user without a home in the temporary folder."""
     if own := os.environ.get("PKT_CACHE"):
         return Path(own)
     shared = os.environ.get("XDG_CACHE_HOME", "")
@@ -66,7 +68,7 @@ def cache_home() -> Path | None:
         # By the XDG specification a relative path counts as none.
         return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "pkt"
     except RuntimeError:
-        return None
+        return Path(tempfile.gettempdir()) / "pkt"
 
 
 def _is_url(text: str) -> bool:
@@ -95,6 +97,11 @@ def hub() -> HfApi:
     return HfApi(endpoint=endpoint())
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name is `owner/name`, and so neither a bare name nor a path of this machine."""
+    return len(name) <= LONGEST_ID and HUB_ID.fullmatch(name) is not None
+
+
 def locate_folder(
     name: str,
     kind: str,
@@ -121,7 +128,7 @@ def locate_folder(
     """
     if Path(name).is_dir():
         return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise InputError(f"There is no {kind} folder {name}.", remedy)
     with after_saying(f"There is no folder {name}, and"), hub_errors(f"the {kind} {name}"):
         return Path(hub().snapshot_download(name, repo_type=repo_type, revision=revision, allow_patterns=patterns))
@@ -154,7 +161,7 @@ def public_location(text: str) -> str:
     url = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+)://(?:[^/?#]*@)?([^?#]*).*", text, re.DOTALL)
     if url and url[1].lower() != "file":
         return without_secrets(f"{url[1]}://{url[2]}")
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
+    if is_hub_id(text):
         return text
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
 
@@ -217,7 +224,7 @@ def _translated(subject: str, error: BaseException) -> ToolkitError | None:
         case errors.HFValidationError():
             return InputError(f"{subject} is not a Hub id.", "Write it as owner/name.")
         case json.JSONDecodeError():
-            remedy = "Check the `endpoint`, and whether the network wants a login of its own."
+            remedy = "Check the `endpoint`, and whether the network requires a login of its own."
             return HubError(f"{address} answered for {subject} with something that is not JSON.", remedy)
         case OSError() if str(error).startswith("Consistency check failed"):
             return HubError(f"{subject} came incomplete from {address}.", "Run the command again.")
@@ -250,7 +257,7 @@ def _refusal(subject: str, address: str, error: BaseException) -> HubError | Env
     detail = f" ({said})" if said else ""
     if status == 401:
         remedy = "Run `hf auth login`, or give a `token_file`."
-        return EnvironmentLacks(f"{address} wants a valid token for {subject}{detail}.", remedy)
+        return EnvironmentLacks(f"{address} requires a valid token for {subject}{detail}.", remedy)
     if status == 403:
         return HubError(f"{address} does not allow this for {subject}{detail}.", "Use a token that may write to it.")
     if status in (409, 412):

@@ -36,8 +36,15 @@ EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 SAMPLES = "samples.jsonl"
 
-# Torch dtypes that a model is merged and computed in.
+# Torch dtypes that a model is merged and computed in, the default first.
 DTYPES = ("bfloat16", "float16", "float32")
+# The most tokens of a conversation, how many names an answer gives, and what an evaluation compares with: defaults that
+# the help of a command names too.
+MAX_LENGTH = 512
+NAMES_GIVEN = 5
+BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
+# An encoder is another model, and not everyone has it.
+DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 # The base that ships with the toolkit.
 TINY_BASE_ID = "pokepicker/tiny-gemma"
 

@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from toolkit.core.errors import InputError
+from toolkit.core.hub_client import is_hub_id
+from toolkit.core.layout import MAX_LENGTH
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -109,7 +111,9 @@ class TrainingSettings(Section):
     )
     max_steps: int | None = Field(None, ge=1, description="Optimiser steps. Excludes epochs.")
     epochs: float | None = Field(None, gt=0, description="Passes over the train split. Excludes max_steps.")
-    max_length: int = Field(512, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut.")
+    max_length: int = Field(
+        MAX_LENGTH, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut."
+    )
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -174,9 +178,16 @@ class EvaluationSettings(Section):
 class PublishSettings(Section):
     """Where `pkt run` publishes; it stops after the evaluation when no adapter repository is given."""
 
-    adapter_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    dataset_repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    adapter_repo: str | None = None
+    dataset_repo: str | None = None
     local_hub: bool = Field(False, description="Publish to a local Hub in the run folder, without account or network.")
+
+    @field_validator("adapter_repo", "dataset_repo")
+    @classmethod
+    def _on_a_hub(cls, repo_id: str | None) -> str | None:
+        if repo_id is not None and not is_hub_id(repo_id):
+            raise ValueError(f"{repo_id!r} is not a Hub id, written owner/name")
+        return repo_id
 
 
 class Recipe(Section):
@@ -194,7 +205,8 @@ class Recipe(Section):
     publish: PublishSettings = PublishSettings()
 
 
-# The settings and sections that a command has options for, and of these sections the few that only a file sets.
+# Which settings are options of which command, and the few of those sections that only a file sets. They stand here
+# since the command line makes its options from them, and a card writes the commands that make its adapter again.
 OPTIONS = {
     "build-dataset": ("dataset", "seed"),
     "train": ("base", "base_revision", "seed", "lora", "training"),

@@ -78,6 +78,11 @@ def fits_language(text: str, language: str) -> bool:
     return letters > 0
 
 
+def natural(text: str) -> str:
+    """A sort key by which `pokemon/9` comes before `pokemon/10`."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), text)
+
+
 def printable(text: str) -> str:
     """The text with everything that cannot be seen, line breaks too, as escapes."""
     if text.isprintable():

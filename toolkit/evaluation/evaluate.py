@@ -27,7 +27,7 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, FIGURES, MANIFEST, SAMPLES
+from toolkit.core.layout import ADAPTER_WEIGHTS, BASELINES, DEFAULT_BASELINES, EVALUATION, FIGURES, MANIFEST, SAMPLES
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REPORT = "evaluation"
-BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", CHANCE)
-# An encoder is another model, and not everyone has it.
-DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 
 
 def evaluate(

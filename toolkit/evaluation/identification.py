@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from toolkit.core.text import natural
 from toolkit.evaluation.intervals import FEW_GROUPS, Estimate, Numbers, estimate
 from toolkit.evaluation.predictions import ADAPTER, Prediction
 from toolkit.evaluation.ranks import Rank, reciprocals, share_within
@@ -218,11 +219,7 @@ def _grouped(labels: Sequence[str | None]) -> dict[str, list[int]]:
     for number, label in enumerate(labels):
         if label is not None:
             rows.setdefault(label if counted[label] >= SMALLEST_GROUP else OTHER, []).append(number)
-    return {label: rows[label] for label in sorted(rows, key=lambda label: (label == OTHER, _natural(label)))}
-
-
-def _natural(label: str) -> tuple[int, str]:
-    return (int(label), "") if label.isdecimal() and len(label) < 10 else (10**9, label)
+    return {label: rows[label] for label in sorted(rows, key=lambda label: (label == OTHER, natural(label)))}
 
 
 def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -> list[list[int]]:

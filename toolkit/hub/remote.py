@@ -13,10 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import is_manifest, json_hash, sha256_file
-from toolkit.core.hub_client import endpoint, hub, hub_errors
+from toolkit.core.hub_client import endpoint, hub, hub_errors, is_hub_id
 from toolkit.core.layout import MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.data.dataset import rows_hash_of
 from toolkit.hub.contents import edited_cards
@@ -70,7 +69,7 @@ def look(repo_id: str, kind: str) -> Remote:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     # A Hub creates a bare name for the user, and then finds no repository under it.
-    if repo_id.count("/") != 1:
+    if not is_hub_id(repo_id):
         raise InputError(f"{repo_id} is not a Hub id.", "Write it as owner/name.")
     repo_type = kind if kind in ("dataset", "space") else "model"
     absent = Remote(repo_id, repo_type, None, False, {}, {}, {})

@@ -17,10 +17,9 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from toolkit import cards
-from toolkit.cards.metadata import is_hub_id
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
-from toolkit.core.hub_client import hub_errors, without_secrets
+from toolkit.core.hub_client import hub_errors, is_hub_id, without_secrets
 from toolkit.core.layout import ADAPTER_CONFIG, CARD, DTYPES, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.contents import EDITED

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -321,6 +320,4 @@ def becomes_public(remote: Remote) -> bool:
 
 
 def _note(remote: Remote) -> Path:
-    """The note's file; a user without a home has it in the system's temporary folder."""
-    home, name = cache_home(), json_hash([endpoint(), remote.repo_type, remote.repo_id])[:16]
-    return (home or Path(tempfile.gettempdir()) / "pkt") / "publications" / f"{name}.json"
+    return cache_home() / "publications" / f"{json_hash([endpoint(), remote.repo_type, remote.repo_id])[:16]}.json"

@@ -18,7 +18,7 @@ from toolkit.cards.labels import EXAMPLE
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
-from toolkit.core.layout import ADAPTER_WEIGHTS, SAMPLES
+from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
@@ -56,20 +56,29 @@ class Merged:
     differences: tuple[dict[str, str], ...]
 
 
-def merge(adapter: Path, out: Path, dtype: str = "bfloat16", progress: Progress = ignore) -> Merged:
+def merge(
+    adapter: str | Path,
+    out: str | Path,
+    dtype: str = DTYPES[0],
+    progress: Progress = ignore,
+    *,
+    revision: str | None = None,
+) -> Merged:
     """Write the folder of a base with the adapter merged into its unquantised weights.
 
     Args:
-        adapter: A folder that `train` wrote, or its published copy.
+        adapter: A folder that `train` wrote, or the Hub id of a published one.
         out: The new folder, written whole or not at all.
         dtype: Of the merged weights, one of `core.layout.DTYPES`.
         progress: Called after each sample that is answered.
+        revision: Commit, branch or tag of an adapter on the Hub.
 
     Raises:
         InputError: No adapter, a damaged one, a quantised base, numbers too large for float16, or another `out`.
         EnvironmentLacks, HubError: As `load_adapter`; also where the disk is full.
         CheckFailed: More of the samples than `ALLOWED` got another greedy name; nothing is written then.
     """
+    adapter, out = adapters.locate_adapter(str(adapter), revision), Path(out)
     check_replaceable(out, "merged")
     manifest = read_manifest(adapter, "adapter")
     decoding = load_recipe(manifest.get("recipe")).decoding

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, read_manifest
-from toolkit.core.layout import ANSWERS, MANIFEST
+from toolkit.core.layout import ANSWERS, MANIFEST, NAMES_GIVEN
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
 from toolkit.model import adapter as adapters
@@ -114,7 +114,11 @@ def open_adapter(adapter: str | Path, candidates: Sequence[str] | None = None, p
 
 
 def name(
-    adapter: str | Path | Answerer, description: str, count: int = 5, seed: int = 0, progress: Progress = ignore
+    adapter: str | Path | Answerer,
+    description: str,
+    count: int = NAMES_GIVEN,
+    seed: int = 0,
+    progress: Progress = ignore,
 ) -> Named:
     """At most `count` different names sampled for a description, fewer when the same ones come again and again.
 
@@ -140,7 +144,9 @@ def name(
     return Named(clean_text(description), invented, nearest)
 
 
-def identify(adapter: str | Path | Answerer, description: str, top: int = 5, progress: Progress = ignore) -> Identified:
+def identify(
+    adapter: str | Path | Answerer, description: str, top: int = NAMES_GIVEN, progress: Progress = ignore
+) -> Identified:
     """The `top` likeliest of the known names, with their probabilities among all of them.
 
     Args:

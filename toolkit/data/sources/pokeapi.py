@@ -104,8 +104,8 @@ def _from_host(location: str, revision: str | None, notes: list[str]) -> dict[st
         if not re.fullmatch(r"\w[\w.+/@-]*", revision) or ".." in revision:
             raise InputError(f"{revision!r} is not a revision.", "Give a commit, a branch or a tag in `revision`.")
         place = f"{place}/{quote(revision)}/data/v2/csv"
-    home = cache_home() if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) else None
-    cache = home / "pokeapi" / json_hash(location)[:16] / str(revision) if home else None
+    commit = revision if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) else None
+    cache = cache_home() / "pokeapi" / json_hash(location)[:16] / commit if commit else None
     bodies = {}
     for table in TABLES:
         body = _cached(cache, table) if cache else None

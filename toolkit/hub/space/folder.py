@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards.escape import md_text, plain
-from toolkit.cards.metadata import is_hub_id, license_of
+from toolkit.cards.metadata import license_of
 from toolkit.core.folder import atomic_folder, library_versions, write_json, write_manifest
+from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import CARD
 from toolkit.hub.remote import published
 
