@@ -184,7 +184,7 @@ class Steps:
             raise unwritable(out, error) from error
 
     def begin(self, step: str, inputs: Sequence[object], written: Path | str) -> bool:
-        """Report a step, and say whether to do it: its inputs are others than before, or its output is not there as it was."""
+        """Announce a step; True to do it: its inputs changed, or its output is missing or changed."""
         unchanged = self.hashes.get(step) == {"read": json_hash([__version__, *inputs]), "written": _hash(written)}
         self.announce(step, unchanged)
         return not unchanged

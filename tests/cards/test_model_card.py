@@ -299,7 +299,6 @@ def test_the_trademark_note_stands_only_where_it_belongs(tmp_path: Path) -> None
     own = changed(MANIFEST, dataset__sources=["table"])
     assert "trademarks of Nintendo" in card(adapter_folder(tmp_path))
     assert "trademarks of Nintendo" not in card(tmp_path, own)
-    assert "trademarks of Nintendo" not in card(tmp_path, changed(MANIFEST, dataset__pokemon=False))
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

@@ -3,12 +3,7 @@
 import pytest
 
 from toolkit.core.errors import InputError
-from toolkit.core.recipe import load_recipe, recipe_names
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_shipped_recipe_is_valid_and_bears_its_file_name(name):
-    assert load_recipe(name).name == name
+from toolkit.core.recipe import load_recipe
 
 
 def test_the_seed_recipe_carries_the_seeds_settings():
@@ -93,6 +88,11 @@ def test_a_seed_that_numpy_does_not_take_is_refused(seed):
 def test_a_setting_is_a_finite_number(value):
     with pytest.raises(InputError, match=r"training\.learning_rate: input should be"):
         load_recipe("demo", {"training.learning_rate": value})
+
+
+def test_a_repository_to_publish_to_is_a_hub_id():
+    with pytest.raises(InputError, match=r"publish\.adapter_repo: 'pokepicker' is not a Hub id"):
+        load_recipe("demo", {"publish.adapter_repo": "pokepicker"})
 
 
 def test_a_manifest_without_a_recipe_is_an_input_error():
