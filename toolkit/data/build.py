@@ -157,8 +157,7 @@ def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[R
     requests = [settings.request] if settings.request else request_variants(settings.request_variants)
     for draft in drafts:
         creature = draft.creature
-        # Creatures without one were dropped.
-        answer = creature.answer(settings.answer) or ""
+        answer = creature.answer(settings.answer) or ""  # Drafts without an answer were dropped.
         # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
         question = naming_messages(draft.text, requests[int(draft.id, 16) % len(requests)], settings.system)
         yield {

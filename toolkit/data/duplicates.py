@@ -22,7 +22,6 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 NEIGHBOURS = 8
 # The estimate of similarity from 128 permutations has a standard deviation of 0.04.
 MARGIN = 0.12
-
 RUN = 5
 
 Digests = NDArray[np.uint32]
