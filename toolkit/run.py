@@ -33,7 +33,7 @@ from toolkit.data.sources import read_records
 from toolkit.evaluation.evaluate import evaluate
 from toolkit.hub.local.serve import kept_token, running_hub
 from toolkit.hub.publish import Published, PublishOptions, publish, push_dataset, push_tiny_base
-from toolkit.hub.verify import Verification, check
+from toolkit.hub.verify import Verification, verify_or_raise
 from toolkit.model.base import base_hash, locate_base
 from toolkit.training.progress import TrainingProgress
 from toolkit.training.train import train, what_decides
@@ -136,11 +136,11 @@ def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tupl
 
     def verify(repo_id: str, revision: str) -> None:
         if steps.begin("Verification", [repo_id], revision):
-            verified.append(check(repo_id, revision))
+            verified.append(verify_or_raise(repo_id, revision))
             steps.done("Verification", [repo_id], revision)
 
     options = PublishOptions(dataset_repo=dataset_repo)
-    published = publish(adapter, str(recipe.publish.adapter_repo), options, check=verify)
+    published = publish(adapter, str(recipe.publish.adapter_repo), options, verify=verify)
     if not verified:
         # It was there already, and perhaps never verified.
         verify(published.repo_id, published.revision)

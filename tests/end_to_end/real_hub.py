@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,21 +41,22 @@ def main() -> int:
 
     repo_id = f"{options.owner}/pkt-smoke-{int(time.time())}"
     private = publishing.PublishOptions(private=True)
+    publish = partial(publishing.publish, verify=False)
     steps = Steps()
     print(f"{hub().endpoint}, {repo_id}, xet {'off' if HF_HUB_DISABLE_XET else 'on'}")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(shutil.copytree(options.folder, Path(place) / "adapter"))
         try:
             steps.take("plan", lambda: len(publishing.prepare_adapter(folder, repo_id, private).of("new")))
-            first = steps.take("publish, private, one commit", lambda: publishing.publish(folder, repo_id, private))
-            steps.take("nothing changed, no commit", lambda: _unchanged(publishing.publish(folder, repo_id, private)))
+            first = steps.take("publish, private, one commit", lambda: publish(folder, repo_id, private))
+            steps.take("nothing changed, no commit", lambda: _unchanged(publish(folder, repo_id, private)))
             steps.take("one commit, however it was transferred", lambda: _one_commit(repo_id))
             steps.take("what the Hub says of its files", lambda: _scanned(repo_id))
             steps.take("what the Hub made of the card", lambda: _card(repo_id))
-            steps.take("verify", lambda: verify.check(repo_id, first.revision if first else None).printed)
-            steps.take("tag", lambda: publishing.publish(folder, repo_id, replace(private, tag="v0")).tag)
+            steps.take("verify", lambda: verify.verify_or_raise(repo_id, first.revision if first else None).printed)
+            steps.take("tag", lambda: publish(folder, repo_id, replace(private, tag="v0")).tag)
             steps.take("edit the card on the Hub", lambda: _edit(repo_id))
-            steps.take("it is kept", lambda: publishing.publish(folder, repo_id, private).notes)
+            steps.take("it is kept", lambda: publish(folder, repo_id, private).notes)
             steps.take("a pull request, and no second one", lambda: _proposed(folder, repo_id))
         finally:
             if not options.keep:
@@ -117,7 +119,7 @@ def _proposed(folder: Path, repo_id: str) -> str | None:
     from toolkit.hub import publish as publishing
 
     request = publishing.PublishOptions(create_pr=True, overwrite_card=True)
-    first, second = (publishing.publish(folder, repo_id, request) for _ in range(2))
+    first, second = (publishing.publish(folder, repo_id, request, verify=False) for _ in range(2))
     if first.pull_request is None:
         raise CheckFailed("No pull request was opened, although the card differs.", "See its page.")
     if (second.pull_request, second.changed) != (first.pull_request, False):

@@ -46,6 +46,13 @@ def test_a_file_that_left_the_folder_leaves_the_repository(endpoint, dataset):
     assert "figures/lengths.png" not in on_hub
 
 
+def test_an_option_that_would_be_ignored_is_refused():
+    with pytest.raises(InputError, match="Publishing a dataset does not use `base_repo`, `space`"):
+        publish.push_dataset("data", "demo/names", PublishOptions(space="demo/page", base_repo="demo/base"))
+    with pytest.raises(InputError, match="Publishing an adapter does not use `force`"):
+        publish.publish("adapter", REPO, PublishOptions(force=True))
+
+
 @pytest.fixture
 def leaking(dataset):
     """A dataset with a row whose prompt says the answer."""
@@ -232,7 +239,7 @@ def test_the_clean_process_reaches_the_hub_as_this_one_does_and_gets_no_stray_en
     assert seen["HF_HOME"] != os.environ.get("HF_HOME")
 
 
-def test_a_new_repository_is_private_until_it_was_checked(endpoint, adapter, remembered):
+def test_a_new_repository_is_private_until_it_was_verified(endpoint, adapter, remembered, monkeypatch):
     publish.push_tiny_base()
     seen = []
 
@@ -240,11 +247,14 @@ def test_a_new_repository_is_private_until_it_was_checked(endpoint, adapter, rem
         info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision)
         seen.append((info.private, len(list(remembered.iterdir()))))
 
-    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=check)
+    monkeypatch.setattr(publish, "verify_or_raise", check)
+    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"))
     info = HfApi(endpoint=endpoint).model_info(REPO, revision="v1")
     assert seen == [(True, 1)]
     assert (info.private, info.sha, published.private) == (False, published.revision, False)
     assert list(remembered.iterdir()) == []
+    assert not publish.publish(adapter, "demo/unchecked", verify=False).private
+    assert len(seen) == 1
 
 
 def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(endpoint, adapter):
@@ -256,14 +266,14 @@ def test_what_fails_its_check_stays_private_and_the_same_command_checks_again(en
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=interrupt)
+            publish.publish(adapter, REPO, PublishOptions(tag="v1"), verify=interrupt)
         assert api.model_info(REPO).private
         assert not api.list_repo_refs(REPO).tags
-    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"), check=lambda *what: checked.append(what))
+    published = publish.publish(adapter, REPO, PublishOptions(tag="v1"), verify=lambda *what: checked.append(what))
     assert checked == [(REPO, published.revision)]
     assert (api.model_info(REPO).private, published.changed) == (False, False)
     assert [tag.name for tag in api.list_repo_refs(REPO).tags] == ["v1"]
-    publish.publish(adapter, REPO, check=lambda *what: checked.append(what))
+    publish.publish(adapter, REPO, verify=lambda *what: checked.append(what))
     assert len(checked) == 1
 
 
@@ -368,13 +378,7 @@ def test_a_dataset_goes_the_same_way(endpoint, dataset):
     api = HfApi(endpoint=endpoint)
     plan = publish.prepare_dataset(dataset, "demo/names")
     assert {change.state for change in plan.changes} == {"new"}
-    seen = []
-
-    def check(repo_id, revision):
-        seen.append(api.dataset_info(repo_id, revision=revision).private)
-
-    pushed = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"), check=check)
-    assert seen == [True]
+    pushed = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"))
     assert not api.dataset_info("demo/names", revision="v1").private
     assert not publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1")).changed
     assert pushed.url == f"{endpoint}/datasets/demo/names"

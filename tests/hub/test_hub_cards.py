@@ -162,7 +162,7 @@ def test_base_repo_names_the_base_everywhere_after_its_files_were_compared(endpo
 def test_another_base_of_that_name_is_refused(endpoint, adapter):
     without_its_base(adapter, "../bases/mine")
     push_as(endpoint, "demo/base", generation_config=b"{}")
-    with pytest.raises(HubError, match="demo/base on the Hub has other files than the one that was trained on"):
+    with pytest.raises(InputError, match="demo/base on the Hub has other files than the one that was trained on"):
         publish.publish(adapter, REPO, PublishOptions(base_repo="demo/base"))
     assert not HfApi(endpoint=endpoint).repo_exists(REPO)
 
@@ -204,9 +204,7 @@ def test_the_code_of_a_card_is_only_ours_when_it_is_what_its_files_make(based):
     assert reproduce.is_ours(code, manifest, samples, REPO)
     assert not reproduce.is_ours(f"{code}\nimport os", manifest, samples, REPO)
     hostile = {"base": "none", "compute": 'float32"); import os; ("'}
-    injected = usage_snippet(
-        manifest | {"evaluation_precision": hostile}, samples, manifest.get("stop_tokens") or [], REPO
-    )
+    injected = usage_snippet(manifest | {"evaluation_precision": hostile}, samples, manifest["stop_tokens"], REPO)
     assert not reproduce.is_ours(injected, manifest | {"evaluation_precision": hostile}, samples, REPO)
 
 

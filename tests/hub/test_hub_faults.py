@@ -87,8 +87,8 @@ def test_whichever_request_of_an_update_fails_the_old_or_the_new_version_is_ther
     before = tmp_path / "before"
     with running_hub(before) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        planned = upload.plan(remote.look(REPO, "base"), contents(folder, "base"))
-        publish.carry_out(planned, PublishOptions(), "first", None)
+        planned = upload.plan(remote.read_remote(REPO, "base"), contents(folder, "base"))
+        publish.upload_and_show(planned, PublishOptions(), "first", None)
         old = state(url)
     write_version(folder, 2)
     count = requests_of(shutil.copytree(before, tmp_path / "counted"), folder, monkeypatch)
@@ -135,14 +135,14 @@ def test_of_two_publishers_at_once_one_is_told_and_nothing_is_lost(tmp_path, mon
     with running_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         send(write_version(tmp_path / "first", 0))
-        plans = [upload.plan(remote.look(REPO, "base"), contents(folder, "base")) for folder in folders]
+        plans = [upload.plan(remote.read_remote(REPO, "base"), contents(folder, "base")) for folder in folders]
         with ThreadPoolExecutor(2) as pool:
             done = [pool.submit(upload.upload, planned, "mine") for planned in plans]
         errors = [future.exception() for future in done]
         assert [type(error) for error in errors if error] == [HubError]
         assert "meanwhile" in str(next(error for error in errors if error))
         winner = folders[[error is None for error in errors].index(True)]
-        assert upload.plan(remote.look(REPO, "base"), contents(winner, "base")).of("new", "changed") == []
+        assert upload.plan(remote.read_remote(REPO, "base"), contents(winner, "base")).of("new", "changed") == []
         assert len(HfApi(endpoint=url).list_repo_commits(REPO)) == 3
 
 

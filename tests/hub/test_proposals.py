@@ -50,12 +50,12 @@ def write(folder, number, **more):
 
 
 def plan(folder, *, propose=True):
-    planned = upload.plan(remote.look(REPO, "adapter"), contents(folder, "adapter"))
+    planned = upload.plan(remote.read_remote(REPO, "adapter"), contents(folder, "adapter"))
     return upload.plan_pull_request(planned, TITLE) if propose else planned
 
 
 def send(folder, *, propose=True, check=None):
-    return publish.carry_out(plan(folder, propose=propose), PublishOptions(create_pr=propose), TITLE, check)
+    return publish.upload_and_show(plan(folder, propose=propose), PublishOptions(create_pr=propose), TITLE, check)
 
 
 def published(folder, number=1):

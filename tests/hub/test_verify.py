@@ -40,8 +40,10 @@ def test_an_error_of_the_clean_process_is_raised_as_it_was(tmp_path, kind):
 def test_a_check_is_content_with_nothing_less_than_all(monkeypatch):
     found = Verification("demo/namer", SHA, 16, 8, ["README.md, line 3: says A, its files say B"])
     monkeypatch.setattr(verify, "verify", lambda *_: found)
-    with pytest.raises(CheckFailed, match=r"not what its card says: README\.md, line 3.*--revision 0123456789ab"):
-        verify.check("demo/namer")
+    with pytest.raises(
+        CheckFailed, match=r"not what its card says: README\.md, line 3.*Run `pkt verify demo/namer` to see the rest"
+    ):
+        verify.verify_or_raise("demo/namer")
 
 
 def shown(monkeypatch, capsys, result):
@@ -84,7 +86,7 @@ def test_a_manifest_that_lacks_what_is_compared_is_said_to_be_unusable(tmp_path,
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     found = reproduce._reproduced("demo/namer", SHA)
-    assert found == {"unusable": "its manifest.json names no base and no evaluation_precision"}
+    assert found == {"unusable": "its manifest.json names no base and no evaluation_precision and no stop_tokens"}
 
 
 @pytest.mark.parametrize("changed", [{"base_model_name_or_path": "misty/other"}, {"revision": "d" * 40}])

@@ -68,9 +68,9 @@ def publish(output: Output, /, adapter: Path, repo_id: str, verify: bool, dry_ru
 
     def check(repo_id: str, revision: str) -> None:
         output.say(f"{repo_id} is uploaded. Verifying it in a clean process ...")
-        results.verified(terminal.Output(), verification.check(repo_id, revision))
+        results.verified(terminal.Output(), verification.verify_or_raise(repo_id, revision))
 
-    results.published(output, hub.publish(adapter, repo_id, given, check=check if verify else None))
+    results.published(output, hub.publish(adapter, repo_id, given, verify=verify and check))
 
 
 @main.command()

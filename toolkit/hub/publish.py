@@ -19,9 +19,10 @@ from toolkit.data.card import write_card
 from toolkit.data.validation import Report, validate
 from toolkit.hub import upload
 from toolkit.hub.contents import check_intact, contents, edited_cards, rewrite
-from toolkit.hub.remote import Remote, base_on_hub, cards_edited_there, dataset_on_hub, look
+from toolkit.hub.remote import Remote, base_on_hub, cards_edited_there, dataset_on_hub, read_remote
 from toolkit.hub.space.folder import write_space
 from toolkit.hub.upload import Plan
+from toolkit.hub.verify import verify_or_raise
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 
@@ -37,15 +38,15 @@ class PublishOptions:
     """How to publish a dataset or an adapter.
 
     Attributes:
-        private: Whether only its owner sees it in the end; None: a new repository becomes public, another keeps it.
+        private: Whether only its owner sees it in the end; None: a new one becomes public, others stay as they are.
         tag: A name for this state, such as `v1`.
         create_pr: Open a pull request instead of committing to the main branch.
         overwrite_card: Render cards anew that somebody edited by hand, here or on the Hub.
-        force: Push a dataset although it fails validation; its card then says so.
-        dataset_repo: The published dataset that an adapter was trained on.
-        base_repo: The Hub id of an adapter's base, where it was trained on the same base under another name.
+        force: Of a dataset: push it although it fails validation; its card then says so.
+        dataset_repo: Of an adapter, as all below: the published dataset that it was trained on.
+        base_repo: The Hub id of its base, where it was trained on the same base under another name.
         templates: A folder of card templates that replace those of the toolkit.
-        space: Also publish a page to try the adapter, as this Space; its folder is written beside the adapter's.
+        space: Also publish a page to try it, as this Space; its folder is written beside the adapter's.
     """
 
     private: bool | None = None
@@ -64,6 +65,12 @@ class PublishOptions:
                 "A pull request has no tag, no visibility and no Space.",
                 "Leave out `create_pr`, or `tag`, `private` and `space`.",
             )
+
+    def refuse(self, kind: str, *names: str) -> None:
+        """Raise InputError when options are given that a publication of this kind would ignore."""
+        given = [f"`{name}`" for name in names if getattr(self, name)]
+        if given:
+            raise InputError(f"Publishing {kind} does not use {', '.join(given)}.", "Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +97,22 @@ class Published:
 
 
 Check = Callable[[str, str], object]
-"""`check(repo_id, revision)` raises CheckFailed when a repository is not what its card says; see `verify.check`."""
+"""`check(repo_id, revision)` raises CheckFailed when a repository is not what its card says, as `verify_or_raise`."""
 
 
 def prepare_dataset(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Plan:
     """Validate a dataset folder again, write the findings and the card into it, and compare it with the repository.
 
     Raises:
-        InputError: Not a dataset folder, one that fails validation or must not be published, or not a Hub id.
+        InputError: Not a dataset folder, one that fails validation or must not be published, not a Hub id, or an option
+            for adapters.
         HubError: The repository holds somebody else's files, or the Hub refused or cannot be reached.
     """
+    options.refuse("a dataset", "dataset_repo", "base_repo", "templates", "space")
     folder = Path(folder)
     manifest = read_manifest(folder, "dataset")
     check_intact(folder, "dataset", manifest)
-    remote = look(repo_id, "dataset")
+    remote = read_remote(repo_id, "dataset")
     edited = _edited(folder, "dataset", manifest, remote, options.overwrite_card)
     facts = manifest_facts(manifest)
     report: Report | None = None
@@ -129,22 +138,20 @@ def prepare_dataset(folder: str | Path, repo_id: str, options: PublishOptions = 
     return _plan(folder, "dataset", remote, options, DATASET_TITLE, _kept(edited))
 
 
-def push_dataset(
-    folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, check: Check | None = None
-) -> Published:
+def push_dataset(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Published:
     """Upload a dataset folder in one commit, or nothing when the repository already holds the same files.
 
     Raises:
         InputError, HubError: As `prepare_dataset`; HubError also when somebody changed the repository meanwhile.
-        EnvironmentLacks: The Hub wants a token.
+        EnvironmentLacks: The Hub requires a token.
     """
-    return carry_out(prepare_dataset(folder, repo_id, options), options, DATASET_TITLE, check)
+    return upload_and_show(prepare_dataset(folder, repo_id, options), options, DATASET_TITLE)
 
 
 def push_tiny_base() -> Published:
     """Upload the tiny base under the id that adapters trained on it name."""
-    planned = upload.plan(look(TINY_BASE_ID, "base"), contents(bases.tiny_base_folder(), "base"))
-    return carry_out(planned, PublishOptions(), BASE_TITLE)
+    planned = upload.plan(read_remote(TINY_BASE_ID, "base"), contents(bases.tiny_base_folder(), "base"))
+    return upload_and_show(planned, PublishOptions(), BASE_TITLE)
 
 
 def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Plan:
@@ -154,13 +161,14 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
 
     Raises:
         InputError: Not an evaluated adapter folder, one that must not be published, base or dataset are not those
-            that it was trained on, or not a Hub id.
+            that it was trained on, not a Hub id, or an option for datasets.
         HubError, EnvironmentLacks: Base or dataset are not on the Hub, a repository holds somebody else's files, or the
             Hub refused.
     """
+    options.refuse("an adapter", "force")
     folder, templates = Path(folder), options.templates
     if options.space:
-        look(options.space, "space")
+        read_remote(options.space, "space")
     manifest = read_manifest(folder, "adapter")
     if not (folder / EVALUATION).is_file():
         raise InputError(
@@ -169,7 +177,7 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
     check_intact(folder, "adapter", manifest)
     if adapters.adapter_changes_nothing(folder):
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
-    remote = look(repo_id, "adapter")
+    remote = read_remote(repo_id, "adapter")
     base = base_on_hub(folder, manifest["base"], options.base_repo)
     notes: list[str] = []
     dataset = manifest["dataset"]
@@ -193,18 +201,18 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
 
 
 def publish(
-    adapter: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, check: Check | None = None
+    adapter: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, verify: bool | Check = True
 ) -> Published:
-    """Publish an evaluated adapter folder in one commit: private at first, public once it was checked.
+    """Publish an evaluated adapter folder in one commit: private at first, public once it was verified.
 
     Args:
-        check: Called before others see it, when there is anything new to check; without it a new repository is public
-            as soon as it is whole.
+        verify: Whether to call `verify_or_raise` on what is new before others see it, or what to call instead.
 
     Raises:
-        As `prepare_adapter`; HubError also when somebody changed the repository meanwhile, CheckFailed by the check.
+        As `prepare_adapter`; HubError also when somebody changed the repository meanwhile, CheckFailed by `verify`.
     """
-    published = carry_out(prepare_adapter(adapter, repo_id, options), options, ADAPTER_TITLE, check)
+    check = verify if callable(verify) else verify_or_raise if verify else None
+    published = upload_and_show(prepare_adapter(adapter, repo_id, options), options, ADAPTER_TITLE, check)
     if options.space is None:
         return published
     folder = Path(adapter).resolve()
@@ -213,44 +221,58 @@ def publish(
 
 def publish_space(published: Published, repo_id: str, folder: Path, private: bool | None = None) -> Published:
     """Write the page of a published adapter as a Space's folder, and publish that in one commit; errors as above."""
-    remote = look(repo_id, "space")
+    remote = read_remote(repo_id, "space")
     write_space(published.repo_id, published.revision, folder)
     planned = upload.plan(remote, contents(folder, "space"))
-    done = carry_out(planned, PublishOptions(private), SPACE_TITLE)
+    done = upload_and_show(planned, PublishOptions(private), SPACE_TITLE)
     return replace(published, space=done.url, notes=published.notes + done.notes)
 
 
-def carry_out(planned: Plan, options: PublishOptions, title: str, check: Check | None = None) -> Published:
+def upload_and_show(planned: Plan, options: PublishOptions, title: str, check: Check | None = None) -> Published:
     """Upload, check, tag, and make public; what an earlier call began is finished."""
-    remote = planned.remote
-    exists, begun = remote.revision is not None, upload.unfinished(remote)
-    undecided = options.private is None and not planned.proposes
-    opening = options.private is False or (undecided and (not exists or upload.becomes_public(remote)))
-    with upload.noted(remote, public=opening):
-        if options.private and exists and not remote.private:
+    remote, private = planned.remote, options.private
+    make_public, begun = _is_to_become_public(planned, private), upload.unfinished(planned.remote)
+    with upload.publication_note(remote, public=make_public):
+        if private and remote.revision and not remote.private:
             upload.set_private(remote, True)
         uploaded = upload.upload(planned, title)
-        is_private = options.private is True or remote.private or not exists
-        if check is not None and (uploaded.changed or begun or (opening and is_private)):
+        if check is not None and (uploaded.changed or begun or make_public):
             check(remote.repo_id, uploaded.revision)
         if options.tag:
             upload.put_tag(remote, options.tag, uploaded.revision)
-        if opening and is_private:
+        if make_public:
             upload.set_private(remote, False)
-            is_private = False
+    hidden = not make_public and (remote.private or private is True)
     notes = [*planned.notes, *uploaded.notes]
-    if is_private and undecided:
+    if hidden and private is None and not planned.proposes:
         notes.append(f"{remote.repo_id} was private and stays so; `private=False` shows it to everybody.")
     return Published(
         remote.repo_id,
         uploaded.revision,
         remote.url,
         uploaded.changed,
-        is_private,
+        hidden,
         options.tag,
         uploaded.pull_request,
         notes=notes,
     )
+
+
+def _is_to_become_public(planned: Plan, private: bool | None) -> bool:
+    """Whether to make the repository public when it is whole and checked. A pull request does not.
+
+    | It is   | `private=None`                      | `False` | `True` |
+    |---------|-------------------------------------|---------|--------|
+    | new     | yes                                 | yes     | no     |
+    | private | if an unfinished publication was to | yes     | no     |
+    | public  | no need                             | no need | no     |
+    """
+    remote = planned.remote
+    if remote.revision is None:
+        return private is not True
+    if private is None:
+        return remote.private and not planned.proposes and upload.was_to_become_public(remote)
+    return remote.private and not private
 
 
 def _plan(folder: Path, kind: str, remote: Remote, options: PublishOptions, title: str, notes: list[str]) -> Plan:

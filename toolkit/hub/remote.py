@@ -58,7 +58,7 @@ class Remote:
         return f"{endpoint()}/{kind}{self.repo_id}"
 
 
-def look(repo_id: str, kind: str) -> Remote:
+def read_remote(repo_id: str, kind: str) -> Remote:
     """The present state of a repository for a folder of this kind: `dataset`, `adapter`, `base` or `space`.
 
     Raises:
@@ -170,7 +170,7 @@ def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = N
     with hub_errors(f"The base {name}"):
         info = hub().model_info(name, revision=wanted, files_metadata=True)
         if wanted is None and base.get("content") and _content(name, info) != base["content"]:
-            raise HubError(
+            raise InputError(
                 f"The base {name} on the Hub has other files than the one that was trained on.",
                 "Give the right one as `base_repo`, or train again.",
             )
@@ -206,7 +206,7 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
     Raises:
         InputError: Not a dataset of this toolkit, or another than the one that was trained on.
     """
-    info, manifest = published(repo_id, "dataset")
+    info, manifest = read_published(repo_id, "dataset")
     if rows_hash_of(manifest.get("files") or {}) != trained_on["content"]:
         raise InputError(
             f"The dataset {repo_id} is not the one that this adapter was trained on.",
@@ -216,7 +216,9 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
     return {**trained_on, "id": repo_id, "revision": str(info.sha)}, notes
 
 
-def published(repo_id: str, kind: str, revision: str | None = None) -> tuple[ModelInfo | DatasetInfo, dict[str, Any]]:
+def read_published(
+    repo_id: str, kind: str, revision: str | None = None
+) -> tuple[ModelInfo | DatasetInfo, dict[str, Any]]:
     """The Hub's description of a dataset or adapter, and its manifest; InputError when pkt did not publish it."""
     repo_type, look_up = ("dataset", hub().dataset_info) if kind == "dataset" else ("model", hub().model_info)
     with hub_errors(f"The {kind} {repo_id}"):

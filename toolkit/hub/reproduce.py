@@ -92,7 +92,8 @@ def _unusable(repository: Repository) -> str | None:
     empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, repository.samples)) if not claimed]
     if empty:
         return f"there is nothing to compare in its {' and '.join(empty)}"
-    absent = [key for key in ("base", "evaluation_precision", "recipe") if not isinstance(manifest.get(key), dict)]
+    needed = {"base": dict, "evaluation_precision": dict, "recipe": dict, "stop_tokens": list}
+    absent = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
     return f"its {MANIFEST} names no {' and no '.join(absent)}" if absent else None
 
 
@@ -197,13 +198,12 @@ def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[st
 
     The manifest is as foreign as the code, so its values are checked before they become part of the expected code.
     """
-    precision = manifest.get("evaluation_precision") or manifest["precision"]
+    precision = manifest["evaluation_precision"]
     if precision["compute"] not in DTYPES or precision["base"] not in ("none", "nf4"):
         return False
     decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
     known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}
-    tokens = list(map(str, manifest.get("stop_tokens") or []))
-    return cards.usage_snippet(known, samples, tokens, repo_id) == code
+    return cards.usage_snippet(known, samples, list(map(str, manifest["stop_tokens"])), repo_id) == code
 
 
 def run_code(code: str, repo_id: str, revision: str) -> tuple[str | None, str]:

@@ -297,7 +297,7 @@ def set_private(remote: Remote, private: bool) -> None:
 
 
 @contextmanager
-def noted(remote: Remote, *, public: bool) -> Iterator[None]:
+def publication_note(remote: Remote, *, public: bool) -> Iterator[None]:
     """Keep a note while a repository is filled, to be made public or not; an error leaves it there."""
     note = _note(remote)
     try:
@@ -314,8 +314,8 @@ def unfinished(remote: Remote) -> bool:
     return remote.revision is not None and _note(remote).is_file()
 
 
-def becomes_public(remote: Remote) -> bool:
-    """Whether this repository is private only because its publication was not finished."""
+def was_to_become_public(remote: Remote) -> bool:
+    """Whether an unfinished publication was to make this repository public."""
     return unfinished(remote) and read_json(_note(remote)).get("public") is True
 
 

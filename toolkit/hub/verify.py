@@ -52,13 +52,13 @@ class Verification:
         return not self.differences
 
 
-def check(repo_id: str, revision: str | None = None) -> Verification:
+def verify_or_raise(repo_id: str, revision: str | None = None) -> Verification:
     """Verify a published adapter, and raise CheckFailed at any difference; other errors as `verify`."""
     found = verify(repo_id, revision)
     if not found.ok:
         raise CheckFailed(
             f"{repo_id} is not what its card says: {found.differences[0]}.",
-            f"See `pkt verify {repo_id} --revision {found.revision[:12]}` for the rest.",
+            f"Run `pkt verify {repo_id}` to see the rest.",
         )
     return found
 

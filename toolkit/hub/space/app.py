@@ -138,7 +138,7 @@ def build(about: About, answer: Callable[[str, int], Answer]) -> gr.Blocks:
     return page.queue(max_size=32)
 
 
-def look() -> dict[str, object]:
+def page_style() -> dict[str, object]:
     """Theme and style of the page, with fonts of the reader's machine only."""
     import gradio as gr
 
@@ -280,7 +280,7 @@ def main() -> None:
     folder = Path(snapshot_download(chosen["adapter"], revision=chosen["revision"]))
     adapter = load(folder)
     about = read_about(folder, chosen["adapter"].partition("/")[2])
-    build(about, lambda description, seed: answer(adapter, description, seed)).launch(**look())
+    build(about, lambda description, seed: answer(adapter, description, seed)).launch(**page_style())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from toolkit.cards.metadata import license_of
 from toolkit.core.folder import atomic_folder, library_versions, write_json, write_manifest
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import CARD
-from toolkit.hub.remote import published
+from toolkit.hub.remote import read_published
 
 # The version of gradio that the page is tested with; a test compares it with constraints.txt.
 GRADIO = "6.31.0"
@@ -44,7 +44,7 @@ def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
         InputError: Not an adapter that pkt published, or `out` is something else.
         HubError, EnvironmentLacks: There is no such adapter, or the Hub refused or cannot be reached.
     """
-    info, manifest = published(adapter_repo, "adapter", revision)
+    info, manifest = read_published(adapter_repo, "adapter", revision)
     commit = str(info.sha)
     facts = {"adapter": adapter_repo, "revision": commit}
     with atomic_folder(out, "space") as folder:

@@ -23,6 +23,7 @@ def about(adapter: Path) -> page.About:
     """The title, examples and figures of an adapter folder; InputError when they are damaged."""
     try:
         return page.read_about(adapter, adapter.resolve().name)
+    # A wrong shape of these JSON files fails in a line of ours, which `library_errors` takes for a bug.
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"The samples or figures in {adapter} are damaged.", "Run `pkt evaluate` again.") from error
 
@@ -55,7 +56,7 @@ def make_server(about: page.About, answer: Callable[[str, int], page.Answer]) ->
     def mounted() -> FastAPI:
         # Not `launch`, which asks itself for its own page through the proxy of the environment.
         plain = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        return gradio.mount_gradio_app(plain, page.build(about, answer), path="/", ssr_mode=False, **page.look())
+        return gradio.mount_gradio_app(plain, page.build(about, answer), path="/", ssr_mode=False, **page.page_style())
 
     # uvicorn calls the factory inside its loop; without one, gradio opens a loop for each of its locks and closes none.
     config = uvicorn.Config(mounted, factory=True, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
