@@ -83,7 +83,7 @@ def workload(tokenizer, count, length):
     names: set[str] = set()
     while len(names) < count:
         names.add(invent_name(sample_creature(rng), rng))
-    answers = rank.answer_ids(tokenizer, sorted(names))
+    answers = rank.encode_answers(tokenizer, sorted(names))
     words: list[str] = []
     while True:
         words += describe(sample_creature(rng), rng, "caption").split()

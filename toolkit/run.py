@@ -36,7 +36,7 @@ from toolkit.hub.publish import Published, PublishOptions, publish, push_dataset
 from toolkit.hub.verify import Verification, verify_or_raise
 from toolkit.model.base import base_hash, locate_base
 from toolkit.training.progress import TrainingProgress
-from toolkit.training.train import train, what_decides
+from toolkit.training.train import deciding_settings, train
 
 STATE = "pipeline.json"
 # Its name in 0.1.0.
@@ -102,7 +102,7 @@ def run_pipeline(
             steps.done("Dataset", dataset_inputs, dataset)
 
         base = locate_base(recipe.base, recipe.base_revision, recipe=recipe)
-        training_inputs = [what_decides(recipe), _hash(dataset), base_hash(base)]
+        training_inputs = [deciding_settings(recipe), _hash(dataset), base_hash(base)]
         if steps.begin("Training", training_inputs, weights):
             train(
                 dataset,

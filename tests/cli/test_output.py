@@ -16,8 +16,8 @@ from rich.console import Console
 from support.cards import EVALUATION
 from toolkit.cli import output, results
 from toolkit.cli.output import Output, training_line
-from toolkit.model.doctor import Finding
-from toolkit.model.naming import Candidate, Identified, Invented, Named
+from toolkit.model.doctor import Diagnosis
+from toolkit.model.naming import Candidate, Identified, InventedName, Named
 from toolkit.training.progress import TrainingProgress
 from toolkit.training.train import TrainResult
 
@@ -178,7 +178,7 @@ def test_the_summary_of_a_training_says_what_was_measured_and_what_comes_next(mo
 def test_the_doctors_addresses_are_whole_in_80_columns():
     out, written = printing(80)
     licence = "gated: accept its licence on https://huggingface.co/google/gemma-2-9b-it"
-    results.diagnosed(out, [Finding("recipe gemma-2-9b-24gb", "note", "18 GB to download, 9.6 GB of memory", licence)])
+    results.diagnosed(out, [Diagnosis("recipe gemma-2-9b-24gb", "note", "18 GB to download", licence)])
     assert "…" not in written.getvalue()
     assert max(map(len, lines_of(written))) <= 80
 
@@ -193,7 +193,9 @@ def test_no_figure_and_no_name_of_an_evaluation_is_cut(width):
 
 LONG = "꼬리에 푸른 불꽃이 타는 작은 여우가 " * 9
 NAMED = Named(
-    LONG, [Invented(LONG, 0.5, True), Invented("\x1b[2J\n식스테일", 1e-9, False)], [Candidate("식스테일", 0.991)]
+    LONG,
+    [InventedName(LONG, 0.5, True), InventedName("\x1b[2J\n식스테일", 1e-9, False)],
+    [Candidate("식스테일", 0.991)],
 )
 
 

@@ -114,7 +114,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
             scores = {}
             for answer in candidates:
                 prompt = chat.prompt_ids(tokenizer, row["messages"][:-1])
-                (ids,) = rank.answer_ids(tokenizer, [answer])
+                (ids,) = rank.encode_answers(tokenizer, [answer])
                 with torch.no_grad():
                     if method == "base":
                         with peft_model.disable_adapter():
@@ -259,14 +259,14 @@ def test_a_base_that_moved_on_is_another_model(adapter, monkeypatch, tmp_path):
     for commit in ("a" * 40, "b" * 40):
         moved = base.LocatedBase("owner/base", commit, tmp_path)
         monkeypatch.setattr(adapters, "locate_base", lambda *_, moved=moved, **__: moved)
-        found.add(adapters.identity(adapter, "none"))
+        found.add(adapters.answers_hash(adapter, "none"))
     assert len(found) == 2
 
 
 def test_what_steps_write_beside_an_adapter_makes_no_other_model_of_it(adapter, dataset, tmp_path):
-    before = adapters.identity(adapter, "none")
+    before = adapters.answers_hash(adapter, "none")
     evaluation = measure(adapter, dataset, baselines=[])
-    assert evaluation["adapter"]["identity"] == adapters.identity(adapter, "none") == before
+    assert evaluation["adapter"]["identity"] == adapters.answers_hash(adapter, "none") == before
 
 
 def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, dataset):

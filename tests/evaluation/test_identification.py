@@ -6,7 +6,7 @@ from scipy.stats import beta
 
 from toolkit.evaluation import identification
 from toolkit.evaluation.intervals import bootstrap_mean
-from toolkit.evaluation.ranks import Rank, shared
+from toolkit.evaluation.ranks import Rank, tied_rank
 
 
 def alone(count):
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_a_near_one():
 
 
 def test_each_row_adds_what_its_place_counts():
-    figures = identification.scores([*at(1, 2, 6), shared(0, 2), shared(4, 2)], alone(5), 7)
+    figures = identification.scores([*at(1, 2, 6), tied_rank(0, 2), tied_rank(4, 2)], alone(5), 7)
     assert figures["top1"]["value"] == (1 + 0.5) / 5
     assert figures["top5"]["value"] == (1 + 1 + 1 + 0.5) / 5
     assert figures["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 6 + (1 + 1 / 2) / 2 + (1 / 5 + 1 / 6) / 2) / 5)
@@ -237,7 +237,8 @@ def control(scores, rows, seed=7):
     ranked = (-scores).argsort(axis=1, kind="stable").argsort(axis=1) + 1.0
     partners = identification.shuffled_partners(creatures, seed)
     others = [at(*(ranked[other, row] for other in partners[row])) for row in range(rows)]
-    return identification.reads(at(*(ranked[row, row] for row in range(rows))), others, creatures, CANDIDATES, seed)
+    own = at(*(ranked[row, row] for row in range(rows)))
+    return identification.shuffled_control(own, others, creatures, CANDIDATES, seed)
 
 
 def listening(generator, rows, strength, known=0.0):
@@ -277,19 +278,19 @@ def test_whoever_finds_a_tenth_of_a_hundred_reads(known):
 def test_an_adapter_that_owes_most_of_its_places_to_habit_does_not_read():
     # The right answers are the usual ones, and the description adds a sure but small part.
     creatures = alone(200)
-    found = identification.reads(at(2) * 200, [[shared(1, 2)] * 5] * 200, creatures, CANDIDATES, 7)
+    found = identification.shuffled_control(at(2) * 200, [[tied_rank(1, 2)] * 5] * 200, creatures, CANDIDATES, 7)
     assert found["difference"]["mrr"]["low"] > 0
     assert found["reads"] is False
 
 
 def test_the_control_is_the_mean_over_partners_then_over_rows():
     places, others = at(1, 1), [at(1, 2, 4, 100), at(2)]
-    found = identification.reads(places, others, ["Vulpix", "Mew"], 100, 7)
+    found = identification.shuffled_control(places, others, ["Vulpix", "Mew"], 100, 7)
     assert found["figures"]["top1"]["value"] == pytest.approx((0.25 + 0) / 2)
     assert found["figures"]["mrr"]["value"] == pytest.approx(((1 + 1 / 2 + 1 / 4 + 1 / 100) / 4 + 1 / 2) / 2)
     assert found["difference"]["top1"]["value"] == pytest.approx(1 - 0.125)
 
 
 def test_what_can_not_be_told_is_not_said():
-    assert identification.reads(at(1, 2), [[], []], ["Vulpix"] * 2, 10, 7) is None
-    assert identification.reads(at(1) * 3, [at(5)] * 3, alone(3), 10, 7)["reads"] is None
+    assert identification.shuffled_control(at(1, 2), [[], []], ["Vulpix"] * 2, 10, 7) is None
+    assert identification.shuffled_control(at(1) * 3, [at(5)] * 3, alone(3), 10, 7)["reads"] is None

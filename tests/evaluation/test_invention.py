@@ -6,8 +6,8 @@ import pytest
 
 from support.names import made_names, random_letters
 from toolkit.evaluation.invention import (
-    Invented,
     Judgement,
+    Sample,
     answer_script,
     invention_figures,
     is_well_formed,
@@ -27,7 +27,7 @@ CREATURES, SAMPLES = 40, 3
 def figures_of(say, known, script="en", **how):
     """The values for a model that says `say(creature, sample)`."""
     samples = [
-        Invented(f"row {creature}", say(creature, sample), True, script, **how)
+        Sample(f"row {creature}", say(creature, sample), True, script, **how)
         for creature in range(CREATURES)
         for sample in range(SAMPLES)
     ]
@@ -212,27 +212,27 @@ def test_a_constant_answer_with_a_letter_changed_is_constant():
 
 
 def test_names_that_were_cut_off_do_not_count():
-    samples = [Invented(str(number), name, False, "en") for number, name in enumerate(made_names(30))]
+    samples = [Sample(str(number), name, False, "en") for number, name in enumerate(made_names(30))]
     figures = invention_figures(samples, made_names(60, seed=2), made_names(60, seed=2), 7)
     assert figures["well_formed"]["value"] == figures["invented"]["value"] == figures["new"]["value"] == 0
 
 
 def test_a_name_for_every_description_of_one_creature_is_its_own():
     samples = [
-        Invented(f"{creature}-{row}", name, True, "en", creature)
+        Sample(f"{creature}-{row}", name, True, "en", creature)
         for creature, name in (("pokemon/1", "Flamander"), ("pokemon/2", "Mossquatch"))
         for row in range(4)
     ]
     figures = invention_figures(samples, [], [], 7)
     assert figures["different"]["value"] == figures["new"]["value"] == 1
     assert figures["rows"] == 8
-    alone = [Invented(sample.description, sample.name, True, "en") for sample in samples]
+    alone = [Sample(sample.description, sample.name, True, "en") for sample in samples]
     assert invention_figures(alone, [], [], 7)["different"]["value"] == 0
 
 
 def test_copies_within_a_description_keep_their_weight_and_are_not_varied():
     said = {"a": ["Flamander"] * 3, "b": ["Mossquatch", "Mossquatch", "Gloomfin"]}
-    samples = [Invented(row, name, True, "en") for row, names in said.items() for name in names]
+    samples = [Sample(row, name, True, "en") for row, names in said.items() for name in names]
     figures = invention_figures(samples, [], [], 7)
     assert figures["new"]["value"] == 1
     # No pair of the first differs, four of the six ordered pairs of the second do.
@@ -244,7 +244,7 @@ def test_what_can_not_be_measured_is_absent():
     def measured(samples, training):
         return set(invention_figures(samples, training, training, 7)) - {"rows", "names"}
 
-    one, two = Invented("a", "Flamander", True, "en"), Invented("b", "Mossquatch", True, "en")
+    one, two = Sample("a", "Flamander", True, "en"), Sample("b", "Mossquatch", True, "en")
     many = made_names(40)
     assert invention_figures([], many, many, 7) == {"rows": 0, "names": 0}
     assert measured([one, one], many) == {"well_formed", "memorised"}

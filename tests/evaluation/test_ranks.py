@@ -18,7 +18,7 @@ def every_order(above, tied, count):
 @pytest.mark.parametrize("above", [0, 1, 3, 4, 5, 9])
 @pytest.mark.parametrize("tied", [1, 2, 3, 6])
 def test_a_shared_rank_counts_what_it_counts_on_average_over_all_orders(above, tied):
-    rank = ranks.shared(above, tied)
+    rank = ranks.tied_rank(above, tied)
     assert (rank.above, rank.tied) == (above, tied)
     for last in (1, 5):
         expected = every_order(above, tied, lambda order, last=last: order <= last)
@@ -57,7 +57,7 @@ def test_one_constant_answer_finds_no_more_than_the_rows_that_it_is_right_for():
 
 
 def test_shared_ranks_are_counted_in_parts_and_agree_with_the_share_that_is_first():
-    found = [ranks.shared(0, 2), ranks.shared(0, 1), ranks.shared(4, 4), *[ranks.shared(9, 3)] * 3]
+    found = [ranks.tied_rank(0, 2), ranks.tied_rank(0, 1), ranks.tied_rank(4, 4), *[ranks.tied_rank(9, 3)] * 3]
     counted = {part["from"]: part["rows"] for part in identification.rank_counts(found, 12)}
     assert counted == {1: 1.5, 2: 0.75, 6: 1.75, 11: 2}
     assert isinstance(counted[11], int)

@@ -126,7 +126,7 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     prompt = chat.prompt_ids(tokenizer, chat.naming_messages(description))
     assert page._ids(loaded, page._prompt(loaded, description)) == prompt
-    candidates = rank.answer_ids(tokenizer, loaded.known)
+    candidates = rank.encode_answers(tokenizer, loaded.known)
     expected = rank.log_likelihoods(peft_model, prompt, candidates)
     assert page.log_likelihoods(loaded.model, prompt, candidates) == pytest.approx(expected, abs=1e-3)
     total = math.log(sum(math.exp(score - max(expected)) for score in expected)) + max(expected)

@@ -84,7 +84,7 @@ def test_candidates_are_ranked_by_the_tokens_that_are_trained(family):
     for messages in (MESSAGES[:-1], ROUNDS, chat.naming_messages("어떤 여우!", "Name it")):
         answers = ["Vulpix", "식스테일", "Mr. Mime"]
         trained = [chat.encode(tokenizer, with_answer(messages, answer)).answer_ids for answer in answers]
-        assert rank.answer_ids(tokenizer, answers) == trained
+        assert rank.encode_answers(tokenizer, answers) == trained
 
 
 @every_family

@@ -13,7 +13,7 @@ LAPTOP, T4 = Machine(None, 16 * GB, "float32"), Machine("Tesla T4", 16 * GB, "fl
 
 
 def finding(name, machine=T4, free=100 * GB):
-    return doctor.recipe_finding(load_recipe(name), machine, free)
+    return doctor.recipe_diagnosis(load_recipe(name), machine, free)
 
 
 def test_every_shipped_recipe_is_among_the_findings(monkeypatch):

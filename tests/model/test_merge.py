@@ -176,10 +176,10 @@ def test_an_adapter_without_samples_is_merged_and_the_card_says_that_nothing_was
 
 def other_names(monkeypatch, count):
     """Let the merged model give the first descriptions other names."""
-    served, answered = merge.served, []
+    plain_answerer, answered = merge.transformers_answerer, []
 
     def other(*arguments):
-        plain = served(*arguments)
+        plain = plain_answerer(*arguments)
 
         def answer(messages):
             answered.append(messages)
@@ -187,7 +187,7 @@ def other_names(monkeypatch, count):
 
         return answer
 
-    monkeypatch.setattr(merge, "served", other)
+    monkeypatch.setattr(merge, "transformers_answerer", other)
 
 
 def test_a_name_that_rounding_changed_is_counted_and_shown(adapter, tmp_path, monkeypatch):

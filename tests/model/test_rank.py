@@ -194,8 +194,8 @@ def test_progress_is_told_of_many_answers_that_become_tokens_and_not_of_few(toke
     told = []
     for count in (2, 7):
         answers = [f"Vulpix{number}" for number in range(count)]
-        ids = rank.answer_ids(tokenizer, answers, lambda _, done, of: told.append((done, of)))
-        assert ids == rank.answer_ids(tokenizer, answers)
+        ids = rank.encode_answers(tokenizer, answers, lambda _, done, of: told.append((done, of)))
+        assert ids == rank.encode_answers(tokenizer, answers)
     assert told == [(3, 7), (6, 7)]
 
 

@@ -470,7 +470,7 @@ def test_a_tracker_sees_every_step_and_the_validation_losses(tmp_path, dataset, 
 
 def test_what_draws_the_losses_changes_no_result():
     plain, tracked = (load_recipe("demo", {"training.track": track}) for track in (None, ["tensorboard"]))
-    assert train.what_decides(plain) == train.what_decides(tracked)
+    assert train.deciding_settings(plain) == train.deciding_settings(tracked)
 
 
 # What a base does not allow.

@@ -333,14 +333,14 @@ def hub_is_ready(out: Output, endpoint: str, token_file: Path, host: str) -> Non
     out.say("Stop it with Ctrl-C.")
 
 
-def diagnosed(out: Output, findings: Sequence[doctor.Finding]) -> None:
+def diagnosed(out: Output, diagnoses: Sequence[doctor.Diagnosis]) -> None:
     """What the machine can do."""
-    if out.wrote_json([asdict(finding) for finding in findings]):
+    if out.wrote_json([asdict(diagnosis) for diagnosis in diagnoses]):
         return
     table = _table("", "what", *(Column(heading, overflow="fold") for heading in ("found", "means")))
-    for finding in findings:
-        mark = {"ok": "✓", "missing": "✗", "note": "·"}[finding.state]
-        table.add_row(mark, finding.what, finding.found, finding.means)
+    for each in diagnoses:
+        mark = {"ok": "✓", "missing": "✗", "note": "·"}[each.state]
+        table.add_row(mark, each.what, each.found, each.means)
     out.show(table)
 
 

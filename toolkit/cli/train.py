@@ -100,7 +100,7 @@ def evaluate(
     from toolkit.data.dataset import locate_dataset
     from toolkit.evaluation import evaluate
 
-    located = evaluate.locate(adapter, folder, adapter_revision)
+    located = evaluate.locate_evaluated(adapter, folder, adapter_revision)
     loaded = options.load(recipe or evaluate.own_recipe(located, folder), settings)
     with output.counting() as count:
         result = evaluate.evaluate(

@@ -80,7 +80,7 @@ class Calibration(BaseModel):
     brier: FiniteFloat
 
 
-class Places(BaseModel):
+class RankRange(BaseModel):
     """How many rows had the right answer between two places of the ranking; in parts where answers share places."""
 
     first: int = Field(alias="from")
@@ -117,7 +117,7 @@ class TestSplit(BaseModel):
     differences: dict[str, dict[str, Score]] = {}
     shuffled: Shuffled | None = None
     groups: dict[str, dict[str, dict[str, Score]]] = {}
-    places: list[Places] = []
+    places: list[RankRange] = []
     confusions: list[Confusion] = []
     calibration: Calibration | None = None
 

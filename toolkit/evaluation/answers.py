@@ -92,7 +92,7 @@ class AnsweringModel:
         def preparing(_task: str, done: float, of: int | None) -> None:
             self.progress(f"{self.method}: candidates", done, of)
 
-        prepared = rank.prepare(rank.answer_ids(self.tokenizer, candidates, preparing))
+        prepared = rank.prepare(rank.encode_answers(self.tokenizer, candidates, preparing))
         numbers = {answer: number for number, answer in enumerate(candidates)}
         right = [numbers[answer_of(row)] for row in rows]
         asking: list[list[int]] = [[] for _ in rows]

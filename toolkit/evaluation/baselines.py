@@ -18,7 +18,7 @@ import numpy as np
 from toolkit.core.errors import EnvironmentLacks, library_errors
 from toolkit.core.hub_client import locate_folder
 from toolkit.core.text import language_of
-from toolkit.evaluation.ranks import Rank, rank_of, shared
+from toolkit.evaluation.ranks import Rank, rank_of, tied_rank
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -138,7 +138,7 @@ def nearest_ranks(
     columns = {name: column for column, name in enumerate(names)}
     features = train[order].T
     at_once = max(1, HELD_AT_ONCE // len(order))
-    last = shared(len(names), candidates - len(names))
+    last = tied_rank(len(names), candidates - len(names))
     ranks: list[Rank] = []
     for start in range(0, len(answers), at_once):
         similarities = asked[start : start + at_once] @ features

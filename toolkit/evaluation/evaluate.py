@@ -44,7 +44,7 @@ from toolkit.evaluation.predictions import (
     read_rows,
     write_predictions,
 )
-from toolkit.model.adapter import identity, load_adapter, locate_adapter
+from toolkit.model.adapter import answers_hash, load_adapter, locate_adapter
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, memory_errors
 
@@ -96,7 +96,7 @@ def evaluate(
     """
     if unknown := set(baselines) - set(BASELINES):
         raise InputError(f"There is no baseline {sorted(unknown)[0]!r}.", f"Choose among {', '.join(BASELINES)}.")
-    folder = locate(str(adapter), output)
+    folder = locate_evaluated(str(adapter), output)
     target, kind = (folder, ADAPTER) if output is None else (output, REPORT)
     manifest = read_manifest(folder, ADAPTER) if output is None else {}
     if not isinstance(recipe, Recipe):
@@ -108,7 +108,7 @@ def evaluate(
     plan = _Plan(
         {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder
     )
-    identities = {name: identity(model, recipe.evaluation.quantization) for name, model in plan.adapters.items()}
+    identities = {name: answers_hash(model, recipe.evaluation.quantization) for name, model in plan.adapters.items()}
     content, settings = located.rows_hash(), plan.settings()
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
@@ -131,7 +131,7 @@ def evaluate(
     return evaluation
 
 
-def locate(adapter: str, output: Path | None, revision: str | None = None) -> Path:
+def locate_evaluated(adapter: str, output: Path | None, revision: str | None = None) -> Path:
     """The folder of an adapter: a folder on this machine or, for a report elsewhere, also a Hub id."""
     if output is None and not Path(adapter).is_dir():
         remedy = "The report on an adapter of the Hub needs a folder of its own: `output`."

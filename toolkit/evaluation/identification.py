@@ -55,7 +55,7 @@ def identification(
         "creatures": len(set(creatures)),
         "methods": methods,
         "differences": {method: differences(own, others, creatures, seed) for method, others in ranks.items()},
-        "shuffled": reads(own, [one.shuffled_ranks() for one in adapter], creatures, candidates, seed),
+        "shuffled": shuffled_control(own, [one.shuffled_ranks() for one in adapter], creatures, candidates, seed),
         "groups": _group_scores(adapter, seed),
         "places": rank_counts(own, candidates),
         "confusions": confusions([one.answer for one in adapter], said),
@@ -257,7 +257,7 @@ def shuffled_partners(creatures: Sequence[str], seed: int, partners: int = 20) -
     return found
 
 
-def reads(
+def shuffled_control(
     ranks: Sequence[Rank],
     shuffled_ranks: Sequence[Sequence[Rank]],
     groups: Sequence[Hashable],

@@ -49,7 +49,7 @@ _WITHOUT_VOWEL = re.compile(r"(?<![a-z])[b-df-hj-np-tv-xz]{4,}(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
-class Invented:
+class Sample:
     """One sampled name.
 
     Attributes:
@@ -160,7 +160,7 @@ def invention(
     for method, made in predictions.items():
         samples = [
             # By number, because a dataset may give two rows one id.
-            Invented(str(number), name, stopped, script, one.creature)
+            Sample(str(number), name, stopped, script, one.creature)
             for number, one in enumerate(made)
             for name, stopped in zip(one.names, one.stopped, strict=True)
         ]
@@ -169,7 +169,7 @@ def invention(
 
 
 def invention_figures(
-    samples: Sequence[Invented], known: Collection[str], training: Collection[str], seed: int
+    samples: Sequence[Sample], known: Collection[str], training: Collection[str], seed: int
 ) -> dict[str, object]:
     """The figures of `docs/metrics.md`, with 95 % intervals by a bootstrap over creatures.
 
@@ -212,7 +212,7 @@ def _figure(values: Iterable[float], creatures: Sequence[str], seed: int) -> Est
     return estimate([float(value) for value in values], creatures, seed)
 
 
-def _creature(sample: Invented) -> str:
+def _creature(sample: Sample) -> str:
     return sample.description if sample.creature is None else sample.creature
 
 
@@ -240,7 +240,7 @@ def _near_copies(keys: Collection[str], others: Collection[str]) -> Iterator[tup
             yield some[one], those[other]
 
 
-def _for_one_creature(samples: Sequence[Invented]) -> NDArray[np.bool_]:
+def _for_one_creature(samples: Sequence[Sample]) -> NDArray[np.bool_]:
     """For each sample, whether no other creature was given its name, one of its two names, or a near copy of one."""
     given: defaultdict[str, set[str]] = defaultdict(set)
     for sample in samples:
@@ -252,7 +252,7 @@ def _for_one_creature(samples: Sequence[Invented]) -> NDArray[np.bool_]:
 
 
 def _likeness(
-    samples: Sequence[Invented], new: NDArray[np.bool_], training: Collection[str], seed: int
+    samples: Sequence[Sample], new: NDArray[np.bool_], training: Collection[str], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The mean and the least percentile of each new sample's names, 0 for the others; None when not measurable."""
     answers = {sample.name: names_of_answer(sample.name) for sample, is_new in zip(samples, new, strict=True) if is_new}
@@ -266,7 +266,7 @@ def _likeness(
     return np.array([sum(parts) / len(parts) for parts in each]), np.array([min(parts) for parts in each])
 
 
-def _varied(samples: Sequence[Invented], different: NDArray[np.bool_]) -> list[tuple[str, float]]:
+def _varied(samples: Sequence[Sample], different: NDArray[np.bool_]) -> list[tuple[str, float]]:
     """For each description of several samples: its creature, and the share of pairs of samples that are two names of
     this creature's own (Simpson 1949, without bias by the number of samples)."""
     own: defaultdict[str, list[str | None]] = defaultdict(list)

@@ -27,7 +27,7 @@ class Rank(NamedTuple):
         return round(self.mean - (self.tied + 1) / 2)
 
 
-def shared(above: int, tied: int) -> Rank:
+def tied_rank(above: int, tied: int) -> Rank:
     """The rank of each of `tied` answers that come after `above` others."""
     return Rank(above + (tied + 1) / 2, tied)
 
@@ -35,7 +35,7 @@ def shared(above: int, tied: int) -> Rank:
 def rank_of(scores: Sequence[float] | Numbers, right: int) -> Rank:
     """Rank of `scores[right]` among all scores, the highest first."""
     found = np.asarray(scores)
-    return shared(int((found > found[right]).sum()), int((found == found[right]).sum()))
+    return tied_rank(int((found > found[right]).sum()), int((found == found[right]).sum()))
 
 
 def share_within(ranks: Sequence[Rank], first: int, last: int) -> Numbers:

@@ -54,15 +54,15 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, P
         InputError: The adapter is damaged, does not fit its base, changes nothing or is not finite.
         EnvironmentLacks: The memory does not hold it.
     """
-    base = locate_its_base(folder, quantization)
+    base = locate_base_of(folder, quantization)
     # Other tools save an adapter without the tokenizer, which is then its base's.
     tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
     precision = chosen_precision(quantization)
-    model = put_on(load_base(base, precision), folder)
+    model = attach_adapter(load_base(base, precision), folder)
     if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
         del model
         precision = precision.widened(found)
-        model = put_on(load_base(base, precision), folder)
+        model = attach_adapter(load_base(base, precision), folder)
     if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
         raise InputError(
             f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
@@ -76,7 +76,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, P
     return model, tokenizer, precision
 
 
-def locate_its_base(folder: Path, quantization: str) -> LocatedBase:
+def locate_base_of(folder: Path, quantization: str) -> LocatedBase:
     """The base that an adapter names, downloaded when it is not here.
 
     Raises:
@@ -104,7 +104,7 @@ def locate_its_base(folder: Path, quantization: str) -> LocatedBase:
     return base
 
 
-def put_on(base: PreTrainedModel, folder: Path) -> PeftModel:
+def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """The adapter in a folder on its loaded base, in eval mode."""
     from peft import PeftModel
 
@@ -144,13 +144,13 @@ def may_be_quantized(folder: Path) -> bool:
     return config is None or "quantization_config" in read_json(config)
 
 
-def identity(folder: Path, quantization: str) -> str:
+def answers_hash(folder: Path, quantization: str) -> str:
     """One hash for all that decides an adapter's answers: its files and its base, which is downloaded if it must be.
 
     Raises:
-        InputError, HubError, EnvironmentLacks: As `locate_its_base`.
+        InputError, HubError, EnvironmentLacks: As `locate_base_of`.
     """
-    base = locate_its_base(folder, quantization)
+    base = locate_base_of(folder, quantization)
     files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
     hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
     # The content of the tiny base, the commit of another: a branch may have moved on.

@@ -19,7 +19,7 @@ from toolkit.model.chat_template import (
     Messages,
     answer_start,
     dropped_role,
-    no_end,
+    no_end_error,
     read_format,
     render,
 )
@@ -60,7 +60,7 @@ def request_variants(count: int) -> list[str]:
     Raises:
         InputError: There are not so many.
     """
-    listed = [REQUEST, *(files("toolkit.model") / "requests.txt").read_text(encoding="utf-8").split("\n")]
+    listed = [REQUEST, *(files("toolkit.model") / "request_variants.txt").read_text(encoding="utf-8").split("\n")]
     requests = [request for request in listed if request]
     if count > len(requests):
         raise InputError(
@@ -124,7 +124,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Example:
         raise InputError(TOKENS_JOIN if after.startswith(before) else PROMPT_CHANGES, OTHER_BASE)
     answer = whole[start:]
     if form.end_id not in answer:
-        raise no_end("another end after this answer")
+        raise no_end_error("another end after this answer")
     return Example(prompt + answer[: answer.index(form.end_id) + 1], len(prompt))
 
 

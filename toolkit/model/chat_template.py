@@ -133,7 +133,7 @@ def answer_start(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: l
     return start if start is not None and "".join(pieces[:start]) == text else None
 
 
-def no_end(written: str) -> InputError:
+def no_end_error(written: str) -> InputError:
     """The error for answers after which a trained model would never stop."""
     return InputError(
         f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
@@ -236,5 +236,5 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, ending: list[int]) -> int:
     # Plain text between the answer and its end would be part of every name that is generated.
     between = tokenizer.decode(ending[:place]) if place else ""
     if place == len(ending) or between.strip():
-        raise no_end(f"{between!r}" if between else "nothing")
+        raise no_end_error(f"{between!r}" if between else "nothing")
     return ending[place]

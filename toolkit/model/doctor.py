@@ -38,7 +38,7 @@ GATED = {base for base in KNOWN if base.startswith("google/gemma")}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One fact about the machine: `state` says whether it is fine, missing for something, or just worth knowing."""
 
     what: str
@@ -47,30 +47,30 @@ class Finding:
     means: str
 
 
-def diagnose() -> Sequence[Finding]:
+def diagnose() -> Sequence[Diagnosis]:
     """Look at Python, libraries, device, memory, disk, Hub and token, and at what the shipped recipes need of them."""
     libraries = ", ".join(f"{name} {version}" for name, version in library_versions().items())
     machine, free = this_machine(), free_disk(cache_folder())
     return [
-        Finding("Python", "ok", platform.python_version(), ""),
-        Finding("libraries", "ok", libraries, ""),
+        Diagnosis("Python", "ok", platform.python_version(), ""),
+        Diagnosis("libraries", "ok", libraries, ""),
         _device(machine),
         _four_bit(),
         _memory(),
         _disk(free),
         _hub(),
         _token(),
-        *(recipe_finding(load_recipe(name), machine, free) for name in recipe_names()),
+        *(recipe_diagnosis(load_recipe(name), machine, free) for name in recipe_names()),
     ]
 
 
-def _device(machine: Machine) -> Finding:
+def _device(machine: Machine) -> Diagnosis:
     if machine.gpu is None:
-        return Finding("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
-    return Finding("device", "ok", f"{machine.gpu}, {size(machine.memory)}, {machine.compute}", "")
+        return Diagnosis("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
+    return Diagnosis("device", "ok", f"{machine.gpu}, {size(machine.memory)}, {machine.compute}", "")
 
 
-def _four_bit() -> Finding:
+def _four_bit() -> Diagnosis:
     import torch
     from bitsandbytes.functional import quantize_4bit
 
@@ -78,24 +78,24 @@ def _four_bit() -> Finding:
         quantize_4bit(torch.ones(64, 64), quant_type="nf4")
     except (RuntimeError, NotImplementedError, AttributeError) as error:
         without = 'QLoRA needs it; `training.quantization="none"` does without'
-        return Finding("4-bit", "missing", str(error).split("\n")[0], without)
-    return Finding("4-bit", "ok", "NF4 works", "")
+        return Diagnosis("4-bit", "missing", str(error).split("\n")[0], without)
+    return Diagnosis("4-bit", "ok", "NF4 works", "")
 
 
-def _memory() -> Finding:
+def _memory() -> Diagnosis:
     total = main_memory()
     if total >= LITTLE_MEMORY:
-        return Finding("memory", "ok", size(total), "")
-    return Finding("memory", "note", size(total), "little even for the demo")
+        return Diagnosis("memory", "ok", size(total), "")
+    return Diagnosis("memory", "note", size(total), "little even for the demo")
 
 
-def _disk(free: int) -> Finding:
+def _disk(free: int) -> Diagnosis:
     enough = free >= LITTLE_DISK
     means = "" if enough else f"downloaded bases go into {cache_folder()}; HF_HUB_CACHE names another folder"
-    return Finding("disk", "ok" if enough else "missing", f"{size(free)} free for the cache", means)
+    return Diagnosis("disk", "ok" if enough else "missing", f"{size(free)} free for the cache", means)
 
 
-def _hub() -> Finding:
+def _hub() -> Diagnosis:
     import httpx2
 
     try:
@@ -103,33 +103,33 @@ def _hub() -> Finding:
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         # ValueError: a proxy in the environment that is no URL.
         without = "push, publish and verify need it; `pkt hub serve` is a local one"
-        return Finding("Hub", "missing", f"{endpoint()} is out of reach", without)
-    return Finding("Hub", "ok" if status < 500 else "missing", f"{endpoint()} answers {status}", "")
+        return Diagnosis("Hub", "missing", f"{endpoint()} is out of reach", without)
+    return Diagnosis("Hub", "ok" if status < 500 else "missing", f"{endpoint()} answers {status}", "")
 
 
-def _token() -> Finding:
+def _token() -> Diagnosis:
     from huggingface_hub import get_token
 
     if get_token():
-        return Finding("token", "ok", "present", "")
-    return Finding("token", "note", "none", "the public Hub wants one to push, and for gated bases: `hf auth login`")
+        return Diagnosis("token", "ok", "present", "")
+    return Diagnosis("token", "note", "none", "the public Hub wants one to push, and for gated bases: `hf auth login`")
 
 
-def recipe_finding(recipe: Recipe, machine: Machine, free: int) -> Finding:
+def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
     """What a shipped recipe needs, by estimate, and whether a machine with so many bytes free for the cache has it."""
     what = f"recipe {recipe.name}"
     if recipe.base not in KNOWN:
-        return Finding(what, "ok", "nothing to download", "its base comes with the toolkit")
+        return Diagnosis(what, "ok", "nothing to download", "its base comes with the toolkit")
     needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))
     # Published in bf16: two bytes each.
     download, memory = 2 * needs.parameters, train_bytes(needs, recipe, machine.compute)
     found = f"{size(download)} to download, {size(memory)} of memory"
     if lacking := _lacking(recipe, machine, memory, download - free):
-        return Finding(what, "missing", found, lacking)
+        return Diagnosis(what, "missing", found, lacking)
     means = ["slow without a GPU: hours to days"] if machine.gpu is None else []
     if recipe.base in GATED:
         means.append(f"gated: accept its licence on {DEFAULT_ENDPOINT}/{recipe.base}")
-    return Finding(what, "note" if machine.gpu is None else "ok", found, "; ".join(means))
+    return Diagnosis(what, "note" if machine.gpu is None else "ok", found, "; ".join(means))
 
 
 def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> str:

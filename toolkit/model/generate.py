@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from toolkit.core.recipe import DecodingSettings
 from toolkit.model.chat import end_of_turn_ids, prompt_ids
 from toolkit.model.chat_template import Messages
-from toolkit.model.loading import no_numbers
+from toolkit.model.loading import nan_error
 from toolkit.model.memory import halving
 
 if TYPE_CHECKING:
@@ -115,5 +115,5 @@ def _refuse_nan(_input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Stop before a draw from NaN, which is a bare error on a CPU and leaves a GPU unusable."""
     # The largest logit is NaN beside any NaN, and infinite where no token has a probability.
     if not bool(logits.amax(-1).isfinite().all()):
-        raise no_numbers()
+        raise nan_error()
     return logits

@@ -165,7 +165,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
 # Whether the numbers fit.
 
 
-def no_numbers() -> InputError:
+def nan_error() -> InputError:
     """The error for a model whose probabilities are NaN."""
     return InputError(
         "The model's probabilities are no numbers (NaN): the weights of its adapter or base are broken.",

@@ -98,7 +98,7 @@ def merge(
         tokenizer.save_pretrained(folder)
         del merged
         with memory_errors():
-            after = _names(samples, "merged", progress, served(folder, dtype))
+            after = _names(samples, "merged", progress, transformers_answerer(folder, dtype))
         differences = _differences(samples, before, after, dtype)
         facts = _facts(adapter, manifest, base, dtype, {"samples": len(samples), "differences": differences})
         asked = chat.naming_messages(EXAMPLE, facts["request"] or chat.REQUEST, facts["system"])
@@ -118,19 +118,19 @@ def _load(adapter: Path, dtype: str) -> tuple[PeftModel, PreTrainedTokenizerBase
     """The adapter on its unquantised base in this dtype, its tokenizer, and that base."""
     if adapters.adapter_changes_nothing(adapter):
         raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
-    base = adapters.locate_its_base(adapter, "none")
+    base = adapters.locate_base_of(adapter, "none")
     plain = loading.load_base(base, loading.Precision("none", dtype))
     if getattr(plain.config, "quantization_config", None) is not None:
         raise InputError(
             f"The base {base.id} is quantised where it is published, so nothing can be merged into it exactly.",
             "Train on the base that it was made from.",
         )
-    model, tokenizer = adapters.put_on(plain, adapter), loading.load_tokenizer(adapter)
+    model, tokenizer = adapters.attach_adapter(plain, adapter), loading.load_tokenizer(adapter)
     found = loading.overflow_on_text(model, dtype, tokenizer)
     if found and dtype == "float16":
         raise InputError(f"The model does not fit float16 ({found} overflows).", 'Choose `dtype="bfloat16"`.')
     if found:
-        raise loading.no_numbers()
+        raise loading.nan_error()
     return model, tokenizer, base
 
 
@@ -142,7 +142,7 @@ def _names(samples: Sequence[Sample], task: str, progress: Progress, answer: Cal
     return names
 
 
-def served(folder: Path, dtype: str) -> Callable[[Messages], str]:
+def transformers_answerer(folder: Path, dtype: str) -> Callable[[Messages], str]:
     """A function that gives the greedy name after a conversation with transformers alone, as the model's users do."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -47,11 +47,11 @@ class Answerer:
     system: str | None
     decoding: DecodingSettings
     known: list[str]
-    prepared: rank.Prepared
+    prepared: rank.PreparedCandidates
 
 
 @dataclass(frozen=True, slots=True)
-class Invented:
+class InventedName:
     """A name that was drawn.
 
     Attributes:
@@ -78,7 +78,7 @@ class Named:
     """Names for a description, the likeliest first, and the known creatures nearest to it."""
 
     description: str
-    names: list[Invented]
+    names: list[InventedName]
     nearest: list[Candidate]
 
 
@@ -108,7 +108,7 @@ def open_adapter(adapter: str | Path, candidates: Sequence[str] | None = None, p
     decoding = load_recipe(manifest.get("recipe")).decoding if manifest else DecodingSettings()
     known = _cleaned(candidates) if candidates is not None else _learnt(folder / ANSWERS)
     model, tokenizer, _ = adapters.load_adapter(folder)
-    prepared = rank.prepare(rank.answer_ids(tokenizer, known, progress))
+    prepared = rank.prepare(rank.encode_answers(tokenizer, known, progress))
     request = manifest.get("request") or chat.REQUEST
     return Answerer(model, tokenizer, request, manifest.get("system"), decoding, known, prepared)
 
@@ -183,12 +183,12 @@ def _draw(answerer: Answerer, messages: Messages, count: int, seed: int) -> list
     return list(names)[:count]
 
 
-def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> list[Invented]:
+def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> list[InventedName]:
     """Names with their probabilities and whether they are known, the likeliest first."""
-    scores = rank.log_likelihoods(answerer.model, prompt, rank.answer_ids(answerer.tokenizer, names))
+    scores = rank.log_likelihoods(answerer.model, prompt, rank.encode_answers(answerer.tokenizer, names))
     known = {name.casefold() for name in answerer.known}
     weighed = [
-        Invented(name, math.exp(score), name.casefold() in known if known else None)
+        InventedName(name, math.exp(score), name.casefold() in known if known else None)
         for name, score in zip(names, scores, strict=True)
     ]
     return sorted(weighed, key=lambda one: -one.probability)

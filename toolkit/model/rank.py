@@ -21,7 +21,7 @@ from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError, library_errors
 from toolkit.model import chat
 from toolkit.model.chat_template import with_answer
-from toolkit.model.loading import no_numbers
+from toolkit.model.loading import nan_error
 from toolkit.model.memory import halving, lacks_memory
 from toolkit.model.trie import NO_TOKEN, Rows, lay_out
 
@@ -45,7 +45,7 @@ PROBE = (10, 11, 12, 13)
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedCandidates:
     """Candidates that one model scores after any number of prompts, and what it learns about the model meanwhile.
 
     Attributes:
@@ -63,7 +63,7 @@ class Prepared:
     rows: dict[int, Rows] = field(default_factory=dict)
 
 
-def answer_ids(
+def encode_answers(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], progress: Progress = ignore
 ) -> list[list[int]]:
     """Token ids of each answer with its end of turn, the same after any prompt."""
@@ -80,7 +80,7 @@ def log_likelihoods(model: PreTrainedModel, prompt: Sequence[int], candidates: S
     return score(model, prompt, prepare(candidates))
 
 
-def prepare(candidates: Sequence[Sequence[int]]) -> Prepared:
+def prepare(candidates: Sequence[Sequence[int]]) -> PreparedCandidates:
     """Candidates, each the token ids of an answer with its end of turn, ready for `score`.
 
     Raises:
@@ -91,11 +91,11 @@ def prepare(candidates: Sequence[Sequence[int]]) -> Prepared:
         raise InputError("A candidate has no tokens.", "Rank answers that have at least an end of turn.")
     distinct = sorted(set(given))
     place = {candidate: index for index, candidate in enumerate(distinct)}
-    return Prepared(distinct, [place[candidate] for candidate in given])
+    return PreparedCandidates(distinct, [place[candidate] for candidate in given])
 
 
 def score(
-    model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, progress: Progress = ignore
+    model: PreTrainedModel, prompt: Sequence[int], prepared: PreparedCandidates, progress: Progress = ignore
 ) -> list[float]:
     """Natural-log probability of each candidate as the continuation of the prompt.
 
@@ -131,11 +131,13 @@ def score(
     first = max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), fitting))
     scores, _ = halving(prepared.at_once or first, work)
     if bool(scores.isnan().any()):
-        raise no_numbers()
+        raise nan_error()
     return list(scores[torch.tensor(prepared.places)].tolist())
 
 
-def _scores(model: PreTrainedModel, prompt: Sequence[int], prepared: Prepared, progress: partial[None]) -> torch.Tensor:
+def _scores(
+    model: PreTrainedModel, prompt: Sequence[int], prepared: PreparedCandidates, progress: partial[None]
+) -> torch.Tensor:
     """Of the distinct candidates, `[candidates]` in float64."""
     if prepared.reads_tries is None:
         prepared.reads_tries = reads_tries(model)

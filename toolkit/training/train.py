@@ -187,7 +187,7 @@ def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _
     if recipe.training.keep == "best" and not validation:
         note("Without rows in the validation split no step is known as the best: the last one's adapter is written.")
     identity = {
-        "recipe": json_hash(what_decides(recipe)),
+        "recipe": json_hash(deciding_settings(recipe)),
         "dataset": located.rows_hash(),
         "base": bases.base_hash(base),
     }
@@ -211,7 +211,7 @@ def _encode_rows(
     return examples
 
 
-def what_decides(recipe: Recipe) -> dict[str, Any]:
+def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter; a run cannot continue from a checkpoint made with others."""
     deciding = recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
     del deciding["training"]["track"]
