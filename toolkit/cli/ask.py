@@ -40,14 +40,14 @@ def question(command: Function) -> Function:
             "--candidates",
             type=PATH,
             metavar="FILE",
-            help="Names of the known creatures, one a line, in the place of those that the adapter learnt.",
+            help="Known creatures, one name per line, in place of those that the adapter learnt.",
         ),
         click.option(
             "--from",
             "file",
             type=PATH,
             metavar="FILE",
-            help="Descriptions, one a line; of a .jsonl file the `description` of each line. -: standard input.",
+            help="Descriptions, one per line, or a .jsonl file with a `description` in each line; - is standard input.",
         ),
         options.adapter,
         click.argument("description", required=False),
@@ -58,7 +58,7 @@ def question(command: Function) -> Function:
 
 @main.command()
 @question
-@click.option("--count", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="How many names.")
+@click.option("--count", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="Number of names.")
 @click.option(
     "--seed",
     default=0,
@@ -80,12 +80,11 @@ def name(
 ) -> None:
     """Invent names for the creature in DESCRIPTION, in English or Korean.
 
-    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
-    object, and a file or standard input one object a line.
+    Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
+    DESCRIPTION, or one object per line of a file or of standard input.
 
-    Before each name stands the probability that the model answers exactly this, of all that it could say. Those of a
-    few names do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds
-    them.
+    Each name comes with the probability that the model answers exactly this, among all that it could say: a few names
+    do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds them.
     """
     lines = _lines(description, file)
     from toolkit.cli import results
@@ -100,7 +99,9 @@ def name(
 
 @main.command()
 @question
-@click.option("--top", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="How many candidates.")
+@click.option(
+    "--top", default=NAMES_GIVEN, show_default=True, type=click.IntRange(1, 100), help="Number of candidates."
+)
 @options.hub_and_json
 @click.pass_obj
 def identify(
@@ -108,10 +109,10 @@ def identify(
 ) -> None:
     """Say which known creature DESCRIPTION is about, in English or Korean.
 
-    Without DESCRIPTION, descriptions are read from standard input, one a line. With --json, DESCRIPTION gives one
-    object, and a file or standard input one object a line.
+    Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
+    DESCRIPTION, or one object per line of a file or of standard input.
 
-    Before each name stands its probability among all the names that the adapter learnt, or that --candidates gives.
+    Each name comes with its probability among all names that the adapter learnt, or that --candidates gives.
     """
     lines = _lines(description, file)
     from toolkit.cli import results
@@ -127,7 +128,7 @@ def identify(
 @main.command()
 @options.adapter
 @options.host
-@click.option("--port", default=7860, show_default=True, type=options.PORT, help="0 takes a free one.")
+@click.option("--port", default=7860, show_default=True, type=options.PORT, help="0 picks a free one.")
 @options.hub
 @click.pass_obj
 def app(output: Output, /, adapter: str, host: str, port: int) -> None:

@@ -31,8 +31,9 @@ def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object)
     pkt build-dataset data --source table --from mine.csv \\
         --description-column text --name-column name
 
-    Several sources go into a recipe, each under [[dataset.sources]]. Tables are .csv, .tsv, .jsonl, .ndjson or .json,
-    also gzipped, or .parquet. PokéAPI's tables are fetched once and kept in PKT_CACHE, by default ~/.cache/pkt.
+    To combine sources, write a recipe with a table [[dataset.sources]] for each. A table file is .csv, .tsv, .jsonl,
+    .ndjson or .json, also gzipped, or .parquet. PokéAPI's tables are fetched once and kept in PKT_CACHE, by default
+    ~/.cache/pkt.
     """
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
@@ -54,10 +55,10 @@ def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object)
     type=click.IntRange(min=1),
     default=MAX_LENGTH,
     show_default=True,
-    help="With --tokenizer: the most tokens that a conversation may have.",
+    help="With --tokenizer: the most tokens allowed in a conversation.",
 )
 @options.revision("a dataset")
-@click.option("--output", "report", type=PATH, help="Where the report is written. Default: validation.json in DATASET.")
+@click.option("--output", "report", type=PATH, help="Where to write the report. Default: validation.json in DATASET.")
 @options.hub_and_json
 @click.pass_obj
 def validate(
@@ -70,9 +71,9 @@ def validate(
     revision: str | None,
     report: Path | None,
 ) -> None:
-    """Check DATASET, a folder or a Hub id with a column `messages`. Exits 1 when something is wrong.
+    """Check DATASET, a folder or a Hub id whose rows have a column `messages`. Exits 1 when a check fails.
 
-    What it cannot check, it names, and why.
+    Checks that cannot be run are listed with the reason.
     """
     from toolkit.cli import results
     from toolkit.data import validation

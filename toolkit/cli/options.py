@@ -29,10 +29,10 @@ dataset_revision = click.option(
     "--dataset-revision", help="Commit, branch or tag of a DATASET on the Hub. Default: its newest commit."
 )
 host = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets everybody in who reaches this machine."
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 admits other machines."
 )
 resume = click.option(
-    "--resume/--restart", default=True, show_default=True, help="Continue where it was interrupted, or begin anew."
+    "--resume/--restart", default=True, show_default=True, help="Continue interrupted work, or start over."
 )
 templates = click.option(
     "--template", "templates", type=PATH, metavar="FOLDER", help="Your own card templates, in place of the toolkit's."
@@ -61,16 +61,16 @@ def hub(command: Function) -> Function:
 def publishing(command: Function) -> Function:
     """How something is published."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Write the card and say what would change; upload nothing."),
+        click.option("--dry-run", is_flag=True, help="Write the card and list what would change; upload nothing."),
         click.option(
-            "--overwrite-card", is_flag=True, help="Render a card anew that was edited by hand, here or on the Hub."
+            "--overwrite-card", is_flag=True, help="Replace a card that was edited by hand, here or on the Hub."
         ),
         click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
-        click.option("--tag", help="Tag it as a release, such as v1."),
+        click.option("--tag", help="Tag the commit as a release, such as v1."),
         click.option(
             "--private/--public",
             default=None,
-            help="Who sees it in the end. Default: everybody for a new repository; another stays as it is.",
+            help="Final visibility. Default: public for a new repository, unchanged for an existing one.",
         ),
     ):
         command = option(command)
@@ -79,8 +79,8 @@ def publishing(command: Function) -> Function:
 
 def recipe(default: str | None = "demo") -> Callable[[Function], Function]:
     """`--recipe`, and after it an option for each setting that the command takes."""
-    start = "Settings to start from: a shipped recipe or a TOML file. The options below override it."
-    trained = "Settings to start from. Default: those it was trained with."
+    start = "Settings to start from: a shipped recipe or a TOML file. The options below override them."
+    trained = "Settings to start from. Default: those of the training."
     return click.option(
         "--recipe", default=default, show_default=True, metavar="NAME|FILE", help=start if default else trained
     )

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("dataset", type=PATH)
 @click.argument("repo_id")
-@click.option("--force", is_flag=True, help="Push it although it fails validation; its card then says so.")
+@click.option("--force", is_flag=True, help="Push a dataset that fails validation; its card will say so.")
 @options.publishing
 @options.hub_and_json
 @click.pass_obj
 def push_dataset(output: Output, /, dataset: Path, repo_id: str, dry_run: bool, **how: Any) -> None:
     """Upload the folder DATASET to the Hub as REPO_ID, in one commit. A dataset that fails validation is refused.
 
-    A new repository is private until all of it is there. When it is interrupted, the same command finishes it; when
-    nothing changed, nothing is uploaded.
+    A new repository is private until everything is uploaded. The same command finishes an interrupted push, and uploads
+    nothing when nothing changed.
     """
     from toolkit.cli import results
     from toolkit.hub import publish
@@ -46,15 +46,20 @@ def push_dataset(output: Output, /, dataset: Path, repo_id: str, dry_run: bool, 
 @click.option("--base-repo", metavar="REPO_ID", help="The base on this Hub, where it was trained under another name.")
 @options.templates
 @click.option("--space", metavar="REPO_ID", help="Also publish a page to try it, as the Space REPO_ID.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Check it before others see it.")
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Verify the upload before a new repository becomes public.",
+)
 @options.publishing
 @options.hub_and_json
 @click.pass_obj
 def publish(output: Output, /, adapter: Path, repo_id: str, verify: bool, dry_run: bool, **how: Any) -> None:
     """Publish the evaluated folder ADAPTER on the Hub as REPO_ID, with its card, in one commit.
 
-    A new repository is private until it was verified from outside. When it is interrupted, the same command finishes
-    it; when nothing changed, nothing is uploaded.
+    A new repository is private until it has been verified in a clean process. The same command finishes an interrupted
+    publication, and uploads nothing when nothing changed.
     """
     from toolkit.cli import output as terminal
     from toolkit.cli import results
@@ -81,8 +86,8 @@ def publish(output: Output, /, adapter: Path, repo_id: str, verify: bool, dry_ru
 def verify(output: Output, /, repo_id: str, revision: str | None) -> None:
     """Load the published adapter REPO_ID in a clean process, and check what its card says.
 
-    Every file is compared with its hash, the cards with their files; the samples are reproduced, and the card's own
-    code is run. Exits 1 when something differs.
+    Compares every file with its hash and the cards with the figures in the files, reproduces the samples, and runs the
+    card's own code. Exits 1 when something differs.
     """
     from toolkit.cli import results
     from toolkit.hub import verify

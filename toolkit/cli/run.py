@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(output: Output, /, recipe: str, out: Path, resume: bool) -> None:
     """Run the whole pipeline of RECIPE into the folder OUT: build, train, evaluate, publish, verify.
 
-    Steps whose inputs have not changed are skipped when it is run again. The recipe `demo` needs nothing but this
+    Run again, it skips the steps whose inputs have not changed. The recipe `demo` needs nothing but this
     machine, and publishes to a local Hub in OUT.
     """
     loaded = options.load(recipe, {})
@@ -38,7 +38,7 @@ def run(output: Output, /, recipe: str, out: Path, resume: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=PATH)
-@click.option("--output", "page", type=PATH, help="Where the page is written. Default: a temporary file.")
+@click.option("--output", "page", type=PATH, help="Where to write the page. Default: a temporary file.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
 @click.pass_obj
 def preview(output: Output, /, folder: Path, page: Path | None, browser: bool) -> None:
@@ -62,7 +62,7 @@ def hub() -> None:
 @hub.command(cls=Verb)
 @click.argument("root", type=PATH)
 @options.host
-@click.option("--port", default=8765, show_default=True, type=options.PORT, help="0 takes a free one.")
+@click.option("--port", default=8765, show_default=True, type=options.PORT, help="0 picks a free one.")
 @click.option(
     "--token-file", type=PATH, help="File that holds the token. Default: ROOT/token, made at the first start."
 )
@@ -70,7 +70,7 @@ def hub() -> None:
 def serve(output: Output, /, root: Path, host: str, port: int, token_file: Path | None) -> None:
     """Serve the Hub in the folder ROOT to huggingface_hub, datasets, transformers and peft, until Ctrl-C.
 
-    Everybody who reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open
+    Anybody who reaches it may read its public repositories. Writing, and reading private ones, needs its token. Open
     its address in a browser to read the cards. The tiny base of the demo is in it from the start.
     """
     from toolkit.cli import results
@@ -93,7 +93,7 @@ def serve(output: Output, /, root: Path, host: str, port: int, token_file: Path 
 @options.hub_and_json
 @click.pass_obj
 def doctor(output: Output, /) -> None:
-    """Say what this machine can do, and what is missing for what."""
+    """Check what this machine can do, and say what is missing for the rest."""
     from toolkit.cli import results
     from toolkit.model import doctor
 

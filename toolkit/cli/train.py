@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
 
-    An interrupted run continues when the same command is given again.
+    The same command continues an interrupted training.
     """
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
@@ -58,9 +58,9 @@ def train(
     "--baselines",
     default=",".join(DEFAULT_BASELINES),
     show_default=True,
-    help="What stands beside the adapter, comma-separated; also: encoder, which needs sentence-transformers.",
+    help="Methods to compare with, comma-separated. Also: encoder, which needs sentence-transformers.",
 )
-@click.option("--encoder", metavar="FOLDER|ID", help="The sentence encoder of that baseline.")
+@click.option("--encoder", metavar="FOLDER|ID", help="Model of the baseline `encoder`.")
 @click.option(
     "--against", multiple=True, metavar="FOLDER|REPO_ID", help="Another adapter to compare with. May be repeated."
 )
@@ -68,7 +68,7 @@ def train(
     "--output",
     "folder",
     type=PATH,
-    help="Write the report into this folder, not into ADAPTER. For an ADAPTER of the Hub, or of another trainer.",
+    help="Folder for the report. Default: ADAPTER. Needed for an ADAPTER on the Hub or of another trainer.",
 )
 @options.templates
 @options.recipe(default=None)
@@ -91,10 +91,10 @@ def evaluate(
     resume: bool,
     **settings: object,
 ) -> None:
-    """Measure ADAPTER on DATASET, beside its baselines, and write figures, predictions and the card into its folder.
+    """Measure ADAPTER and its baselines on DATASET, and write figures, predictions and the card into its folder.
 
-    DATASET is a folder or a Hub id; so is ADAPTER, when the report goes elsewhere (--output). An interrupted evaluation
-    continues when the same command is given again.
+    DATASET is a folder or a Hub id. ADAPTER is a folder, or with --output also a Hub id. The same command continues an
+    interrupted evaluation.
     """
     from toolkit.cli import results
     from toolkit.data.dataset import locate_dataset
@@ -128,15 +128,15 @@ def evaluate(
     default=DTYPES[0],
     show_default=True,
     type=click.Choice(DTYPES),
-    help="Of the merged weights.",
+    help="Dtype of the merged weights.",
 )
 @options.hub_and_json
 @click.pass_obj
 def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtype: str) -> None:
     """Merge ADAPTER, a folder or a Hub id, into its base and write one plain model to the folder OUT.
 
-    For serving without peft. The result is loaded by transformers alone and compared with the adapter on its samples;
-    exits 1, and writes nothing, when more than a quarter of their greedy names differ.
+    The model can be served without peft. It is loaded by transformers alone and compared with the adapter on its
+    samples; exits 1, and writes nothing, when more than a quarter of their greedy names differ.
     """
     from toolkit.cli import results
     from toolkit.model import merge

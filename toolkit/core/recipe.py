@@ -37,38 +37,38 @@ class SourceSettings(Section):
     revision: str | None = Field(None, description="Revision of the source (pokeapi, hub).")
     description_column: str | None = Field(None, description="Column of the descriptions (table, hub).")
     name_column: str | None = Field(None, description="Column of the names (table, hub).")
-    name_language: Literal["en", "ko"] | None = Field(None, description="Of the names. Default: by their letters.")
-    family_column: str | None = Field(None, description="Column of what related creatures share (table, hub).")
-    encoding: str | None = Field(None, description="Of a table's text, such as cp949. Default: detected.")
+    name_language: Literal["en", "ko"] | None = Field(None, description="Language of the names. Default: detected.")
+    family_column: str | None = Field(None, description="Column with one value per family (table, hub).")
+    encoding: str | None = Field(None, description="Text encoding of a table, such as cp949. Default: detected.")
 
 
 class DatasetSettings(Section):
     """How descriptions become chat rows and splits."""
 
     sources: list[SourceSettings] = Field(default_factory=lambda: [SourceSettings()], min_length=1)
-    description_language: str = Field("en", description="Languages of the descriptions: en, ko or en,ko.")
-    answer: Literal["en", "ko", "both"] = Field("en", description="Language of the names that are answered.")
+    description_language: str = Field("en", description="Descriptions to keep: en, ko or en,ko.")
+    answer: Literal["en", "ko", "both"] = Field("en", description="Language of the names to answer with.")
     mask: str = Field(
-        "this Pokémon", min_length=1, description="What stands in for the creature's own name, such as 'this dog'."
+        "this Pokémon", min_length=1, description="Text in place of the creature's own name, such as 'this dog'."
     )
     other_mask: str | None = Field(
-        None, min_length=1, description="What stands in for another creature's name; by default `mask` with `another`."
+        None, min_length=1, description="Text in place of another creature's name. Default: `mask` with `another`."
     )
     korean_mask: str = Field("이 포켓몬", min_length=1, description="`mask` in Korean descriptions.")
     korean_other_mask: str | None = Field(None, min_length=1, description="`other_mask` in Korean descriptions.")
     request: str | None = Field(
-        None, min_length=1, description="What the user asks. Default: a Pokémon-style name, in Korean."
+        None, min_length=1, description="The user's request. Default: for a Pokémon-style name, in Korean."
     )
     request_variants: int = Field(
-        1, ge=1, description="Draw the Korean request from so many paraphrases. 1: always the same."
+        1, ge=1, description="Paraphrases to draw the Korean request from. 1: always the same."
     )
     system: str | None = Field(None, min_length=1, description="A system turn before every conversation.")
     min_characters: int = Field(20, ge=1, description="Shorter descriptions are dropped.")
     max_characters: int = Field(1200, ge=1, description="Longer descriptions are dropped.")
-    validation_size: float = Field(0.1, ge=0, lt=1, description="Share of a known creature's descriptions.")
-    test_size: float = Field(0.15, ge=0, lt=1, description="Share of a known creature's descriptions.")
-    unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families that are held out whole.")
-    near_duplicate: float = Field(0.7, gt=0, le=1, description="MinHash similarity from which two texts are one.")
+    validation_size: float = Field(0.1, ge=0, lt=1, description="Share of known creatures' texts in `validation`.")
+    test_size: float = Field(0.15, ge=0, lt=1, description="Share of known creatures' texts in `test`.")
+    unseen_size: float = Field(0.1, ge=0, lt=1, description="Share of the families held out whole, in `unseen`.")
+    near_duplicate: float = Field(0.7, gt=0, le=1, description="MinHash similarity at which two texts count as one.")
 
     @model_validator(mode="after")
     def _one_request(self) -> Self:
@@ -91,17 +91,17 @@ class LoraSettings(Section):
     """The adapter (LoRA, Hu et al. 2021)."""
 
     r: int = Field(16, ge=1, description="Rank of the adapter.")
-    alpha: float = Field(32, gt=0, le=1e6)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    alpha: float = Field(32, gt=0, le=1e6, description="The adapter's output is scaled by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of the adapter's input in training.")
     target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
 
 
 class TrainingSettings(Section):
     """Optimisation. Exactly one of `max_steps` and `epochs` says how long."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1)
-    scheduler: Literal["constant", "linear", "cosine"] = Field("linear", description="Of the learning rate.")
-    warmup_steps: int = Field(0, ge=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Highest learning rate.")
+    scheduler: Literal["constant", "linear", "cosine"] = Field("linear", description="Course of the learning rate.")
+    warmup_steps: int = Field(0, ge=0, description="Optimiser steps in which the learning rate rises from 0.")
     batch_size: int = Field(4, ge=1, description="Examples in one optimiser step.")
     micro_batch_size: int | Literal["auto"] = Field(
         "auto", description="Examples in one forward pass. auto: as many as fit the memory."
@@ -109,25 +109,25 @@ class TrainingSettings(Section):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto", description="Compute activations twice to save memory. auto: only when one example does not fit."
     )
-    max_steps: int | None = Field(None, ge=1, description="Optimiser steps. Excludes epochs.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the train split. Excludes max_steps.")
+    max_steps: int | None = Field(None, ge=1, description="Optimiser steps, in place of epochs.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the train split, in place of max_steps.")
     max_length: int = Field(
         MAX_LENGTH, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut."
     )
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
-    quantization: Literal["nf4", "none"] = Field("nf4", description="How the base is held.")
+    quantization: Literal["nf4", "none"] = Field("nf4", description="Weights of the base: 4-bit, or unquantised.")
     log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
     save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
     keep: Literal["last", "best"] = Field(
         "last", description="Write the adapter of the last step, or of the lowest validation loss."
     )
     early_stopping: int | None = Field(
-        None, ge=1, description="Stop after so many validation losses in a row without a lower one."
+        None, ge=1, description="Stop after this many validation losses in a row without a lower one."
     )
     track: list[Literal["trackio", "tensorboard"]] | None = Field(
-        None, min_length=1, description="Draw the losses while training; the package must be installed."
+        None, min_length=1, description="Plot the losses while training; the package must be installed."
     )
 
     @field_validator("micro_batch_size", mode="before")
@@ -169,10 +169,10 @@ class DecodingSettings(Section):
 class EvaluationSettings(Section):
     """What is measured, and on how much of it."""
 
-    max_test: int | None = Field(None, ge=1, description="Rows of test that are ranked. Default: all.")
-    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen that names are sampled for. Default: all.")
-    names_per_description: int = Field(3, ge=1, description="Names sampled for each of them.")
-    quantization: Literal["nf4", "none"] = Field("none", description="How the base is held.")
+    max_test: int | None = Field(None, ge=1, description="Rows of test to rank names for. Default: all.")
+    max_unseen: int | None = Field(None, ge=1, description="Rows of unseen to sample names for. Default: all.")
+    names_per_description: int = Field(3, ge=1, description="Names to sample for each description.")
+    quantization: Literal["nf4", "none"] = Field("none", description="Weights of the base: 4-bit, or unquantised.")
 
 
 class PublishSettings(Section):
@@ -196,7 +196,7 @@ class Recipe(Section):
     name: str
     base: str = Field(min_length=1, description="Hub id of the model that is fine-tuned.")
     base_revision: str | None = Field(None, description="Commit, branch or tag of the base.")
-    seed: int = Field(7, ge=0, lt=2**32, description="Decides splits, training order, sampled names and intervals.")
+    seed: int = Field(7, ge=0, lt=2**32, description="Seed of splits, training order, sampled names and intervals.")
     dataset: DatasetSettings = DatasetSettings()
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings
