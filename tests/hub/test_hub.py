@@ -14,8 +14,6 @@ from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_ma
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_manifest
 from toolkit.core.layout import TINY_BASE_ID, VALIDATION
-from toolkit.core.recipe import DatasetSettings, SourceSettings
-from toolkit.data.sources import read_records
 from toolkit.hub import publish, verify
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.publish import PublishOptions
@@ -26,11 +24,13 @@ __all__ = ["adapter", "dataset", "endpoint", "remembered"]
 
 def test_a_dataset_goes_up_in_one_commit_and_only_when_it_changed(endpoint, dataset):
     api = HfApi(endpoint=endpoint)
-    first = publish.push_dataset(dataset, "demo/names")
+    assert {change.state for change in publish.prepare_dataset(dataset, "demo/names").changes} == {"new"}
+    first = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"))
     commits = len(api.list_repo_commits("demo/names", repo_type="dataset"))
-    again = publish.push_dataset(dataset, "demo/names")
+    again = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"))
     assert (first.changed, again.changed) == (True, False)
-    assert first.revision == again.revision
+    assert first.revision == again.revision == api.dataset_info("demo/names", revision="v1").sha
+    assert (first.url, first.private) == (f"{endpoint}/datasets/demo/names", False)
     assert len(api.list_repo_commits("demo/names", repo_type="dataset")) == commits
     on_hub = set(api.list_repo_files("demo/names", repo_type="dataset"))
     assert on_hub - {".gitattributes"} == {"manifest.json", "validation.json", *file_hashes(dataset)}
@@ -207,11 +207,6 @@ def test_a_repository_that_this_toolkit_did_not_publish_can_not_be_verified(endp
         verify.verify("demo/stranger")
 
 
-def test_the_source_hub_asks_the_chosen_hub(endpoint):
-    with pytest.raises(HubError, match=f"demo/nothing does not exist on {endpoint}"):
-        read_records(DatasetSettings(sources=[SourceSettings(name="hub", location="demo/nothing")]))
-
-
 def test_a_repository_that_does_not_exist_is_named(endpoint):
     with pytest.raises(HubError, match="demo/nothing does not exist"):
         verify.verify("demo/nothing")
@@ -372,13 +367,3 @@ def test_a_file_that_was_changed_after_its_step_is_refused(endpoint, adapter):
     (adapter / "samples.jsonl").write_text("")
     with pytest.raises(InputError, match=r"samples\.jsonl is not the file that the manifest names"):
         publish.publish(adapter, REPO)
-
-
-def test_a_dataset_goes_the_same_way(endpoint, dataset):
-    api = HfApi(endpoint=endpoint)
-    plan = publish.prepare_dataset(dataset, "demo/names")
-    assert {change.state for change in plan.changes} == {"new"}
-    pushed = publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1"))
-    assert not api.dataset_info("demo/names", revision="v1").private
-    assert not publish.push_dataset(dataset, "demo/names", PublishOptions(tag="v1")).changed
-    assert pushed.url == f"{endpoint}/datasets/demo/names"

@@ -184,7 +184,7 @@ def test_a_token_that_may_not_write_there_is_one_line(tmp_path, adapter, monkeyp
         with pytest.raises(HubError, match=r"does not allow this for The model demo/namer.*a token that may write"):
             publish.publish(adapter, REPO)
         monkeypatch.setenv("HF_TOKEN", "wrong")
-        with pytest.raises(EnvironmentLacks, match="wants a valid token for The model demo/namer"):
+        with pytest.raises(EnvironmentLacks, match="requires a valid token for The model demo/namer"):
             publish.publish(adapter, REPO)
         monkeypatch.setenv("HF_TOKEN", "token-two")
         assert publish.publish(adapter, REPO).changed

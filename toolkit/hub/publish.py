@@ -235,26 +235,19 @@ def upload_and_show(planned: Plan, options: PublishOptions, title: str, check: C
     with upload.publication_note(remote, public=make_public):
         if private and remote.revision and not remote.private:
             upload.set_private(remote, True)
-        uploaded = upload.upload(planned, title)
-        if check is not None and (uploaded.changed or begun or make_public):
-            check(remote.repo_id, uploaded.revision)
+        done = upload.upload(planned, title)
+        if check is not None and (done.changed or begun or make_public):
+            check(remote.repo_id, done.revision)
         if options.tag:
-            upload.put_tag(remote, options.tag, uploaded.revision)
+            upload.put_tag(remote, options.tag, done.revision)
         if make_public:
             upload.set_private(remote, False)
     hidden = not make_public and (remote.private or private is True)
-    notes = [*planned.notes, *uploaded.notes]
+    notes = [*planned.notes, *done.notes]
     if hidden and private is None and not planned.proposes:
         notes.append(f"{remote.repo_id} was private and stays so; `private=False` shows it to everybody.")
     return Published(
-        remote.repo_id,
-        uploaded.revision,
-        remote.url,
-        uploaded.changed,
-        hidden,
-        options.tag,
-        uploaded.pull_request,
-        notes=notes,
+        remote.repo_id, done.revision, remote.url, done.changed, hidden, options.tag, done.pull_request, notes=notes
     )
 
 

@@ -190,13 +190,10 @@ def _content(name: str, info: ModelInfo) -> str:
     """`model.base.base_hash` of a repository; small files are read, large ones known by their hash."""
     hashes = {}
     for file in sorted(info.siblings or [], key=lambda file: file.rfilename):
-        if "/" in file.rfilename or file.rfilename == MANIFEST or not file.rfilename.endswith(HASHED):
-            continue
-        hashes[file.rfilename] = (
-            file.lfs.sha256
-            if file.lfs
-            else hashlib.sha256(read_at(name, "model", str(info.sha), file.rfilename)).hexdigest()
-        )
+        path = file.rfilename
+        if "/" not in path and path != MANIFEST and path.endswith(HASHED):
+            small = b"" if file.lfs else read_at(name, "model", str(info.sha), path)
+            hashes[path] = file.lfs.sha256 if file.lfs else hashlib.sha256(small).hexdigest()
     return json_hash(hashes)
 
 

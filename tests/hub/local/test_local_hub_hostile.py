@@ -120,22 +120,6 @@ def test_a_broken_card_still_has_a_page(open_hub: str) -> None:
         assert api.model_info("demo/broken").id == "demo/broken"
 
 
-def test_a_repository_page_shows_its_card_and_its_files(open_hub: str) -> None:
-    api = HfApi(endpoint=open_hub, token="x")
-    api.create_repo("demo/shown", repo_type="dataset")
-    card = b"---\nlicense: mit\n---\n# Title\n![loss](figures/loss.png)\n<script>alert(1)</script>\n"
-    api.upload_file(repo_id="demo/shown", path_in_repo="README.md", path_or_fileobj=card, repo_type="dataset")
-    assert 'href="/datasets/demo/shown"' in httpx2.get(open_hub).text
-    page = httpx2.get(f"{open_hub}/datasets/demo/shown").text
-    assert '<h1 id="title">Title</h1>' in page
-    assert "<dd>mit</dd>" in page
-    assert "<script" not in page
-    assert 'src="/datasets/demo/shown/resolve/main/figures/loss.png"' in page
-    files = httpx2.get(f"{open_hub}/datasets/demo/shown/tree/main").text
-    assert 'href="/datasets/demo/shown/blob/main/README.md"' in files
-    assert 'href="/datasets/demo/shown/resolve/main/README.md"' in files
-
-
 def test_a_pushed_web_page_cannot_run_in_the_hubs_name(open_hub: str) -> None:
     api = HfApi(endpoint=open_hub, token="x")
     api.create_repo("demo/pages")

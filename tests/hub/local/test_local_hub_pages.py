@@ -34,6 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_hub(tmp_path_factory.mktemp("hub")) as url:
         api = HfApi(endpoint=url, token="x")
         api.create_repo("demo/a")
+        api.create_repo("demo/names", repo_type="dataset")
         files = {
             "README.md": CARD.encode(),
             "README.ko.md": "# 카드\n[up](README.md)".encode(),
@@ -66,6 +67,7 @@ def get(url: str) -> str:
 def test_the_front_page_lists_repositories_with_their_last_commit(hub: str) -> None:
     page = get(hub)
     assert 'href="/demo/a"' in page
+    assert 'href="/datasets/demo/names"' in page
     assert "Second" in page
     assert '<span class="chip">mit</span>' in page
 

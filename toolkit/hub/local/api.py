@@ -26,7 +26,7 @@ from toolkit.hub.local.store import find_pull
 
 PULLS = 50  # on one page
 _LONGEST_CARD = 2_000_000  # bytes
-# What the Hub wants of these fields of a card, where they are there.
+# The types that the Hub requires of these fields of a card, where they are there.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "base_model": (str, list),
     "language": (str, list),
@@ -280,25 +280,17 @@ def create_branch(call: Call) -> Response:
     return _create_ref(call, "branches", call.revision, text_field(call.json(), "startingPoint", MAIN))
 
 
-def delete_branch(call: Call) -> Response:
-    return _delete_ref(call, "branches")
+def delete_ref(call: Call) -> Response:
+    call.store.delete_ref(call.writable().repo, "tags" if call.args["ref"] == "tag" else "branches", call.revision)
+    return answer({})
 
 
 def create_tag(call: Call) -> Response:
     return _create_ref(call, "tags", text_field(call.json(), "tag"), call.revision)
 
 
-def delete_tag(call: Call) -> Response:
-    return _delete_ref(call, "tags")
-
-
 def _create_ref(call: Call, kind: RefKind, name: str, revision: str) -> Response:
     call.store.create_ref(call.writable().repo, kind, name, revision)
-    return answer({})
-
-
-def _delete_ref(call: Call, kind: RefKind) -> Response:
-    call.store.delete_ref(call.writable().repo, kind, call.revision)
     return answer({})
 
 
