@@ -125,7 +125,7 @@ def test_the_predictions_are_those_of_plain_full_passes(adapter, dataset):
                 scores[answer] = float(steps.gather(1, torch.tensor(ids)[:, None]).sum())
             ranked = sorted(candidates, key=lambda answer: -scores[answer])
             assert prediction.top == ranked
-            assert prediction.rank() == (ranked.index(prediction.answer) + 1, 1)
+            assert prediction.rank == (ranked.index(prediction.answer) + 1, 1)
             assert prediction.log_likelihoods == pytest.approx([scores[answer] for answer in ranked], abs=1e-3)
             likeliest = torch.tensor([scores[answer] for answer in candidates]).softmax(0).max()
             assert prediction.confidence == pytest.approx(float(likeliest), abs=1e-3)
@@ -155,7 +155,7 @@ def test_a_model_that_tells_nothing_apart_is_measured_at_chance_everywhere(adapt
     assert test["confusions"] == []
     assert test["calibration"]["error"] == pytest.approx(0)
     made = predictions.read_predictions(adapter / "predictions.parquet")
-    assert {one.rank() for one in made} == {(6.5, 12)}
+    assert {one.rank for one in made} == {(6.5, 12)}
     asked = predictions.read_rows(many, recipe("pokepicker/tiny-gemma").evaluation)
     assert evaluate.figures_of(made, asked, 7)["test"] == test
 
@@ -280,7 +280,7 @@ def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, d
 def test_weights_that_are_numbers_and_far_too_large_are_one_clear_error(adapter, dataset, tmp_path):
     scale(adapter, 1e30)
     for output in (None, tmp_path / "report"):
-        with pytest.raises(InputError, match="no numbers"):
+        with pytest.raises(InputError, match="NaN or infinite"):
             measure(adapter, dataset, output=output)
 
 

@@ -46,10 +46,16 @@ def test_what_a_machine_lacks_is_named():
     assert finding("gemma-2-9b-24gb", replace(T4, memory=8 * GB)).means == "too large for the GPU"
     assert finding("gemma-2b-t4", replace(LAPTOP, memory=4 * GB)).means == "too large for the memory"
     assert finding("gemma-2b-t4", free=4 * GB).means == "1.0 GB too little room on the disk"
-    assert "wants a CUDA GPU" in finding("seed-gemma-2b", LAPTOP).means
+    assert "requires a CUDA GPU" in finding("seed-gemma-2b", LAPTOP).means
     assert all(found.state == "missing" for found in (finding("seed-gemma-2b", LAPTOP), finding("gemma-2b-t4", free=0)))
 
 
 def test_a_gated_base_comes_with_the_page_of_its_licence_and_others_without():
     assert "https://huggingface.co/google/gemma-2b-it" in finding("gemma-2b-t4").means
     assert not finding("midm-2b-ko").means
+
+
+def test_a_base_that_no_shipped_recipe_has_is_not_called_small():
+    recipe = load_recipe("gemma-2b-t4").model_copy(update={"base": "misty/another"})
+    found = doctor.recipe_diagnosis(recipe, T4, 0)
+    assert (found.state, found.found) == ("note", "size unknown")

@@ -103,7 +103,7 @@ class Broken(torch.nn.Module):
 
 
 NO_PROBABILITIES = {
-    "one is no number": (0.0, torch.nan),
+    "one is NaN": (0.0, torch.nan),
     "one is infinite": (0.0, torch.inf),
     "none may come": (-torch.inf, -torch.inf),
 }
@@ -113,9 +113,9 @@ NO_PROBABILITIES = {
 def test_a_model_whose_probabilities_are_no_numbers_draws_no_names(talker, tokenizer, others, one):
     talker.lm_head = Broken(talker.lm_head, others, one)
     settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         generate.sample(talker, tokenizer, MESSAGES, settings, 4, 3)
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         generate.greedy_name(talker, tokenizer, MESSAGES, settings)
 
 
@@ -142,7 +142,7 @@ def test_broken_probabilities_leave_a_gpu_as_it_was(talker, tokenizer, others, o
     model = talker.to("cuda")
     sound, model.lm_head = model.lm_head, Broken(model.lm_head, others, one)
     settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)
     model.lm_head = sound
     assert len(generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)) == 4

@@ -183,7 +183,7 @@ def test_weights_that_are_numbers_and_far_too_large_are_one_error_for_names_and_
     answerer = naming.open_adapter(adapter)
     said = []
     for ask in (lambda: naming.name(answerer, "A red fox.", 2, 0), lambda: naming.identify(answerer, "A red fox.", 2)):
-        with pytest.raises(InputError, match="no numbers") as raised:
+        with pytest.raises(InputError, match="NaN or infinite") as raised:
             ask()
         said.append(str(raised.value))
     assert said[0] == said[1]

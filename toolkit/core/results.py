@@ -81,7 +81,7 @@ class Calibration(BaseModel):
 
 
 class RankRange(BaseModel):
-    """How many rows had the right answer between two places of the ranking; in parts where answers share places."""
+    """How many rows had the right answer between two ranks; in parts where answers are tied."""
 
     first: int = Field(alias="from")
     to: int | None = None

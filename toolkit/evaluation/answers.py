@@ -17,7 +17,7 @@ from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
-from toolkit.data.dataset import answer_of
+from toolkit.data.dataset import Row, answer_of
 from toolkit.evaluation.ranks import Rank, rank_of
 from toolkit.model import chat, generate, rank
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOP = 5
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,11 @@ class AnsweringModel:
     def rankings(
         self, rows: Sequence[Row], candidates: Sequence[str], partners: Sequence[Sequence[int]]
     ) -> list[Ranking]:
-        """One for each row, with the ranks of the answers of the rows that have it as a partner."""
+        """Rank the candidates for each row.
+
+        `others` also ranks, after this row's description, the right answers of the rows that use it as a shuffled
+        partner.
+        """
 
         def preparing(_task: str, done: float, of: int | None) -> None:
             self.progress(f"{self.method}: candidates", done, of)

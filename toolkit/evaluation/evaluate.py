@@ -1,4 +1,4 @@
-"""Adapter and dataset to evaluation: does it identify, does it invent, and is it better than what costs nothing?
+"""An adapter and a dataset in; evaluation.json, predictions, samples and the card out.
 
 The base is held in the precision in which the card's snippet loads it, and the evaluation records that. All answers
 become predictions, and every figure follows from these.

@@ -41,7 +41,7 @@ def identification(
         return None
     adapter = predictions[ADAPTER]
     creatures = [prediction.creature for prediction in adapter]
-    ranks = {method: [one.rank() for one in made] for method, made in predictions.items()}
+    ranks = {method: _ranks(made) for method, made in predictions.items()}
     own = ranks.pop(ADAPTER)
     methods: dict[str, object] = {method: _method_scores(made, seed) for method, made in predictions.items()}
     if chance:
@@ -55,7 +55,7 @@ def identification(
         "creatures": len(set(creatures)),
         "methods": methods,
         "differences": {method: differences(own, others, creatures, seed) for method, others in ranks.items()},
-        "shuffled": shuffled_control(own, [one.shuffled_ranks() for one in adapter], creatures, candidates, seed),
+        "shuffled": shuffled_control(own, [one.shuffled_ranks for one in adapter], creatures, candidates, seed),
         "groups": _group_scores(adapter, seed),
         "places": rank_counts(own, candidates),
         "confusions": confusions([one.answer for one in adapter], said),
@@ -63,9 +63,13 @@ def identification(
     }
 
 
+def _ranks(made: Sequence[Prediction]) -> list[Rank]:
+    return [one.rank for one in made if one.rank is not None]
+
+
 def _method_scores(made: Sequence[Prediction], seed: int) -> Scores:
     exact = [one.greedy == one.answer for one in made] if all(one.greedy is not None for one in made) else None
-    return scores([one.rank() for one in made], [one.creature for one in made], seed, exact)
+    return scores(_ranks(made), [one.creature for one in made], seed, exact)
 
 
 def _group_scores(adapter: Sequence[Prediction], seed: int) -> dict[str, dict[str, Scores]]:

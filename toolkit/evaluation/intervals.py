@@ -1,4 +1,4 @@
-"""The mean of rows of which some belong together, with its 95 % interval."""
+"""Values and their groups in; the mean with a 95 % interval out, resampling whole groups."""
 
 from __future__ import annotations
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.layout import PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
-from toolkit.data.dataset import LocatedDataset, answer_of, description_of, read_split
+from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import AnsweringModel, Row
+from toolkit.evaluation.answers import AnsweringModel
 from toolkit.evaluation.ranks import Rank
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ADAPTER = "adapter"
 SAMPLED_TEST_ROWS = 8
@@ -34,13 +37,11 @@ class Prediction:
         creature: What the row is about; rows of one creature are not independent.
         answer: The right answer.
         attributes: JSON text, what the dataset knows of the creature.
-        place: Rank of the right answer among the candidates, 1 is first; tied answers share the mean of their ranks.
-        tied: How many answers share its rank, itself included.
+        rank: Of the right answer among the candidates.
         log_likelihood: Of the right answer with its end of turn, in nats.
         confidence: Probability of the first candidate among all candidates.
         top: The first candidates, with their `log_likelihoods`.
-        shuffled_places: Ranks of the right answer when the model reads descriptions of other creatures.
-        shuffled_tied: How many answers share each of those ranks.
+        shuffled_ranks: Of the right answer when the model reads descriptions of other creatures.
         greedy: The likeliest name, token by token.
         names: Sampled names.
         stopped: For each of them, whether the model ended its turn by itself.
@@ -52,31 +53,15 @@ class Prediction:
     creature: str
     answer: str
     attributes: str
-    place: float | None = None
-    tied: int | None = None
+    rank: Rank | None = None
     log_likelihood: float | None = None
     confidence: float | None = None
     top: list[str] = field(default_factory=list)
     log_likelihoods: list[float] = field(default_factory=list)
-    shuffled_places: list[float] = field(default_factory=list)
-    shuffled_tied: list[int] = field(default_factory=list)
+    shuffled_ranks: list[Rank] = field(default_factory=list)
     greedy: str | None = None
     names: list[str] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
-
-    def rank(self) -> Rank:
-        """Rank of the right answer.
-
-        Raises:
-            ValueError: The method ranked nothing for this row.
-        """
-        if self.place is None or self.tied is None:
-            raise ValueError(f"{self.method} did not rank row {self.id}")
-        return Rank(self.place, self.tied)
-
-    def shuffled_ranks(self) -> list[Rank]:
-        """Its ranks after descriptions of other creatures."""
-        return [Rank(*each) for each in zip(self.shuffled_places, self.shuffled_tied, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +99,7 @@ class EvaluationRows:
 
 
 def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> EvaluationRows:
-    """The rows of a dataset, as many as the settings want.
+    """The rows of a dataset, as many as the settings allow.
 
     Raises:
         InputError: The dataset is damaged, or has neither `test` nor `unseen`.
@@ -151,19 +136,16 @@ def model_predictions(
     greedy = model.greedy(rows.test, "test")
     made = []
     for number, (row, ranking) in enumerate(zip(rows.test, rankings, strict=True)):
-        others = [rankings[partner].others[str(number)] for partner in partners[number]]
         samples = drawn[number] if number < len(drawn) else []
         made.append(
             _about(
                 *(model.method, "test", number, row),
-                place=ranking.rank.mean,
-                tied=ranking.rank.tied,
+                rank=ranking.rank,
                 log_likelihood=ranking.log_likelihood,
                 confidence=ranking.confidence,
                 top=ranking.top,
                 log_likelihoods=ranking.log_likelihoods,
-                shuffled_places=[rank.mean for rank in others],
-                shuffled_tied=[rank.tied for rank in others],
+                shuffled_ranks=[rankings[partner].others[str(number)] for partner in partners[number]],
                 greedy=greedy[number],
                 names=[sample.name for sample in samples],
                 stopped=[sample.stopped for sample in samples],
@@ -204,7 +186,7 @@ def baseline_predictions(
         progress(method, 0, len(rows.test))
         ranks = ways[method](train, test, len(rows.candidates))
         for number, (row, rank) in enumerate(zip(rows.test, ranks, strict=True)):
-            made.append(_about(method, "test", number, row, place=rank.mean, tied=rank.tied))
+            made.append(_about(method, "test", number, row, rank=rank))
         progress(method, len(rows.test), len(rows.test))
     return made
 
@@ -229,23 +211,42 @@ def _attributes(row: Row) -> str:
     return json.dumps(known, ensure_ascii=False, default=str) if isinstance(known, dict) else "{}"
 
 
+def _schema() -> pa.Schema:
+    """The file's columns: `place` and `tied` are the rank, `shuffled_places` and `shuffled_tied` the shuffled ranks."""
+    import pyarrow as pa
+
+    text, number, count = pa.string(), pa.float64(), pa.int64()
+    known = ("method", "split", "id", "creature", "answer", "attributes")
+    return pa.schema(
+        [
+            *((column, text) for column in known),
+            ("place", number),
+            ("tied", count),
+            ("log_likelihood", number),
+            ("confidence", number),
+            ("top", pa.list_(text)),
+            ("log_likelihoods", pa.list_(number)),
+            ("shuffled_places", pa.list_(number)),
+            ("shuffled_tied", pa.list_(count)),
+            ("greedy", text),
+            ("names", pa.list_(text)),
+            ("stopped", pa.list_(pa.bool_())),
+        ]
+    )
+
+
 def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
     """Write `predictions.parquet`: a row for each method and row of the dataset, in the order given."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {
-        "str": pa.string(),
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "list[str]": pa.list_(pa.string()),
-        "list[int]": pa.list_(pa.int64()),
-        "list[float]": pa.list_(pa.float64()),
-        "list[bool]": pa.list_(pa.bool_()),
-    }
-    schema = pa.schema([(one.name, types[str(one.type).removesuffix(" | None")]) for one in fields(Prediction)])
-    table = pa.Table.from_pylist([asdict(prediction) for prediction in predictions], schema)
-    pq.write_table(table, folder / PREDICTIONS, compression="zstd")
+    lines = []
+    for one in predictions:
+        place, tied = one.rank or (None, None)
+        means, shared = [rank.mean for rank in one.shuffled_ranks], [rank.tied for rank in one.shuffled_ranks]
+        ranks = {"place": place, "tied": tied, "shuffled_places": means, "shuffled_tied": shared}
+        lines.append(asdict(one) | ranks)
+    pq.write_table(pa.Table.from_pylist(lines, _schema()), folder / PREDICTIONS, compression="zstd")
 
 
 def read_predictions(file: Path) -> list[Prediction]:
@@ -257,6 +258,11 @@ def read_predictions(file: Path) -> list[Prediction]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(file)
-    if set(table.column_names) != {one.name for one in fields(Prediction)}:
+    if set(table.column_names) != set(_schema().names):
         raise InputError(f"{file} was written by another version of pkt.", "Run `pkt evaluate` again.")
-    return [Prediction(**row) for row in table.to_pylist()]
+    predictions = []
+    for line in table.to_pylist():
+        place, tied, *shuffled = map(line.pop, ("place", "tied", "shuffled_places", "shuffled_tied"))
+        ranks = [Rank(*each) for each in zip(*shuffled, strict=True)]
+        predictions.append(Prediction(**line, rank=None if place is None else Rank(place, tied), shuffled_ranks=ranks))
+    return predictions

@@ -65,7 +65,7 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, P
         model = attach_adapter(load_base(base, precision), folder)
     if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
         raise InputError(
-            f"The adapter in {folder} holds weights that are no numbers: its training diverged.",
+            f"The adapter in {folder} holds weights that are NaN or infinite: its training diverged.",
             "Train it again with a lower `training.learning_rate`.",
         )
     if adapter_changes_nothing(folder):

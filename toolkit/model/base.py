@@ -202,7 +202,7 @@ def cached_file(base: str, name: str, revision: str | None = None) -> Path | Non
 
 
 def _config(base: str, commit: str) -> PretrainedConfig:
-    """The first file that is fetched, and so the first that a gate keeps back: everybody may read the description.
+    """Read config.json first: on a gated repository this download fails before any large one.
 
     It does not go into the cache, where a snapshot with nothing else in it would pass for a whole one.
     """

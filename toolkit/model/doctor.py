@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.core import size
+from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import library_versions
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
+from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.model.base import cache_folder, config_of
 from toolkit.model.memory import Machine, free_disk, main_memory, size_of, this_machine, train_bytes
@@ -72,13 +74,15 @@ def _device(machine: Machine) -> Diagnosis:
 
 def _four_bit() -> Diagnosis:
     import torch
-    from bitsandbytes.functional import quantize_4bit
 
+    without = 'QLoRA needs it; `training.quantization="none"` does without'
     try:
-        quantize_4bit(torch.ones(64, 64), quant_type="nf4")
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
-        without = 'QLoRA needs it; `training.quantization="none"` does without'
-        return Diagnosis("4-bit", "missing", str(error).split("\n")[0], without)
+        with library_errors("NF4 does not work", without):
+            from bitsandbytes.functional import quantize_4bit
+
+            quantize_4bit(torch.ones(64, 64), quant_type="nf4")
+    except InputError as error:
+        return Diagnosis("4-bit", "missing", error.found, without)
     return Diagnosis("4-bit", "ok", "NF4 works", "")
 
 
@@ -98,12 +102,12 @@ def _disk(free: int) -> Diagnosis:
 def _hub() -> Diagnosis:
     import httpx2
 
+    without = "push, publish and verify need it; `pkt hub serve` is a local one"
     try:
-        status = httpx2.get(f"{endpoint()}/api/whoami-v2", timeout=5).status_code
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
-        # ValueError: a proxy in the environment that is no URL.
-        without = "push, publish and verify need it; `pkt hub serve` is a local one"
-        return Diagnosis("Hub", "missing", f"{endpoint()} is out of reach", without)
+        with library_errors(f"{endpoint()} is out of reach", without, HubError):
+            status = httpx2.get(f"{endpoint()}/api/whoami-v2", timeout=5).status_code
+    except HubError as error:
+        return Diagnosis("Hub", "missing", error.found, without)
     return Diagnosis("Hub", "ok" if status < 500 else "missing", f"{endpoint()} answers {status}", "")
 
 
@@ -112,14 +116,18 @@ def _token() -> Diagnosis:
 
     if get_token():
         return Diagnosis("token", "ok", "present", "")
-    return Diagnosis("token", "note", "none", "the public Hub wants one to push, and for gated bases: `hf auth login`")
+    return Diagnosis(
+        "token", "note", "none", "required to push to the public Hub, and for gated bases: `hf auth login`"
+    )
 
 
 def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
     """What a shipped recipe needs, by estimate, and whether a machine with so many bytes free for the cache has it."""
     what = f"recipe {recipe.name}"
-    if recipe.base not in KNOWN:
+    if recipe.base == TINY_BASE_ID:
         return Diagnosis(what, "ok", "nothing to download", "its base comes with the toolkit")
+    if recipe.base not in KNOWN:
+        return Diagnosis(what, "note", "size unknown", "`pkt train` looks it up before the download")
     needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))
     # Published in bf16: two bytes each.
     download, memory = 2 * needs.parameters, train_bytes(needs, recipe, machine.compute)
@@ -137,5 +145,5 @@ def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> st
     if memory > machine.memory:
         return f"too large for the {'GPU' if machine.gpu else 'memory'}"
     if recipe.training.optimizer == "paged_adamw_8bit" and machine.gpu is None:
-        return "its optimizer paged_adamw_8bit wants a CUDA GPU"
+        return "its optimizer paged_adamw_8bit requires a CUDA GPU"
     return f"{size(too_much)} too little room on the disk" if too_much > 0 else ""

@@ -168,7 +168,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
 def nan_error() -> InputError:
     """The error for a model whose probabilities are NaN."""
     return InputError(
-        "The model's probabilities are no numbers (NaN): the weights of its adapter or base are broken.",
+        "The model's probabilities are NaN or infinite: the weights of its adapter or base are broken.",
         "Train the adapter again or download it again.",
     )
 

@@ -235,7 +235,7 @@ def _merge_exactly(model: PeftModel) -> None:
         weight.data = weight.data.to(dtype)
         if not torch.isfinite(weight.data).all():
             raise InputError(
-                "A weight with the adapter merged into it is no number.",
+                "A weight with the adapter merged into it is NaN or infinite.",
                 'Choose another `dtype`: "bfloat16" or "float32".',
             )
 

@@ -1,4 +1,4 @@
-"""Descriptions and one adapter: invented names, or the known creatures that are meant."""
+"""A description and an adapter in; invented names, or the likeliest known names, out."""
 
 from __future__ import annotations
 

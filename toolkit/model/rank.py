@@ -46,7 +46,7 @@ PROBE = (10, 11, 12, 13)
 
 @dataclass(slots=True)
 class PreparedCandidates:
-    """Candidates that one model scores after any number of prompts, and what it learns about the model meanwhile.
+    """Candidates that one model scores after any number of prompts, and cached facts about that model.
 
     Attributes:
         distinct: The distinct candidates, sorted.

@@ -1,4 +1,4 @@
-"""A running training as others see it: progress, losses, the best step, time and energy, complete checkpoints.
+"""The Trainer's history in; progress reports, log lines, the best step and marked checkpoints out.
 
 The Trainer's own history has an entry for every step and lies in every checkpoint, so an interrupted run continues with
 the same history.

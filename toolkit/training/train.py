@@ -24,15 +24,24 @@ from toolkit.core.folder import (
 )
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS, TRAINING_LOG
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe
-from toolkit.data.dataset import LocatedDataset, answer_of, count_rows, locate_dataset, read_split, shared_opening
+from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import chat, loading
 from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
-from toolkit.training import progress as history
 from toolkit.training.checkpoints import Start, prepare_checkpoints, remove_checkpoints
 from toolkit.training.micro_batch import MicroBatch
-from toolkit.training.progress import BEST, TrainingProgress, TrainingState, stopping_on_signals
+from toolkit.training.progress import (
+    BEST,
+    TrainingProgress,
+    TrainingState,
+    best_step,
+    last_losses,
+    log_lines,
+    loss_at,
+    stopping_on_signals,
+    stops_early,
+)
 from toolkit.training.trainer import check_environment, make_trainer, prepare_model, where_losses_are_drawn
 
 if TYPE_CHECKING:
@@ -119,35 +128,37 @@ def train(
     settings = recipe.training
     check_replaceable(out, "adapter")
     check_environment(settings)
-    run = _read(dataset, recipe, say)
+    inputs = _prepare_inputs(dataset, recipe, say)
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
-    start = prepare_checkpoints(folder, run.identity, restart=restart)
+    start = prepare_checkpoints(folder, inputs.identity, restart=restart)
     for text in start.notes:
         say(text)
-    peft_model, precision, micro_batch = prepare_model(run.base, recipe, run.examples, say)
+    peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.examples, say)
     if settings.track:
         say(where_losses_are_drawn(settings.track, folder))
     training = TrainingState(progress, start.spent)
-    trainer = make_trainer(peft_model, run.examples, run.validation, recipe, folder, precision, micro_batch, training)
+    trainer = make_trainer(
+        peft_model, inputs.examples, inputs.validation, recipe, folder, precision, micro_batch, training
+    )
     with stopping_on_signals(training), disk_errors(folder):
         state = _finish(trainer, start, training, settings)
     if not _is_over(state, settings):
         raise Interrupted(f"Stopped at step {state.global_step}.", "Run it again, without `restart`, to continue.")
-    best_step = history.best_step(state.log_history) if training.best is not None else None
-    if best_step:
+    kept = best_step(state.log_history) if training.best is not None else None
+    if kept:
         set_peft_model_state_dict(peft_model, training.best)
-    facts = _facts(run, peft_model, state, training, precision, micro_batch, best_step)
-    _write(out, run, peft_model, state, best_step, facts)
+    facts = _facts(inputs, peft_model, state, training, precision, micro_batch, kept)
+    _write(out, inputs, peft_model, state, kept, facts)
     remove_checkpoints(folder)
-    loss, validation_loss = history.last_losses(state.log_history)
+    loss, validation_loss = last_losses(state.log_history)
     return TrainResult(
         adapter=out,
         steps=state.global_step,
         epochs=state.epoch,
         resumed_from=start.step,
-        best_step=best_step,
+        best_step=kept,
         loss=loss,
-        validation_loss=history.loss_at(state.log_history, best_step) if best_step else validation_loss,
+        validation_loss=loss_at(state.log_history, kept) if kept else validation_loss,
         seconds=training.spent().seconds,
         tokens_per_second=training.tokens_per_second(),
         peak_memory_bytes=facts["peak_memory_bytes"],
@@ -156,20 +167,21 @@ def train(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What a training reads: settings, base, the rows as tokens; and the hashes of what decides the adapter."""
+class _Inputs:
+    """Settings, base, and rows as tokens; `identity` holds the hashes of what decides the adapter."""
 
     recipe: Recipe
     base: bases.LocatedBase
     tokenizer: PreTrainedTokenizerBase
     dataset: LocatedDataset
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     examples: list[chat.Example]
     validation: list[chat.Example]
     identity: dict[str, str]
 
 
-def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _Run:
+def _prepare_inputs(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _Inputs:
+    """Find the base and the dataset, and turn its rows into tokens."""
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
     tokenizer = loading.load_tokenizer(base.path)
     chat.set_template(tokenizer)
@@ -191,11 +203,11 @@ def _read(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _
         "dataset": located.rows_hash(),
         "base": bases.base_hash(base),
     }
-    return _Run(recipe, base, tokenizer, located, training_rows, examples, validation, identity)
+    return _Inputs(recipe, base, tokenizer, located, training_rows, examples, validation, identity)
 
 
 def _encode_rows(
-    tokenizer: PreTrainedTokenizerBase, split: Sequence[dict[str, Any]], recipe: Recipe, name: str
+    tokenizer: PreTrainedTokenizerBase, split: Sequence[Row], recipe: Recipe, name: str
 ) -> list[chat.Example]:
     examples = []
     for number, row in enumerate(split):
@@ -244,53 +256,53 @@ def _finish(trainer: Trainer, start: Start, training: TrainingState, settings: T
 
 
 def _is_over(state: TrainerState, settings: TrainingSettings) -> bool:
-    early = history.stops_early(state.log_history, settings.early_stopping)
+    early = stops_early(state.log_history, settings.early_stopping)
     return bool(early or state.global_step >= state.max_steps)
 
 
 def _facts(
-    run: _Run,
+    inputs: _Inputs,
     peft_model: PeftModel,
     state: TrainerState,
     training: TrainingState,
     precision: loading.Precision,
     micro_batch: MicroBatch,
-    best_step: int | None,
+    kept: int | None,
 ) -> dict[str, Any]:
     """What a manifest says: settings, base, adapter, dataset, and how the training went."""
-    manifest, spent = run.dataset.manifest(), training.spent()
+    manifest, spent = inputs.dataset.manifest(), training.spent()
     trainable, parameters = peft_model.get_nb_trainable_parameters()
-    ends = chat.end_of_turn_ids(run.tokenizer, peft_model.generation_config)
-    counts = {split: count_rows(run.dataset, split) for split in SPLITS}
+    ends = chat.end_of_turn_ids(inputs.tokenizer, peft_model.generation_config)
+    counts = {split: count_rows(inputs.dataset, split) for split in SPLITS}
     return {
         # The sources of the descriptions are the dataset's to name, and may be private paths.
-        "recipe": run.recipe.model_dump(exclude={"dataset"}),
-        "seed": run.recipe.seed,
+        "recipe": inputs.recipe.model_dump(exclude={"dataset"}),
+        "seed": inputs.recipe.seed,
         "base": {
-            "id": run.base.id,
-            "revision": run.base.revision,
-            "content": run.identity["base"],
-            "license": bases.base_license(run.base),
+            "id": inputs.base.id,
+            "revision": inputs.base.revision,
+            "content": inputs.identity["base"],
+            "license": bases.base_license(inputs.base),
             "parameters": parameters - trainable,
             "architecture": type(peft_model.get_base_model()).__name__,
         },
-        "supervised_tokens": sum(len(example.answer_ids) for example in run.examples),
+        "supervised_tokens": sum(len(example.answer_ids) for example in inputs.examples),
         "trainable_parameters": trainable,
         "dataset": {
-            "id": run.dataset.id,
-            "revision": run.dataset.revision,
-            "content": run.identity["dataset"],
+            "id": inputs.dataset.id,
+            "revision": inputs.dataset.revision,
+            "content": inputs.identity["dataset"],
             "rows": {split: count for split, count in counts.items() if count},
             "license": manifest.get("license"),
             "sources": [source["name"] for source in manifest.get("sources", [])],
         },
-        **shared_opening(run.rows),
+        **shared_opening(inputs.rows),
         # Where an answer ends, by the base's generation settings too.
-        "stop_tokens": [token for token in run.tokenizer.convert_ids_to_tokens(ends) if token],
+        "stop_tokens": [token for token in inputs.tokenizer.convert_ids_to_tokens(ends) if token],
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
-        **({} if best_step is None else {"best_step": best_step}),
-        "examples_seen": round(state.epoch * len(run.examples)),
+        **({} if kept is None else {"best_step": kept}),
+        "examples_seen": round(state.epoch * len(inputs.examples)),
         "train_seconds": round(spent.seconds, 1),
         **({} if spent.energy_joules is None else {"energy_joules": round(spent.energy_joules)}),
         "peak_memory_bytes": peak_memory_bytes(),
@@ -303,23 +315,23 @@ def _facts(
 
 
 def _write(
-    out: Path, run: _Run, peft_model: PeftModel, state: TrainerState, best_step: int | None, facts: dict[str, Any]
+    out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
 ) -> None:
     """Write the adapter folder.
 
     Raises:
         ToolkitError: The adapter changes nothing.
     """
-    settings = run.recipe.training
+    settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter") as folder:
-        adapters.save_adapter(peft_model, run.tokenizer, run.base, folder)
+        adapters.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
         if adapters.adapter_changes_nothing(folder):
             warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""
             raise ToolkitError(
                 f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",
                 f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
             )
-        write_jsonl(folder / TRAINING_LOG, history.log_lines(state.log_history, settings.log_every, kept=best_step))
-        write_json(folder / ANSWERS, sorted({answer_of(row) for row in run.rows}))
+        write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
+        write_json(folder / ANSWERS, sorted({answer_of(row) for row in inputs.rows}))
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)

@@ -68,7 +68,7 @@ def prepare_model(
         peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed:
         raise ToolkitError(
-            f"{overflowed[:1].upper()}{overflowed[1:]} of the base {base.id} is no number, before any training.",
+            f"The base {base.id} computes NaN or infinity before any training: {overflowed}.",
             "Download the base again, or choose another.",
         )
     micro_batch.measure(peft_model, longest_first, precision.compute)
