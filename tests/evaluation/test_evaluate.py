@@ -335,7 +335,7 @@ def test_another_adapter_is_compared_on_the_same_rows(adapter, dataset, use_smal
     assert str(tmp_path) not in (tmp_path / "report" / "evaluation.json").read_text()
 
 
-def test_two_adapters_of_one_name_can_not_be_told_apart(adapter, dataset):
+def test_two_adapters_of_one_name_cannot_be_told_apart(adapter, dataset):
     with pytest.raises(InputError, match="Two of the adapters"):
         measure(adapter, dataset, baselines=[], against=[str(adapter), str(adapter)])
 
@@ -437,7 +437,7 @@ def test_a_creature_may_be_number_zero_and_where_none_is_named_it_is_the_answer(
 
 
 @pytest.mark.parametrize("split", ["test", "unseen"])
-def test_a_row_that_the_model_can_not_read_whole_is_named_before_anything_is_measured(adapter, tmp_path, split):
+def test_a_row_that_the_model_cannot_read_whole_is_named_before_anything_is_measured(adapter, tmp_path, split):
     dataset = write_dataset(tmp_path / "long", splits=("train", "test", "unseen"))
     (file,) = split_files(dataset.path, split)
     lines = pyarrow.parquet.read_table(file).to_pylist()

@@ -291,6 +291,6 @@ def test_the_control_is_the_mean_over_partners_then_over_rows():
     assert found["difference"]["top1"]["value"] == pytest.approx(1 - 0.125)
 
 
-def test_what_can_not_be_told_is_not_said():
+def test_what_cannot_be_told_is_not_said():
     assert identification.shuffled_control(at(1, 2), [[], []], ["Vulpix"] * 2, 10, 7) is None
     assert identification.shuffled_control(at(1) * 3, [at(5)] * 3, alone(3), 10, 7)["reads"] is None

@@ -240,7 +240,7 @@ def test_copies_within_a_description_keep_their_weight_and_are_not_varied():
     assert figures["varied"]["n"] == 2
 
 
-def test_what_can_not_be_measured_is_absent():
+def test_what_cannot_be_measured_is_absent():
     def measured(samples, training):
         return set(invention_figures(samples, training, training, 7)) - {"rows", "names"}
 

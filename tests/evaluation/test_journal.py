@@ -58,7 +58,7 @@ def test_a_removed_or_an_empty_journal_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_can_not_be_written_is_one_clear_error(tmp_path):
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ToolkitError, match="cannot be written"):
         Journal(tmp_path / "file" / "j", "k")

@@ -137,7 +137,7 @@ def test_too_little_memory_is_the_machines_lack_wherever_it_shows(adapter, monke
         adapters.load_adapter(adapter)
 
 
-def test_a_base_card_that_can_not_be_read_states_no_licence(tmp_path):
+def test_a_base_card_that_cannot_be_read_states_no_licence(tmp_path):
     base = bases.LocatedBase("a/b", None, tmp_path)
     for card in (b"---\nlicense: [\n---\n", b"---\nlicense:\n---\n", b"\xff", b"# Title"):
         (tmp_path / "README.md").write_bytes(card)

@@ -285,20 +285,16 @@ def test_a_base_that_can_be_loaded_but_not_trained_is_refused_for_training_only(
         bases.locate_base(large, recipe=load_recipe("gemma-2b-t4"))
 
 
-def test_without_a_gpu_it_is_said_that_training_is_slow_and_nothing_refused(large, monkeypatch):
+def test_only_without_a_gpu_training_is_said_to_be_slow_and_nothing_is_refused(large, monkeypatch):
     notes = []
+    have(monkeypatch, memory=16 * GB, gpu="Tesla T4")
+    bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
+    assert not notes
     have(monkeypatch)
     bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
     (note,) = notes
     assert note.startswith("There is no GPU: training 2.5 billion parameters on a CPU takes hours to days.")
     assert "pkt run demo" in note
-
-
-def test_with_a_gpu_that_fits_nothing_is_said(large, monkeypatch):
-    notes = []
-    have(monkeypatch, memory=16 * GB, gpu="Tesla T4")
-    bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
-    assert not notes
 
 
 def test_a_file_in_the_cache_that_is_not_the_one_that_was_downloaded_is_named(tmp_path):

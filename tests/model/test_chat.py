@@ -10,24 +10,6 @@ DESCRIPTION = "A small red fox with six tails."
 MESSAGES = with_answer(chat.naming_messages(DESCRIPTION), "Vulpix")
 
 
-def test_the_prompt_is_what_the_template_renders_for_generation(tokenizer):
-    example = chat.encode(tokenizer, MESSAGES)
-    rendered = tokenizer.apply_chat_template(MESSAGES[:-1], add_generation_prompt=True, return_dict=False)
-    assert example.input_ids[: example.answer_start] == rendered
-    assert chat.prompt_ids(tokenizer, MESSAGES[:-1]) == rendered
-
-
-def test_there_is_exactly_one_bos_although_the_tokenizer_adds_one_to_plain_text(tokenizer):
-    assert tokenizer("plain").input_ids[0] == tokenizer.bos_token_id
-    example = chat.encode(tokenizer, MESSAGES)
-    assert example.input_ids.count(tokenizer.bos_token_id) == 1
-    assert example.input_ids[0] == tokenizer.bos_token_id
-
-
-def test_only_the_answer_and_its_end_of_turn_are_supervised(tokenizer):
-    assert tokenizer.decode(chat.encode(tokenizer, MESSAGES).answer_ids) == "Vulpix<end_of_turn>"
-
-
 def test_the_request_and_the_description_are_separated_by_real_line_breaks(tokenizer):
     text = tokenizer.decode(chat.prompt_ids(tokenizer, MESSAGES[:-1]))
     assert text == f"<bos><start_of_turn>user\n{chat.REQUEST}\n\n{DESCRIPTION}<end_of_turn>\n<start_of_turn>model\n"

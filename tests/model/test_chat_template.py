@@ -209,7 +209,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("template", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_template_that_can_not_be_used_is_refused_with_the_reason(template, reason):
+def test_a_template_that_cannot_be_used_is_refused_with_the_reason(template, reason):
     names = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|im_start|>"}
     tokenizer = family_tokenizer(dataclasses.replace(FAMILIES["qwen2"], names=names), template)
     with pytest.raises(InputError) as caught:

@@ -119,7 +119,7 @@ def test_a_model_whose_probabilities_are_no_numbers_draws_no_names(talker, token
         generate.greedy_name(talker, tokenizer, MESSAGES, settings)
 
 
-def test_a_token_that_can_not_come_is_no_broken_model(talker, tokenizer):
+def test_a_token_that_cannot_come_is_no_broken_model(talker, tokenizer):
     talker.lm_head = Broken(talker.lm_head, -torch.inf, 0.0)
     settings = DecodingSettings(max_new_tokens=3)
     drawn = generate.sample(talker, tokenizer, MESSAGES, settings, 2, 3)

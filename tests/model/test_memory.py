@@ -101,17 +101,11 @@ def test_each_way_of_saving_memory_saves_it():
     base = known("google/gemma-2b-it")
 
     def needed(compute="float32", **changed):
-        return train_bytes(
-            base, load_recipe("demo", {f"training.{key}": value for key, value in changed.items()}), compute
-        )
+        settings = {f"training.{key}": value for key, value in changed.items()}
+        return train_bytes(base, load_recipe("demo", settings), compute)
 
     usual = needed(gradient_checkpointing="off")
-    assert (
-        needed(
-            gradient_checkpointing="on",
-        )
-        < usual
-    )
+    assert needed(gradient_checkpointing="on") < usual
     assert needed(gradient_checkpointing="off", optimizer="paged_adamw_8bit") < usual
     assert needed(gradient_checkpointing="off", compute="bfloat16") < usual
     assert needed(gradient_checkpointing="off", quantization="none") > usual

@@ -66,14 +66,10 @@ def test_names_are_distinct_and_the_likeliest_comes_first(answerer, monkeypatch)
     assert seeds == [5, 6, 7]
 
 
-def test_a_model_that_always_says_the_same_is_not_asked_for_ever(answerer, monkeypatch):
-    drawing(monkeypatch, *[["Vulpix", "Vulpix"]] * naming.ROUNDS)
-    assert [one.name for one in naming.name(answerer, "A red fox.", 2, 0).names] == ["Vulpix"]
-
-
-def test_a_model_that_says_nothing_gives_no_name(answerer, monkeypatch):
-    drawing(monkeypatch, *[["", ""]] * naming.ROUNDS)
-    assert naming.name(answerer, "A red fox.", 2, 0).names == []
+@pytest.mark.parametrize(("said", "names"), [("Vulpix", ["Vulpix"]), ("", [])], ids=["one name", "nothing"])
+def test_a_model_that_always_says_the_same_is_not_asked_for_ever(answerer, monkeypatch, said, names):
+    drawing(monkeypatch, *[[said, said]] * naming.ROUNDS)
+    assert [one.name for one in naming.name(answerer, "A red fox.", 2, 0).names] == names
 
 
 def test_names_of_known_creatures_are_told_from_new_ones(answerer, monkeypatch):
@@ -189,7 +185,7 @@ def test_weights_that_are_numbers_and_far_too_large_are_one_error_for_names_and_
     assert said[0] == said[1]
 
 
-def test_a_description_that_the_model_can_not_read_whole_is_an_input_error(answerer):
+def test_a_description_that_the_model_cannot_read_whole_is_an_input_error(answerer):
     for ask in (lambda text: naming.name(answerer, text, 1, 0), lambda text: naming.identify(answerer, text, 1)):
         with pytest.raises(InputError, match=r"too long: .* tokens, and the model reads 512"):
             ask("A red fox. " * 300)

@@ -96,7 +96,7 @@ def test_so_they_do_in_families_that_read_otherwise(family, prompt):
 
 
 @pytest.mark.parametrize("family", ["qwen3_next", "bloom", "mamba", "lfm2", "minimax"])
-def test_a_model_that_can_not_read_tries_is_found_out(family):
+def test_a_model_that_cannot_read_tries_is_found_out(family):
     assert not rank.reads_tries(small_model(family, **OTHERS[family]).eval())
 
 
@@ -107,20 +107,10 @@ def test_prepared_candidates_score_the_same_after_each_prompt_as_fresh_ones():
         assert rank.score(model, prompt, prepared) == rank.log_likelihoods(model, prompt, candidates)
 
 
-def test_probabilities_of_all_one_token_answers_sum_to_one():
-    model = small_model("gemma3_text").eval()
-    scores = rank.log_likelihoods(model, PROMPT, [[token] for token in range(97)])
-    assert sum(torch.tensor(scores).exp()).item() == pytest.approx(1, abs=1e-4)
-
-
 @pytest.mark.parametrize("family", ["gemma", "qwen3_next"])
 @pytest.mark.parametrize("candidate", [[20, 21, 1], [1]])
 def test_one_candidate_is_scored(family, candidate):
     assert_equal_to_separate_passes(small_model(family).eval(), PROMPT, [candidate])
-
-
-def test_no_candidates_have_no_scores():
-    assert rank.log_likelihoods(small_model("gemma").eval(), PROMPT, []) == []
 
 
 def test_a_candidate_without_tokens_is_refused():
@@ -137,7 +127,7 @@ def test_weights_that_are_no_numbers_are_an_error_not_a_ranking(family):
         rank.log_likelihoods(model, PROMPT, CANDIDATES)
 
 
-def test_a_token_that_can_not_come_has_probability_zero():
+def test_a_token_that_cannot_come_has_probability_zero():
     model = small_model("llama").eval()
 
     def forbid(_module, _args, outputs):

@@ -37,9 +37,3 @@ def test_a_row_has_no_more_nodes_than_room_unless_one_sequence_needs_them(room):
     rows = lay_out(sequences, room)
     assert rows.tokens.shape[1] == max(room, 3)
     assert (len(rows.starts) - 1 == len(sequences)) == (room < 4)
-
-
-def test_one_token_sequences_need_a_row_but_no_node():
-    rows = lay_out([(5,), (6,)], 64)
-    assert rows.before.shape == (2, 0)
-    assert rows.starts == [0, 2]

@@ -216,23 +216,11 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     text, number, count = pa.string(), pa.float64(), pa.int64()
-    known = ("method", "split", "id", "creature", "answer", "attributes")
-    return pa.schema(
-        [
-            *((column, text) for column in known),
-            ("place", number),
-            ("tied", count),
-            ("log_likelihood", number),
-            ("confidence", number),
-            ("top", pa.list_(text)),
-            ("log_likelihoods", pa.list_(number)),
-            ("shuffled_places", pa.list_(number)),
-            ("shuffled_tied", pa.list_(count)),
-            ("greedy", text),
-            ("names", pa.list_(text)),
-            ("stopped", pa.list_(pa.bool_())),
-        ]
-    )
+    single = dict.fromkeys(("method", "split", "id", "creature", "answer", "attributes"), text)
+    single |= {"place": number, "tied": count, "log_likelihood": number, "confidence": number}
+    several = {"top": text, "log_likelihoods": number, "shuffled_places": number, "shuffled_tied": count}
+    sampled = {"greedy": text, "names": pa.list_(text), "stopped": pa.list_(pa.bool_())}
+    return pa.schema(single | {column: pa.list_(kind) for column, kind in several.items()} | sampled)
 
 
 def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:

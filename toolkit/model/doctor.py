@@ -75,14 +75,13 @@ def _device(machine: Machine) -> Diagnosis:
 def _four_bit() -> Diagnosis:
     import torch
 
-    without = 'QLoRA needs it; `training.quantization="none"` does without'
     try:
-        with library_errors("NF4 does not work", without):
+        with library_errors("NF4 does not work", 'QLoRA needs it; `training.quantization="none"` does without'):
             from bitsandbytes.functional import quantize_4bit
 
             quantize_4bit(torch.ones(64, 64), quant_type="nf4")
     except InputError as error:
-        return Diagnosis("4-bit", "missing", error.found, without)
+        return Diagnosis("4-bit", "missing", error.found, error.remedy)
     return Diagnosis("4-bit", "ok", "NF4 works", "")
 
 

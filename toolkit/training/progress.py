@@ -180,16 +180,11 @@ def stops_early(history: History, patience: int | None) -> bool:
     return patience is not None and bool(steps) and len(steps) - 1 - steps.index(best_step(history)) >= patience
 
 
-def last_losses(history: History) -> tuple[float | None, float | None]:
-    """The last training loss and the last validation loss."""
+def last_losses(history: History, kept: int | None = None) -> tuple[float | None, float | None]:
+    """The last training loss, and the validation loss of the step whose adapter is kept, by default the last one."""
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    measured = _validations(history)
-    return losses[-1] if losses else None, measured[-1]["validation_loss"] if measured else None
-
-
-def loss_at(history: History, step: int) -> float | None:
-    """The validation loss at a step, if there was one."""
-    return next((entry["validation_loss"] for entry in _validations(history) if entry["step"] == step), None)
+    measured = [entry["validation_loss"] for entry in _validations(history) if kept in (None, entry["step"])]
+    return losses[-1] if losses else None, measured[-1] if measured else None
 
 
 def log_lines(history: History, log_every: int, kept: int | None = None) -> list[dict[str, Any]]:

@@ -38,7 +38,6 @@ from toolkit.training.progress import (
     best_step,
     last_losses,
     log_lines,
-    loss_at,
     stopping_on_signals,
     stops_early,
 )
@@ -150,7 +149,7 @@ def train(
     facts = _facts(inputs, peft_model, state, training, precision, micro_batch, kept)
     _write(out, inputs, peft_model, state, kept, facts)
     remove_checkpoints(folder)
-    loss, validation_loss = last_losses(state.log_history)
+    loss, validation_loss = last_losses(state.log_history, kept)
     return TrainResult(
         adapter=out,
         steps=state.global_step,
@@ -158,7 +157,7 @@ def train(
         resumed_from=start.step,
         best_step=kept,
         loss=loss,
-        validation_loss=loss_at(state.log_history, kept) if kept else validation_loss,
+        validation_loss=validation_loss,
         seconds=training.spent().seconds,
         tokens_per_second=training.tokens_per_second(),
         peak_memory_bytes=facts["peak_memory_bytes"],
