@@ -20,7 +20,6 @@ from PIL import Image
 from toolkit.cards.labels import DROPPED_KO
 from toolkit.cards.metadata import dataset_front_matter
 from toolkit.cards.page import render_markdown
-from toolkit.cards.templates import DATASET, render
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
 from toolkit.data.card import write_card
@@ -566,13 +565,6 @@ def test_templates_hold_nothing_but_if_for_and_include_over_ready_values(templat
     statements = set(re.findall(r"{%[-+]? *(\w+)", text))
     assert statements <= {"if", "elif", "else", "endif", "for", "endfor", "include"}
     assert not re.findall(r"{{[^}]*[|(]", text)
-
-
-def test_a_fact_that_is_not_there_is_an_error() -> None:
-    from jinja2 import UndefinedError
-
-    with pytest.raises(UndefinedError):
-        render("citation.md.jinja", {"sources": {"several": False}}, package=DATASET)
 
 
 def test_no_line_of_the_card_is_blank_twice(tmp_path: Path) -> None:

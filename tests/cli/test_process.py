@@ -34,10 +34,6 @@ def test_threads_sleep_for_an_answer_and_beside_busy_programs_unless_the_user_ch
     assert os.environ.get("OMP_WAIT_POLICY") == then
 
 
-def test_busy_cores_are_some_of_those_that_are_there():
-    assert 0 <= process.busy_cores() <= os.cpu_count()
-
-
 def test_a_command_prepares_its_process_before_it_chooses_a_hub(monkeypatch):
     done = []
     monkeypatch.setattr(process, "prepare", lambda command, verbose: done.append((command, verbose)))

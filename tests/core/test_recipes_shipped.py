@@ -1,7 +1,6 @@
 """Every shipped recipe can be used as it is, says why for each setting, and is documented."""
 
 import re
-import tomllib
 from importlib.resources import files
 
 import pytest
@@ -57,11 +56,6 @@ def test_every_group_of_settings_has_a_reason_above_it(name):
         elif not explained and line.split(" = ")[0] not in PLAIN:
             unexplained.append(line)
     assert not unexplained
-
-
-@every_recipe
-def test_a_recipe_states_no_setting_twice_and_none_that_is_not_read(name):
-    assert load_recipe(tomllib.loads(text(name))) == load_recipe(name)
 
 
 @every_recipe

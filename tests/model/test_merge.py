@@ -170,7 +170,7 @@ def test_the_snippet_of_the_card_runs(adapter, tmp_path, monkeypatch, capsys):
 
 def test_an_adapter_without_samples_is_merged_and_the_card_says_that_nothing_was_compared(adapter, tmp_path):
     (adapter / "samples.jsonl").unlink()
-    assert merge.merge(adapter, tmp_path / "merged").samples == 0
+    assert merge.merge(str(adapter), str(tmp_path / "merged")).samples == 0
     assert "has no samples to compare with" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
 
 

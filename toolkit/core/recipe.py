@@ -1,4 +1,4 @@
-"""A recipe: all settings of a run, from a shipped name, a TOML file or a manifest, checked. Owns every default."""
+"""A recipe: all settings of a run with their defaults, from a shipped name, a TOML file or a manifest, checked."""
 
 from __future__ import annotations
 
