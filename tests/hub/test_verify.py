@@ -66,7 +66,7 @@ def test_a_file_that_the_manifest_does_not_name_is_said_and_weights_or_a_pickle_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
-    found = reproduce.Findings()
+    found = reproduce.Comparison()
     reproduce._compare_files(
         reproduce.Repository("demo/namer", SHA, tmp_path, {"files": {"a.json": "0" * 64}}, []), found
     )

@@ -229,7 +229,7 @@ def publish_space(published: Published, repo_id: str, folder: Path, private: boo
 
 
 def upload_and_show(planned: Plan, options: PublishOptions, title: str, check: Check | None = None) -> Published:
-    """Upload, check, tag, and make public; what an earlier call began is finished."""
+    """Upload, check, tag and make public; finish what an earlier call began."""
     remote, private = planned.remote, options.private
     make_public, begun = _is_to_become_public(planned, private), upload.unfinished(planned.remote)
     with upload.publication_note(remote, public=make_public):

@@ -43,7 +43,7 @@ class Repository:
 
 
 @dataclass(slots=True)
-class Findings:
+class Comparison:
     """Lines on what differs, and on what could not be compared; what the card's code printed."""
 
     differences: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     repository = Repository(repo_id, revision, folder, read_json(folder / MANIFEST), read_jsonl(folder / SAMPLES))
     if unusable := _unusable(repository):
         return {"unusable": unusable}
-    found = Findings()
+    found = Comparison()
     _compare_cards(repository, found)
     _compare_files(repository, found)
     found.differences += [*_wrong_base(repository), *_other_names(repository)]
@@ -86,7 +86,7 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
 
 
 def _unusable(repository: Repository) -> str | None:
-    """Why there is nothing to compare, if so."""
+    """Why the repository cannot be verified; None: it can."""
     manifest = repository.manifest
     files = manifest.get("files") if is_manifest(manifest, "adapter") else None
     empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, repository.samples)) if not claimed]
@@ -97,7 +97,7 @@ def _unusable(repository: Repository) -> str | None:
     return f"its {MANIFEST} names no {' and no '.join(absent)}" if absent else None
 
 
-def _compare_cards(repository: Repository, found: Findings) -> None:
+def _compare_cards(repository: Repository, found: Comparison) -> None:
     """Cards against the files beside them; a card that the manifest calls edited may say what its author likes."""
     known, there = repository.manifest.get(EDITED) or {}, file_hashes(repository.folder)
     edited = [name for name, digest in known.items() if there.get(name) == digest]
@@ -109,7 +109,7 @@ def _compare_cards(repository: Repository, found: Findings) -> None:
             found.differences.append(line)
 
 
-def _compare_files(repository: Repository, found: Findings) -> None:
+def _compare_files(repository: Repository, found: Comparison) -> None:
     """Files against the manifest. An unnamed one is a difference if it would be loaded or run, else a note."""
     there, named = file_hashes(repository.folder), repository.manifest["files"]
     for name, digest in named.items():
@@ -167,7 +167,7 @@ def _other_names(repository: Repository) -> list[str]:
 # The card's own code.
 
 
-def _run_card(repository: Repository, found: Findings) -> None:
+def _run_card(repository: Repository, found: Comparison) -> None:
     """Run the code of the card, unless somebody else wrote it."""
     card, samples = repository.folder / CARD, repository.samples
     code = python_block(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None

@@ -230,7 +230,7 @@ def _own_folders(folder: Path) -> list[str]:
 
 
 def _personal_value(text: Text) -> str | None:
-    """Whether a JSON value is a path, or names the user of this machine."""
+    """The kind of thing that a JSON value gives away: a path, or the user of this machine; None: neither."""
     if WHOLE_PATH.fullmatch(text.text):
         return A_PATH
     user = _user()

@@ -298,7 +298,7 @@ def set_private(remote: Remote, private: bool) -> None:
 
 @contextmanager
 def publication_note(remote: Remote, *, public: bool) -> Iterator[None]:
-    """Keep a note while a repository is filled, to be made public or not; an error leaves it there."""
+    """Note that a publication is unfinished, and whether it makes its repository public; an error leaves the note."""
     note = _note(remote)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ def _split_id(wanted: Mapping[str, Any], name: str) -> RepoId:
 
 
 def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
-    """Clients say it as `visibility`, older ones as `private`; null or absent, it is the default."""
+    """The wanted visibility: `visibility`, or `private` of older clients; the default where both are null or absent."""
     visibility, private = wanted.get("visibility"), wanted.get("private")
     if visibility not in (None, "public", "private"):
         raise malformed(f"Unknown visibility: {visibility!r}")

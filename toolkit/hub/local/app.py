@@ -86,7 +86,7 @@ def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_tok
         except RefusedError as refused:
             response = _refusal_response(request, refused)
         except ClientDisconnect:
-            response = Response(status_code=400)  # nobody is left to read it
+            response = Response(status_code=400)  # no client is left to read it
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -131,13 +131,13 @@ def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
 
 
 def _unknown_below_a_repo(call: Call) -> Response:
-    """Clients probe for addresses that need not exist, but should hear of a missing repository first."""
+    """Refuse an address that the Hub lacks. A client that probes for it hears of a missing repository first."""
     call.readable()
     raise _unknown(call.request.method, _raw_path(call.request))
 
 
 def _unknown(method: str, path: str) -> RefusedError:
-    """Name what the public Hub has and this one lacks, so that nobody looks for a mistake of their own."""
+    """The refusal of an address that the public Hub has and this one lacks: it names the address."""
     known = path.startswith("/api/")
     return RefusedError(404, f"The local Hub does not know {method} {path[:200]}" if known else "Not found")
 
@@ -159,7 +159,7 @@ def _unquoted(match: re.Match[str]) -> dict[str, str]:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """Else any web page could write here through its visitor's browser; clients send no `Origin`."""
+    """Refuse a write by another site's page through its visitor's browser; the clients send no `Origin`."""
     origin = request.headers.get("origin")
     if request.method not in ("GET", "HEAD") and origin not in (None, str(request.base_url).rstrip("/")):
         raise RefusedError(403, "Requests from other web sites are not accepted")

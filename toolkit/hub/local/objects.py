@@ -45,7 +45,7 @@ def malformed(message: str) -> RefusedError:
 
 
 def repo_not_found(*, stranger: bool = False) -> RefusedError:
-    """The answer for a private repository too, so that nobody else learns of it. To a stranger, a token may help."""
+    """The refusal of a missing repository, or of a private one: 401 for a stranger, whom a token may help."""
     return RefusedError(401 if stranger else 404, "Repository not found", code="RepoNotFound")
 
 
@@ -54,7 +54,7 @@ def revision_not_found(revision: str) -> RefusedError:
 
 
 def entry_not_found(message: str, commit_id: str | None = None) -> RefusedError:
-    """With `commit_id`, clients remember that this commit lacks the file and do not ask again."""
+    """The refusal of a missing file. With `commit_id`, clients remember that this commit lacks it."""
     return RefusedError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit_id} if commit_id else None)
 
 

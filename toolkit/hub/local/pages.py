@@ -123,13 +123,13 @@ def commits(call: Call) -> Response:
 
 
 def commit(call: Call) -> Response:
-    """The files of a commit, which clients know by the address of its page."""
+    """Lead from the address of a commit, which clients print, to its files."""
     found, made = call.commit()
     return RedirectResponse(_address(found, "tree", made.id))
 
 
 def pull_request(call: Call) -> Response:
-    """The files of a pull request, which clients know by the address of its page."""
+    """Lead from the address of a pull request, which clients print, to its files."""
     found = call.readable()
     pull = find_pull(found, whole_number(call.args["number"]))
     return RedirectResponse(_address(found, "tree", pull.ref))

@@ -43,7 +43,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Accounts:
-    """Accounts by the hashes of their tokens, so that the time of a comparison tells nothing of a token.
+    """Accounts by the hashes of their tokens, so that the time of a look-up reveals nothing about a token.
 
     With `everybody`, the Hub asks for no token: any request comes from that account.
     """

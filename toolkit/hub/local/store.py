@@ -89,7 +89,7 @@ class Store:
     # Repositories
 
     def repository(self, repo: RepoId) -> Repository:
-        """Raises `RefusedError` (404)."""
+        """A repository as it stands now. Raises `RefusedError` (404)."""
         try:
             state = json.loads((self._folder(repo) / "repository.json").read_bytes())
         except FileNotFoundError:
@@ -100,7 +100,7 @@ class Store:
         return Repository(repo, **state, pulls=tuple(pulls))
 
     def repositories(self, kind: str) -> list[Repository]:
-        """All of one kind, by name."""
+        """All repositories of one kind, by name."""
         found = []
         for state in sorted((self.root / kind).glob("*/*/repository.json")):
             try:
@@ -132,7 +132,7 @@ class Store:
         shutil.rmtree(doomed)
 
     def move(self, repo: RepoId, target: RepoId) -> None:
-        """Raises `RefusedError` (409) when the new name is taken."""
+        """Rename a repository. Raises `RefusedError` (409) when the new name is taken."""
         with self.locked():
             self.repository(repo)
             folder = self._folder(target)
@@ -162,7 +162,7 @@ class Store:
         self.update(repo, change)
 
     def delete_ref(self, repo: RepoId, kind: RefKind, name: str) -> None:
-        """Raises `RefusedError`: 404 for an unknown name, 403 for main."""
+        """Delete a branch or a tag. Raises `RefusedError`: 404 for an unknown name, 403 for main."""
         if (kind, name) == ("branches", MAIN):
             raise RefusedError(403, "The branch main cannot be deleted")
 
@@ -287,7 +287,7 @@ class Store:
 
 
 def find_pull(repository: Repository, number: int) -> PullRequest:
-    """Raises `RefusedError` (404)."""
+    """The pull request of this number. Raises `RefusedError` (404)."""
     pull = repository.pull(f"refs/pr/{number}")
     if pull is None:
         raise RefusedError(404, f"{repository.repo} has no pull request {number}")
