@@ -176,7 +176,7 @@ class Steps:
             if self.file.is_file():
                 self.hashes = _read_hashes(self.file)
             elif holds_nothing(out) or (out / "dataset").is_dir():
-                # First of all, so that a run that is killed in its first second is known as one.
+                # Written first, so that a run that is killed in its first second is recognised.
                 write_json(self.file, self.hashes)
             else:
                 raise InputError(f"{out} is not empty and holds no run.", "Choose another output folder.")

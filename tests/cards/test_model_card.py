@@ -247,7 +247,7 @@ def test_a_card_that_was_edited_by_hand_is_noticed(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("other", [{"toolkit": "0.0.1"}, {"card_templates": "a" * 64}])
-def test_a_card_that_can_not_be_made_again_is_held_to_its_results(other: dict[str, Any], tmp_path: Path) -> None:
+def test_a_card_that_cannot_be_made_again_is_held_to_its_results(other: dict[str, Any], tmp_path: Path) -> None:
     file = finished(tmp_path) / "README.md"
     write_json(tmp_path / "manifest.json", {**MANIFEST, "repo_id": "demo/pokepicker", "toolkit": __version__, **other})
     file.write_text(file.read_text(encoding="utf-8") + "\nOther words.\n", encoding="utf-8")

@@ -94,7 +94,7 @@ def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
     ],
 )
 @pytest.mark.parametrize("verb", ["name", "identify"])
-def test_what_can_not_be_asked_is_said_before_anything_is_loaded(ask, monkeypatch, verb, arguments, typed, said):
+def test_what_cannot_be_asked_is_said_before_anything_is_loaded(ask, monkeypatch, verb, arguments, typed, said):
     monkeypatch.setattr(adapters, "load_adapter", lambda _: pytest.fail("the adapter was loaded"))
     result = ask(verb, *arguments, typed=typed)
     assert result.exit_code == 2

@@ -191,7 +191,7 @@ def test_a_hub_that_is_not_there():
     assert "cannot be reached" in result.stderr
 
 
-def test_an_output_folder_that_can_not_be_made(tmp_path):
+def test_an_output_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
     assert_one_clear_line(pkt("build-dataset", tmp_path / "file" / "out"), 2)
     assert_one_clear_line(pkt("run", "demo", tmp_path / "file" / "out"), 2)

@@ -108,7 +108,7 @@ def test_an_adapter_and_its_space_are_published_by_one_command(town, adapter, tm
     assert len(stranger.list_repo_commits("ash/try-it", repo_type="space")) == 2
 
 
-def test_a_space_that_can_not_be_is_refused_before_its_adapter_is_published(town, adapter):
+def test_a_space_that_cannot_be_is_refused_before_its_adapter_is_published(town, adapter):
     ash = client(town, "ash")
     ash.create_repo("ash/taken", repo_type="space", space_sdk="static")
     ash.upload_file(repo_id="ash/taken", repo_type="space", path_in_repo="index.html", path_or_fileobj=b"mine")

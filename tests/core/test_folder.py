@@ -199,7 +199,7 @@ def test_nan_is_never_written(tmp_path):
         folder.write_json(tmp_path / "x.json", {"loss": float("nan")})
 
 
-def test_json_that_can_not_be_written_whole_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_json_that_cannot_be_written_whole_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     file = tmp_path / "run.json"
     folder.write_json(file, {"old": True})
 

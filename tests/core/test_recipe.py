@@ -49,7 +49,7 @@ def test_unknown_keys_and_bad_values_are_all_named_with_the_nearest_key(tmp_path
     ("name", "said"),
     [("dmeo", "There is no recipe 'dmeo'"), ("missing.toml", "cannot be read"), ("broken.toml", "is not TOML")],
 )
-def test_a_recipe_that_can_not_be_read_is_an_input_error(name, said, tmp_path, monkeypatch):
+def test_a_recipe_that_cannot_be_read_is_an_input_error(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.toml").write_text("= 1")
     with pytest.raises(InputError, match=said):

@@ -35,7 +35,7 @@ def render_dataset_card(folder: Path, counts: DatasetCounts, facts: Manifest) ->
     plots: dict[str, str | None] = {}
     for name in ("lengths", "rows"):
         path = folder / FIGURES / f"{name}.png"
-        # A plot of other rows does not stay.
+        # Remove a plot of earlier rows.
         path.unlink(missing_ok=True)
         seen = lengths_plot(counts.whole().lengths, path) if name == "lengths" else rows_plot(counts, path)
         plots[name] = md_text(seen) if seen else None

@@ -122,7 +122,7 @@ def _precision(precision: JsonObject | None) -> Facts | None:
 
 
 def sample_facts(samples: Sequence[JsonObject]) -> Facts:
-    """The samples of a card in groups by a rule: nobody chose any.
+    """The samples of a card, grouped by a rule; none is hand-picked.
 
     Returns:
         `first`: the first rows of `test`, or of `unseen` without a test. `found`, `near` and `missed`: all rows of

@@ -16,9 +16,9 @@ from toolkit.core.hub_client import is_hub_id
 from toolkit.core.recipe import load_recipe, option_name, recipe_names, settings_with_options
 
 PLACEHOLDER = "owner/name"
-# Longer descriptions are no example that a reader can take in.
+# Characters of the longest description that is shown as an example.
 LONGEST_EXAMPLE = 400
-# Settings that change no result, or that a manifest's base says.
+# Settings that change no result, or that stand in the manifest's `base`.
 FREE = ("training.track", "base_revision")
 
 

@@ -1,4 +1,4 @@
-"""Commands that ask an adapter: name, identify, app. Descriptions are arguments, lines of a text or a browser's."""
+"""Commands that ask an adapter: name, identify, app. Descriptions come from an argument, a file or a browser."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _load(output: Output, /, adapter: str, candidates: Path | None) -> Answerer:
 
 
 def _lines(description: str | None, file: Path | None) -> Iterator[Line]:
-    """The descriptions to answer, read as they are asked for. The first is read now: nothing is loaded for none."""
+    """The descriptions to answer, read lazily; the first is read at once, so that no model is loaded for none."""
     if description is not None and file is not None:
         raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
     if description is not None:
@@ -186,7 +186,7 @@ def _lines(description: str | None, file: Path | None) -> Iterator[Line]:
 def _asked(lines: Iterator[Line]) -> Iterator[Line]:
     from toolkit.core.text import clean_text
 
-    # What cleaning leaves nothing of is an empty line; as an argument it is a mistake.
+    # A line that cleaning empties is skipped; an empty argument is a mistake.
     asked = (line for line in lines if line.where is None or clean_text(line.text))
     first = next(asked, None)
     if first is None:
@@ -197,7 +197,7 @@ def _asked(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _at(line: Line) -> AbstractContextManager[None]:
-    """Puts the place of a line before an error about it."""
+    """Put the place of a line before an error about it."""
     return nullcontext() if line.where is None else after_saying(f"{line.where}:")
 
 

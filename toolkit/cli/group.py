@@ -1,4 +1,4 @@
-"""`pkt` and its commands, which live in files by noun, and the one place where an error becomes a line and a code."""
+"""`pkt`, its commands by module, and the one place where an error becomes a line and an exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolkit.core.errors import ToolkitError
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
 
-# Each command and the module that defines it, in the order in which one meets them.
+# Each command and the module that defines it, in the order of a first use.
 COMMANDS = {
     "run": "run",
     "build-dataset": "data",
@@ -52,7 +52,7 @@ class Verb(click.Command):
             ctx.obj = self._prepare(ctx)
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read the output has enough: Click ends quietly.
+            # The reader closed the pipe: Click ends quietly.
             raise
         except (ToolkitError, OSError, KeyboardInterrupt) as error:
             _end(error, ctx)

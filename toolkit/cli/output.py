@@ -26,7 +26,7 @@ from toolkit.core.text import printable
 if TYPE_CHECKING:
     from toolkit.training.progress import TrainingProgress
 
-# Seconds between two plain lines of progress, and within which what is done is not worth any.
+# Seconds between two plain lines of progress, and before which work is too short to show any.
 PLAIN_SECONDS, PATIENCE = 5.0, 1.0
 
 
@@ -38,7 +38,7 @@ class Output:
         self.console = console or Console(stderr=True, highlight=False)
 
     def say(self, text: str) -> None:
-        """Print a line for people, with the options of the running command for what it names in Python's words."""
+        """Print a line for people; Python arguments and settings in it become the running command's options."""
         context = click.get_current_context(silent=True)
         self.console.print(with_options(text, context) if context else text, soft_wrap=True, markup=False)
 
@@ -47,7 +47,7 @@ class Output:
         self.console.print(*what)
 
     def wrote_json(self, result: object, *, in_a_line: bool = False) -> bool:
-        """Print a result for machines where that was asked for; says whether it was."""
+        """Print a result as JSON if `--json` was given; returns whether it was."""
         if self.as_json:
             value = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
             click.echo(json.dumps(value, ensure_ascii=False, indent=None if in_a_line else 2, default=str))
@@ -78,7 +78,7 @@ class Output:
 
     @contextmanager
     def waiting(self) -> Iterator[Progress]:
-        """`counting` for what rarely takes long: shows nothing of what ends within a second of its first report."""
+        """`counting` for work that is usually short: shows nothing until a second after the first report."""
         with ExitStack() as stack:
             begun: float | None = None
             shown: Progress | None = None
@@ -109,7 +109,7 @@ class Output:
 
             yield line
             return
-        # What does not fit into a narrow terminal is cut at its end.
+        # A narrow terminal cuts it at its end.
         state = TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
         with self._bars(BarColumn(bar_width=10), state) as bars:
             # Not before the first step: in a whole run, other bars are shown meanwhile.
@@ -148,7 +148,7 @@ class Output:
 
 
 def training_line(progress: TrainingProgress) -> str:
-    """Where a training stands, the most important first; what is not known is left out."""
+    """The state of a training, the most important first; unknown values are left out."""
     left, memory, pace = progress.seconds_left, progress.memory_bytes, progress.tokens_per_second
     known = (
         f"step {progress.step:>{len(str(progress.steps))}}/{progress.steps}",
@@ -163,7 +163,7 @@ def training_line(progress: TrainingProgress) -> str:
 
 
 def _pace() -> Callable[[bool], bool]:
-    """Says whether a plain line is due: every few seconds, so that logs stay readable, or when it is important."""
+    """A function that says whether to print a plain line: every few seconds, and for important news."""
     last = time.monotonic()
 
     def due(important: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Results as people read them, each with what to do next; as JSON where a command was asked for it."""
+"""Results for people, each with the next command, or as JSON where `--json` was given."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from toolkit.run import RunResult
     from toolkit.training.train import TrainResult
 
-# What an upload does to a file, in the order in which it matters.
+# What an upload does to a file, the most important first.
 STATES = {
     "new": "new",
     "changed": "changed",

@@ -67,7 +67,7 @@ def library_errors(found: str, remedy: str, kind: type[ToolkitError] = InputErro
         yield
     except ToolkitError:
         raise
-    # Libraries raise what they like on files that are not what they should be: this is the border to all of them.
+    # Libraries raise errors of any class on damaged files: this is the border to all of them.
     except Exception as error:
         if _is_our_mistake(error):
             raise

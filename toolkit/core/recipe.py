@@ -278,7 +278,7 @@ def load_recipe(recipe: str | Mapping[str, object] | None, overrides: Mapping[st
     for key, value in given.items():
         section, _, name = key.rpartition(".")
         table = settings.get(section, {}) if section else settings
-        # What stands in the place of a table is left for the check to name.
+        # A value in place of a table is left for the validation to name.
         if isinstance(table, Mapping):
             settings |= {section: dict(table) | {name: value}} if section else {name: value}
     try:

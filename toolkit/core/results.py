@@ -171,7 +171,7 @@ class Evaluation(BaseModel):
 
 
 def read_evaluation(folder: Path) -> tuple[Evaluation | None, str | None]:
-    """What an adapter folder was measured to be, and `older` or `newer` where another version's toolkit measured it.
+    """The evaluation in an adapter folder, or `older` or `newer` where a toolkit of another version wrote it.
 
     Raises:
         InputError: `evaluation.json` is damaged.
