@@ -85,7 +85,7 @@ def evaluate(
         templates: A folder of card templates that replace the toolkit's.
         restart: Discard an interrupted evaluation.
         progress: Called after each answer.
-        note: Called with what the user should know.
+        note: Called when an interrupted evaluation continues.
 
     Returns:
         The content of `evaluation.json`.

@@ -1,4 +1,4 @@
-"""What every method answers to every row of a dataset: `predictions.parquet`, from which every figure follows."""
+"""A dataset and methods in; every answer to every row out, as `predictions.parquet`, from which all figures follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rank of a right answer among the candidates, and what it counts: tied answers the mean over all their orders."""
+"""The rank of a right answer among the candidates, and its scores: tied answers get the mean over all their orders."""
 
 from __future__ import annotations
 

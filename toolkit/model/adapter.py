@@ -1,4 +1,4 @@
-"""An adapter folder: locate it, load it on its base, save it, and tell whether and what it learnt."""
+"""An adapter folder: locate it, load it on its base, save it, hash it, and see whether it learnt anything."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A base by its Hub id: look it up, refuse what cannot be trained or does not fit, download it, hash it.
 
-Everything that a user can do something about is said before the weights are downloaded. Loads no weights.
+Every error that a user can mend comes before the weights are downloaded. Loads no weights.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def locate_base(
         revision: Commit, branch or tag; a commit that is cached needs no network.
         quantization: How the base will be held, `nf4` or `none`.
         recipe: What it will be trained by; without it, only loading has to fit the memory.
-        note: Called with what the user should know before the download.
+        note: Called with warnings before the download.
 
     Raises:
-        InputError: The path of a folder, from which nobody else could load the adapter; not a Hub id; or no base that
-            can be trained: an adapter, pickled or GGUF weights, an architecture that transformers does not know.
+        InputError: A folder (others could not load the adapter), no Hub id, or no base that can be trained: an adapter,
+            pickled or GGUF weights, an architecture that transformers does not know.
         HubError: Unknown, private, or unreachable and not cached.
         EnvironmentLacks: Gated, or too large for this machine.
     """

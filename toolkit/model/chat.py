@@ -1,4 +1,4 @@
-"""Messages to token ids, and which of them are the answer. Training, ranking, generation and the validator all call it.
+"""Messages in; token ids out, with the answer marked. Training, ranking, generation and the validator all call it.
 
 So training text and inference text cannot drift apart. `set_template` makes the saved tokenizer send the same to
 everybody else, the card's snippet included.
@@ -72,7 +72,7 @@ def request_variants(count: int) -> list[str]:
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Put the template that training uses into a tokenizer, which is saved with the adapter.
 
-    It is the base's own wherever that leaves nothing open. After this,
+    It is the base's own template where that leaves nothing open. After this,
     `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` sends what `prompt_ids` gives.
 
     Raises:
@@ -86,8 +86,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[i
 
     Raises:
         InputError: The tokenizer has no chat template, or one that cannot be trained with, refuses the conversation,
-            leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer wants
-            one; or a text holds a control token.
+            leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer
+            requires one; or a text holds a control token.
     """
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages)

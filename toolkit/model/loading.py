@@ -49,7 +49,7 @@ class Precision:
     overflowed: str | None = None
 
     def widened(self, overflowed: str) -> Precision:
-        """The same in fp32, which holds whatever bf16 holds and more exactly."""
+        """The same in fp32, which holds every number that fp16 and bf16 hold."""
         return replace(self, compute="float32", overflowed=overflowed)
 
 

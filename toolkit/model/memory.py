@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 # Limits that a container puts on its memory, by control groups of version 2 and 1.
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-# cuBLAS and CUDA have words of their own.
+# cuBLAS and CUDA word it differently.
 NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 FULL_DISK = re.compile("No space left|file write failed|PytorchStreamWriter failed")
 

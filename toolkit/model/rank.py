@@ -150,9 +150,9 @@ def _scores(
 
 
 def reads_tries(model: PreTrainedModel) -> bool:
-    """Whether a candidate has the same logits wherever it stands in a row, and whatever stands there beside it.
+    """Whether a candidate's logits are independent of its place in a row and of the other candidates there.
 
-    Not where a model remembers by a state that cannot be cut back to the prompt, or counts positions by itself.
+    They are not where a model has a state that cannot be cut back to the prompt, or counts positions by itself.
     """
     import torch
 

@@ -44,7 +44,7 @@ class Start:
         checkpoint: The checkpoint to continue from; None at the first step.
         step: Steps taken before.
         spent: Time and energy before.
-        notes: What the user should know about it.
+        notes: Sentences for the user about the checkpoints.
     """
 
     checkpoint: Path | None = None
@@ -73,7 +73,7 @@ def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool
             other = f"with another {' and '.join(changed)}" if before else "of an older version of pkt"
             raise InputError(
                 f"{folder} holds an unfinished run {other}.",
-                "Continue it with what it was started with, or give `restart=True` to begin anew.",
+                "Continue it with the same recipe, data and base, or give `restart=True` to begin anew.",
             )
         if changed or restart:
             _remove(folder)

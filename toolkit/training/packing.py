@@ -142,7 +142,7 @@ def counts_from_zero(model: PreTrainedModel) -> bool:
         given = model(**inputs).logits
         inputs.pop("position_ids")
         own = model(**inputs).logits
-    # A model of NaN is refused later, with words of its own.
+    # A model of NaN is refused later, with another message.
     return not bool(own.isfinite().all()) or _close(own, given, BORDER_TOLERANCE)
 
 

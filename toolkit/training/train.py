@@ -63,7 +63,7 @@ class TrainResult:
         seconds: Of training, interrupted parts included.
         tokens_per_second: Of prompts and answers in this process; None where it took no step.
         peak_memory_bytes: Of the GPU if there is one, else of the process.
-        notes: What the user should know: a damaged checkpoint, less memory than hoped.
+        notes: Warnings, such as a damaged checkpoint or a smaller micro-batch.
     """
 
     adapter: Path
@@ -104,7 +104,7 @@ def train(
         checkpoints: Folder of the checkpoints until the run ends; beside `out` by default.
         restart: Discard the checkpoints of an earlier run.
         progress: Called after every optimiser step.
-        note: Called with each of the result's notes when it arises.
+        note: Called with each of the result's `notes`, at once.
 
     Raises:
         InputError: Rows that do not fit the recipe, or checkpoints of a run with other settings or data.
