@@ -316,11 +316,7 @@ def _facts(
 def _write(
     out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
 ) -> None:
-    """Write the adapter folder.
-
-    Raises:
-        ToolkitError: The adapter changes nothing.
-    """
+    """Write the adapter folder; an adapter that changes nothing is an error."""
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter") as folder:
         adapters.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
