@@ -31,9 +31,8 @@ def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object)
     pkt build-dataset data --source table --from mine.csv \\
         --description-column text --name-column name
 
-    To combine sources, write a recipe with a table [[dataset.sources]] for each. A table file is .csv, .tsv, .jsonl,
-    .ndjson or .json, also gzipped, or .parquet. PokéAPI's tables are fetched once and kept in PKT_CACHE, by default
-    ~/.cache/pkt.
+    A recipe can combine sources, each under [[dataset.sources]]. Tables are .csv, .tsv, .jsonl, .ndjson or .json,
+    also gzipped, or .parquet. PokéAPI's tables are fetched once and kept in PKT_CACHE, by default ~/.cache/pkt.
     """
     loaded = options.load(recipe, settings)
     from toolkit.cli import results

@@ -46,12 +46,7 @@ def push_dataset(output: Output, /, dataset: Path, repo_id: str, dry_run: bool, 
 @click.option("--base-repo", metavar="REPO_ID", help="The base on this Hub, where it was trained under another name.")
 @options.templates
 @click.option("--space", metavar="REPO_ID", help="Also publish a page to try it, as the Space REPO_ID.")
-@click.option(
-    "--verify/--no-verify",
-    default=True,
-    show_default=True,
-    help="Verify the upload before a new repository becomes public.",
-)
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Verify it before it becomes public.")
 @options.publishing
 @options.hub_and_json
 @click.pass_obj

@@ -112,7 +112,7 @@ class TrainingSettings(Section):
     max_steps: int | None = Field(None, ge=1, description="Optimiser steps, in place of epochs.")
     epochs: float | None = Field(None, gt=0, description="Passes over the train split, in place of max_steps.")
     max_length: int = Field(
-        MAX_LENGTH, ge=16, description="Tokens of prompt and answer; longer rows are refused, never cut."
+        MAX_LENGTH, ge=16, description="Tokens of a conversation; longer rows are refused, not cut."
     )
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     weight_decay: float = Field(0.0, ge=0, le=1)
