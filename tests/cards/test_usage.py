@@ -22,8 +22,9 @@ def settings(name: str = "demo", **overrides: Any) -> dict[str, Any]:
 def parsed(command: str) -> tuple[str, dict[str, Any]]:
     """A command and its parameters as Click reads them."""
     _, name, *arguments = shlex.split(command)
-    verb = cli.main.get_command(click.Context(cli.main), name)
-    context = verb.make_context(name, arguments, resilient_parsing=False)
+    # Click keeps the help option of the first context that a command meets.
+    main = click.Context(cli.main, **cli.main.context_settings)
+    context = cli.main.get_command(main, name).make_context(name, arguments, parent=main)
     return name, context.params
 
 

@@ -12,7 +12,8 @@ from toolkit.core.recipe import SourceSettings, load_recipe
 
 
 def context(command):
-    return click.Context(cli.main.get_command(click.Context(cli.main), command))
+    main = click.Context(cli.main, **cli.main.context_settings)
+    return click.Context(cli.main.get_command(main, command), parent=main)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def test_credentials_in_the_address_are_in_no_error_no_fact_and_no_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, faults: list[str]
 ) -> None:
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    caplog.set_level(logging.WARNING, "huggingface_hub")
     with host(*faults) as (url, seen):
         secret = url.replace("://", "://me:password@") + "?token=abcdef"
         if faults:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,8 +93,8 @@ def test_the_second_run_skips_what_has_not_changed(finished):
     assert (folder / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == weights
 
 
-def test_a_changed_evaluation_does_not_train_again(finished):
-    folder, _ = finished
+def test_a_changed_evaluation_does_not_train_again(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
     (folder / "more.toml").write_text(SHORT.replace("max_test = 5", "max_test = 6"))
     done = pkt("run", "more.toml", "out", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
