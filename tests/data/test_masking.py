@@ -124,6 +124,44 @@ def test_korean_names_are_masked_with_the_particle_that_the_mask_asks_for(
     assert masked(text, creature, "ko") == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("'피카츄'는 웃고 「피카츄」가 운다.", "'이 포켓몬'은 웃고 「이 포켓몬」이 운다."),
+        ("**피카츄**를 <b>피카츄</b>와 본다.", "**이 포켓몬**을 <b>이 포켓몬</b>과 본다."),
+        ("피카츄(Pikachu)는 (피카츄)로 산다.", "이 포켓몬(이 포켓몬)은 (이 포켓몬)으로 산다."),
+        ("피카츄 (전기 타입)는 작다. 피카츄 는 작다.", "이 포켓몬 (전기 타입)은 작다. 이 포켓몬 은 작다."),
+        ("전기쥐(피카츄)가 온다.", "전기쥐(이 포켓몬)가 온다."),
+        (
+            "피카츄야, 여기야. 저건 피카츄야. ‘피카츄’예요.",
+            "이 포켓몬아, 여기야. 저건 이 포켓몬이야. ‘이 포켓몬’이에요.",
+        ),
+        ("'피카츄'라고, \"피카츄\"나 피카츄였던", "'이 포켓몬'이라고, \"이 포켓몬\"이나 이 포켓몬이었던"),
+    ],
+)
+def test_a_particle_agrees_with_the_mask_behind_closing_marks_and_remarks_too(text: str, wanted: str) -> None:
+    assert masked(text, "pikachu", "ko") == wanted
+
+
+@pytest.mark.parametrize(
+    ("mask", "wanted"),
+    [
+        ("이 아이", "이 아이는 '이 아이'로, 이 아이였다. 이 아이야, 이 아이와"),
+        ("이 별", "이 별은 '이 별'로, 이 별이었다. 이 별아, 이 별과"),
+        ("[이름]", "[이름]은 '[이름]'으로, [이름]이었다. [이름]아, [이름]과"),
+        ("this Pokémon", "this Pokémon은 'this Pokémon'으로, this Pokémon이었다. this Pokémon아, this Pokémon과"),
+        ("몬스터 2", "몬스터 2는 '몬스터 2'로, 몬스터 2였다. 몬스터 2야, 몬스터 2와"),
+        ("this pet", "this pet은(는) 'this pet'(으)로, this pet이었(였)다. this pet아(야), this pet과(와)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "text", ["물벌은 '물벌'로, 물벌이었다. 물벌아, 물벌과", "Pip은 'Pip'으로, Pip이었다. Pip아, Pip과"]
+)
+def test_the_particle_fits_any_korean_mask_and_never_betrays_the_name(mask: str, wanted: str, text: str) -> None:
+    masker = Masker({"pip": {"en": "Pip", "ko": "물벌"}}, MASKS | {"ko": Masks(mask, "남")})
+    assert masker.mask(text, "pip", "ko") == wanted
+
+
 @given(st.text(st.sampled_from("abcdefg hijk lno. éÉ-’'\n가나다는"), max_size=80))
 def test_a_text_without_names_is_never_changed(text: str) -> None:
     assert masked(text, "mew") == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -132,43 +133,78 @@ PARTICLES = re.compile(
     "(?:들|끼리)?"
     "(?:에게서|에게|에서|에|께서|께|한테서|한테|으로부터|로부터|부터|까지|으로서|로서|으로써|로써|으로|로|과|와|이랑|랑|하고|처럼|만큼|보다|같이"
     "|마다|조차|마저|밖에|뿐|대로|따위|이나|나|이라는|라는|이라고|라고|이라도|라도|이라면|라면|이라서|라서|이란|란|이든|든|이야말로|야말로"
-    "|이야|야|이여|여|이며|며|이고|고|이지만|지만|이다|다|이었다|였다|입니다|이에요|예요|일수록|인|일|임|의)?"
+    "|이야|야|이여|여|이며|며|이고|고|이지만|지만|이다|다|이었다|였다|입니다|이에요|예요|일수록|인|일|임|의|이면|면|이니까|니까|아)?"
     "(?:은|는|이|가|을|를|도|만|의|까지|부터|조차|이나|나|라도|이다|다|였다){0,2}"
 )
 """What may follow a Korean noun within the same word."""
 
 # Each pair: the form after a consonant, the form after a vowel.
 _FORMS = (
-    *["으로/로", "이랑/랑", "이나/나", "이라/라", "이란/란", "이든/든", "이야/야", "이여/여"],
-    *["이며/며", "이고/고", "이지만/지만", "이었/였", "이다/다", "은/는", "을/를", "과/와", "이/가"],
+    *["으로/로", "이랑/랑", "이나/나", "이라/라", "이란/란", "이든/든", "이야/야", "이여/여", "이에요/예요", "이면/면"],
+    *["이며/며", "이고/고", "이지만/지만", "이니까/니까", "이었/였", "이다/다", "은/는", "을/를", "과/와", "이/가"],
 )
 _TO_VOWEL = {pair.partition("/")[0]: pair.partition("/")[2] for pair in _FORMS}
 _TO_CONSONANT = {vowel: consonant for consonant, vowel in _TO_VOWEL.items()}
-_EITHER = re.compile("|".join(sorted(_TO_VOWEL | _TO_CONSONANT, key=len, reverse=True)))
-_AFTER_CONSONANT = re.compile("|".join(sorted(_TO_VOWEL, key=len, reverse=True)))
-_AFTER_VOWEL = re.compile("|".join(sorted(_TO_CONSONANT, key=len, reverse=True)))
+
+
+def _any_of(forms: Iterable[str], call: str) -> re.Pattern[str]:
+    """One of the particles; a call (`피카츄야, 가자`) only where nothing else can be meant."""
+    return re.compile("|".join([f"(?P<call>{call})", *sorted(forms, key=len, reverse=True)]))
+
+
+_AFTER_CONSONANT = _any_of(_TO_VOWEL, "아(?![가-힣])")
+_AFTER_L = _any_of([*_TO_VOWEL, "로"], "아(?![가-힣])")
+_AFTER_VOWEL = _any_of(_TO_CONSONANT, "야(?=,)")
+_EITHER = _any_of(_TO_VOWEL | _TO_CONSONANT, "아(?![가-힣])|야(?=,)")
+# What may stand between a noun and its particle: closing marks, a remark in brackets, a space by mistake.
+_CLOSING = r"(?:['\"’”」』》〉〕】\])}）］*_~`™®]|</\w+>)"
+_BETWEEN = re.compile(rf"(?: ?(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]))?{_CLOSING}*(?: (?=[는를을](?!\w)))?")
+# Brackets behind a word: the particle after them is that word's.
+_REMARK = re.compile(r"\w[(（\[［][^()（）\[\]［］]*\Z")
 
 
 def mask_korean(text: str, place: int, start: int, end: int, mask: str, plural: bool) -> Placed:
-    """Put a Korean mask for `text[start:end]`; the particle after it takes the form that fits the mask's last sound."""
-    was, now = _final(text[start:end]), _final(mask)
-    forms = _EITHER if was is None else _AFTER_CONSONANT if was else _AFTER_VOWEL
-    particle = forms.match(text, end)
-    if now is None or particle is None:
+    """Put a Korean mask for `text[start:end]`; the particle after it takes the form that fits the mask's last sound.
+
+    Closing quotes and brackets may stand before the particle. The text ends where the next name begins, at the latest.
+    """
+    was = _final(text[start:end])
+    forms = _EITHER if was is None else _AFTER_L if was == "ㄹ" else _AFTER_CONSONANT if was else _AFTER_VOWEL
+    between = _BETWEEN.match(text, end)
+    after = between.end() if between else end
+    particle = forms.match(text, after)
+    if particle is None or (re.search(r"[)）\]］]", text[end:after]) and _REMARK.search(text[place:start])):
         return text[place:start], mask, end
+    consonant, vowel = _TO_CONSONANT.get(particle[0], particle[0]), _TO_VOWEL.get(particle[0], particle[0])
+    if particle["call"]:
+        consonant, vowel = "아", "야"
+    form = _fitting(consonant, vowel, _final_read(mask))
+    return text[place:start], mask + text[end:after] + form, particle.end()
+
+
+def _fitting(consonant: str, vowel: str, final: str | None) -> str:
+    """The form of a particle for a last sound (`_final`), both forms where that is not known: `은(는)`, `(으)로`."""
+    if final is None:
+        added = consonant.removesuffix(vowel)
+        return f"{consonant}({vowel})" if added == consonant else f"({added}){vowel}"
     # After ㄹ it is 로, as after a vowel.
-    wants_vowel = not now or (now == "ㄹ" and particle[0] in ("으로", "로"))
-    had_vowel = particle[0] in _TO_CONSONANT
-    if wants_vowel == had_vowel:
-        return text[place:start], mask, end
-    form = (_TO_VOWEL if wants_vowel else _TO_CONSONANT)[particle[0]]
-    return text[place:start], mask + form, particle.end()
+    return consonant if final and not (final == "ㄹ" and vowel == "로") else vowel
 
 
 def _final(word: str) -> str | None:
     """How the last syllable ends: `ㄹ`, other consonants as `ㄴ`, empty for a vowel; None when it is no syllable."""
-    last = word[-1]
+    last = word[-1:]
     if not "\uac00" <= last <= "\ud7a3":
-        return None if last.isalnum() and last.isascii() else ""
+        return None
     final = (ord(last) - 0xAC00) % 28
     return "ㄹ" if final == 8 else "ㄴ" if final else ""
+
+
+_LATIN_FINALS = {"ㄴ": r"[mn036]|ng", "ㄹ": r"[l178]|le", "": r"[aiouywrszxfvhjé2459]"}
+
+
+def _final_read(mask: str) -> str | None:
+    """As `_final`, for the last word of any mask as Korean reads it; None where that differs: `pet`, `[???]`."""
+    word = re.sub(r"[\W_]+\Z", "", mask).lower()
+    spoken = (final for final, ends in _LATIN_FINALS.items() if re.search(rf"(?:{ends})\Z", word))
+    return next(spoken, _final(word))

@@ -134,9 +134,10 @@ class Masker:
         put = mask_korean if language == "ko" else mask_english
         done: list[str] = []
         place = 0
-        for name in found:
+        for name, following in zip(found, [*found[1:], None], strict=True):
+            sentence = text[: following.start] if following and language == "ko" else text
             kept, mask, place = put(
-                text, place, name.start, name.end, masks.own if name.own else masks.other, name.plural
+                sentence, place, name.start, name.end, masks.own if name.own else masks.other, name.plural
             )
             done += (kept, mask)
         done.append(text[place:])
