@@ -38,11 +38,11 @@ def test_a_name_in_backticks_is_the_option_of_the_running_command(command, text,
 
 def test_an_error_names_the_options_of_the_command_that_ran(monkeypatch):
     def fail(*_):
-        raise InputError("No `endpoint`.", "Give `adapter_revision`.")
+        raise InputError("No `endpoint`.", "Give `dataset_revision`.")
 
     monkeypatch.setattr("toolkit.core.hub_client.use_hub", fail)
-    assert CliRunner().invoke(cli.main, ["doctor"]).output == "Error: No --endpoint. Give `adapter_revision`.\n"
-    assert "Give --adapter-revision" in CliRunner().invoke(cli.main, ["evaluate", "a", "d"]).output
+    assert CliRunner().invoke(cli.main, ["doctor"]).output == "Error: No --endpoint. Give `dataset_revision`.\n"
+    assert "Give --dataset-revision" in CliRunner().invoke(cli.main, ["evaluate", "a", "d"]).output
 
 
 def test_a_note_names_them_too(capsys):

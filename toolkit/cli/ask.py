@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -33,8 +33,13 @@ class Line(NamedTuple):
     where: str | None = None
 
 
+def answering(command: Function) -> Function:
+    """`--adapter`, `--revision` and `--base`."""
+    return options.adapter(options.revision("an adapter")(options.base(command)))
+
+
 def question(command: Function) -> Function:
-    """DESCRIPTION, `--from`, `--adapter` and `--candidates`."""
+    """DESCRIPTION, `--from`, `--candidates`, and which adapter answers."""
     for option in (
         click.option(
             "--candidates",
@@ -49,7 +54,7 @@ def question(command: Function) -> Function:
             metavar="FILE",
             help="Descriptions, one per line, or a .jsonl file with a `description` in each line; - is standard input.",
         ),
-        options.adapter,
+        answering,
         click.argument("description", required=False),
     ):
         command = option(command)
@@ -72,11 +77,11 @@ def name(
     output: Output,
     /,
     description: str | None,
-    adapter: str,
     file: Path | None,
     candidates: Path | None,
     count: int,
     seed: int,
+    **which: Any,
 ) -> None:
     """Invent names for the creature in DESCRIPTION, in English or Korean.
 
@@ -90,7 +95,7 @@ def name(
     from toolkit.cli import results
     from toolkit.model import naming
 
-    answerer = _load(output, adapter, candidates)
+    answerer = _load(output, candidates, **which)
     for line in lines:
         with _at(line), output.waiting() as progress:
             named = naming.name(answerer, line.text, count, seed, progress)
@@ -105,7 +110,7 @@ def name(
 @options.hub_and_json
 @click.pass_obj
 def identify(
-    output: Output, /, description: str | None, adapter: str, file: Path | None, candidates: Path | None, top: int
+    output: Output, /, description: str | None, file: Path | None, candidates: Path | None, top: int, **which: Any
 ) -> None:
     """Say which known creature DESCRIPTION is about, in English or Korean.
 
@@ -118,7 +123,7 @@ def identify(
     from toolkit.cli import results
     from toolkit.model import naming
 
-    answerer = _load(output, adapter, candidates)
+    answerer = _load(output, candidates, **which)
     for line in lines:
         with _at(line), output.waiting() as progress:
             identified = naming.identify(answerer, line.text, top, progress)
@@ -126,12 +131,12 @@ def identify(
 
 
 @main.command()
-@options.adapter
+@answering
 @options.host
 @click.option("--port", default=7860, show_default=True, type=options.PORT, help="0 picks a free one.")
 @options.hub
 @click.pass_obj
-def app(output: Output, /, adapter: str, host: str, port: int) -> None:
+def app(output: Output, /, adapter: str, revision: str | None, base: str | None, host: str, port: int) -> None:
     """Show an adapter in the browser, until Ctrl-C: describe a creature, and get names and the nearest creatures.
 
     Needs the extra `app`. One description is answered at a time, and nothing leaves this machine.
@@ -142,8 +147,8 @@ def app(output: Output, /, adapter: str, host: str, port: int) -> None:
     from toolkit.model import naming
 
     serve.check_installed()
-    folder = adapters.locate_adapter(adapter)
-    about, answerer = serve.about(folder), naming.open_adapter(folder)
+    folder = adapters.locate_adapter(adapter, revision)
+    about, answerer = serve.about(folder), naming.open_adapter(folder, base=base)
 
     def answer(description: str, seed: int) -> page.Answer:
         try:
@@ -156,16 +161,16 @@ def app(output: Output, /, adapter: str, host: str, port: int) -> None:
     serve.serve(about, answer, host, port, lambda url: output.say(f"The app is at {url}. Stop it with Ctrl-C."))
 
 
-def _load(output: Output, /, adapter: str, candidates: Path | None) -> Answerer:
+def _load(output: Output, /, candidates: Path | None, adapter: str, revision: str | None, base: str | None) -> Answerer:
     from toolkit.cli import process
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
 
     names = None if candidates is None else [line.text for line in read_lines(candidates)]
-    folder = adapters.locate_adapter(adapter)
-    unused = () if adapters.may_be_quantized(folder) else process.UNUSED
+    folder = adapters.locate_adapter(adapter, revision)
+    unused = () if adapters.may_be_quantized(folder, base) else process.UNUSED
     with process.quick_imports(without=unused), output.waiting() as progress:
-        return naming.open_adapter(folder, names, progress)
+        return naming.open_adapter(folder, names, progress, base=base)
 
 
 def _lines(description: str | None, file: Path | None) -> Iterator[Line]:

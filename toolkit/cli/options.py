@@ -24,7 +24,15 @@ Function = TypeVar("Function", bound=Callable[..., None])
 # `training.max_length`, `overwrite_card`, `quantization="none"`
 _NAMED = r"`([a-z_]+(?:\.[a-z_]+)*)(?: ?= ?(?:\"([^\"`]*)\"|([\w.]+)))?`"
 
-adapter = click.option("--adapter", required=True, metavar="FOLDER|REPO_ID", help="The adapter that answers.")
+adapter = click.option(
+    "--adapter",
+    required=True,
+    metavar="FOLDER|REPO_ID",
+    help="The adapter that answers; REPO_ID/FOLDER for one in a folder of its repository.",
+)
+base = click.option(
+    "--base", metavar="ID|FOLDER", help="Load the adapter on this base. Default: the one that the adapter names."
+)
 dataset_revision = click.option(
     "--dataset-revision", help="Commit, branch or tag of a DATASET on the Hub. Default: its newest commit."
 )

@@ -53,7 +53,8 @@ def train(
 @click.argument("adapter")
 @click.argument("dataset")
 @options.dataset_revision
-@click.option("--adapter-revision", help="Commit, branch or tag of an ADAPTER on the Hub. Default: its newest commit.")
+@options.revision("an ADAPTER")
+@options.base
 @click.option(
     "--baselines",
     default=",".join(DEFAULT_BASELINES),
@@ -81,7 +82,8 @@ def evaluate(
     adapter: str,
     dataset: str,
     dataset_revision: str | None,
-    adapter_revision: str | None,
+    revision: str | None,
+    base: str | None,
     baselines: str,
     encoder: str | None,
     against: tuple[str, ...],
@@ -100,7 +102,7 @@ def evaluate(
     from toolkit.data.dataset import locate_dataset
     from toolkit.evaluation import evaluate
 
-    located = evaluate.locate_evaluated(adapter, folder, adapter_revision)
+    located = evaluate.locate_evaluated(adapter, folder, revision)
     loaded = options.load(recipe or evaluate.own_recipe(located, folder), settings)
     with output.counting() as count:
         result = evaluate.evaluate(
@@ -110,6 +112,7 @@ def evaluate(
             baselines=[name.strip() for name in baselines.split(",") if name.strip()],
             against=against,
             encoder=encoder,
+            base=base,
             output=folder,
             templates=templates,
             restart=not resume,
@@ -123,6 +126,7 @@ def evaluate(
 @click.argument("adapter")
 @click.argument("out", type=PATH)
 @options.revision("an ADAPTER")
+@options.base
 @click.option(
     "--dtype",
     default=DTYPES[0],
@@ -132,7 +136,7 @@ def evaluate(
 )
 @options.hub_and_json
 @click.pass_obj
-def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtype: str) -> None:
+def merge(output: Output, /, adapter: str, out: Path, revision: str | None, base: str | None, dtype: str) -> None:
     """Merge ADAPTER, a folder or a Hub id, into its base and write one plain model to the folder OUT.
 
     The model can be served without peft. It is loaded by transformers alone and compared with the adapter on its
@@ -142,5 +146,5 @@ def merge(output: Output, /, adapter: str, out: Path, revision: str | None, dtyp
     from toolkit.model import merge
 
     with output.counting() as count:
-        result = merge.merge(adapter, out, dtype, count, revision=revision)
+        result = merge.merge(adapter, out, dtype, count, revision=revision, base=base)
     results.merged(output, result)

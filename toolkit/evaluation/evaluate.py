@@ -63,6 +63,7 @@ def evaluate(
     baselines: Sequence[str] = DEFAULT_BASELINES,
     against: Sequence[str] = (),
     encoder: str | None = None,
+    base: str | None = None,
     output: Path | None = None,
     templates: Path | None = None,
     restart: bool = False,
@@ -81,6 +82,7 @@ def evaluate(
         baselines: Of `BASELINES`.
         against: Other adapters to compare with, by folder or Hub id.
         encoder: Folder or Hub id of the encoder baseline; None for the default one.
+        base: Hub id or folder of another base than the one that the adapter names; with an `output`.
         output: A folder of its own for the report, in place of the adapter's.
         templates: A folder of card templates that replace the toolkit's.
         restart: Discard an interrupted evaluation.
@@ -97,6 +99,11 @@ def evaluate(
     if unknown := set(baselines) - set(BASELINES):
         raise InputError(f"There is no baseline {sorted(unknown)[0]!r}.", f"Choose among {', '.join(BASELINES)}.")
     folder = locate_evaluated(str(adapter), output)
+    if base is not None and output is None:
+        raise InputError(
+            "The figures in an adapter's folder are those on the base that it names.",
+            "Give an `output` for the report on another `base`.",
+        )
     target, kind = (folder, ADAPTER) if output is None else (output, REPORT)
     manifest = read_manifest(folder, ADAPTER) if output is None else {}
     if not isinstance(recipe, Recipe):
@@ -106,9 +113,12 @@ def evaluate(
         cards.check_templates(templates)
     located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
     plan = _Plan(
-        {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder
+        {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder, base
     )
-    identities = {name: answers_hash(model, recipe.evaluation.quantization) for name, model in plan.adapters.items()}
+    identities = {
+        name: answers_hash(model, recipe.evaluation.quantization, plan.base_of(name))
+        for name, model in plan.adapters.items()
+    }
     content, settings = located.rows_hash(), plan.settings()
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
@@ -175,6 +185,11 @@ class _Plan:
     recipe: Recipe
     baselines: Sequence[str]
     encoder: str | None
+    base: str | None
+
+    def base_of(self, name: str) -> str | None:
+        """The base that was given in place of the one that an adapter names: those to compare with keep theirs."""
+        return self.base if name == ADAPTER else None
 
     def settings(self) -> dict[str, Any]:
         """The `settings` of `evaluation.json`."""
@@ -225,7 +240,7 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
 
     used = None
     for name, folder in plan.adapters.items():
-        model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization)
+        model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization, plan.base_of(name))
         used = used or precision
         ask(name, model, tokenizer)
         if name == ADAPTER and "base" in plan.baselines:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError, ToolkitError, library_errors
 from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
-from toolkit.core.hub_client import locate_folder
+from toolkit.core.hub_client import is_hub_id, locate_folder
 from toolkit.core.layout import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -35,34 +35,48 @@ AGAIN = "Train or download it again."
 def locate_adapter(name: str, revision: str | None = None) -> Path:
     """The folder of an adapter given by folder or Hub id; the latter is downloaded.
 
+    Args:
+        name: A folder, `owner/name`, or `owner/name/folder/within` for an adapter in a folder of a repository.
+        revision: Commit, branch or tag on the Hub.
+
     Raises:
-        InputError: Neither a folder with an adapter nor a Hub id.
+        InputError: Neither a folder with an adapter nor a Hub id, or a revision of a folder.
         HubError: The Hub has no such adapter, or cannot be reached.
     """
-    folder = locate_folder(
-        name, "adapter", "Make one with `pkt train`, or name a Hub id (owner/name).", revision=revision
-    )
+    if revision is not None and Path(name).is_dir():
+        raise InputError(f"{name} is a folder on this machine, which has no revisions.", "Leave out `revision`.")
+    parts = [] if Path(name).is_dir() else name.split("/")
+    repo_id, within = ("/".join(parts[:2]), parts[2:]) if is_hub_id("/".join(parts[:2])) else (name, [])
+    remedy = "Make one with `pkt train`, or name a Hub id (owner/name)."
+    folder = locate_folder(repo_id, "adapter", remedy, revision=revision).joinpath(*within)
     if not (folder / ADAPTER_CONFIG).is_file():
         raise InputError(f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder that `pkt train` wrote.")
     return folder
 
 
-def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, PreTrainedTokenizerBase, Precision]:
+def load_adapter(
+    folder: Path, quantization: str = "none", base: str | None = None
+) -> tuple[PeftModel, PreTrainedTokenizerBase, Precision]:
     """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
+
+    Args:
+        folder: The adapter's.
+        quantization: How the base is held, `nf4` or `none`.
+        base: Hub id or folder of another base than the one that the adapter names.
 
     Raises:
         InputError: The adapter is damaged, does not fit its base, changes nothing or is not finite.
         EnvironmentLacks: The memory does not hold it.
     """
-    base = locate_base_of(folder, quantization)
+    located = locate_base_of(folder, quantization, base)
     # Other tools save an adapter without the tokenizer, which is then its base's.
-    tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else base.path)
+    tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else located.path)
     precision = chosen_precision(quantization)
-    model = attach_adapter(load_base(base, precision), folder)
+    model = attach_adapter(load_base(located, precision), folder)
     if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
         del model
         precision = precision.widened(found)
-        model = attach_adapter(load_base(base, precision), folder)
+        model = attach_adapter(load_base(located, precision), folder)
     if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
         raise InputError(
             f"The adapter in {folder} holds weights that are NaN or infinite: its training diverged.",
@@ -76,8 +90,8 @@ def load_adapter(folder: Path, quantization: str = "none") -> tuple[PeftModel, P
     return model, tokenizer, precision
 
 
-def locate_base_of(folder: Path, quantization: str) -> LocatedBase:
-    """The base that an adapter names, downloaded when it is not here.
+def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> LocatedBase:
+    """The base that an adapter names, or the one given by Hub id or folder, downloaded when it is not here.
 
     Raises:
         InputError: A file of the adapter is missing or damaged, it names no base, or was trained on another tiny base.
@@ -90,18 +104,21 @@ def locate_base_of(folder: Path, quantization: str) -> LocatedBase:
             raise InputError(f"{folder} holds no {name}.", AGAIN)
     with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN):
         config = PeftConfig.from_pretrained(folder)
-    if not config.base_model_name_or_path:
-        raise InputError(f"The adapter in {folder} names no base.", AGAIN)
-    base = locate_base(str(config.base_model_name_or_path), config.revision, quantization=quantization)
-    if base.id == TINY_BASE_ID and (folder / MANIFEST).is_file():
+    named = config.base_model_name_or_path
+    if not named and not base:
+        raise InputError(f"The adapter in {folder} names no base.", "Give it as `base`.")
+    located = locate_base(
+        base or str(named), config.revision if base in (None, named) else None, quantization=quantization
+    )
+    if located.id == TINY_BASE_ID and (folder / MANIFEST).is_file():
         # The tiny base changes with the toolkit.
         trained_on = read_manifest(folder, "adapter").get("base", {}).get("content")
-        if trained_on not in (None, base_hash(base)):
+        if trained_on not in (None, base_hash(located)):
             raise InputError(
                 f"The adapter in {folder} was trained on the tiny base of another version of pkt.",
                 "Train it again, or use that version.",
             )
-    return base
+    return located
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
@@ -131,30 +148,30 @@ def adapter_changes_nothing(folder: Path) -> bool:
     return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
 
 
-def may_be_quantized(folder: Path) -> bool:
+def may_be_quantized(folder: Path, base: str | None = None) -> bool:
     """Whether the base of an adapter may be stored in a quantised form, which takes other libraries to load.
 
     Files on this machine decide; a base that is not here yet may be anything.
     """
     named = read_json(folder / ADAPTER_CONFIG)
-    base = named.get("base_model_name_or_path")
+    base = base or named.get("base_model_name_or_path")
     if base == TINY_BASE_ID:
         return False
     config = cached_file(base, CONFIG, named.get("revision")) if base else None
     return config is None or "quantization_config" in read_json(config)
 
 
-def answers_hash(folder: Path, quantization: str) -> str:
+def answers_hash(folder: Path, quantization: str, base: str | None = None) -> str:
     """One hash for all that decides an adapter's answers: its files and its base, which is downloaded if it must be.
 
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base_of`.
     """
-    base = locate_base_of(folder, quantization)
+    located = locate_base_of(folder, quantization, base)
     files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
     hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
     # The content of the tiny base, the commit of another: a branch may have moved on.
-    return json_hash([hashes, base_hash(base) if base.id == TINY_BASE_ID else base.revision])
+    return json_hash([hashes, base_hash(located) if located.id == TINY_BASE_ID else located.revision])
 
 
 def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -63,6 +63,7 @@ def merge(
     progress: Progress = ignore,
     *,
     revision: str | None = None,
+    base: str | None = None,
 ) -> Merged:
     """Write the folder of a base with the adapter merged into its unquantised weights.
 
@@ -72,6 +73,7 @@ def merge(
         dtype: Of the merged weights, one of `core.layout.DTYPES`.
         progress: Called after each sample that is answered.
         revision: Commit, branch or tag of an adapter on the Hub.
+        base: Hub id or folder of another base than the one that the adapter names.
 
     Raises:
         InputError: No adapter, a damaged one, a quantised base, numbers too large for float16, or another `out`.
@@ -83,7 +85,7 @@ def merge(
     manifest = read_manifest(adapter, "adapter")
     decoding = load_recipe(manifest.get("recipe")).decoding
     samples = _samples(adapter)
-    model, tokenizer, base = _load(adapter, dtype)
+    model, tokenizer, located = _load(adapter, dtype, base)
     with memory_errors():
         before = _names(
             samples, "adapter", progress, partial(generate.greedy_name, model, tokenizer, settings=decoding)
@@ -100,7 +102,7 @@ def merge(
         with memory_errors():
             after = _names(samples, "merged", progress, transformers_answerer(folder, dtype))
         differences = _differences(samples, before, after, dtype)
-        facts = _facts(adapter, manifest, base, dtype, {"samples": len(samples), "differences": differences})
+        facts = _facts(adapter, manifest, located, dtype, {"samples": len(samples), "differences": differences})
         asked = chat.naming_messages(EXAMPLE, facts["request"] or chat.REQUEST, facts["system"])
         cards.render_merged_card(folder, facts, samples[0]["messages"] if samples else asked)
         write_manifest(folder, "merged", facts)
@@ -114,11 +116,11 @@ def _samples(adapter: Path) -> list[dict[str, Any]]:
     return samples
 
 
-def _load(adapter: Path, dtype: str) -> tuple[PeftModel, PreTrainedTokenizerBase, LocatedBase]:
+def _load(adapter: Path, dtype: str, given: str | None) -> tuple[PeftModel, PreTrainedTokenizerBase, LocatedBase]:
     """The adapter on its unquantised base in this dtype, its tokenizer, and that base."""
     if adapters.adapter_changes_nothing(adapter):
         raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
-    base = adapters.locate_base_of(adapter, "none")
+    base = adapters.locate_base_of(adapter, "none", given)
     plain = loading.load_base(base, loading.Precision("none", dtype))
     if getattr(plain.config, "quantization_config", None) is not None:
         raise InputError(

@@ -90,24 +90,33 @@ class Identified:
     candidates: list[Candidate]
 
 
-def open_adapter(adapter: str | Path, candidates: Sequence[str] | None = None, progress: Progress = ignore) -> Answerer:
+def open_adapter(
+    adapter: str | Path,
+    candidates: Sequence[str] | None = None,
+    progress: Progress = ignore,
+    *,
+    revision: str | None = None,
+    base: str | None = None,
+) -> Answerer:
     """Load an adapter to ask it. One that pkt did not train is asked with pkt's own request and default decoding.
 
     Args:
         adapter: Its folder or Hub id.
         candidates: Known names, in place of those that the adapter learnt; cleaned, and each taken once.
         progress: Called while known names are prepared.
+        revision: Commit, branch or tag of an adapter on the Hub.
+        base: Hub id or folder of another base than the one that the adapter names.
 
     Raises:
         InputError: The adapter cannot be loaded or read, or no candidate is a name.
         HubError: The Hub has no such adapter, or cannot be reached.
         EnvironmentLacks: The memory is too small.
     """
-    folder = adapters.locate_adapter(str(adapter))
+    folder = adapters.locate_adapter(str(adapter), revision)
     manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
     decoding = load_recipe(manifest.get("recipe")).decoding if manifest else DecodingSettings()
     known = _cleaned(candidates) if candidates is not None else _learnt(folder / ANSWERS)
-    model, tokenizer, _ = adapters.load_adapter(folder)
+    model, tokenizer, _ = adapters.load_adapter(folder, base=base)
     prepared = rank.prepare(rank.encode_answers(tokenizer, known, progress))
     request = manifest.get("request") or chat.REQUEST
     return Answerer(model, tokenizer, request, manifest.get("system"), decoding, known, prepared)
