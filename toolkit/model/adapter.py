@@ -20,6 +20,7 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
 )
 from toolkit.model.base import CONFIG, HASHED, LocatedBase, base_hash, cached_file, locate_base
+from toolkit.model.fit import Fit, fill, refuse_misfit
 from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
 from toolkit.model.memory import memory_errors
 
@@ -122,11 +123,32 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
-    """The adapter in a folder on its loaded base, in eval mode."""
-    from peft import PeftModel
+    """The adapter in a folder on its loaded base, in eval mode.
+
+    Raises:
+        InputError: It is damaged, or does not fit the base.
+        EnvironmentLacks: The memory does not hold it.
+    """
+    model, fit = attach(base, folder)
+    refuse_misfit(fit, folder)
+    return model
+
+
+def attach(base: PreTrainedModel, folder: Path) -> tuple[PeftModel, Fit]:
+    """As `attach_adapter`, but an adapter that does not fit is none of its errors: what fits is in the model."""
+    import torch
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+    from safetensors.torch import load_file
 
     with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN), memory_errors():
-        return PeftModel.from_pretrained(base, folder).eval()
+        config = PeftConfig.from_pretrained(folder)
+        config.inference_mode = True
+        kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
+        # Some begin with random numbers that its file does not replace (PiSSA by `niter`): the same ones each time.
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = kind(base, config)
+        return model.eval(), fill(model, load_file(folder / ADAPTER_WEIGHTS))
 
 
 def adapter_changes_nothing(folder: Path) -> bool:
