@@ -72,7 +72,7 @@ def may_read(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     wanted = call.json()
-    repo = _repo_in(call, wanted)
+    repo = call.store.canonical(_repo_in(call, wanted))
     author = call.require_writer(repo.namespace)
     url = {"name": str(repo), "url": call.endpoint + repo.url_path}
     try:
@@ -86,18 +86,16 @@ def create(call: Call) -> Response:
 
 
 def delete(call: Call) -> Response:
-    repo = _repo_in(call, call.json())
-    call.writable(repo)
-    call.store.delete(repo)
+    call.store.delete(call.writable(_repo_in(call, call.json())).repo)
     return answer({})
 
 
 def move(call: Call) -> Response:
     wanted = call.json()
     source, target = (_split_id(wanted, name) for name in ("fromRepo", "toRepo"))
-    call.writable(source)
+    repository = call.writable(source)
     call.require_writer(target.namespace)
-    call.store.move(source, target)
+    call.store.move(repository.repo, target)
     return answer({})
 
 
@@ -160,7 +158,7 @@ def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
     author, words, wanted = query.get("author"), query.getlist("search"), set(query.getlist("filter"))
     for repository in call.store.repositories(kind):
         name = str(repository.repo).lower()
-        if call.may_see(repository) and author in (None, repository.repo.namespace):
+        if call.may_see(repository) and (author is None or author.lower() == repository.repo.namespace.lower()):
             commit = call.store.commit_at(repository, MAIN)
             tags = _tags(kind, card_data(call, repository, commit)) if wanted else []
             if all(word.lower() in name for word in words) and wanted <= set(tags):

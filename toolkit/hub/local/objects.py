@@ -12,6 +12,7 @@ from typing import Literal
 KINDS = ("models", "datasets", "spaces")
 MAIN = "main"
 SHA = re.compile(r"[0-9a-f]{40}")
+SHORT_SHA = re.compile(r"[0-9a-f]{7,39}")  # as git shows an id at least
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # The client takes any other 401 for a repository that does not exist.
 BAD_TOKEN = "Invalid credentials in Authorization header"

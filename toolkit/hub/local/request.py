@@ -135,15 +135,28 @@ class Call:
             raise repo_not_found() from None
 
     def readable(self, repo: RepoId | None = None) -> Repository:
-        """The repository, by default the one in the path. Raises `RefusedError` unless the user may see it."""
-        try:
-            repository = self.store.repository(repo or self.repo())
-            if self.may_see(repository):
-                return repository
-        except RefusedError as refused:
-            if refused.status != 404:
-                raise
+        """The repository, by default the one in the path.
+
+        Raises:
+            RefusedError: The user may not see it (401, 404), or the path has a name that it no longer has (307).
+        """
+        wanted = repo or self.repo()
+        if (found := self._visible(wanted)) is not None:
+            return found
+        target = self.store.moved(wanted) if repo is None else None
+        if target is not None and self._visible(target) is not None:
+            address, query = (self.request.scope[part].decode("ascii") for part in ("raw_path", "query_string"))
+            address = address.replace(f"/{wanted}", f"/{target}", 1) + (query and f"?{query}")
+            raise RefusedError(307, f"{wanted} is called {target} now", headers={"Location": address})
         raise repo_not_found(stranger=self.user is None)
+
+    def _visible(self, repo: RepoId) -> Repository | None:
+        """A repository that exists and that the user may see."""
+        try:
+            repository = self.store.repository(repo)
+        except RefusedError:
+            return None
+        return repository if self.may_see(repository) else None
 
     def commit(self) -> tuple[Repository, Commit]:
         """The repository and the commit that the path names."""
@@ -160,7 +173,8 @@ class Call:
         return not repository.private or self.may_write(repository.repo.namespace)
 
     def may_write(self, namespace: str) -> bool:
-        return self.account is not None and (self.account.everywhere or self.account.name == namespace)
+        account = self.account
+        return account is not None and (account.everywhere or account.name.lower() == namespace.lower())
 
     def require_files(self, repository: Repository) -> None:
         """Raise `RefusedError` (401, 403) for the files of a gated repository, unless the user may write to it."""

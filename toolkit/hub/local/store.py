@@ -4,6 +4,7 @@
         repository.json     visibility, gate, branches, tags, pull requests: a commit exists once this file names it
         commits/ID.json     title, author, parent, and every file of that commit
         blobs/SHA256        contents
+    ROOT/moved.json         where a repository went that had a name once
     ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
     ROOT/lock               held while something changes, also against other processes
 
@@ -27,6 +28,7 @@ from toolkit.core.folder import unwritable, write_bytes
 from toolkit.hub.local.objects import (
     MAIN,
     SHA,
+    SHORT_SHA,
     AddFile,
     AddLfsFile,
     Change,
@@ -53,6 +55,8 @@ from toolkit.hub.local.objects import (
 
 if sys.platform != "win32":
     import fcntl
+
+_MOVED = "moved.json"
 
 
 class Store:
@@ -88,8 +92,14 @@ class Store:
 
     # Repositories
 
+    def canonical(self, repo: RepoId) -> RepoId:
+        """The name of the repository that has it in any case, else under the namespace as that is spelt."""
+        namespace = _spelt(self.root / repo.kind, repo.namespace)
+        return RepoId(repo.kind, namespace, _spelt(self.root / repo.kind / namespace, repo.name))
+
     def repository(self, repo: RepoId) -> Repository:
-        """A repository as it stands now. Raises `RefusedError` (404)."""
+        """A repository as it stands now, by its name in any case. Raises `RefusedError` (404)."""
+        repo = self.canonical(repo)
         try:
             state = json.loads((self._folder(repo) / "repository.json").read_bytes())
         except FileNotFoundError:
@@ -111,9 +121,9 @@ class Store:
 
     def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> None:
         """Make a repository whose first commit holds `files`. Raises `RefusedError` (409) when it exists."""
-        target = self._folder(repo)
         operations = tuple(AddFile(path, content) for path, content in files.items())
         with self.locked():
+            target = self._folder(self.canonical(repo))
             if target.exists():
                 raise RefusedError(409, f"You already created this repo: {repo}")
             draft = self.fresh()
@@ -123,23 +133,46 @@ class Store:
             _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(target)
+            self._write_moves({old: new for old, new in self._moves().items() if old != _address(repo).lower()})
 
     def delete(self, repo: RepoId) -> None:
         with self.locked():
             self.repository(repo)
             doomed = self.fresh()
             self._folder(repo).rename(doomed)
+            self._write_moves({old: new for old, new in self._moves().items() if new != _address(repo)})
         shutil.rmtree(doomed)
 
     def move(self, repo: RepoId, target: RepoId) -> None:
-        """Rename a repository. Raises `RefusedError` (409) when the new name is taken."""
+        """Rename a repository; its old names lead to the new one. Raises `RefusedError` (409) when that is taken."""
         with self.locked():
             self.repository(repo)
-            folder = self._folder(target)
-            if folder.exists():
-                raise RefusedError(409, f"{target} exists already")
+            taken = self.canonical(target)
+            if self._folder(taken).exists() and (taken != repo or target == repo):
+                raise RefusedError(409, f"A {repo.kind[:-1]} repository called {taken} already exists")
+            target = replace(target, namespace=taken.namespace)
+            folder, goal = self._folder(target), _address(target)
+            moves = {old: goal if new == _address(repo) else new for old, new in self._moves().items()}
+            moves[_address(repo).lower()] = goal
+            self._write_moves({old: new for old, new in moves.items() if old != goal.lower()})
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._folder(repo).rename(folder)
+
+    def moved(self, repo: RepoId) -> RepoId | None:
+        """Where a repository went that had this name."""
+        target = self._moves().get(_address(repo).lower())
+        return RepoId(*target.split("/")) if target else None
+
+    def _moves(self) -> dict[str, str]:
+        try:
+            found: dict[str, str] = json.loads((self.root / _MOVED).read_bytes())
+        except FileNotFoundError:
+            found = {}
+        return found
+
+    def _write_moves(self, moves: dict[str, str]) -> None:
+        if moves != self._moves():
+            _write_json(self.root / _MOVED, moves)
 
     def update(self, repo: RepoId, change: Callable[[Repository], Repository]) -> None:
         """Replace a repository's state by what `change` makes of it, in one instant."""
@@ -177,17 +210,25 @@ class Store:
     # Commits
 
     def commit_at(self, repository: Repository, revision: str) -> Commit:
-        """The commit that a branch, a tag, a pull request or a full commit id names. Raises `RefusedError` (404)."""
+        """The commit that a branch, a tag, a pull request or an id names, whole or not. Raises `RefusedError` (404)."""
         pull = repository.pull(revision)
         named = repository.branches.get(revision) or repository.tags.get(revision) or (pull and pull.head)
-        commit_id = named or revision
-        if not SHA.fullmatch(commit_id):
-            raise revision_not_found(revision)
+        commit_id = named or self._whole_id(repository, revision)
         try:
             state = json.loads((self._folder(repository.repo) / "commits" / f"{commit_id}.json").read_bytes())
         except FileNotFoundError:
             raise revision_not_found(revision) from None
         return Commit(**state | {"files": {name: FileEntry(**entry) for name, entry in state["files"].items()}})
+
+    def _whole_id(self, repository: Repository, revision: str) -> str:
+        """The commit id that begins so. Raises `RefusedError` (404) where none does, or several do."""
+        if SHA.fullmatch(revision):
+            return revision
+        commits = self._folder(repository.repo) / "commits"
+        found = [each.stem for each in commits.glob(f"{revision}*.json")] if SHORT_SHA.fullmatch(revision) else []
+        if len(found) != 1:
+            raise revision_not_found(revision)
+        return found[0]
 
     def history(self, repository: Repository, revision: str) -> Iterator[Commit]:
         """From `revision` back to the first commit."""
@@ -297,6 +338,17 @@ def find_pull(repository: Repository, number: int) -> PullRequest:
 def _now() -> str:
     """This moment, as the clients read it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _spelt(folder: Path, name: str) -> str:
+    """The entry of a folder that has this name in any case; the name itself when there is none."""
+    if (folder / name).exists() or not folder.exists():
+        return name
+    return next((each.name for each in folder.iterdir() if each.name.lower() == name.lower()), name)
+
+
+def _address(repo: RepoId) -> str:
+    return f"{repo.kind}/{repo}"
 
 
 def _read_pull(state: Mapping[str, Any]) -> PullRequest:
