@@ -1,5 +1,6 @@
 """The local Hub as a process: killed, interrupted, and used by many at once."""
 
+import itertools
 import json
 import os
 import signal
@@ -14,9 +15,9 @@ import httpx2
 import pytest
 from huggingface_hub import HfApi
 
-from toolkit.hub.local.objects import AddFile, Change, repo_id
+from toolkit.hub.local.objects import Change, repo_id
 from toolkit.hub.local.serve import running_hub
-from toolkit.hub.local.store import Store
+from toolkit.hub.local.store import Store, receive
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
@@ -46,23 +47,32 @@ def test_parallel_commits_are_all_kept(tmp_path: Path) -> None:
         assert len(api.list_repo_commits("demo/busy")) == 25
 
 
-KILLED_AT_A_RENAME = """
-import os, pathlib, signal, sys
-from toolkit.hub.local.objects import AddFile, Change, repo_id
-from toolkit.hub.local.store import Store
+KILLED_AT_A_STEP = """
+import os, pathlib, signal, sqlite3, sys
+from toolkit.hub.local.objects import Change, repo_id
+from toolkit.hub.local.store import Store, receive
 
-store, left, rename = Store(pathlib.Path(sys.argv[1])), int(sys.argv[2]), pathlib.Path.replace
+store, left, rename, connect = Store(pathlib.Path(sys.argv[1])), int(sys.argv[2]), pathlib.Path.replace, sqlite3.connect
 
-def replace(self, target):
+def step(*_):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+def replace(self, target):
+    step()
     return rename(self, target)
 
-pathlib.Path.replace = replace
-files = (AddFile("a.txt", b"new a"), AddFile("b.txt", b"new b"))
-store.commit(repo_id("models", "demo", "a"), "main", Change(files, "t", "", "demo"))
+def traced(*args, **options):
+    db = connect(*args, **options)
+    db.set_trace_callback(step)
+    return db
+
+pathlib.Path.replace, sqlite3.connect = replace, traced
+with store.receiving() as folder:
+    files = tuple(receive(folder, name, b"new " + name[:1].encode()) for name in ("a.txt", "b.txt"))
+    store.commit(repo_id("models", "demo", "a"), "main", Change(files, "t", "", "demo"))
 """
 
 
@@ -70,19 +80,23 @@ def test_a_commit_is_whole_or_absent_wherever_the_process_is_killed(tmp_path: Pa
     repo = repo_id("models", "demo", "a")
     old, new = {"a.txt": b"old a"}, {"a.txt": b"new a", "b.txt": b"new b"}
     outcomes = []
-    for renames in range(5):
-        root = tmp_path / str(renames)
+    for steps in itertools.count():
+        root = tmp_path / str(steps)
         Store(root).create(repo, private=False, author="demo", files=old)
-        command = [sys.executable, "-c", KILLED_AT_A_RENAME, str(root), str(renames)]
+        command = [sys.executable, "-c", KILLED_AT_A_STEP, str(root), str(steps)]
         done = subprocess.run(command, env=ENVIRONMENT, check=False)
         store = Store(root)
         head = store.commit_at(store.repository(repo), "main")
-        found = {path: store.blob(repo, entry.sha256).read_bytes() for path, entry in head.files.items()}
+        found = {path: store.blob(repo, entry.sha256).read_bytes() for path, entry in head.files.below().items()}
         assert found in (old, new)
+        assert list(store.incoming.iterdir()) == []
         outcomes.append((done.returncode == 0, found == new))
-        store.commit(repo, "main", Change((AddFile("c", b"c"),), "t", "", "demo"))
-    # Two contents, the commit, the state: the commit exists once all four are renamed, and not before.
-    assert outcomes == [(False, False)] * 4 + [(True, True)]
+        with store.receiving() as folder:
+            store.commit(repo, "main", Change((receive(folder, "c", b"c"),), "t", "", "demo"))
+        if done.returncode == 0:
+            break
+    # The commit exists after the last step, which renames the state, and not before.
+    assert outcomes == [(False, False)] * (len(outcomes) - 1) + [(True, True)]
 
 
 def test_of_two_commits_on_the_same_parent_exactly_one_is_made(tmp_path: Path) -> None:

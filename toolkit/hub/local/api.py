@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
+from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     MAIN,
-    Commit,
     FileEntry,
     PullRequest,
     RefKind,
@@ -188,7 +188,7 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         described["cardData"] = data
     if full:
         with_blobs = call.flag("blobs")
-        described["siblings"] = [_sibling(path, entry, with_blobs) for path, entry in sorted(commit.files.items())]
+        described["siblings"] = [_sibling(*each, with_blobs) for each in commit.files.below().items()]
     return described
 
 
@@ -300,7 +300,7 @@ def _refs(folder: str, names: Mapping[str, str]) -> list[dict[str, str]]:
 
 def history(call: Call) -> Response:
     """The commits of a revision, newest first."""
-    commits = list(call.store.history(call.readable(), call.revision))
+    commits = call.store.ancestry(call.readable(), call.revision)
     formatted = "formatted" in call.request.query_params.getlist("expand[]")
     return paged(call, commits, lambda commit: _commit(commit, formatted))
 

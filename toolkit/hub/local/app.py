@@ -3,7 +3,10 @@
 import errno
 import re
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO
 from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
@@ -13,12 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.hub.local import api, files, pages
 from toolkit.hub.local.objects import RefusedError, malformed, repo_not_found
-from toolkit.hub.local.request import Accounts, Call, answer, make_accounts
+from toolkit.hub.local.request import MAX_BODY, Accounts, Call, answer, make_accounts
 from toolkit.hub.local.store import Store
 
 Handler = Callable[[Call], Response]
-
-MAX_BODY = 128 * 2**20  # bytes; large files go to the disk as they come, and have no limit
 
 _REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
 _API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
@@ -101,22 +102,25 @@ async def _respond(request: Request, store: Store, accounts: Accounts) -> Respon
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.
     if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
-        return await files.lfs_upload(Call(request, store, _unquoted(match), b"", None))
+        return await files.lfs_upload(Call(request, store, _unquoted(match), BytesIO(), None))
     account = accounts.who(request.headers.get("authorization"))
     handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
-    return await run_in_threadpool(handler, Call(request, store, args, await _read_body(request), account))
+    limit = None if account is not None and handler is files.commit else MAX_BODY
+    with SpooledTemporaryFile(2**20, dir=str(store.incoming)) as body:
+        await _read_body(request, body, limit)
+        return await run_in_threadpool(handler, Call(request, store, args, body, account))
 
 
-async def _read_body(request: Request) -> bytes:
-    """The whole body. Raises `RefusedError` (413) for more than `MAX_BODY` bytes, of which none are kept."""
-    size, parts = 0, []
+async def _read_body(request: Request, body: IO[bytes], limit: int | None) -> None:
+    """Write the whole body to a file. Raises `RefusedError` (413) for more than `limit` bytes."""
+    size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= MAX_BODY:
-            parts.append(chunk)
-    if size > MAX_BODY:
-        raise RefusedError(413, f"The body has {size:,} bytes: this Hub takes {MAX_BODY:,} at most")
-    return b"".join(parts)
+        if limit is None or size <= limit:
+            body.write(chunk)
+    if limit is not None and size > limit:
+        raise RefusedError(413, f"The body has {size:,} bytes: this Hub takes {limit:,} at most")
+    body.seek(0)
 
 
 def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:

@@ -11,27 +11,26 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
+from toolkit.hub.local.history import newest
 from toolkit.hub.local.objects import (
     MAIN,
-    AddFile,
     AddLfsFile,
     Change,
-    Commit,
     FileEntry,
-    Files,
     Operation,
     RefusedError,
     Remove,
     RepoId,
     Repository,
+    Tree,
     check_path,
     check_sha256,
     entry_not_found,
@@ -40,6 +39,7 @@ from toolkit.hub.local.objects import (
     parent_folders,
 )
 from toolkit.hub.local.request import (
+    MAX_BODY,
     Call,
     answer,
     list_field,
@@ -49,6 +49,7 @@ from toolkit.hub.local.request import (
     text_field,
     whole_number,
 )
+from toolkit.hub.local.store import receive
 
 _LFS_SUFFIXES = (
     *("7z", "arrow", "avi", "bin", "bz2", "ckpt", "flac", "gguf", "gif", "gz", "h5", "jpeg", "jpg", "joblib"),
@@ -70,11 +71,12 @@ def preupload(call: Call) -> Response:
     """How each file is to be uploaded, and its present id, by which the client knows whether it changed."""
     repository, commit = call.commit()
     _require_committer(call, repository, as_pull=call.flag("create_pr"))
-    answers = []
-    for file in list_field(call.json(), "files"):
-        path, size = check_path(text_field(file, "path")), size_field(file)
+    answers, wanted = [], list_field(call.json(), "files")
+    present = commit.files.find(check_path(text_field(file, "path")) for file in wanted)
+    for file in wanted:
+        path, size = text_field(file, "path"), size_field(file)
         lfs = _belongs_in_lfs(path, size, _decode(text_field(file, "sample", "")))
-        known = commit.files.get(path)
+        known = present.get(path)
         answers.append(
             {
                 "path": path,
@@ -169,14 +171,15 @@ def commit(call: Call) -> Response:
     author = _require_committer(call, repository, as_pull=as_pull)
     if as_pull and call.revision != MAIN:
         raise malformed("A pull request can only be made for the branch main")
-    change = _change(call.body, author)
     answered: dict[str, object] = {"success": True, "hookOutput": ""}
     url = f"{call.endpoint}{repository.repo.url_path}"
-    if as_pull:
-        made, pull = call.store.propose(repository.repo, change)
-        answered["pullRequestUrl"] = f"{url}/discussions/{pull.number}"
-    else:
-        made = call.store.commit(repository.repo, call.revision, change)
+    with call.store.receiving() as contents:
+        change = _change(call.body, author, contents)
+        if as_pull:
+            made, pull = call.store.propose(repository.repo, change)
+            answered["pullRequestUrl"] = f"{url}/discussions/{pull.number}"
+        else:
+            made = call.store.commit(repository.repo, call.revision, change)
     return answer({**answered, "commitOid": made.id, "commitUrl": f"{url}/commit/{made.id}"})
 
 
@@ -189,20 +192,31 @@ def _require_committer(call: Call, repository: Repository, *, as_pull: bool) -> 
     return call.require_writer(repository.repo.namespace)
 
 
-def _change(body: bytes, author: str) -> Change:
-    lines = [parse_object(line) for line in body.split(b"\n") if line.strip()]
-    if not lines or lines[0].get("key") != "header":
+def _change(body: IO[bytes], author: str, contents: Path) -> Change:
+    """The commit that a body describes, read line by line, with its files' contents in the folder `contents`."""
+    lines = _lines(body)
+    first = next(lines, {})
+    if first.get("key") != "header":
         raise malformed("A commit must start with its header")
-    header = _value(lines[0])
+    header = _value(first)
     parent = text_field(header, "parentCommit", "").lower()
     if parent and not re.fullmatch("[0-9a-f]{5,40}", parent):
         raise malformed(f"Not the id of a commit: {parent!r}")
-    operations = tuple(_operation(line) for line in lines[1:])
+    operations = tuple(_operation(line, contents) for line in lines)
     title, message = text_field(header, "summary"), text_field(header, "description", "")
     return Change(operations, title, message, author, parent or None)
 
 
-def _operation(line: dict[str, Any]) -> Operation:
+def _lines(body: IO[bytes]) -> Iterator[dict[str, Any]]:
+    while line := body.readline(MAX_BODY + 1):
+        if len(line) > MAX_BODY:
+            message = "upload it as a large file (LFS), as the answer to preupload says"
+            raise RefusedError(413, f"A file of the commit takes more than {MAX_BODY:,} bytes: {message}")
+        if line.strip():
+            yield parse_object(line)
+
+
+def _operation(line: dict[str, Any], contents: Path) -> Operation:
     kind, value = line.get("key"), _value(line)
     path = text_field(value, "path")
     if kind == "deletedFolder":
@@ -212,7 +226,7 @@ def _operation(line: dict[str, Any]) -> Operation:
         return Remove(path, is_folder=False)
     if kind == "file":
         content = text_field(value, "content")
-        return AddFile(path, _decode(content) if value.get("encoding") == "base64" else content.encode())
+        return receive(contents, path, _decode(content) if value.get("encoding") == "base64" else content.encode())
     if kind == "lfsFile":
         size = None if value.get("size") is None else size_field(value)
         return AddLfsFile(path, check_sha256(text_field(value, "oid")), size)
@@ -254,16 +268,17 @@ def tree(call: Call) -> Response:
     repository, commit = call.commit()
     below = call.args.get("path", "")
     start = check_path(below) + "/" if below else ""
-    folders = _folders(commit.files)
-    if below and below not in folders:
+    inside = commit.files.below(below)
+    if below and not inside:
         raise entry_not_found(f"{below} does not exist on {call.revision}", commit.id)
+    folders = _folders(inside)
     paths = sorted(
         path
-        for path in (*folders, *commit.files)
+        for path in (*folders, *inside)
         if path.startswith(start) and (call.flag("recursive") or "/" not in path[len(start) :])
     )
     expand = call.flag("expand")
-    return paged(call, paths, lambda path: _entry(call, repository, commit, folders, path, expand))
+    return paged(call, paths, lambda path: _entry(call, repository, path, inside.get(path) or folders[path], expand))
 
 
 def paths_info(call: Call) -> Response:
@@ -273,10 +288,10 @@ def paths_info(call: Call) -> Response:
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise malformed("'paths' must be a list of paths")
     repository, commit = call.commit()
-    folders = _folders(commit.files)
-    found = [path for path in paths if path in commit.files or path in folders]
+    found: dict[str, FileEntry | Tree] = {**commit.files.find(paths)}
+    found |= {path: inside for path in paths if path not in found and (inside := commit.files.below(path))}
     expand = wanted.get("expand") in (True, ["true"], ["True"])  # in a form every value is a list of text
-    return answer([_entry(call, repository, commit, folders, path, expand) for path in found])
+    return answer([_entry(call, repository, path, found[path], expand) for path in paths if path in found])
 
 
 def lfs_details(entry: FileEntry, hash_name: str) -> dict[str, object]:
@@ -287,32 +302,29 @@ def lfs_details(entry: FileEntry, hash_name: str) -> dict[str, object]:
     return {"lfs": {hash_name: entry.sha256, "size": entry.size, "pointerSize": pointer_size}}
 
 
-def _entry(
-    call: Call, repository: Repository, commit: Commit, folders: Mapping[str, list[str]], path: str, expand: bool
-) -> dict[str, object]:
-    entry = commit.files.get(path)
+def _entry(call: Call, repository: Repository, path: str, entry: FileEntry | Tree, expand: bool) -> dict[str, object]:
+    """A file, or a folder with all files below it, as the clients read it."""
     described: dict[str, object]
-    if entry is not None:
+    if isinstance(entry, FileEntry):
         described = {"type": "file", "path": path, "size": entry.size, "oid": entry.oid, **lfs_details(entry, "oid")}
         changes = {entry.commit}
     else:
-        inside = [(each, commit.files[each]) for each in folders[path]]
-        listing = "".join(f"{each} {file.oid}\n" for each, file in inside)
+        listing = "".join(f"{each} {file.oid}\n" for each, file in entry.items())
         oid = hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
         described = {"type": "directory", "path": path, "size": 0, "oid": oid}
-        changes = {file.commit for _, file in inside}
+        changes = {file.commit for file in entry.values()}
     if expand:
-        last = max((call.store.commit_at(repository, each) for each in changes), key=lambda each: each.date)
+        last = newest(call.store.history(repository), changes)
         described["lastCommit"] = {"id": last.id, "title": last.title, "date": last.date}
     return described
 
 
-def _folders(files: Files) -> dict[str, list[str]]:
-    """Every folder, with the paths of all files below it."""
-    folders: dict[str, list[str]] = {}
-    for path in sorted(files):
+def _folders(files: Tree) -> dict[str, dict[str, FileEntry]]:
+    """Every folder, with all files below it."""
+    folders: dict[str, dict[str, FileEntry]] = {}
+    for path, entry in files.items():
         for folder in parent_folders(path):
-            folders.setdefault(folder, []).append(path)
+            folders.setdefault(folder, {})[path] = entry
     return folders
 
 

@@ -7,12 +7,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 KINDS = ("models", "datasets", "spaces")
 MAIN = "main"
 SHA = re.compile(r"[0-9a-f]{40}")
-SHORT_SHA = re.compile(r"[0-9a-f]{7,39}")  # as git shows an id at least
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # The client takes any other 401 for a repository that does not exist.
 BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -141,18 +141,7 @@ class FileEntry:
         return self.sha256 if self.lfs else self.oid
 
 
-Files = Mapping[str, FileEntry]
-
-
-@dataclass(frozen=True)
-class Commit:
-    id: str
-    parent: str | None
-    title: str
-    message: str
-    author: str
-    date: str
-    files: Files
+Tree = Mapping[str, FileEntry]  # by path
 
 
 @dataclass(frozen=True)
@@ -215,10 +204,12 @@ class Repository:
 
 @dataclass(frozen=True)
 class AddFile:
-    """Add or replace a file whose bytes came with the request."""
+    """Add or replace a file whose bytes came with the request: in the file `content`, which their sha256 names."""
 
     path: str
-    content: bytes
+    content: Path
+    size: int
+    oid: str
 
 
 @dataclass(frozen=True)

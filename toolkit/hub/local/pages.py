@@ -6,7 +6,6 @@ import http
 import posixpath
 from functools import cache
 from importlib.resources import files as resources
-from itertools import islice
 from urllib.parse import quote, unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,10 +15,10 @@ from starlette.responses import RedirectResponse, Response
 from toolkit.cards.page import CARDS, card_html, metadata_html, style
 from toolkit.core import size
 from toolkit.hub.local.api import card_data, card_text
+from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     KINDS,
     MAIN,
-    Commit,
     FileEntry,
     RefusedError,
     Repository,
@@ -66,7 +65,7 @@ def tree(call: Call) -> Response:
     found, commit = call.commit()
     folder = call.args.get("path", "").strip("/")
     start = check_path(folder) + "/" if folder else ""
-    inside = {path: entry for path, entry in commit.files.items() if path.startswith(start)}
+    inside = commit.files.below(folder)
     if folder and not inside:
         raise entry_not_found(f"{folder} does not exist on {call.revision}")
     paths = {start + path[len(start) :].partition("/")[0] for path in inside}
@@ -84,7 +83,7 @@ def file(call: Call) -> Response:
     path = check_path(call.args.get("path", ""))
     entry = commit.files.get(path)
     if entry is None:
-        if any(each.startswith(path + "/") for each in commit.files):
+        if commit.files.below(path):
             return RedirectResponse(_address(found, "tree", call.revision, path))
         raise entry_not_found(f"{path} does not exist on {call.revision}")
     if path not in CARDS:
@@ -109,7 +108,7 @@ def file(call: Call) -> Response:
 def commits(call: Call) -> Response:
     """The commits of a revision, newest first, each with its files."""
     found = call.readable()
-    page = list(islice(call.store.history(found, call.revision), COMMITS + 1))
+    page = call.store.ancestry(found, call.revision)
     older = _address(found, "commits", page[COMMITS].id) if len(page) > COMMITS else None
     entries = [
         {

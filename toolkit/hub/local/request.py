@@ -6,16 +6,16 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     BAD_TOKEN,
     MAIN,
-    Commit,
     RefusedError,
     RepoId,
     Repository,
@@ -26,6 +26,7 @@ from toolkit.hub.local.objects import (
 from toolkit.hub.local.store import Store
 
 OWNER = "demo"  # whose Hub it is
+MAX_BODY = 16 * 2**20  # bytes of a body, or of a line of a commit; large files have no limit
 PAGE = 1_000  # entries of a tree, a history or a search in one answer
 
 Entry = TypeVar("Entry")
@@ -105,7 +106,7 @@ class Call:
     request: Request
     store: Store
     args: Mapping[str, str]
-    body: bytes
+    body: IO[bytes]
     account: Account | None
 
     @property
@@ -199,12 +200,12 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises `RefusedError` (400)."""
-        return parse_object(self.body)
+        return parse_object(self.body.read())
 
     def json_or_form(self) -> dict[str, Any]:
         """The body as JSON, or as a form whose every field is a list."""
         if self.request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return dict(parse_qs(self.body.decode("utf-8", "replace")))
+            return dict(parse_qs(self.body.read().decode("utf-8", "replace")))
         return self.json()
 
 

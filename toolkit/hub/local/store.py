@@ -2,39 +2,39 @@
 
     ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
         repository.json     visibility, gate, branches, tags, pull requests: a commit exists once this file names it
-        commits/ID.json     title, author, parent, and every file of that commit
+        history.sqlite      commits, each with what it changed
         blobs/SHA256        contents
     ROOT/moved.json         where a repository went that had a name once
     ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
     ROOT/lock               held while something changes, also against other processes
 
-A process killed at any instant leaves unreferenced files at worst, never half a commit.
+A process killed at any instant leaves what nothing names at worst, never half a commit.
 """
 
 import hashlib
 import json
+import os
+import re
 import secrets
 import shutil
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.folder import unwritable, write_bytes
+from toolkit.core.folder import read_json, unwritable, write_bytes
+from toolkit.hub.local.history import HISTORY, Commit, Files, ancestry, create_history, find_commit, new_commit, same
 from toolkit.hub.local.objects import (
     MAIN,
-    SHA,
-    SHORT_SHA,
     AddFile,
     AddLfsFile,
     Change,
-    Commit,
     FileEntry,
-    Files,
     Operation,
     PullRequest,
     RefKind,
@@ -42,13 +42,12 @@ from toolkit.hub.local.objects import (
     Remove,
     RepoId,
     Repository,
+    Tree,
     check_ref,
     check_sha256,
-    entry_not_found,
     git_blob_id,
     lfs_pointer,
     malformed,
-    parent_folders,
     repo_not_found,
     revision_not_found,
 )
@@ -57,6 +56,7 @@ if sys.platform != "win32":
     import fcntl
 
 _MOVED = "moved.json"
+_SHA_BEGUN = re.compile("[0-9a-f]{7,40}")  # git shows 7 digits at least
 
 
 class Store:
@@ -65,22 +65,47 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Make the root if it is not there. Raises `ToolkitError` when it cannot be made or written to."""
         self.root = root
-        self._incoming = root / "incoming"
+        self.incoming = root / "incoming"
         self._lock = threading.Lock()
         try:
             if not root.exists():
                 root.mkdir(parents=True)
                 root.chmod(0o700)  # it holds private repositories
-            self._incoming.mkdir(exist_ok=True)
+            self.incoming.mkdir(exist_ok=True)
             probe = self.fresh()
             probe.touch()
             probe.unlink()
+            self._tidy()
         except OSError as error:
             raise unwritable(root, error) from error
 
+    def _tidy(self) -> None:
+        """Remove what killed processes left, unless another store uses this root, and read in what 0.2.0 wrote."""
+        if sys.platform != "win32":
+            users = os.open(self.incoming, os.O_RDONLY)
+            weakref.finalize(self, os.close, users)
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for left in self.incoming.iterdir():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            fcntl.flock(users, fcntl.LOCK_SH)
+        for commits in self.root.glob("*/*/*/commits"):
+            with self.locked():
+                self._upgrade(commits)
+
     def fresh(self) -> Path:
         """An unused path on the file system of the repositories, to be renamed into its place."""
-        return self._incoming / secrets.token_hex(16)
+        return self.incoming / secrets.token_hex(16)
+
+    @contextmanager
+    def receiving(self) -> Iterator[Path]:
+        """A folder for contents on their way. What did not move to its place is removed with it."""
+        folder = self.fresh()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -121,14 +146,14 @@ class Store:
 
     def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> None:
         """Make a repository whose first commit holds `files`. Raises `RefusedError` (409) when it exists."""
-        operations = tuple(AddFile(path, content) for path, content in files.items())
-        with self.locked():
+        with self.receiving() as contents, self.locked():
             target = self._folder(self.canonical(repo))
             if target.exists():
                 raise RefusedError(409, f"You already created this repo: {repo}")
             draft = self.fresh()
-            for name in ("commits", "blobs"):
-                (draft / name).mkdir(parents=True)
+            (draft / "blobs").mkdir(parents=True)
+            create_history(draft / HISTORY)
+            operations = tuple(receive(contents, path, content) for path, content in files.items())
             first = _write_commit(draft, None, Change(operations, "initial commit", "", author))
             _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,30 +238,19 @@ class Store:
         """The commit that a branch, a tag, a pull request or an id names, whole or not. Raises `RefusedError` (404)."""
         pull = repository.pull(revision)
         named = repository.branches.get(revision) or repository.tags.get(revision) or (pull and pull.head)
-        commit_id = named or self._whole_id(repository, revision)
-        try:
-            state = json.loads((self._folder(repository.repo) / "commits" / f"{commit_id}.json").read_bytes())
-        except FileNotFoundError:
-            raise revision_not_found(revision) from None
-        return Commit(**state | {"files": {name: FileEntry(**entry) for name, entry in state["files"].items()}})
-
-    def _whole_id(self, repository: Repository, revision: str) -> str:
-        """The commit id that begins so. Raises `RefusedError` (404) where none does, or several do."""
-        if SHA.fullmatch(revision):
-            return revision
-        commits = self._folder(repository.repo) / "commits"
-        found = [each.stem for each in commits.glob(f"{revision}*.json")] if SHORT_SHA.fullmatch(revision) else []
-        if len(found) != 1:
+        commit_id = named or revision.lower()
+        found = find_commit(self.history(repository), commit_id) if _SHA_BEGUN.fullmatch(commit_id) else None
+        if found is None:
             raise revision_not_found(revision)
-        return found[0]
+        return found
 
-    def history(self, repository: Repository, revision: str) -> Iterator[Commit]:
-        """From `revision` back to the first commit."""
-        commit = self.commit_at(repository, revision)
-        yield commit
-        while commit.parent is not None:
-            commit = self.commit_at(repository, commit.parent)
-            yield commit
+    def ancestry(self, repository: Repository, revision: str) -> list[Commit]:
+        """The commits from `revision` back to the first."""
+        return ancestry(self.history(repository), self.commit_at(repository, revision).id)
+
+    def history(self, repository: Repository) -> Path:
+        """Where the commits of a repository lie."""
+        return self._folder(repository.repo) / HISTORY
 
     def commit(self, repo: RepoId, ref: str, change: Change) -> Commit:
         """Make a commit on a branch or on `refs/pr/NUMBER`, whole or not at all.
@@ -271,7 +285,7 @@ class Store:
         """
         with self.locked():
             repository = self.repository(repo)
-            history = self.history(repository, MAIN)
+            history = self.ancestry(repository, MAIN)
             base = next((each for each in history if each.id.startswith(change.parent or "")), None)
             if base is None:
                 raise RefusedError(412, f"main was never at {change.parent}")
@@ -303,10 +317,10 @@ class Store:
             if not pull.is_open:
                 raise RefusedError(403, f"The pull request {number} is {pull.status}")
             main = self.commit_at(repository, MAIN)
-            base, head = (self.commit_at(repository, each).files for each in (pull.base, pull.head))
-            files = _merged(base, head, main.files, number)
-            title = Change((), f"{pull.title} (#{number})", "", author)
-            commit = _write_commit(self._folder(repo), replace(main, files=files), title)
+            base, head = (self.commit_at(repository, each) for each in (pull.base, pull.head))
+            operations = _taken(self._folder(repo), base.files.below(), head.files.below(), main.files.below(), number)
+            title = Change(tuple(operations), f"{pull.title} (#{number})", "", author)
+            commit = _write_commit(self._folder(repo), main, title)
             changed = repository.with_refs("branches", {**repository.branches, MAIN: commit.id})
             _write_state(self._folder(repo), changed.with_pull(replace(pull, status="merged", merged=commit.id)))
         return commit
@@ -325,6 +339,33 @@ class Store:
 
     def _folder(self, repo: RepoId) -> Path:
         return self.root / repo.kind / repo.namespace / repo.name
+
+    def _upgrade(self, commits: Path) -> None:
+        """Read the commits of 0.1.0 and 0.2.0, each a file with all its tree, into a history that takes their place."""
+        parents = {file.stem: read_json(file)["parent"] for file in commits.glob("*.json")}
+        draft = self.fresh()
+        create_history(draft)
+        for commit_id in _oldest_first(parents):
+            state = read_json(commits / f"{commit_id}.json")
+            files = {path: FileEntry(**entry) for path, entry in state.pop("files").items()}
+            before = Files(draft, state["parent"]).below() if state["parent"] in parents else {}
+            with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
+                for path in before.keys() - files.keys():
+                    made.remove(path, is_folder=False)
+                for path in (path for path, entry in files.items() if not same(entry, before.get(path))):
+                    made.put(path, files[path])
+        draft.replace(commits.parent / HISTORY)
+        doomed = self.fresh()
+        commits.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def receive(folder: Path, path: str, content: bytes) -> AddFile:
+    """The operation that adds a file, whose content is put into a folder of `Store.receiving`."""
+    kept = folder / hashlib.sha256(content).hexdigest()
+    if not kept.exists():
+        write_bytes(kept, content)
+    return AddFile(path, kept, len(content), git_blob_id(content))
 
 
 def find_pull(repository: Repository, number: int) -> PullRequest:
@@ -369,80 +410,61 @@ def _write_json(target: Path, value: object) -> None:
 def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
     """The commit after `head`, which no reference names yet. Raises `RefusedError` as `Store.commit`."""
     # Random, not a hash: clients cache by commit id, so a repository made anew must not repeat one.
-    commit_id, files = secrets.token_hex(20), dict(head.files if head else {})
-    for operation in change.operations:
-        _apply(folder, files, operation, commit_id)
-    for path in files:
-        if clash := next((each for each in parent_folders(path) if each in files), None):
-            raise malformed(f"{clash!r} cannot be a file and the folder of {path!r}")
+    commit_id, history = secrets.token_hex(20), folder / HISTORY
     parent = head.id if head else None
-    commit = Commit(commit_id, parent, change.title, change.message, change.author, _now(), files)
-    _write_json(folder / "commits" / f"{commit_id}.json", asdict(commit))
+    commit = Commit(commit_id, parent, change.title, change.message, change.author, _now(), Files(history, commit_id))
+    with new_commit(history, commit) as made:
+        for operation in change.operations:
+            if isinstance(operation, Remove):
+                made.remove(operation.path, is_folder=operation.is_folder)
+            else:
+                made.put(operation.path, _entry(folder, operation, commit_id))
+        made.check()
+        for operation in change.operations:
+            if isinstance(operation, AddFile) and not (blob := _blob(folder, operation.content.name)).exists():
+                operation.content.replace(blob)
     return commit
 
 
-def _apply(folder: Path, files: dict[str, FileEntry], operation: Operation, commit_id: str) -> None:
-    if isinstance(operation, Remove):
-        _remove(files, operation)
-        return
-    if isinstance(operation, AddFile):
-        entry = _keep(folder, operation.content, commit_id)
-    else:
-        entry = _find_uploaded(folder, operation, commit_id)
-    if not _same(files.get(operation.path), entry):
-        files[operation.path] = entry
-
-
-def _remove(files: dict[str, FileEntry], operation: Remove) -> None:
-    path = operation.path
-    inside = [each for each in files if each.startswith(f"{path}/")] if operation.is_folder else [path]
-    if not inside or inside[0] not in files:
-        what = "folder" if operation.is_folder else "file"
-        raise entry_not_found(f"A {what} with this name doesn't exist: {path}")
-    for each in inside:
-        del files[each]
-
-
-def _keep(folder: Path, content: bytes, commit_id: str) -> FileEntry:
-    """Store the content of a regular file."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    target = _blob(folder, sha256)
-    if not target.exists():
-        write_bytes(target, content)
-    return FileEntry(sha256, len(content), git_blob_id(content), False, commit_id)
-
-
-def _find_uploaded(folder: Path, wanted: AddLfsFile, commit_id: str) -> FileEntry:
-    """The entry of an LFS file. Raises `RefusedError` (400) unless its content is there."""
-    blob = _blob(folder, wanted.sha256)
+def _entry(folder: Path, added: AddFile | AddLfsFile, commit_id: str) -> FileEntry:
+    """The entry of an added file. Raises `RefusedError` (400) unless an LFS file's content is there."""
+    if isinstance(added, AddFile):
+        return FileEntry(added.content.name, added.size, added.oid, False, commit_id)
+    blob = _blob(folder, added.sha256)
     if not blob.exists():
-        raise malformed(f"{wanted.path!r} points to an LFS object that was not uploaded: {wanted.sha256}")
+        raise malformed(f"{added.path!r} points to an LFS object that was not uploaded: {added.sha256}")
     size = blob.stat().st_size
-    if wanted.size not in (None, size):
-        raise malformed(f"{wanted.path!r} has {size} bytes, not {wanted.size}")
-    return FileEntry(wanted.sha256, size, git_blob_id(lfs_pointer(wanted.sha256, size)), True, commit_id)
+    if added.size not in (None, size):
+        raise malformed(f"{added.path!r} has {size} bytes, not {added.size}")
+    return FileEntry(added.sha256, size, git_blob_id(lfs_pointer(added.sha256, size)), True, commit_id)
 
 
 def _blob(folder: Path, sha256: str) -> Path:
     return folder / "blobs" / check_sha256(sha256)
 
 
-def _same(one: FileEntry | None, other: FileEntry | None) -> bool:
-    """Whether two entries hold the same content, kept the same way."""
-    if one is None or other is None:
-        return one is other
-    return (one.sha256, one.lfs) == (other.sha256, other.lfs)
-
-
-def _merged(base: Files, head: Files, main: Files, number: int) -> Mapping[str, FileEntry]:
-    """The files of main with what changed from base to head. Raises `RefusedError` (409) where main changed it too."""
-    changed = sorted(path for path in {*base, *head} if not _same(base.get(path), head.get(path)))
-    clashing = [
-        path
-        for path in changed
-        if not _same(main.get(path), base.get(path)) and not _same(main.get(path), head.get(path))
-    ]
-    if clashing:
+def _taken(folder: Path, base: Tree, head: Tree, main: Tree, number: int) -> Iterator[Operation]:
+    """What takes the changes from base to head into main. Raises `RefusedError` (409) where main changed it too."""
+    changed = [path for path in sorted({*base, *head}) if not same(base.get(path), head.get(path))]
+    changed = [path for path in changed if not same(main.get(path), head.get(path))]
+    if clashing := [path for path in changed if not same(main.get(path), base.get(path))]:
         raise RefusedError(409, f"The pull request {number} conflicts with main in {', '.join(clashing)}")
-    kept = {path: entry for path, entry in main.items() if path not in changed}
-    return kept | {path: head[path] for path in changed if path in head}
+    for path in changed:
+        entry = head.get(path)
+        if entry is None:
+            yield Remove(path, is_folder=False)
+        elif entry.lfs:
+            yield AddLfsFile(path, entry.sha256, entry.size)
+        else:
+            yield AddFile(path, _blob(folder, entry.sha256), entry.size, entry.oid)
+
+
+def _oldest_first(parents: Mapping[str, str | None]) -> list[str]:
+    """Commits, each after its parent."""
+    children: dict[str | None, list[str]] = {}
+    for commit_id, parent in parents.items():
+        children.setdefault(parent if parent in parents else None, []).append(commit_id)
+    placed = children.get(None, [])
+    for commit_id in placed:
+        placed += children.get(commit_id, [])
+    return placed

@@ -1,0 +1,218 @@
+"""The commits of one repository, each with what it changed, in one SQLite file.
+
+    commits     seq counts up; `about` holds title, message, author and date
+    changes     a file's entry as a commit made it; nulls where it removed the file
+
+A commit takes room for what it changes. Each has one parent, so commits form lines: the first that follows a commit is
+on its line; another begins a line, which is called by the `seq` of its first commit. The files of a commit are the
+newest changes of its line up to the commit, and of the line that this one branched from up to there, and so on.
+"""
+
+import errno
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.hub.local.objects import FileEntry, entry_not_found, malformed, parent_folders, repo_not_found
+
+HISTORY = "history.sqlite"  # its name in a repository's folder
+_SECONDS = 60.0  # that a reader or writer waits for another
+
+_TABLES = """
+CREATE TABLE commits (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, parent INTEGER, line INTEGER NOT NULL, about TEXT NOT NULL);
+CREATE INDEX lines ON commits (line);
+CREATE TABLE changes (
+    path TEXT NOT NULL, line INTEGER NOT NULL, seq INTEGER NOT NULL, sha256 TEXT, size INTEGER, oid TEXT, lfs INTEGER,
+    PRIMARY KEY (path, line, seq)) WITHOUT ROWID;
+"""
+_COMMITS = """
+SELECT commits.id, before.id, commits.about FROM commits LEFT JOIN commits AS before ON before.seq = commits.parent
+"""
+_ANCESTRY = f"""
+WITH RECURSIVE back (seq) AS (
+    SELECT seq FROM commits WHERE id = ?
+    UNION ALL SELECT parent FROM commits JOIN back USING (seq) WHERE parent IS NOT NULL)
+{_COMMITS} WHERE commits.seq IN back ORDER BY commits.seq DESC
+"""
+_PARENT = """
+SELECT seq, line, EXISTS (SELECT 1 FROM commits AS later WHERE later.line = commits.line AND later.seq > commits.seq)
+FROM commits WHERE id = ?
+"""
+# `part`: the lines of a commit, each with the last `seq` that counts. CROSS JOIN: go through the changes by path.
+_FILES = """
+WITH RECURSIVE part (line, last) AS (
+    SELECT line, seq FROM commits WHERE id = :commit
+    UNION ALL SELECT before.line, before.seq FROM part
+        JOIN commits AS first ON first.seq = part.line JOIN commits AS before ON before.seq = first.parent)
+SELECT path, sha256, size, oid, lfs, id FROM (
+    SELECT path, sha256, size, oid, lfs, max(seq) AS newest
+    FROM changes CROSS JOIN part ON part.line = changes.line AND seq <= last WHERE {chosen} GROUP BY path)
+JOIN commits ON seq = newest WHERE sha256 IS NOT NULL ORDER BY path
+"""
+_ALL = _FILES.format(chosen="TRUE")
+_BELOW = _FILES.format(chosen="path > :folder || '/' AND path < :folder || '0'")  # 0 is what follows /
+_CHOSEN = _FILES.format(chosen="path IN (SELECT value FROM json_each(:paths))")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a commit by path, read from the disk whenever they are asked for."""
+
+    history: Path
+    commit_id: str
+
+    def find(self, paths: Iterable[str]) -> dict[str, FileEntry]:
+        """Those of `paths` that are files, in one go."""
+        with _opened(self.history) as db:
+            return _entries(db, _CHOSEN, self.commit_id, paths=json.dumps(list(paths)))
+
+    def below(self, folder: str = "") -> dict[str, FileEntry]:
+        """Every file below a folder, at any depth; by path."""
+        with _opened(self.history) as db:
+            return _entries(db, _BELOW if folder else _ALL, self.commit_id, folder=folder)
+
+    def get(self, path: str) -> FileEntry | None:
+        return self.find([path]).get(path)
+
+    def __contains__(self, path: str) -> bool:
+        return self.get(path) is not None
+
+
+@dataclass(frozen=True)
+class Commit:
+    id: str
+    parent: str | None
+    title: str
+    message: str
+    author: str
+    date: str
+    files: Files
+
+
+# Read
+
+
+def find_commit(history: Path, revision: str) -> Commit | None:
+    """The one commit whose id begins with `revision`."""
+    with _opened(history) as db:
+        rows = db.execute(f"{_COMMITS} WHERE commits.id BETWEEN ?1 AND ?1 || 'g' LIMIT 2", [revision]).fetchall()
+    return _commit(history, *rows[0]) if len(rows) == 1 else None
+
+
+def ancestry(history: Path, commit_id: str) -> list[Commit]:
+    """A commit and all before it, newest first."""
+    with _opened(history) as db:
+        return [_commit(history, *row) for row in db.execute(_ANCESTRY, [commit_id])]
+
+
+def newest(history: Path, ids: Collection[str]) -> Commit:
+    """The last made of these commits."""
+    chosen = f"{_COMMITS} WHERE commits.id IN (SELECT value FROM json_each(?)) ORDER BY commits.seq DESC LIMIT 1"
+    with _opened(history) as db:
+        return _commit(history, *db.execute(chosen, [json.dumps(list(ids))]).fetchone())
+
+
+def _commit(history: Path, commit_id: str, parent: str | None, about: str) -> Commit:
+    return Commit(commit_id, parent, files=Files(history, commit_id), **json.loads(about))
+
+
+def _entries(db: sqlite3.Connection, query: str, commit_id: str, **values: str) -> dict[str, FileEntry]:
+    found = db.execute(query, {"commit": commit_id, **values})
+    return {path: FileEntry(sha256, size, oid, bool(lfs), by) for path, sha256, size, oid, lfs, by in found}
+
+
+# Write
+
+
+def create_history(history: Path) -> None:
+    """Make a history without commits."""
+    with closing(sqlite3.connect(history)) as db:
+        db.executescript(_TABLES)
+
+
+def same(one: FileEntry | None, other: FileEntry | None) -> bool:
+    """Whether two entries hold the same content, kept the same way."""
+    if one is None or other is None:
+        return one is other
+    return (one.sha256, one.lfs) == (other.sha256, other.lfs)
+
+
+@contextmanager
+def new_commit(history: Path, commit: Commit) -> Iterator["Draft"]:
+    """A commit that the block fills. It is on the disk when the block ends, and nothing of it after an error."""
+    with _opened(history) as db:
+        db.execute("PRAGMA synchronous = EXTRA")  # what a state names must not be lost with the power
+        db.execute("BEGIN IMMEDIATE")
+        (seq,) = db.execute("SELECT coalesce(max(seq), 0) + 1 FROM commits").fetchone()
+        parent = db.execute(_PARENT, [commit.parent]).fetchone()
+        before, line = (None, seq) if parent is None else (parent[0], seq if parent[2] else parent[1])
+        about = json.dumps({name: getattr(commit, name) for name in ("title", "message", "author", "date")})
+        db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", [seq, commit.id, before, line, about])
+        yield Draft(db, commit.id, line, seq)
+        db.execute("COMMIT")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A commit in the making. What its operations did so far is what the next one finds."""
+
+    db: sqlite3.Connection
+    commit_id: str
+    line: int
+    seq: int
+
+    def put(self, path: str, entry: FileEntry) -> None:
+        """Add or replace a file."""
+        if not same(self._find([path]).get(path), entry):
+            self._change(path, entry.sha256, entry.size, entry.oid, entry.lfs)
+
+    def remove(self, path: str, *, is_folder: bool) -> None:
+        """Remove a file, or all below a folder. Raises `RefusedError` (404) where there is none."""
+        inside = self._below(path) if is_folder else self._find([path])
+        if not inside:
+            raise entry_not_found(f"A {'folder' if is_folder else 'file'} with this name doesn't exist: {path}")
+        for each in inside:
+            self._change(each, None, None, None, None)
+
+    def check(self) -> None:
+        """Raise `RefusedError` (400) where a new path is both a file and a folder."""
+        own = "SELECT path FROM changes WHERE line = ? AND seq = ? AND sha256 IS NOT NULL"
+        paths = [path for (path,) in self.db.execute(own, [self.line, self.seq])]
+        folders = {folder for path in paths for folder in parent_folders(path)}
+        clash = next(iter(self._find(folders)), None) or next((path for path in paths if self._below(path)), None)
+        if clash is not None:
+            raise malformed(f"{clash!r} cannot be a file and a folder")
+
+    def _find(self, paths: Iterable[str]) -> dict[str, FileEntry]:
+        return _entries(self.db, _CHOSEN, self.commit_id, paths=json.dumps(list(paths)))
+
+    def _below(self, folder: str) -> dict[str, FileEntry]:
+        return _entries(self.db, _BELOW, self.commit_id, folder=folder)
+
+    def _change(self, path: str, *entry: str | int | None) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", [path, self.line, self.seq, *entry]
+        )
+
+
+@contextmanager
+def _opened(history: Path) -> Iterator[sqlite3.Connection]:
+    """A connection outside of any transaction. Raises `RefusedError` (404) when the repository is gone."""
+    address = f"{history.absolute().as_uri()}?mode=rw"  # not as a new file; writable, to undo what a kill left half
+    try:
+        db = sqlite3.connect(address, uri=True, timeout=_SECONDS, isolation_level=None)
+    except sqlite3.OperationalError:
+        if history.exists():
+            raise
+        raise repo_not_found() from None
+    with closing(db):
+        try:
+            yield db
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise OSError(errno.ENOSPC, str(error)) from error
