@@ -47,7 +47,7 @@ class BuildResult:
         creatures: Creatures with at least one row.
         families: Families with at least one row.
         validation: What the validator found in it, as `validation.json` says it.
-        notes: How the sources were read, such as an encoding that was detected.
+        notes: How the sources were read, such as an encoding that was detected or cells with names in two languages.
         seconds: Wall time.
     """
 
@@ -91,6 +91,7 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
         if dropped := [draft for draft in drafts.all if draft.reason]:
             write_rejected(folder, map(_rejected, dropped))
         facts = _facts(rows, near, drafts, recipe, [facts for facts, _ in sources])
+        notes = (*(note for source in facts["sources"] for note in source["notes"]), *_split_names(drafts))
         # The validation needs the gigabyte that a million drafts take.
         del drafts, rows, of_split, dropped
         validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
@@ -106,9 +107,15 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
         creatures=facts["creatures"],
         families=facts["families"],
         validation=validation,
-        notes=tuple(note for source in facts["sources"] for note in source["notes"]),
+        notes=notes,
         seconds=seconds,
     )
+
+
+def _split_names(drafts: Drafts) -> Iterator[str]:
+    for cell, names in list(drafts.split.items())[:1]:
+        parts = " and ".join(f"{name} ({language})" for language, name in names.items())
+        yield f"{len(drafts.split):,} names are in several languages at once, such as {cell}, read as {parts}."
 
 
 def _require_rows(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:

@@ -8,13 +8,15 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from toolkit.core import Progress
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
+from toolkit.data.answers import ANSWER_LANGUAGES, Names, names_by_language, names_in
 from toolkit.data.duplicates import first_connected, normal_text
 from toolkit.data.grammar import Masks
-from toolkit.data.masking import ANSWER_LANGUAGES, Masker, fold, own_names_in
+from toolkit.data.masking import Masker, fold, own_names_in
 from toolkit.data.near_names import gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
@@ -92,6 +94,8 @@ class Drafts:
     creatures: dict[str, Creature] = field(default_factory=dict)
     # Pairs of `parallel` whose texts are the same, of which only one is kept.
     same_parallel: list[tuple[str, str]] = field(default_factory=list)
+    # Cells with a name in each of several languages, and the names.
+    split: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def kept(self) -> list[Draft]:
         """Drafts that nothing has dropped so far."""
@@ -179,14 +183,26 @@ def _attributes(attributes: Mapping[str, object]) -> str:
 def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
     creature = drafts.creatures.get(record.key)
     if creature is None:
-        names = {language: cleaned for language, name in record.names.items() if (cleaned := clean_text(name))}
-        creature = Creature(record.key, clean_text(record.family), names, origin)
+        creature = Creature(record.key, clean_text(record.family), {}, origin)
         drafts.creatures[record.key] = creature
-    elif not record.names.keys() <= creature.names.keys():
-        for language, name in record.names.items():
-            if language not in creature.names and (cleaned := clean_text(name)):
-                creature.names[language] = cleaned
+    if not record.names.keys() <= creature.names.keys():
+        creature.names = _names(record, drafts.split) | creature.names
     return creature
+
+
+def _names(record: Record, split: dict[str, dict[str, str]]) -> dict[str, str]:
+    """A record's names, cleaned; of a cell with a name in each of several languages, its own language's and the others.
+
+    Such a cell is added to `split`.
+    """
+    names = {language: cleaned for language, name in record.names.items() if (cleaned := clean_text(name))}
+    for language in ANSWER_LANGUAGES:
+        cell = names.get(language, "")
+        parts = names_by_language(cell)
+        if language in parts:
+            names = parts | names | {language: parts[language]}
+            split[cell] = parts
+    return names
 
 
 def _unusable(text: str, language: str, languages: Sequence[str], creature: Creature, settings: DatasetSettings) -> str:
@@ -222,7 +238,7 @@ def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) ->
             draft.reason = "too-short"
         elif len(draft.text) > settings.max_characters:
             draft.reason = "too-long"
-        elif own_names_in(draft.text, _own_names(draft.creature)):
+        elif own_names_in(draft.text, chain.from_iterable(parts.sure for parts in _own_names(draft.creature))):
             draft.reason = "unmaskable"
         if number % REPORT_EVERY == 0 or number == len(kept):
             progress("masking", number, len(kept))
@@ -231,7 +247,8 @@ def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) ->
 def drop_near_names(drafts: Drafts) -> None:
     """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word."""
     kept = drafts.kept()
-    near = [(draft, near_name(draft.text, fold(draft.text), _own_names(draft.creature))) for draft in kept]
+    own = (chain.from_iterable(map(chain.from_iterable, _own_names(draft.creature))) for draft in kept)
+    near = [(draft, near_name(draft.text, fold(draft.text), names)) for draft, names in zip(kept, own, strict=True)]
     found = [(draft, hit[1]) for draft, hit in near if hit]
     hits = [(word, draft.creature.family) for draft, word in found]
     away = gives_name_away(hits, ((draft.text, draft.creature.family) for draft in kept))
@@ -240,8 +257,8 @@ def drop_near_names(drafts: Drafts) -> None:
             draft.reason = "near-name"
 
 
-def _own_names(creature: Creature) -> list[str]:
-    return [creature.names[language] for language in ANSWER_LANGUAGES if language in creature.names]
+def _own_names(creature: Creature) -> list[Names]:
+    return [names_in(creature.names[language]) for language in ANSWER_LANGUAGES if language in creature.names]
 
 
 def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:

@@ -5,6 +5,8 @@ How a name is matched:
 * The creature's own English or Korean name counts in any case, and with or without diacritics and apostrophes.
 * Another creature's name counts when it has a capital letter. In lower case it counts unless it is an ordinary word
   (`golem`, `gloom`): one listed here, or one that the caller found in unrelated texts (`lower_case_words`).
+* Each name of a cell that holds several (`불꼬리(Emberling)`) counts; one that may be a word (the `Sunny` of
+  `Castform (Sunny)`) as a name of a language that is none of these:
 * A name in a language other than the text's and other than English or Korean needs a capital letter and must not be
   an ordinary word: the Japanese romanisation of Moltres is `Fire`.
 * A name never counts inside another word; a plural `s` and a possessive are not part of it. A Korean name begins
@@ -13,24 +15,19 @@ How a name is matched:
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import ahocorasick
 
-from toolkit.core.text import fits_language, has_hangul, language_of
+from toolkit.data.answers import ANSWER_LANGUAGES, Names, names_in
 from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 
-ANSWER_LANGUAGES = ("en", "ko")
-LONGEST_ANSWER_NAME = 60
-"""The most letters of an answer that may be a name; a longer one is a sentence, whose words the prompt may hold."""
-SAME_SCRIPT = 0.9
-"""The share of answers in one script that makes it the usual one."""
 ORDINARY_WORDS = frozenset(
     {
         *("amoroso", "booster", "casey", "clic", "cocoon", "coil", "crab", "ditto", "dodo", "dolman", "draco"),
@@ -116,8 +113,11 @@ class Masker:
         known: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for creature, by_language in names.items():
             for language, name in by_language.items():
-                for spelling in spellings(name):
-                    known[spelling][creature].add(language)
+                parts = names_in(name) if language in ANSWER_LANGUAGES else Names(())
+                sure = ((part, language) for part in (name, *parts.sure))
+                for part, as_name_in in chain(sure, zip(parts.likely, repeat(""))):
+                    for spelling in spellings(part):
+                        known[spelling][creature].add(as_name_in)
         self._automaton: Any = ahocorasick.Automaton()
         for spelling, owners in known.items():
             self._automaton.add_word(spelling, _Name(spelling, dict(owners)))
@@ -231,22 +231,3 @@ def _joins(letter: str) -> bool:
 
 def _is_hangul(letter: str) -> bool:
     return "\uac00" <= letter <= "\ud7a3"
-
-
-def names_of_answer(answer: str) -> list[str]:
-    """The names that an answer states: `이상해씨 (Bulbasaur)` states two."""
-    both = re.fullmatch(r"(.+?) \((.+)\)", answer)
-    return [both[1], both[2]] if both and has_hangul(both[1]) else [answer]
-
-
-def script_of(answer: str) -> str | None:
-    """`en`, `ko`, `both` as in `이상해씨 (Bulbasaur)`, or `other`; None for an answer without letters."""
-    if not any(map(str.isalpha, answer)):
-        return None
-    if len(answer) > LONGEST_ANSWER_NAME:
-        return language_of(answer)
-    if len(names_of_answer(answer)) == 2:
-        return "both"
-    if has_hangul(answer):
-        return "ko"
-    return "en" if fits_language(answer, "en") else "other"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toolkit.data.answers import SAME_SCRIPT, script_of
 from toolkit.data.duplicates import cluster_texts, normal_text
-from toolkit.data.masking import SAME_SCRIPT, script_of
 from toolkit.data.near_names import gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS
 from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt

@@ -14,8 +14,8 @@ from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
+from toolkit.data.answers import LONGEST_ANSWER_NAME
 from toolkit.data.dataset import locate_dataset
-from toolkit.data.masking import LONGEST_ANSWER_NAME
 from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compared_rows
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, find_files, open_shards, read_own_manifest
 from toolkit.data.validation.findings import CODES, Findings, Report, Skipped

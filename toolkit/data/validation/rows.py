@@ -13,21 +13,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftfy.badness import is_bad
 
 from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
-from toolkit.data.masking import (
-    ANSWER_LANGUAGES,
-    LONGEST_ANSWER_NAME,
-    ORDINARY_WORDS,
-    fold,
-    names_of_answer,
-    own_names_in,
-    spellings,
-)
+from toolkit.data.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, names_in
+from toolkit.data.masking import ORDINARY_WORDS, fold, own_names_in, spellings
 from toolkit.data.near_names import near_name
 from toolkit.data.validation.comparisons import ComparedRow
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, damage_found
@@ -234,7 +228,7 @@ def check_row(
         row.values.get("family"),
         None if _is_korean(request) else excerpt(request or f"no request that other rows have: {conversation.prompt}"),
         f"{near[1]}: {excerpt(conversation.prompt, near[0])}" if near else None,
-        not names,
+        not names.sure,
     )
 
 
@@ -308,28 +302,29 @@ def _check_columns(row: CheckedRow, conversation: Conversation, add: Add) -> Non
         add("lang.description", text, 0)
 
 
-def _names_of(row: CheckedRow, answer: str | None) -> list[str]:
+def _names_of(row: CheckedRow, answer: str | None) -> Names:
     """The names that the prompt must not hold: those in columns `name_...`, and a short answer's."""
     named = {column.removeprefix("name_"): name for column, name in row.values.items() if column.startswith("name_")}
-    names = [
+    cells = [
         name
         for language, name in named.items()
         if name and (language in ANSWER_LANGUAGES or fold(name) not in ORDINARY_WORDS)
     ]
     if answer and len(answer) <= LONGEST_ANSWER_NAME:
-        names += names_of_answer(answer)
-    return list(dict.fromkeys(names))
+        cells.append(answer)
+    sure, likely = zip(*map(names_in, cells), strict=True) if cells else ((), ())
+    return Names(tuple(dict.fromkeys(chain(*sure))), tuple(dict.fromkeys(chain(*likely))))
 
 
-def _check_leak(prompt: str, names: Sequence[str], add: Add) -> tuple[int, str] | None:
+def _check_leak(prompt: str, names: Names, add: Add) -> tuple[int, str] | None:
     """Check for the row's names in its prompt, matched as masking matches a creature's own.
 
     Returns:
         Place and text of a word that is nearly a name; None where there is none, or a name itself.
     """
     folded = prompt.lower() if prompt.isascii() and "`" not in prompt else fold(prompt)
-    may_have = any(spelling in folded for name in names for spelling in spellings(name))
-    if may_have and (places := own_names_in(prompt, names)):
+    may_have = any(spelling in folded for name in names.sure for spelling in spellings(name))
+    if may_have and (places := own_names_in(prompt, names.sure)):
         add("leak.own-name", prompt, places[0][0])
         return None
-    return near_name(prompt, folded, names)
+    return near_name(prompt, folded, (*names.sure, *names.likely))
