@@ -247,7 +247,7 @@ def test_a_base_that_moved_on_is_another_model(adapter, monkeypatch, tmp_path):
     found = set()
     for commit in ("a" * 40, "b" * 40):
         moved = base.LocatedBase("owner/base", commit, tmp_path)
-        monkeypatch.setattr(adapters, "locate_base", lambda *_, moved=moved, **__: moved)
+        monkeypatch.setattr(base, "locate_base", lambda *_, moved=moved, **__: moved)
         found.add(adapters.answers_hash(adapter, "none"))
     assert len(found) == 2
 

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import json
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import InputError, ToolkitError, library_errors
+from toolkit.core.errors import HubError, InputError, ToolkitError, after_saying, library_errors
 from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
-from toolkit.core.hub_client import is_hub_id, locate_folder
+from toolkit.core.hub_client import hub, hub_errors, is_hub_id
 from toolkit.core.layout import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    ANSWERS,
     CARD,
     EVALUATION,
+    KOREAN_CARD,
     MANIFEST,
+    PREDICTIONS,
+    SAMPLES,
     TINY_BASE_ID,
     TOKENIZER_CONFIG,
+    TRAINING_LOG,
 )
-from toolkit.model.base import CONFIG, HASHED, LocatedBase, base_hash, cached_file, locate_base
+from toolkit.model.base import (
+    CONFIG,
+    HASHED,
+    PICKLES,
+    TOKENIZER,
+    LocatedBase,
+    base_hash,
+    cached_file,
+    info_of,
+    locate_base_to_load,
+)
 from toolkit.model.fit import Fit, fill, refuse_misfit
 from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
 from toolkit.model.memory import memory_errors
@@ -31,6 +49,14 @@ if TYPE_CHECKING:
 
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
 AGAIN = "Train or download it again."
+ADAPTER_PICKLE = "adapter_model.bin"
+# What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
+NEEDED = (
+    *(ADAPTER_CONFIG, *TOKENIZER, CARD, KOREAN_CARD, MANIFEST, ANSWERS, TRAINING_LOG, EVALUATION, PREDICTIONS, SAMPLES),
+)
+INSTEAD = {"a model as GGUF": {".gguf"}, "data": {".parquet", ".jsonl", ".csv"}}
+# How many folders with adapters are named.
+SHOWN = 5
 
 
 def locate_adapter(name: str, revision: str | None = None) -> Path:
@@ -44,15 +70,87 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
         InputError: Neither a folder with an adapter nor a Hub id, or a revision of a folder.
         HubError: The Hub has no such adapter, or cannot be reached.
     """
-    if revision is not None and Path(name).is_dir():
-        raise InputError(f"{name} is a folder on this machine, which has no revisions.", "Leave out `revision`.")
-    parts = [] if Path(name).is_dir() else name.split("/")
-    repo_id, within = ("/".join(parts[:2]), parts[2:]) if is_hub_id("/".join(parts[:2])) else (name, [])
-    remedy = "Make one with `pkt train`, or name a Hub id (owner/name)."
-    folder = locate_folder(repo_id, "adapter", remedy, revision=revision).joinpath(*within)
+    folder = Path(name)
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{name} is a folder on this machine, which has no revisions.", "Leave out `revision`.")
+        if not (folder / ADAPTER_CONFIG).is_file():
+            nested = (f"{'*/' * depth}{ADAPTER_CONFIG}" for depth in (1, 2))
+            raise _no_adapter(
+                name, [file.relative_to(folder).as_posix() for at in ("*", *nested) for file in folder.glob(at)]
+            )
+        return folder
+    parts = name.rstrip("/").split("/")
+    repo_id, within = "/".join(parts[:2]), "/".join(parts[2:])
+    if not is_hub_id(repo_id) or {"", ".", ".."} & set(parts):
+        raise InputError(
+            f"There is no adapter folder {name}.", "Make one with `pkt train`, or name a Hub id (owner/name)."
+        )
+    with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {repo_id}"):
+        files = _listed(repo_id, revision)
+        wanted = None if files is None else _wanted(repo_id, within, files)
+        folder = Path(hub().snapshot_download(repo_id, revision=revision, allow_patterns=wanted)) / within
     if not (folder / ADAPTER_CONFIG).is_file():
-        raise InputError(f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder that `pkt train` wrote.")
+        raise HubError(f"The Hub cannot be reached, and {name} is not in the cache.", "Check the network.")
     return folder
+
+
+def _listed(repo_id: str, revision: str | None) -> list[str] | None:
+    """The files of a repository, by the Hub or else by the cache; None where neither knows."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
+
+    try:
+        info = info_of(repo_id, revision)
+        if info is not None:
+            return [file.rfilename for file in info.siblings or []]
+        return [file.path for file in get_cached_repo_tree(repo_id, revision=revision)]
+    except RepositoryNotFoundError:
+        for kind in ("dataset", "space"):
+            if hub().repo_exists(repo_id, repo_type=kind):
+                raise InputError(f"{repo_id} is a {kind}.", "Name a repository that holds an adapter.") from None
+        raise
+    except CachedRepoTreeNotFoundError:
+        return None
+
+
+def _wanted(repo_id: str, within: str, files: Sequence[str]) -> list[str]:
+    """Patterns of the files of an adapter, in a folder of its repository or at its top (empty)."""
+    level = f"{within}/" if within else ""
+    there = [file.removeprefix(level) for file in files if file.startswith(level)]
+    if not there:
+        with after_saying(f"{repo_id} has no folder {within}, and"):
+            raise _no_adapter(repo_id, files)
+    if ADAPTER_CONFIG not in there:
+        raise _no_adapter(f"{repo_id}/{within}".rstrip("/"), there)
+    chosen = [*NEEDED, ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in there else ADAPTER_PICKLE]
+    return [
+        glob.escape(level + file)
+        for file in there
+        if "/" not in file and any(fnmatch.fnmatchcase(file, pattern) for pattern in chosen)
+    ]
+
+
+def _no_adapter(name: str, files: Sequence[str]) -> InputError:
+    """The error for a folder or a repository without an adapter at its top: where it is, or what there is instead."""
+    if ADAPTER_CONFIG in files:
+        return InputError(f"{name} holds its adapter at its top.", f"Name {name}.")
+    folders = sorted(file.rpartition("/")[0] for file in files if file.endswith(f"/{ADAPTER_CONFIG}"))
+    if len(folders) == 1:
+        return InputError(f"{name} holds its adapter in {folders[0]}/.", f"Name {name}/{folders[0]}.")
+    if folders:
+        shown = ", ".join(f"{folder}/" for folder in folders[:SHOWN]) + (", …" if len(folders) > SHOWN else "")
+        return InputError(
+            f"{name} holds {len(folders)} adapters, in {shown}.", f"Name one of them, such as {name}/{folders[0]}."
+        )
+    suffixes = {PurePosixPath(file).suffix for file in files}
+    instead = next((what for what, those in INSTEAD.items() if suffixes & those), None)
+    if CONFIG in files and suffixes & {".safetensors", *PICKLES}:
+        instead = "a whole model"
+    return InputError(
+        f"{name} holds {f'{instead}, and ' if instead else ''}no adapter (no {ADAPTER_CONFIG}).",
+        "Name a folder or a repository that holds one.",
+    )
 
 
 def load_adapter(
@@ -106,11 +204,13 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
     with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN):
         config = PeftConfig.from_pretrained(folder)
     named = config.base_model_name_or_path
-    if not named and not base:
-        raise InputError(f"The adapter in {folder} names no base.", "Give it as `base`.")
-    located = locate_base(
-        base or str(named), config.revision if base in (None, named) else None, quantization=quantization
-    )
+    if base not in (None, named):
+        located = locate_base_to_load(base, quantization=quantization)
+    elif named:
+        with after_saying(f"{folder / ADAPTER_CONFIG} names the base {named}, which `base` overrules:"):
+            located = locate_base_to_load(str(named), config.revision, quantization=quantization)
+    else:
+        raise InputError(f"{folder / ADAPTER_CONFIG} names no base.", "Give its Hub id or its folder as `base`.")
     if located.id == TINY_BASE_ID and (folder / MANIFEST).is_file():
         # The tiny base changes with the toolkit.
         trained_on = read_manifest(folder, "adapter").get("base", {}).get("content")
@@ -192,8 +292,9 @@ def answers_hash(folder: Path, quantization: str, base: str | None = None) -> st
     located = locate_base_of(folder, quantization, base)
     files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
     hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
-    # The content of the tiny base, the commit of another: a branch may have moved on.
-    return json_hash([hashes, base_hash(located) if located.id == TINY_BASE_ID else located.revision])
+    # The content of the tiny base and of a folder, the commit of another: a branch may have moved on.
+    by_content = located.id == TINY_BASE_ID or located.revision is None
+    return json_hash([hashes, base_hash(located) if by_content else located.revision])
 
 
 def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 # Suffixes of the files that decide a model's answers, and that a base's hash covers.
 HASHED = (".safetensors", ".json", ".model", ".jinja")
-WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.model", "*.jinja", CARD]
+WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "merges.txt", "*.model", "*.jinja", CARD]
 TOKENIZER = [
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "*.model", "*.jinja"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*.model", "*.jinja"),
     # Without a class of its own in tokenizer_config.json, a tokenizer is that of the model's architecture.
     CONFIG,
 ]
+# Where Hub ids stand in paths and addresses: owner, name and revision.
+IN_A_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)(?:[/\\]snapshots[/\\](\w+))?", re.ASCII)
+ON_A_PAGE = re.compile(r"(?:https?://[^/]+/|hf://)([\w.-]+)/([\w.-]+)(?:/tree/([\w.-]+))?", re.ASCII)
 SMALLER = "Free some space, set HF_HUB_CACHE to a folder with more, or choose a smaller `base`."
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -101,6 +104,40 @@ def locate_base(
             )
         _check_machine(base, read_config(base, snapshot / CONFIG), quantization, recipe, note)
     return LocatedBase(base, snapshot.name, snapshot)
+
+
+def locate_base_to_load(base: str, revision: str | None = None, *, quantization: str = "none") -> LocatedBase:
+    """A base to load an adapter on: by Hub id (`owner/name@revision` for one of its revisions), or else a folder.
+
+    A folder is taken as peft does, relative to the working directory. It bears its own name, or the id of the
+    repository whose copy in a cache it is, so that no path of this machine is published.
+
+    Raises:
+        InputError, HubError, EnvironmentLacks: As `locate_base`; InputError also for a path of another machine.
+    """
+    folder = Path(base)
+    if base == TINY_BASE_ID or not folder.is_dir():
+        if _is_path(base):
+            likely = _repository_of(base)
+            such_as = f', likely `base="{likely}"`' if likely else ""
+            raise InputError(f"There is no folder {base} on this machine.", f"Give its Hub id or its folder{such_as}.")
+        repo_id, _, at = base.partition("@")
+        return locate_base(repo_id, at or revision, quantization=quantization)
+    if not _is_base(folder):
+        raise InputError(f"The folder {base} holds no model ({CONFIG} and safetensors).", "Choose another `base`.")
+    repo_id, _, at = (_repository_of(str(folder.resolve())) or folder.resolve().name).partition("@")
+    _check_machine(repo_id, read_config(repo_id, folder / CONFIG), quantization, None, ignore)
+    return LocatedBase(repo_id, at or None, folder)
+
+
+def _is_path(base: str) -> bool:
+    return re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?(@.+)?", base, re.ASCII) is None or base.startswith(".")
+
+
+def _repository_of(location: str) -> str | None:
+    """The Hub id in the address of a page or in the path of a cache, with the revision if it is there."""
+    found = IN_A_CACHE.search(location) or ON_A_PAGE.match(location)
+    return f"{found[1]}/{found[2]}" + (f"@{found[3]}" if found[3] else "") if found else None
 
 
 def locate_tokenizer(base: str) -> Path:
@@ -171,22 +208,29 @@ def look_up(base: str, revision: str | None) -> tuple[PretrainedConfig, int] | N
         InputError: An adapter, pickled or GGUF weights, or an architecture that needs code of the repository.
         Whatever `huggingface_hub` raises: Gated, private or missing (`hub_errors` translates).
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        info = hub().model_info(base, revision=revision, files_metadata=True)
-    except (httpx2.TransportError, OfflineModeIsEnabled):
-        return None
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500:
-            raise
+    info = info_of(base, revision)
+    if info is None:
         return None
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
     _check_kind(base, info, files)
     config = _config(base, str(info.sha))
     wanted = {name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in WEIGHTS_AND_TOKENIZER)}
     return config, sum(files[name] for name in wanted if cached_file(base, name, str(info.sha)) is None)
+
+
+def info_of(repo_id: str, revision: str | None) -> ModelInfo | None:
+    """What the Hub says of a model or an adapter; None when it cannot be asked. Raises what `huggingface_hub` does."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return hub().model_info(repo_id, revision=revision, files_metadata=True)
+    except (httpx2.TransportError, OfflineModeIsEnabled):
+        return None
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise
+        return None
 
 
 def cached_file(base: str, name: str, revision: str | None = None) -> Path | None:
