@@ -24,6 +24,7 @@ def context(command):
         ("train", 'Set `training.quantization="none"`.', "Set --quantization none."),
         ("train", "Set `training.micro_batch_size = 4`.", "Set --micro-batch-size 4."),
         ("train", "Give `restart=True`.", "Give --restart."),
+        ("train", "`lora.use_dora=False`, `lora.use_rslora`", "--no-use-dora, --use-rslora"),
         ("validate", "Raise `max_length`.", "Raise --max-length."),
         ("publish", "Give `overwrite_card`.", "Give --overwrite-card."),
         ("publish", "`private=False` shows it.", "--public shows it."),

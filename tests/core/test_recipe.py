@@ -116,3 +116,15 @@ def test_a_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\nbase = "a/b"\n[training]\nmax_steps = 1\n', encoding="utf-8-sig")
     assert load_recipe(str(file)).name == "mine"
+
+
+def test_a_module_is_trained_in_one_way():
+    with pytest.raises(InputError, match="q_proj stands in target_modules and in modules_to_save"):
+        load_recipe("demo", {"lora.modules_to_save": ["q_proj"]})
+
+
+def test_a_manifest_of_an_older_version_has_the_new_settings_at_their_defaults():
+    older = load_recipe("demo").model_dump()
+    for key in ("use_rslora", "use_dora", "modules_to_save"):
+        del older["lora"][key]
+    assert load_recipe(older) == load_recipe("demo")

@@ -10,6 +10,7 @@ import torch
 from support.adapters import make_adapter
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model import loading
@@ -96,14 +97,28 @@ def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
         adapters.load_adapter(adapter)
 
 
-def test_an_adapter_whose_training_diverged_is_refused(adapter):
+@pytest.mark.parametrize("part", ["lora_A", "lora_magnitude_vector", "norm"])
+def test_an_adapter_whose_training_diverged_is_refused(tmp_path, small_base, use_small_base, part):
     from safetensors.torch import load_file, save_file
 
+    adapter = make_adapter(tmp_path / "adapter", small_base, use_dora=True, modules_to_save=["norm"])
     weights = load_file(adapter / ADAPTER_WEIGHTS)
-    next(iter(weights.values()))[0, 0] = float("nan")
+    next(tensor for name, tensor in weights.items() if part in name).view(-1)[0] = float("nan")
     save_file(weights, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(InputError, match="training diverged"):
         adapters.load_adapter(adapter)
+
+
+@pytest.mark.parametrize("part", ["lora_B", "modules_to_save", None])
+def test_training_that_changed_nothing_is_seen_whatever_was_trained(small_base, part):
+    lora = load_recipe("demo", {"lora.use_dora": True, "lora.modules_to_save": ["embed_tokens"]}).lora
+    base = loading.load_base(bases.LocatedBase("a/b", None, small_base), loading.Precision("none", "float32"))
+    model = loading.add_lora(base, lora, 7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if part and part in name:
+                parameter += 1
+    assert adapters.learnt_nothing(model) is (part is None)
 
 
 @pytest.mark.parametrize("config", [{"vocab_size": "x"}, {"num_hidden_layers": None}, {"model_type": "nope"}])

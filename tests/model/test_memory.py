@@ -40,13 +40,73 @@ def test_the_size_of_any_family_is_that_of_its_model(family):
     assert found.layers == 2
 
 
-@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], None])
-def test_the_adapter_has_the_parameters_that_peft_makes(modules):
-    recipe = load_recipe("demo", {"lora.r": 6, "lora.target_modules": modules})
-    adapted = loading.add_lora(small_model("gemma"), recipe.lora, 7)
-    features = size_of(CONFIG_MAPPING["gemma"](**SMALL)).features
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"use_dora": True},
+        {"modules_to_save": ["embed_tokens", "norm"]},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"modules_to_save": ["mlp"], "target_modules": ["q_proj"], "use_rslora": True},
+    ],
+)
+def test_what_is_trained_is_counted_with_its_gradients_and_the_state_of_adam(settings, tied):
+    model = small_model("gemma", tie_word_embeddings=tied)
+    base = size_of(model.config)
+    recipe = load_recipe("demo", {"lora.r": 6} | {f"lora.{key}": value for key, value in settings.items()})
+    adapted = loading.add_lora(model, recipe.lora, 7)
     made = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-    assert made == 6 * sum(features.get(name, 0) for name in recipe.lora.target_modules)
+    usual, paged = (
+        train_bytes(base, recipe.model_copy(update={"training": recipe.training.model_copy(update=changed)}), "float32")
+        for changed in ({"quantization": "none"}, {"quantization": "none", "optimizer": "paged_adamw_8bit"})
+    )
+    assert usual - paged == 6 * made
+
+
+REFUSED = {
+    "no such module": ({"modules_to_save": ["embed_token"]}, r"no module .* of that name\. .*: embed_tokens"),
+    "no weights": ({"modules_to_save": ["rotary_emb"]}, "no module with weights"),
+    "a part of a name": ({"modules_to_save": ["tokens"]}, "no module"),
+    "LoRA within": (
+        {"modules_to_save": ["mlp"]},
+        r"names model\.layers\.0\.mlp, and .*gate_proj is trained in another",
+    ),
+    "whole within": ({"modules_to_save": ["mlp", "up_proj"], "target_modules": ["q_proj"]}, "up_proj is trained in an"),
+    "4 bits": ({"modules_to_save": ["mlp"], "target_modules": ["q_proj"], "quantization": "nf4"}, "are in 4 bits"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_modules_that_cannot_be_trained_whole_are_refused_before_the_base_is_downloaded_and_on_it(tmp_path, case):
+    settings, said = REFUSED[case]
+    given = {f"{'training' if key == 'quantization' else 'lora'}.{key}": value for key, value in settings.items()}
+    recipe = load_recipe("demo", {"training.quantization": "none"} | given)
+    model = small_model("gemma")
+    with pytest.raises(InputError, match=said):
+        train_bytes(size_of(model.config), recipe, "float32")
+    model.save_pretrained(tmp_path)
+    precision = loading.Precision(recipe.training.quantization, "float32")
+    loaded = loading.load_base(bases.LocatedBase("a/b", None, tmp_path), precision)
+    with pytest.raises(InputError, match=said):
+        loading.add_lora(loaded, recipe.lora, 7)
+
+
+def test_a_name_means_the_modules_that_are_called_so_and_a_recipe_stays_as_it_was():
+    recipe = load_recipe("demo", {"lora.modules_to_save": ["norm"]})
+    adapted = loading.add_lora(small_model("gemma"), recipe.lora, 7)
+    whole = {name for name, each in adapted.named_parameters() if each.requires_grad and "lora_" not in name}
+    assert whole == {"base_model.model.model.norm.modules_to_save.default.weight"}
+    # peft itself replaces a tied head by its embeddings in the list.
+    recipe = load_recipe("demo", {"lora.modules_to_save": ["lm_head"]})
+    loading.add_lora(small_model("gemma", tie_word_embeddings=True), recipe.lora, 7)
+    assert recipe.lora.modules_to_save == ["lm_head"]
+
+
+def test_what_is_trained_whole_is_trained_in_float32_whatever_the_base_is_in():
+    recipe = load_recipe("demo", {"lora.modules_to_save": ["embed_tokens"], "lora.use_dora": True})
+    adapted = loading.add_lora(small_model("gemma").bfloat16(), recipe.lora, 7)
+    assert {each.dtype for each in adapted.parameters() if each.requires_grad} == {torch.float32}
 
 
 def held_bytes(loaded):
@@ -76,6 +136,8 @@ def kept_for_backward(adapted, tokens):
 
     def remember(tensor):
         storage = tensor.untyped_storage()
+        if tensor.ndim == 2 and tensor.equal(torch.eye(*tensor.shape)):
+            return tensor  # DoRA lets go of it before the next layer.
         if storage.data_ptr() not in parameters:
             # The tensor is held, so that no other takes its place in memory.
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)
@@ -87,12 +149,14 @@ def kept_for_backward(adapted, tokens):
     return sum(size for size, _ in kept.values())
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("kind", ["gemma", "gemma3_text", "llama"])
-def test_a_training_step_keeps_about_the_activations_that_were_estimated(kind):
+def test_a_training_step_keeps_about_the_activations_that_were_estimated(kind, dora):
     model = small_model(kind, vocab_size=300, hidden_size=256, intermediate_size=512, num_hidden_layers=4)
     # With dropout, which keeps an input for each adapted module.
-    recipe = load_recipe("demo", {"lora.dropout": 0.05})
-    estimated = 130 * memory.ACTIVATION_BYTES["float32"] * sum(size_of(model.config).features.values())
+    recipe = load_recipe("demo", {"lora.dropout": 0.05, "lora.use_dora": dora})
+    estimated = 130 * memory.ACTIVATION_BYTES["float32"] * sum(map(sum, size_of(model.config).shapes.values()))
+    estimated *= memory.DORA_ACTIVATIONS if dora else 1
     kept = kept_for_backward(loading.add_lora(model, recipe.lora, 7).train(), memory.TYPICAL_TOKENS)
     assert 0.9 * kept <= estimated <= 1.5 * kept
 
@@ -109,6 +173,18 @@ def test_each_way_of_saving_memory_saves_it():
     assert needed(gradient_checkpointing="off", optimizer="paged_adamw_8bit") < usual
     assert needed(gradient_checkpointing="off", compute="bfloat16") < usual
     assert needed(gradient_checkpointing="off", quantization="none") > usual
+
+
+def test_dora_on_4_bits_keeps_a_weight_in_float32_where_dropout_needs_it_again():
+    base = known("google/gemma-2b-it")
+    plain, dora, without_dropout = (
+        train_bytes(base, load_recipe("demo", {f"lora.{key}": value for key, value in lora.items()}), "bfloat16")
+        for lora in ({}, {"use_dora": True, "dropout": 0.05}, {"use_dora": True, "dropout": 0})
+    )
+    # The widest matrix of Gemma 2B takes 2,048 numbers to 16,384 and back.
+    assert without_dropout - plain > 4 * 16384 * (16384 + 4 * 2048)
+    # With gradient checkpointing, the weights of one layer.
+    assert dora - without_dropout == pytest.approx(4 * base.linear / base.layers, rel=0.01)
 
 
 # What the machine has.

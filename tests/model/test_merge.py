@@ -15,6 +15,7 @@ from support.adapters import (
     with_samples,
     write_manifest_like_train,
 )
+from support.models import untied
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, write_json
@@ -83,6 +84,7 @@ SETTINGS = {
         "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True,
     },
     "a norm": {"target_modules": ["v_proj"], "modules_to_save": ["norm"]},
+    "DoRA": {"target_modules": ["q_proj", "embed_tokens"], "use_dora": True, "use_rslora": True},
 }  # fmt: skip
 
 
@@ -112,15 +114,6 @@ def test_merged_logits_are_the_adapters_wherever_it_was_put(
     expected = logits(PeftModel.from_pretrained(plain, folder).eval(), tokenizer)
     assert merge.merge(folder, tmp_path / "merged", "float32").differences == ()
     torch.testing.assert_close(logits(load(tmp_path / "merged"), tokenizer), expected, atol=1e-4, rtol=1e-4)
-
-
-def untied(small_base, folder):
-    loaded = load(small_base)
-    loaded.config.tie_word_embeddings = False
-    loaded.lm_head.weight = torch.nn.Parameter(loaded.lm_head.weight.detach().clone() * 1.5)
-    loaded.save_pretrained(folder)
-    loading.load_tokenizer(small_base).save_pretrained(folder)
-    return folder
 
 
 def test_embeddings_that_stay_alike_stay_one_matrix(adapter, tmp_path):

@@ -1,7 +1,7 @@
 """What tests share: models."""
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
 WINDOWED = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 
@@ -60,3 +60,13 @@ def small_model(family, **settings):
 
 def family_model(family):
     return small_model(family, vocab_size=300, **FAMILIES[family])
+
+
+def untied(base, folder):
+    """A copy of a base whose head is a matrix of its own."""
+    loaded = AutoModelForCausalLM.from_pretrained(base)
+    loaded.config.tie_word_embeddings = False
+    loaded.lm_head.weight = torch.nn.Parameter(loaded.lm_head.weight.detach().clone() * 1.5)
+    loaded.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.models import untied
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.model import adapter
+from toolkit.model import adapter, loading
+from toolkit.model import base as bases
 from toolkit.training import checkpoints, progress, train
 
 BEST_EARLY = 0.15
@@ -250,3 +252,51 @@ def test_energy_is_measured_by_the_meter_of_the_gpu_or_absent(monkeypatch):
     assert joules(unsupported) is None
     training = progress.TrainingState(print, checkpoints.Spent(3.0, 100.0))
     assert training.spent().energy_joules is None
+
+
+KINDS = {
+    "rsLoRA": {"use_rslora": True},
+    "DoRA": {"use_dora": True},
+    "DoRA on 4 bits": {"use_dora": True, "quantization": "nf4"},
+    "a norm": {"modules_to_save": ["norm"], "target_modules": ["q_proj"]},
+    "embeddings": {"modules_to_save": ["embed_tokens"], "use_dora": True},
+    "a head, on 4 bits": {"modules_to_save": ["lm_head"], "quantization": "nf4"},
+    "embeddings and head, untied": {"modules_to_save": ["embed_tokens", "lm_head"], "tied": False},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_peft_answers_as_each_kind_of_adapter_did_in_training_and_each_goes_on_with_the_same_bytes(
+    tmp_path, dataset, small_base, monkeypatch, kind
+):
+    import torch
+    from peft import PeftModel
+
+    settings = dict(KINDS[kind])
+    quantization = settings.pop("quantization", "none")
+    base = small_base if settings.pop("tied", True) else untied(small_base, tmp_path / "untied")
+    monkeypatch.setattr("toolkit.model.base.tiny_base_folder", lambda: base)
+    lora = {f"lora__{key}": value for key, value in settings.items()}
+    # At this rate, whatever is not trained or not loaded is seen.
+    chosen = recipe(TINY_BASE_ID, training__max_steps=4, training__quantization=quantization,
+                    training__learning_rate=0.02, **lora)  # fmt: skip
+    seen, save, ids = {}, adapter.save_adapter, torch.tensor([[5, 6, 7, 8]])
+
+    def look(model, *rest):
+        with torch.no_grad():
+            seen["logits"] = model.eval()(input_ids=ids).logits
+        save(model, *rest)
+
+    monkeypatch.setattr(adapter, "save_adapter", look)
+    train.train(dataset, tmp_path / "whole", chosen)
+    precision = loading.Precision(quantization, "float32")
+    plain = loading.load_base(bases.LocatedBase(TINY_BASE_ID, None, base), precision)
+    before = plain(input_ids=ids).logits
+    after = PeftModel.from_pretrained(plain, tmp_path / "whole").eval()(input_ids=ids).logits
+    torch.testing.assert_close(after, seen["logits"])
+    assert not torch.allclose(after, before, atol=0.01)
+    interrupted(dataset, tmp_path / "cut", chosen, at=2)
+    assert train.train(dataset, tmp_path / "cut", chosen).resumed_from in (2, 3)
+    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
+    # The other loader compares file and model, and finds nothing that is not finite.
+    adapter.load_adapter(tmp_path / "whole")

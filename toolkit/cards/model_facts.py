@@ -25,7 +25,8 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that decide a training, always shown; the others are folded away.
 DECISIVE = (
-    *("lora.r", "lora.alpha", "lora.dropout", "lora.target_modules", "training.quantization"),
+    *("lora.r", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora"),
+    *("lora.modules_to_save", "training.quantization"),
     *("training.learning_rate", "training.scheduler", "training.warmup_steps", "training.batch_size"),
     *("training.max_steps", "training.epochs", "training.max_length", "training.optimizer", "training.weight_decay"),
     *("training.max_grad_norm", "training.keep", "training.early_stopping"),

@@ -108,10 +108,16 @@ def recipe_options(recipe: JsonObject) -> dict[str, str] | None:
     for command in texts:
         for key in settings_with_options(command):
             if key in changed and given[key] is not None:
-                value = f"{given[key]:g}" if isinstance(given[key], float) else str(given[key])
-                texts[command] += f" {option_name(key)} {shlex.quote(value)}"
+                texts[command] += f" {_option(key, given[key])}"
                 changed.remove(key)
     return None if changed else texts
+
+
+def _option(key: str, value: object) -> str:
+    name = option_name(key)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name[2:]}"
+    return f"{name} {shlex.quote(f'{value:g}' if isinstance(value, float) else str(value))}"
 
 
 def _flat(recipe: JsonObject) -> dict[str, Any]:

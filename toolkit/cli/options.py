@@ -110,8 +110,9 @@ def _setting(key: str) -> click.Option:
     several = get_origin(kinds[0]) is list
     kinds = list(get_args(kinds[0])) if several else kinds
     choices = get_args(kinds[0]) if get_origin(kinds[0]) is Literal else ()
+    name = option_name(key)
     return click.Option(
-        [option_name(key), key.replace(".", "__")],
+        [f"{name}/--no-{name[2:]}" if kinds == [bool] else name, key.replace(".", "__")],
         type=click.Choice(choices) if choices else str if len(kinds) > 1 else kinds[0],
         metavar="N|auto" if len(kinds) > 1 else None,
         multiple=several or key.startswith(SOURCE),

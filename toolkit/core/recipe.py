@@ -88,12 +88,32 @@ class DatasetSettings(Section):
 
 
 class LoraSettings(Section):
-    """The adapter (LoRA, Hu et al. 2021)."""
+    """The adapter (LoRA, Hu et al. 2021). The names are peft's, without their `lora_`."""
 
     r: int = Field(16, ge=1, description="Rank of the adapter.")
-    alpha: float = Field(32, gt=0, le=1e6, description="The adapter's output is scaled by alpha / r.")
+    alpha: float = Field(
+        32,
+        gt=0,
+        le=1e6,
+        description="The adapter's output is scaled by alpha / r, with `use_rslora` by alpha / sqrt(r).",
+    )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of the adapter's input in training.")
     target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
+    use_rslora: bool = Field(
+        False, description="Scale by alpha / sqrt(r), so that a higher rank keeps its effect (rsLoRA)."
+    )
+    use_dora: bool = Field(
+        False, description="Learn the length of each weight's rows too (DoRA): slower, with more memory."
+    )
+    modules_to_save: list[str] | None = Field(
+        None, min_length=1, description="Modules, such as embed_tokens, to train whole, without LoRA."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_each(self) -> Self:
+        if both := set(self.target_modules).intersection(self.modules_to_save or ()):
+            raise ValueError(f"{min(both)} stands in target_modules and in modules_to_save: it is trained one way")
+        return self
 
 
 class TrainingSettings(Section):
@@ -214,7 +234,7 @@ OPTIONS = {
 }
 FILE_ONLY = (
     *("dataset.other_mask", "dataset.korean_mask", "dataset.korean_other_mask", "dataset.min_characters"),
-    *("dataset.near_duplicate", "lora.target_modules"),
+    *("dataset.near_duplicate", "lora.target_modules", "lora.modules_to_save"),
     *("training.weight_decay", "training.max_grad_norm", "training.log_every"),
 )
 
@@ -244,7 +264,8 @@ def option_name(setting: str) -> str:
     """The option that sets a setting: `--max-length` for `training.max_length`, `--lora-r` for `lora.r`."""
     section, _, key = setting.rpartition(".")
     own = {"dataset.sources.name": "--source", "dataset.sources.location": "--from"}
-    return own.get(setting) or f"--{'lora-' if section == 'lora' else ''}{key}".replace("_", "-")
+    prefix = "lora-" if section == "lora" and not key.startswith("use_") else ""
+    return own.get(setting) or f"--{prefix}{key}".replace("_", "-")
 
 
 def recipe_names() -> list[str]:

@@ -176,7 +176,8 @@ def load_adapter(
         del model
         precision = precision.widened(found)
         model = attach_adapter(load_base(located, precision), folder)
-    if not all(bool(tensor.isfinite().all()) for name, tensor in model.named_parameters() if "lora_" in name):
+    of_adapter = [each for name, each in model.named_parameters() if "lora_" in name or "modules_to_save." in name]
+    if not all(bool(tensor.isfinite().all()) for tensor in of_adapter):
         raise InputError(
             f"The adapter in {folder} holds weights that are NaN or infinite: its training diverged.",
             "Train it again with a lower `training.learning_rate`.",
@@ -268,6 +269,24 @@ def adapter_changes_nothing(folder: Path) -> bool:
     if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
         return False
     return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
+
+
+def learnt_nothing(model: PeftModel) -> bool:
+    """Whether training left a fresh adapter as it was: LoRA's products are zero, whole modules are the base's."""
+    from peft.utils import ModulesToSaveWrapper
+
+    whole = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    pairs = (
+        (own, first)
+        for module in whole
+        for trained in module.modules_to_save.values()
+        for own, first in zip(trained.parameters(), module.original_module.parameters(), strict=True)
+    )
+    if not all(own.equal(first.to(own.dtype)) for own, first in pairs):
+        return False
+    weights = dict(model.named_parameters())
+    seconds = [name for name in weights if LORA_B.search(name)]
+    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in seconds)
 
 
 def may_be_quantized(folder: Path, base: str | None = None) -> bool:

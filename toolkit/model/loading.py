@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.recipe import LoraSettings
 from toolkit.model.base import CONFIG, LocatedBase, how_to_mend, read_config
-from toolkit.model.memory import compute_dtype, memory_errors
+from toolkit.model.memory import (
+    EMBEDDINGS,
+    TOWERS,
+    compute_dtype,
+    memory_errors,
+    modules_trained_whole,
+    sizes,
+    target_names,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +34,8 @@ if TYPE_CHECKING:
 PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우: 1, 2, 3…\n\n"
 # Half of what fp16 holds: what comes so near in one pass will not stay below it in all of them.
 FP16_ROOM = 65504 / 2
-# Families that join several projections into one (Phi-3, GLM-4).
-JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
-TOWERS = r".*\b(vision|audio)\w*\..*"
 # Kept whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
 UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
-EMBEDDINGS = {"embed_tokens", "lm_head"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,33 +137,53 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
     """The model with a fresh adapter on it, only the adapter trainable. The seed decides its initial weights.
 
     Raises:
-        InputError: The base has none of the target modules.
+        InputError: The base has none of the target modules, or cannot train `lora.modules_to_save`.
         EnvironmentLacks: The memory does not hold the adapter.
     """
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
+    whole = _names_for_peft(model, settings)
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    wanted = set(settings.target_modules)
-    joined = [name for name, parts in JOINED.items() if parts <= wanted and name not in wanted]
+    trained = {*settings.target_modules, *(name.rpartition(".")[2] for name in whole)}
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=[*settings.target_modules, *joined],
+        target_modules=target_names(settings),
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        modules_to_save=whole or None,
         # A name alone would also hit the towers for pictures and sound, which no text goes through.
         exclude_modules=TOWERS if any(re.fullmatch(TOWERS, name) for name, _ in model.named_modules()) else None,
         task_type="CAUSAL_LM",
         # Where embeddings and head are one matrix, they stay one when either is trained.
-        ensure_weight_tying=bool(EMBEDDINGS & wanted)
+        ensure_weight_tying=bool(EMBEDDINGS & trained)
         and bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False)),
     )
     torch.manual_seed(seed)
-    # Experts that are one tensor take no dropout.
-    remedy = "Correct `lora.target_modules`, or give `lora.dropout=0` where its dropout is refused."
+    # Experts that are one tensor take no dropout, and some layers no DoRA.
+    remedy = "Correct `lora.target_modules`, or give `lora.dropout=0` or `lora.use_dora=False` where that is refused."
     with library_errors("LoRA does not fit the base", remedy), memory_errors():
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                # peft widens LoRA alone: whole modules in half precision would lose the optimizer's small steps.
+                parameter.data = parameter.data.float()
+        return adapted
+
+
+def _names_for_peft(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
+    """Modules that are trained whole, by the names given where peft takes the same by them, else by their paths.
+
+    peft compares the ends of letters: by `norm` it would train `input_layernorm` too.
+    """
+    modules = sizes(model)
+    quantised = [path for path, module in model.named_modules() if type(module).__name__ == "Linear4bit"]
+    chosen, names = modules_trained_whole(settings, modules, quantised), settings.modules_to_save or []
+    # A copy, since peft changes its list.
+    return list(names) if chosen == [path for path in modules if path.endswith(tuple(names))] else chosen
 
 
 # Whether the numbers fit.

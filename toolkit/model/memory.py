@@ -5,13 +5,14 @@ What a base needs is an estimate from its configuration, made before its weights
 
 from __future__ import annotations
 
+import difflib
 import errno
 import gc
 import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, TypeVar
 from safetensors import SafetensorError
 
 from toolkit.core import size
-from toolkit.core.errors import EnvironmentLacks
+from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import unwritable
-from toolkit.core.recipe import Recipe
+from toolkit.core.recipe import LoraSettings, Recipe
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig
 
 T = TypeVar("T")
@@ -40,6 +42,12 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Kept for the backward pass, a token and a layer, for each input and output of a projection with LoRA and dropout.
 ACTIVATION_BYTES = {"float32": 8, "bfloat16": 6, "float16": 6}
+# With DoRA, which keeps results before and after its scaling, so many times that.
+DORA_ACTIVATIONS = 1.5
+# Families that join several projections into one (Phi-3, GLM-4).
+JOINED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
+TOWERS = r".*\b(vision|audio)\w*\..*"
+EMBEDDINGS = {"embed_tokens", "lm_head"}
 # Tokens of a usual row: the embedded corpus has 60 to 140 in Gemma's vocabulary.
 TYPICAL_TOKENS = 130
 # Python, torch and the libraries, before a base is loaded; on a GPU, what CUDA takes for itself.
@@ -132,14 +140,18 @@ class BaseSize:
     Attributes:
         linear: Parameters of the linear layers, which NF4 quantises.
         other: All other parameters: embeddings, head, norms.
-        features: Inputs and outputs of the linear layers, added up over the layers, by the layer's own name.
+        shapes: `(inputs, outputs)` of the linear layers, by their path in the model.
+        modules: Parameters of all modules that have some, by path.
+        tied: Whether embeddings and head are one matrix.
         hidden: Size of the hidden states.
         layers: Number of layers.
     """
 
     linear: int
     other: int
-    features: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, int]]
+    modules: Mapping[str, int]
+    tied: bool
     hidden: int
     layers: int
 
@@ -157,15 +169,66 @@ def size_of(config: PretrainedConfig) -> BaseSize:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
-    linear, features = 0, dict[str, int]()
-    for path, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            name = path.rpartition(".")[2]
-            features[name] = features.get(name, 0) + module.in_features + module.out_features
-            linear += module.weight.numel()
-    total = sum(parameter.numel() for parameter in model.parameters())
-    text = config.get_text_config()
-    return BaseSize(linear, total - linear, features, text.hidden_size, text.num_hidden_layers)
+    layers = {path: each for path, each in model.named_modules() if isinstance(each, torch.nn.Linear) and each != head}
+    shapes = {path: (layer.in_features, layer.out_features) for path, layer in layers.items()}
+    linear = sum(layer.weight.numel() for layer in layers.values())
+    total, text = sum(parameter.numel() for parameter in model.parameters()), config.get_text_config()
+    tied = bool(getattr(text, "tie_word_embeddings", False))
+    return BaseSize(linear, total - linear, shapes, sizes(model), tied, text.hidden_size, text.num_hidden_layers)
+
+
+def sizes(model: torch.nn.Module) -> dict[str, int]:
+    """Parameters of each module that has some, by its path in the model."""
+    counts = {path: sum(each.numel() for each in module.parameters()) for path, module in model.named_modules()}
+    return {path: count for path, count in counts.items() if path and count}
+
+
+def paths_of(names: Collection[str], paths: Collection[str]) -> list[str]:
+    """The paths that end with one of the names, whole parts compared, outside of the towers for pictures and sound."""
+    ends = tuple(f".{name}" for name in names)
+    return [path for path in paths if f".{path}".endswith(ends) and not re.fullmatch(TOWERS, path)]
+
+
+def target_names(settings: LoraSettings) -> list[str]:
+    """Names of the modules that get LoRA, those that join several of them included."""
+    wanted = settings.target_modules
+    return [*wanted, *(name for name, parts in JOINED.items() if parts <= set(wanted) and name not in wanted)]
+
+
+def modules_trained_whole(settings: LoraSettings, modules: Mapping[str, int], quantised: Collection[str]) -> list[str]:
+    """Paths of the modules that `lora.modules_to_save` names.
+
+    Args:
+        settings: The adapter's.
+        modules: Parameters of the base's modules by path.
+        quantised: Paths of those that are held in 4 bits.
+
+    Raises:
+        InputError: A name that the base does not have, or a module that is in 4 bits, has LoRA, or holds another one.
+    """
+    names = settings.modules_to_save or ()
+    chosen, lora = paths_of(names, modules), paths_of(target_names(settings), modules)
+    for name in names:
+        if not paths_of([name], chosen):
+            known = sorted({path.rpartition(".")[2] for path in modules})
+            near = difflib.get_close_matches(name, known, cutoff=0.4) or known
+            raise InputError(
+                f"`lora.modules_to_save` names {name}, and the base has no module with weights of that name.",
+                f"Choose among its modules: {', '.join(near)}.",
+            )
+    for path in chosen:
+        for inside in (other for other in modules if f"{other}.".startswith(f"{path}.")):
+            if inside in quantised:
+                raise InputError(
+                    f"`lora.modules_to_save` names {path}: the weights of {inside} are in 4 bits and cannot change.",
+                    'Give `training.quantization="none"`, or name it in `lora.target_modules`.',
+                )
+            if inside in lora or (inside in chosen and inside != path):
+                raise InputError(
+                    f"`lora.modules_to_save` names {path}, and {inside} is trained in another way already.",
+                    "Name each module once, in `lora.target_modules` or in `lora.modules_to_save`.",
+                )
+    return chosen
 
 
 def load_bytes(base: BaseSize, quantization: str, compute: str) -> int:
@@ -175,19 +238,31 @@ def load_bytes(base: BaseSize, quantization: str, compute: str) -> int:
 
 
 def train_bytes(base: BaseSize, recipe: Recipe, compute: str) -> int:
-    """Least memory of a training step: base, adapter with gradients and optimizer, activations of one usual row.
+    """Least memory of a training step: base, what is trained with gradients and optimizer, activations of a usual row.
 
     With gradient checkpointing, which `auto` falls back to, each layer keeps its input and one layer is kept whole.
     """
     training, lora = recipe.training, recipe.lora
+    nf4 = training.quantization == "nf4"
     # `prepare_model_for_kbit_training` holds in float32 what is not quantised.
-    widened = 4 - WIDTH[compute] if training.quantization == "nf4" else 0
-    adapter = lora.r * sum(base.features.get(name, 0) for name in lora.target_modules)
+    widened = 4 - WIDTH[compute] if nf4 else 0
+    targets = [base.shapes[path] for path in paths_of(target_names(lora), base.shapes)]
+    whole = modules_trained_whole(lora, base.modules, base.shapes if nf4 else ())
+    tied = paths_of(EMBEDDINGS, whole) if base.tied else ()
+    copies = {"tied" if path in tied else path: base.modules[path] for path in whole}
+    trained = lora.r * sum(map(sum, targets)) + sum(copies.values())
     optimizer = 2 if training.optimizer == "paged_adamw_8bit" else 8
-    kept = TYPICAL_TOKENS * ACTIVATION_BYTES[compute] * sum(base.features.values())
+    kept, dense = TYPICAL_TOKENS * ACTIVATION_BYTES[compute] * sum(map(sum, base.shapes.values())), 0
+    if lora.use_dora:
+        trained += sum(outputs for _, outputs in targets)
+        # Each weight is made anew in float32 for its length, and with dropout kept for the backward pass.
+        again = lora.dropout > 0 and (nf4 or compute != "float32")
+        kept = round(DORA_ACTIVATIONS * kept) + again * sum(4 * inputs * outputs for inputs, outputs in targets)
+        dense = max((4 * inputs * (inputs + 4 * outputs) for inputs, outputs in targets), default=0)
     if training.gradient_checkpointing != "off":
         kept = kept // base.layers + TYPICAL_TOKENS * base.layers * base.hidden * 4
-    return load_bytes(base, training.quantization, compute) + base.other * widened + adapter * (8 + optimizer) + kept
+    held = load_bytes(base, training.quantization, compute) + base.other * widened
+    return held + trained * (8 + optimizer) + kept + dense
 
 
 def check_disk(what: str, needed: int, folder: Path, remedy: str) -> None:

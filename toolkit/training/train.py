@@ -226,6 +226,9 @@ def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter; a run cannot continue from a checkpoint made with others."""
     deciding = recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
     del deciding["training"]["track"]
+    # Settings of newer versions count once they are used: else no run of an older one could go on.
+    newer = ("use_rslora", "use_dora", "modules_to_save")
+    deciding["lora"] = {key: value for key, value in deciding["lora"].items() if value or key not in newer}
     return deciding
 
 
@@ -320,7 +323,7 @@ def _write(
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter") as folder:
         adapters.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
-        if adapters.adapter_changes_nothing(folder):
+        if adapters.learnt_nothing(peft_model):
             warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""
             raise ToolkitError(
                 f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",

@@ -88,7 +88,8 @@ def _first_pass(
     with library_errors(f"The base {base.id} cannot be trained{held}", remedy), memory_errors():
         set_seed(recipe.seed)
         peft_model = loading.add_lora(loading.load_base(base, precision), recipe.lora, recipe.seed)
-        micro_batch.prepare(peft_model)
+        with loading.autocast(precision.compute):
+            micro_batch.prepare(peft_model)
         peft_model.train()
         return peft_model, loading.overflow(
             peft_model,
