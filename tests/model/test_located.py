@@ -12,6 +12,7 @@ from toolkit.core.errors import HubError, InputError
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TINY_BASE_ID
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
+from toolkit.model.chat_template import default_template, read_format
 
 WHOLE_MODEL = {"config.json": b"{}", "model.safetensors": b"0"}
 LEFT_OUT = {
@@ -135,6 +136,46 @@ def test_a_dataset_is_said_to_be_one_and_a_name_of_nothing_to_be_none(pushed):
         shutil.rmtree("adapter", ignore_errors=True)
         with pytest.raises(InputError, match=rf"There is no adapter folder {name}\."):
             adapters.locate_adapter(name)
+
+
+# Tokenizers and templates.
+
+OWN = "{{ bos_token }}own: {{ messages[0].content }}"
+
+
+@pytest.mark.parametrize(
+    ("in_config", "in_file", "has_tokenizer", "used"),
+    [
+        (None, OWN, True, "own"),
+        (OWN, None, True, "own"),
+        ([{"name": "default", "template": OWN}, {"name": "rag", "template": "{{ 1 }}"}], None, True, "own"),
+        ([{"name": "rag", "template": OWN}], None, True, "base's"),
+        (None, None, True, "base's"),
+        (None, None, False, "base's"),
+        (None, OWN, False, "own"),
+    ],
+)
+def test_a_template_is_the_adapters_own_else_its_bases(adapter, small_base, in_config, in_file, has_tokenizer, used):
+    (adapter / "chat_template.jinja").unlink()
+    config = json.loads((adapter / "tokenizer_config.json").read_text())
+    (adapter / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": in_config}))
+    if in_file is not None:
+        (adapter / "chat_template.jinja").write_text(in_file)
+    if not has_tokenizer:
+        for file in adapter.glob("tokenizer*"):
+            file.unlink()
+    loaded = adapters.adapter_tokenizer(adapter, bases.LocatedBase("a/b", None, small_base))
+    bases_own = (small_base / "chat_template.jinja").read_text()
+    assert default_template(loaded) == {"own": OWN, "base's": bases_own}[used]
+
+
+def test_where_neither_has_a_template_there_is_none(tmp_path, adapter, small_base):
+    base = shutil.copytree(small_base, tmp_path / "base")
+    for folder in (adapter, base):
+        (folder / "chat_template.jinja").unlink()
+    loaded = adapters.adapter_tokenizer(adapter, bases.LocatedBase("a/b", None, base))
+    with pytest.raises(InputError, match=r"no chat template\..*instruction-tuned base, or put the template of the tra"):
+        read_format(loaded)
 
 
 # Bases.

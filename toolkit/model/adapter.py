@@ -38,6 +38,7 @@ from toolkit.model.base import (
     info_of,
     locate_base_to_load,
 )
+from toolkit.model.chat_template import default_template
 from toolkit.model.fit import Fit, fill, refuse_misfit
 from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
 from toolkit.model.memory import memory_errors
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
 AGAIN = "Train or download it again."
-ADAPTER_PICKLE = "adapter_model.bin"
+ADAPTER_PICKLE, CHAT_TEMPLATE = "adapter_model.bin", "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
 NEEDED = (
     *(ADAPTER_CONFIG, *TOKENIZER, CARD, KOREAN_CARD, MANIFEST, ANSWERS, TRAINING_LOG, EVALUATION, PREDICTIONS, SAMPLES),
@@ -168,8 +169,7 @@ def load_adapter(
         EnvironmentLacks: The memory does not hold it.
     """
     located = locate_base_of(folder, quantization, base)
-    # Other tools save an adapter without the tokenizer, which is then its base's.
-    tokenizer = load_tokenizer(folder if (folder / TOKENIZER_CONFIG).is_file() else located.path)
+    tokenizer = adapter_tokenizer(folder, located)
     precision = chosen_precision(quantization)
     model = attach_adapter(load_base(located, precision), folder)
     if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
@@ -221,6 +221,21 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
                 "Train it again, or use that version.",
             )
     return located
+
+
+def adapter_tokenizer(folder: Path, base: LocatedBase) -> PreTrainedTokenizerBase:
+    """The tokenizer of an adapter, and its chat template: each its own, else its base's.
+
+    Raises:
+        InputError: One that is there cannot be read.
+    """
+    own, template = (folder / TOKENIZER_CONFIG).is_file(), folder / CHAT_TEMPLATE
+    tokenizer = load_tokenizer(folder if own else base.path)
+    if not own and template.is_file():
+        tokenizer.chat_template = template.read_text(encoding="utf-8", errors="replace")
+    elif not default_template(tokenizer):
+        tokenizer.chat_template = load_tokenizer(base.path).chat_template
+    return tokenizer
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError
 from toolkit.model.chat_template import (
-    OTHER_BASE,
+    OTHER_TEMPLATE,
     PROMPT_CHANGES,
     TOKENS_JOIN,
     Format,
@@ -95,7 +95,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[i
     dropped = dropped_role(tokenizer, form.template, tuple(message["role"] for message in messages))
     if dropped is not None:
         raise InputError(
-            f"The base's chat template leaves out the {dropped} turn.", f"Remove the {dropped} turns from the data."
+            f"The chat template leaves out the {dropped} turn.", f"Remove the {dropped} turns from the data."
         )
     _check_beginning(tokenizer, ids, messages)
     return ids
@@ -121,7 +121,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Example:
     if start is None:
         before = render(tokenizer, form.template, messages[:-1], None, tokenize=False)
         after = render(tokenizer, form.template, messages[:-1], messages[-1]["content"], tokenize=False)
-        raise InputError(TOKENS_JOIN if after.startswith(before) else PROMPT_CHANGES, OTHER_BASE)
+        raise InputError(TOKENS_JOIN if after.startswith(before) else PROMPT_CHANGES, OTHER_TEMPLATE)
     answer = whole[start:]
     if form.end_id not in answer:
         raise no_end_error("another end after this answer")
@@ -136,11 +136,11 @@ def _check_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], message
     adds = tokenizer("x").input_ids[:1] == [beginning]
     rounds = sum(message["role"] == "user" for message in messages)
     if ids[:2] == [beginning] * 2 or (adds and ids.count(beginning) > max(rounds, 1)):
-        raise InputError("The base's chat template writes its begin-of-text token twice.", OTHER_BASE)
+        raise InputError("The chat template writes its begin-of-text token twice.", OTHER_TEMPLATE)
     if adds and ids[:1] != [beginning]:
         raise InputError(
-            "The base's chat template writes no begin-of-text token, which its tokenizer puts before any text.",
-            OTHER_BASE,
+            "The chat template writes no begin-of-text token, which its tokenizer puts before any text.",
+            OTHER_TEMPLATE,
         )
 
 

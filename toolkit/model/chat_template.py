@@ -1,4 +1,4 @@
-"""A base's chat template: what it sends to ask for an answer, what it writes around one, and what ends it.
+"""A chat template: what it sends to ask for an answer, what it writes around one, and what ends it.
 
 Training text has to be what inference sends. Whatever a template leaves open (whether to think first, which day it is)
 is therefore fixed once, and the fixed template travels with the adapter.
@@ -31,9 +31,9 @@ SWITCHES = ("enable_thinking", "thinking")
 # Any day will do as long as it is always the same; Llama's templates write this one when they get none.
 DAY = date(2024, 7, 26)
 CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])([^"']*)\1\s*\)""")
-OTHER_BASE = "Choose another base."
-PROMPT_CHANGES = "The base's chat template renders the prompt differently once an answer follows."
-TOKENS_JOIN = "The base's tokenizer joins the end of the prompt and the beginning of the answer into one token."
+OTHER_TEMPLATE = "Choose a base, or an adapter, with another chat template."
+PROMPT_CHANGES = "The chat template renders the prompt differently once an answer follows."
+TOKENS_JOIN = "The tokenizer joins the end of the prompt and the beginning of the answer into one token."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,24 @@ class Border:
     unwritten: str
 
 
+def default_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The template for conversations: of several with names, the one called `default`."""
+    template = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
+
+
 def read_format(tokenizer: PreTrainedTokenizerBase) -> Format:
     """What the tokenizer's chat template writes around an answer.
 
     Raises:
         InputError: There is no template, or one that cannot be trained with; the reason is in it.
     """
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
+    template = default_template(tokenizer)
     if not template:
-        raise InputError("The base's tokenizer has no chat template.", "Choose an instruction-tuned base.")
+        raise InputError(
+            "The tokenizer has no chat template.",
+            "Choose an instruction-tuned base, or put the template of the training into the adapter's folder.",
+        )
     return _read(tokenizer, template, tuple(tokenizer.all_special_ids))
 
 
@@ -85,7 +92,7 @@ def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple
     border = _border(tokenizer, template)
     kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
     if any(answer_start(tokenizer, prompt[:kept], ids) is None for ids in finished):
-        raise InputError(TOKENS_JOIN, OTHER_BASE)
+        raise InputError(TOKENS_JOIN, OTHER_TEMPLATE)
     ending = _shared(*(ids[::-1] for ids in finished))[::-1]
     end_id = _end_id(tokenizer, ending)
     added = tokenizer.added_tokens_decoder
@@ -104,15 +111,15 @@ def render(
     """Token ids (or the text) of the prompt for an answer, or of the conversation with the answer given.
 
     Raises:
-        InputError: The template, which is the base's own program, fails on the conversation.
+        InputError: The template, which is a program of the base or the adapter, fails on the conversation.
     """
     turns = messages if answer is None else with_answer(messages, answer)
     return _apply(tokenizer, template, turns, asks=answer is None, tokenize=tokenize)
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, template: str, turns: Messages, *, asks: bool, tokenize: bool) -> Any:
-    failed = "The base's chat template does not render this conversation"
-    with library_errors(failed, "Change the conversation, or choose another base."):
+    failed = "The chat template does not render this conversation"
+    with library_errors(failed, "Change the conversation, or the chat template."):
         return tokenizer.apply_chat_template(
             list(turns), chat_template=template, add_generation_prompt=asks, tokenize=tokenize, return_dict=False
         )
@@ -136,9 +143,9 @@ def answer_start(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: l
 def no_end_error(written: str) -> InputError:
     """The error for answers after which a trained model would never stop."""
     return InputError(
-        f"The base's chat template does not end the answer's turn with a token of its own, at which generation could "
+        f"The chat template does not end the answer's turn with a token of its own, at which generation could "
         f"stop, but with {written}.",
-        OTHER_BASE,
+        OTHER_TEMPLATE,
     )
 
 
@@ -159,9 +166,9 @@ def _without_clock(template: str) -> str:
     fixed = CLOCK.sub(lambda call: json.dumps(DAY.strftime(call[2])), template)
     if re.search(r"\bstrftime_now\s*\(", fixed):
         raise InputError(
-            "The base's chat template writes the date in a way that cannot be fixed, so that prompts would change "
+            "The chat template writes the date in a way that cannot be fixed, so that prompts would change "
             "from day to day.",
-            OTHER_BASE,
+            OTHER_TEMPLATE,
         )
     return fixed
 
@@ -179,12 +186,12 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
             return choice
     border = _border(tokenizer, template)
     if border is None:
-        raise InputError(PROMPT_CHANGES, OTHER_BASE)
+        raise InputError(PROMPT_CHANGES, OTHER_TEMPLATE)
     asking, silent = (_apply(tokenizer, template, QUESTION, asks=asks, tokenize=False) for asks in (True, False))
     if asking == silent:
         raise InputError(
-            f"The base's chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
-            OTHER_BASE,
+            f"The chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
+            OTHER_TEMPLATE,
         )
     written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
     return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
@@ -207,7 +214,7 @@ def _border(tokenizer: PreTrainedTokenizerBase, template: str) -> Border | None:
     prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
     finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
     if finished[0] == finished[1]:
-        raise InputError("The base's chat template leaves out the answer.", OTHER_BASE)
+        raise InputError("The chat template leaves out the answer.", OTHER_TEMPLATE)
     header = _shared(*finished)
     if header[: len(prompt)] == prompt:
         return Border(header[len(prompt) :], "")
