@@ -45,6 +45,26 @@ _KIND_WORDS = frozenset(_KINDS.split())
 _SIGN_WORDS = _KIND_WORDS.union(_SIGNS.split())
 
 
+class _Fold(dict[int, str]):
+    """Lower case, Latin letters without diacritics, one apostrophe, one hyphen: character by character, so that places
+    in the folded text are places in the text."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        lower = letter.lower()
+        base = unicodedata.normalize("NFD", lower)[0] if len(lower) == 1 else letter
+        self[code] = base if base.isascii() else (lower if len(lower) == 1 else letter)
+        return self[code]
+
+
+_FOLD = _Fold({ord(sign): "'" for sign in "’‘ʼ´`"} | {ord(sign): "-" for sign in "‐‑−"})
+
+
+def fold(text: str) -> str:
+    """The text as names are compared: of the same length."""
+    return text.translate(_FOLD)
+
+
 class Names(NamedTuple):
     """The names of an answer: those that it surely states, and parts that may as well be words: `Castform (Sunny)`."""
 
@@ -138,6 +158,13 @@ def _language(text: str) -> str | None:
 def names_of_answer(answer: str) -> list[str]:
     """The names that an answer surely states: `이상해씨 (Bulbasaur)` states two."""
     return list(names_in(answer).sure)
+
+
+def answer_keys(answer: str) -> set[str]:
+    """By which an answer is the same as another: in any case and spelling, or with a name in another language beside
+    it. What says which one is meant counts."""
+    names = (answer, *names_by_language(answer).values())
+    return {key for name in names if (key := re.sub(r"[^\w♀♂]|_", "", fold(unicodedata.normalize("NFC", name))))}
 
 
 def script_of(answer: str) -> str | None:

@@ -13,10 +13,10 @@ from itertools import chain
 from toolkit.core import Progress
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
-from toolkit.data.answers import ANSWER_LANGUAGES, Names, names_by_language, names_in
+from toolkit.data.answers import ANSWER_LANGUAGES, Names, fold, names_by_language, names_in
 from toolkit.data.duplicates import first_connected, normal_text
 from toolkit.data.grammar import Masks
-from toolkit.data.masking import Masker, fold, own_names_in
+from toolkit.data.masking import Masker, own_names_in
 from toolkit.data.near_names import gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 

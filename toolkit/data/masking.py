@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import ahocorasick
 
-from toolkit.data.answers import ANSWER_LANGUAGES, Names, names_in
+from toolkit.data.answers import ANSWER_LANGUAGES, Names, fold, names_in
 from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 
 ORDINARY_WORDS = frozenset(
@@ -42,26 +42,6 @@ ORDINARY_WORDS = frozenset(
     }
 )
 """Names, in any language, that English or Korean uses as words."""
-
-
-class _Fold(dict[int, str]):
-    """Lower case, Latin letters without diacritics, one apostrophe, one hyphen: character by character, so that places
-    in the folded text are places in the text."""
-
-    def __missing__(self, code: int) -> str:
-        letter = chr(code)
-        lower = letter.lower()
-        base = unicodedata.normalize("NFD", lower)[0] if len(lower) == 1 else letter
-        self[code] = base if base.isascii() else (lower if len(lower) == 1 else letter)
-        return self[code]
-
-
-_FOLD = _Fold({ord(sign): "'" for sign in "’‘ʼ´`"} | {ord(sign): "-" for sign in "‐‑−"})
-
-
-def fold(text: str) -> str:
-    """The text as names are compared: of the same length."""
-    return text.translate(_FOLD)
 
 
 @lru_cache(maxsize=200_000)

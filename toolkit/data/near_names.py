@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
+from toolkit.data.answers import fold
 from toolkit.data.grammar import PARTICLES
-from toolkit.data.masking import fold
 
 SHORTEST, SHORTEST_IN_LOWER_CASE, SHORTEST_STEM = 5, 7, 5
 FEWEST_SYLLABLES = 3

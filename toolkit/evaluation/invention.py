@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from toolkit.data.answers import SAME_SCRIPT, names_of_answer, script_of
-from toolkit.data.masking import fold
+from toolkit.data.answers import SAME_SCRIPT, fold, names_of_answer, script_of
 from toolkit.evaluation.intervals import Estimate, estimate
 from toolkit.evaluation.likeness import percentiles, symbols
 from toolkit.evaluation.predictions import ADAPTER, Prediction

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.core.text import has_hangul
-from toolkit.data.masking import fold
+from toolkit.data.answers import fold
 
 FEWEST = 20
 """Names of one script below which likeness is not measured."""

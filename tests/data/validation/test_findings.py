@@ -116,6 +116,16 @@ def _family(splits: Splits) -> None:
     splits["train"][7]["family"] = "Belgruno"
 
 
+def _seen(answer: str) -> Callable[[Splits], None]:
+    def plant(splits: Splits) -> None:
+        splits["unseen"][1]["messages"][2]["content"] = answer
+        # Columns that make it another creature of another family say nothing about what is answered.
+        for column in ("creature", "family"):
+            add_column(splits, column, lambda number, row: f"{number} {row['messages'][2]['content']}")
+
+    return plant
+
+
 def _creature(splits: Splits) -> None:
     splits["test"][7]["messages"][2]["content"] = "Nobodyru"
 
@@ -202,6 +212,7 @@ ROW_FAULTS: list[tuple[str, Callable[[Splits], None], tuple[str, int]]] = [
     ("leak.near-name", _add_to("Some call it a Wumbat."), TRAIN),
     ("leak.near-name", _add_to("some call it a wumbots."), TRAIN),
     ("split.family", _family, TRAIN),
+    *[("split.answer", _seen(answer), ("unseen", 1)) for answer in ("Wumbats", " WUM bats", "웜배츠(Wumbáts)")],
     ("split.creature", _creature, TEST),
     ("dup.exact", _exact, TEST),
     ("dup.exact-within", _within, LAST),

@@ -5,14 +5,14 @@ All rows lie in one pandas table with Arrow columns: a million of them take a fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.data.answers import SAME_SCRIPT, script_of
+from toolkit.data.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.near_names import gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS
@@ -164,14 +164,23 @@ def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> 
 
 
 def _check_splits(rows: pd.DataFrame, found: Findings) -> None:
-    """Families of `unseen` in other splits, and creatures of `validation` and `test` that `train` lacks."""
+    """Families of `unseen` in other splits, its answers in `train`, and creatures of others that `train` lacks."""
     unseen, train = rows.split == "unseen", rows.split == "train"
     straddling = ~unseen & rows.family.isin(rows.family[unseen].dropna())
     _add(rows, "split.family", straddling, lambda row: excerpt(rows.family[row]), found)
+    known, held = ({answer: answer_keys(answer) for answer in _names(rows.answer[of])} for of in (train, unseen))
+    trained = set().union(*known.values())
+    again = rows.answer.isin([answer for answer, keys in held.items() if not trained.isdisjoint(keys)])
+    _add(rows, "split.answer", unseen & again, lambda row: excerpt(rows.answer[row]), found)
     if train.any():
         held_out = rows.split.isin(HELD_OUT_OF_KNOWN) & rows.creature.notna()
         unknown = held_out & ~rows.creature.isin(rows.creature[train])
         _add(rows, "split.creature", unknown, lambda row: excerpt(rows.creature[row]), found)
+
+
+def _names(answers: pd.Series) -> Iterator[str]:
+    """The different answers that may be names."""
+    return (answer for answer in answers.dropna().unique() if len(answer) <= LONGEST_ANSWER_NAME)
 
 
 def _check_balance(rows: pd.DataFrame, found: Findings) -> None:
@@ -227,6 +236,8 @@ def _not_comparable(rows: pd.DataFrame, columns: Set[str]) -> dict[str, str]:
         skipped |= dict.fromkeys(("dup.exact", "dup.near"), "only one split has rows")
     if "family" not in columns or "unseen" not in splits:
         skipped["split.family"] = "no split `unseen`" if "family" in columns else "no column `family`"
+    if splits.isdisjoint({"unseen"}) or "train" not in splits:
+        skipped["split.answer"] = f"no split `{'train' if 'unseen' in splits else 'unseen'}`"
     if rows.creature.isna().all():
         skipped |= dict.fromkeys(("split.creature", "balance"), NO_CREATURES)
     elif "train" not in splits:

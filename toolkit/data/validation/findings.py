@@ -32,6 +32,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "leak.own-name": ("error", "the answer's name in the prompt"),
     "leak.near-name": ("warning", "a word in the prompt that is nearly the answer's name"),
     "split.family": ("error", "a family of `unseen` in another split"),
+    "split.answer": ("error", "an answer of `unseen` that `train` has"),
     "split.creature": ("error", "a creature of `validation` or `test` that `train` lacks"),
     "dup.exact": ("error", "the same text in two splits"),
     "dup.exact-within": ("warning", "the same text and answer twice in one split"),

@@ -20,8 +20,8 @@ from ftfy.badness import is_bad
 
 from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
-from toolkit.data.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, names_in
-from toolkit.data.masking import ORDINARY_WORDS, fold, own_names_in, spellings
+from toolkit.data.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, fold, names_in
+from toolkit.data.masking import ORDINARY_WORDS, own_names_in, spellings
 from toolkit.data.near_names import near_name
 from toolkit.data.validation.comparisons import ComparedRow
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, damage_found
