@@ -82,6 +82,53 @@ def test_a_name_without_namespace_is_created_under_ones_own(api: HfApi) -> None:
     assert api.create_repo("just-a-name", repo_type="dataset").repo_id == "demo/just-a-name"
 
 
+def test_a_new_space_has_its_card(api: HfApi, endpoint: str) -> None:
+    api.create_repo("demo/1e3", repo_type="space", space_sdk="static")
+    info = api.space_info("demo/1e3")
+    assert (info.sdk, info.card_data and info.card_data.title) == ("static", "1e3")
+    assert {each.rfilename for each in info.siblings or []} == {".gitattributes", "README.md"}
+
+
+def post_create(endpoint: str, **fields: object) -> httpx2.Response:
+    body = {"name": f"created-{next(numbers)}", "organization": "demo", **fields}
+    return httpx2.post(f"{endpoint}/api/repos/create", json=body)
+
+
+@pytest.mark.parametrize(
+    ("told", "fields"),
+    [
+        ("cannot create a repository with 'resourceGroupId'", {"resourceGroupId": "a"}),
+        ("'license', 'files'", {"license": "mit", "files": [{"path": "a", "content": ""}]}),
+        ("absent for others: 'gradio'", {"sdk": "gradio"}),
+        ("one of gradio, streamlit, docker, static", {"type": "space"}),
+        ("'secrets'", {"type": "space", "sdk": "gradio", "secrets": [{"key": "a", "value": "b"}]}),
+        ("'hardware'", {"type": "space", "sdk": "gradio", "hardware": "a10g-small"}),
+        ("Unknown visibility: 'protected'", {"visibility": "protected"}),
+    ],
+)
+def test_what_a_new_repository_cannot_have_is_refused(endpoint: str, told: str, fields: dict[str, object]) -> None:
+    reply = post_create(endpoint, **fields)
+    assert (reply.status_code, told in reply.headers["X-Error-Message"]) == (400, True)
+    assert post_create(endpoint, **dict.fromkeys(fields)).status_code == 200
+
+
+def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoint: str, repo: str) -> None:
+    commit(api, repo, {"README.md": CARD})
+    assert api.model_info(repo, expand=["sha", "cardData"]).card_data.license == "mit"
+    assert set(httpx2.get(f"{endpoint}/api/models/{repo}?expand=sha&expand=tags").json()) == {"id", "sha", "tags"}
+    assert [each.pipeline_tag for each in api.list_models(search=repo, expand=["pipeline_tag"])] == [None]
+    for ask in (
+        lambda: api.model_info(repo, expand=["downloadsAllTime"]),
+        lambda: api.model_info(repo, securityStatus=1),
+    ):
+        assert status(ask) == 400
+    reply = httpx2.put(f"{endpoint}/api/models/{repo}/settings", json={"discussionsDisabled": True})
+    assert (reply.status_code, reply.headers["X-Error-Message"]) == (
+        400,
+        "The local Hub cannot set 'discussionsDisabled'",
+    )
+
+
 def test_creating_twice_is_refused_unless_asked_for(api: HfApi, repo: str) -> None:
     assert status(lambda: api.create_repo(repo)) == 409
     assert api.create_repo(repo, exist_ok=True).repo_id == repo

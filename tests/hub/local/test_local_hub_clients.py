@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,32 @@ def test_a_wrong_token_is_called_so_by_the_hf_command(hub: tuple[dict[str, str],
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "nvalid" in done.stdout + done.stderr
+
+
+def test_who_forgets_to_disable_xet_reads_what_to_do(hub: tuple[dict[str, str], int], tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)))
+    environment = {name: value for name, value in hub[0].items() if name != "HF_HUB_DISABLE_XET"}
+    command = [str(Path(sys.executable).with_name("hf")), "upload", "team/xet", str(tmp_path), "."]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "This-Hub-has-no-Xet:set-HF_HUB_DISABLE_XET=1" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/team/names", "hf download team/names --local-dir names"),
+        ("/datasets/team/names.git", "hf upload --repo-type dataset team/names FOLDER"),
+    ],
+)
+def test_git_shows_what_to_do_instead(hub: tuple[dict[str, str], int], path: str, told: str, tmp_path: Path) -> None:
+    command = ["git", "clone", hub[0]["HF_ENDPOINT"] + path, str(tmp_path / "clone")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "remote: This Hub has no git" in done.stderr
+    assert f"remote: {told}\n" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")

@@ -98,8 +98,17 @@ ids = AutoTokenizer.from_pretrained("demo/adapter")("a", return_tensors="pt")["i
 with torch.no_grad():
     assert torch.equal(loaded(ids).logits, adapter(ids).logits)
 assert ModelCard.load("demo/adapter").data.base_model == "demo/base"
+
+from transformers import pipeline
+told = dict(max_new_tokens=2, do_sample=False, return_full_text=False)
+answers = [
+    pipeline(**named)("a", **told)[0]["generated_text"]
+    for named in (dict(model="demo/base"), dict(task="text-generation", model="demo/adapter"))
+]
+assert HfApi().model_info("demo/base").pipeline_tag == "text-generation"
+assert all(answers), answers
 """
 
 
-def test_peft_loads_the_adapter_that_was_published_to_the_bit(environment: dict[str, str]) -> None:
+def test_peft_and_pipelines_load_what_was_published(environment: dict[str, str]) -> None:
     run(PUSH_AND_LOAD_AN_ADAPTER, environment)

@@ -1,6 +1,7 @@
 """The JSON API beside the files: accounts, repositories, their references, history and pull requests, and searches."""
 
 import html
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
+from toolkit.hub.local.derived import with_derived
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
@@ -21,11 +23,11 @@ from toolkit.hub.local.objects import (
     malformed,
     repo_id,
 )
-from toolkit.hub.local.request import Call, answer, paged, text_field, whole_number
+from toolkit.hub.local.request import Call, answer, paged, parse_object, refuse_others, text_field, whole_number
 from toolkit.hub.local.store import find_pull
 
 PULLS = 50  # on one page
-_LONGEST_CARD = 2_000_000  # bytes
+_LONGEST_CARD = 2_000_000  # bytes; of a card, or of another file that describes
 # The types that the Hub requires of these fields of a card, where they are there.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "base_model": (str, list),
@@ -43,7 +45,13 @@ _OF_DATASETS = (
     *("task_categories", "task_ids", "language", "license", "size_categories", "source_datasets"),
     *("annotations_creators", "language_creators", "multilinguality"),
 )
-_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData"}
+_CREATED_WITH = {"name", "organization", "type", "visibility", "private", "sdk"}
+_SDKS = ("gradio", "streamlit", "docker", "static")
+_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData", "expand"}
+_EXPANDED = {
+    *("author", "cardData", "createdAt", "disabled", "downloads", "gated", "lastModified", "library_name", "likes"),
+    *("pipeline_tag", "private", "sdk", "sha", "siblings", "tags", "trendingScore"),
+}
 
 # Accounts
 
@@ -72,13 +80,13 @@ def may_read(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     wanted = call.json()
+    refuse_others(wanted, _CREATED_WITH, "create a repository with")
     repo = call.store.canonical(_repo_in(call, wanted))
     author = call.require_writer(repo.namespace)
     url = {"name": str(repo), "url": call.endpoint + repo.url_path}
+    files = {".gitattributes": GIT_ATTRIBUTES} | _first_card(repo, wanted)
     try:
-        call.store.create(
-            repo, private=_is_private(wanted, False), author=author, files={".gitattributes": GIT_ATTRIBUTES}
-        )
+        call.store.create(repo, private=_is_private(wanted, False), author=author, files=files)
     except RefusedError as refused:
         refused.extra.update(url)  # read by `create_repo(exist_ok=True)`
         raise
@@ -103,11 +111,22 @@ def settings(call: Call) -> Response:
     """Who sees a repository, and whether its files are for its owner alone."""
     wanted = call.json()
     repository = call.writable()
+    refuse_others(wanted, {"private", "visibility", "gated"}, "set")
     private, gated = _is_private(wanted, repository.private), wanted.get("gated", repository.gated or False)
     if gated not in ("auto", "manual", False):
         raise malformed(f"'gated' must be auto, manual or false: {gated!r}")
     call.store.update(repository.repo, lambda state: replace(state, private=private, gated=gated or None))
     return answer({"private": private, "gated": gated})
+
+
+def _first_card(repo: RepoId, wanted: Mapping[str, Any]) -> dict[str, bytes]:
+    """The card that the Hub writes into a new Space; nothing for others. Raises `RefusedError` (400)."""
+    sdk = wanted.get("sdk")
+    if repo.kind != "spaces" and sdk is None:
+        return {}
+    if repo.kind != "spaces" or sdk not in _SDKS:
+        raise malformed(f"'sdk' must be one of {', '.join(_SDKS)} for a Space, and absent for others: {sdk!r}")
+    return {"README.md": f"---\ntitle: {json.dumps(repo.name)}\nsdk: {sdk}\n---\n".encode()}
 
 
 def _repo_in(call: Call, wanted: Mapping[str, Any]) -> RepoId:
@@ -139,15 +158,15 @@ def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
 
 
 def info(call: Call) -> Response:
-    return answer(_describe(call, *call.commit(), full=True, card=True))
+    found = call.commit()
+    refuse_others(call.request.query_params, {"blobs", "expand"}, "describe a repository with")
+    return answer(_describe(call, *found, full=True, card=True))
 
 
 def search(call: Call) -> Response:
     """The repositories of one kind, by name. Other searches are refused: the whole list would be a wrong answer."""
-    query, kind = call.request.query_params, call.args["kind"]
-    for name in query:
-        if name not in _SEARCHED_BY:
-            raise malformed(f"The local Hub cannot search {kind} by {name[:40]!r}")
+    kind = call.args["kind"]
+    refuse_others(call.request.query_params, _SEARCHED_BY, f"search {kind} by")
     full = call.flag("full")
     card = call.flag("cardData") or (full and kind != "models")
     return paged(call, list(_found(call, kind)), lambda each: _describe(call, *each, full=full, card=card))
@@ -160,14 +179,16 @@ def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
         name = str(repository.repo).lower()
         if call.may_see(repository) and (author is None or author.lower() == repository.repo.namespace.lower()):
             commit = call.store.commit_at(repository, MAIN)
-            tags = _tags(kind, card_data(call, repository, commit)) if wanted else []
+            tags = _tags(kind, metadata(call, repository, commit)) if wanted else []
             if all(word.lower() in name for word in words) and wanted <= set(tags):
                 yield repository, commit
 
 
 def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
-    """A repository as the clients read it; `full` adds its files, `card` its metadata."""
-    data = card_data(call, repository, commit)
+    """A repository as the clients read it; `full` adds its files, `card` its metadata. Asked to expand, only that."""
+    expanded = call.request.query_params.getlist("expand")
+    refuse_others(dict.fromkeys(expanded, True), _EXPANDED, "expand")
+    data = metadata(call, repository, commit)
     described: dict[str, object] = {
         "id": str(repository.repo),
         "author": repository.repo.namespace,
@@ -184,12 +205,12 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
     }
     texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
     described |= {field: data[field] for field in texts if isinstance(data.get(field), str)}
-    if card and data:
-        described["cardData"] = data
-    if full:
+    if (card or "cardData" in expanded) and (on_card := card_data(call, repository, commit)):
+        described["cardData"] = on_card
+    if full or "siblings" in expanded:
         with_blobs = call.flag("blobs")
         described["siblings"] = [_sibling(*each, with_blobs) for each in commit.files.below().items()]
-    return described
+    return {name: value for name, value in described.items() if name in ("id", *expanded)} if expanded else described
 
 
 def _sibling(path: str, entry: FileEntry, with_blobs: bool) -> dict[str, object]:
@@ -218,8 +239,20 @@ def _texts(value: object) -> list[str]:
 # Cards
 
 
+def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
+    """What describes a repository: its card, and what its files say where that is silent."""
+
+    def read(path: str) -> Mapping[str, Any]:
+        try:
+            return parse_object((card_text(call, repository, commit, path) or "").encode())
+        except RefusedError:
+            return {}
+
+    return with_derived(repository.repo.kind, card_data(call, repository, commit), commit.files.below(), read)
+
+
 def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
-    """The card of a commit; None when it has none, or one longer than any card."""
+    """The card of a commit, or another text; None when it has none, or one longer than any card."""
     entry = commit.files.get(path)
     if entry is None or entry.size > _LONGEST_CARD:
         return None
@@ -366,3 +399,20 @@ def _describe_pull(repository: Repository, pull: PullRequest) -> dict[str, objec
         "isPullRequest": True,
         "repo": {"name": str(repository.repo), "type": repository.repo.kind.removesuffix("s")},
     }
+
+
+# What clients try that this Hub has not
+
+
+def no_xet(call: Call) -> Response:
+    """Lead Xet, which shows the address of a refusal alone, to one that says what to do."""
+    address = "/This-Hub-has-no-Xet:set-HF_HUB_DISABLE_XET=1"
+    raise RefusedError(307, "This Hub has no Xet: set HF_HUB_DISABLE_XET=1", headers={"Location": address})
+
+
+def no_git(call: Call) -> Response:
+    """Refuse git in plain text, the only one that it shows."""
+    kind = call.args.get("kind", "models")[:-1]
+    repo = f"{'' if kind == 'model' else f'--repo-type {kind} '}{call.repo()}"
+    told = f"hf download {repo} --local-dir {call.repo().name}\nhf upload {repo} FOLDER"
+    return Response(f"This Hub has no git. With HF_ENDPOINT={call.endpoint}:\n{told}\n", 403, media_type="text/plain")

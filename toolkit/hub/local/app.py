@@ -21,7 +21,7 @@ from toolkit.hub.local.store import Store
 
 Handler = Callable[[Call], Response]
 
-_REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+)"
+_REPO = "(?P<namespace>[^/]+)/(?P<name>[^/]+?)"
 _API = f"/api/(?P<kind>models|datasets|spaces)/{_REPO}"
 _SITE = f"(?!/api/)(?:/(?P<kind>datasets|spaces))?/{_REPO}"
 _REVISION = "(?P<revision>[^/]+)"
@@ -53,6 +53,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_API}/commit/{_REVISION}", files.commit),
     ("GET", f"{_API}/tree/{_REVISION}{_PATH}", files.tree),
     ("POST", f"{_API}/paths-info/{_REVISION}", files.paths_info),
+    ("GET", f"{_API}/xet-(?:read|write)-token/{_REVISION}", api.no_xet),
+    ("GET", rf"{_SITE}(?:\.git)?/info/refs", api.no_git),
     ("POST", f"{_LFS}/batch", files.lfs_batch),
     ("GET", f"{_SITE}/resolve/{_REVISION}{_PATH}", files.resolve),
     ("GET", "/login", pages.login),

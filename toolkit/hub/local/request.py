@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 from urllib.parse import parse_qs, urlencode
@@ -244,6 +244,13 @@ def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise malformed(f"{name!r} must be a list of objects")
     return found
+
+
+def refuse_others(given: Mapping[str, Any], known: Collection[str], what: str) -> None:
+    """Raise `RefusedError` (400) for what is asked for and not known: without it, it would be another request."""
+    asked = [name for name, value in given.items() if value not in (None, False, [], {})]
+    if unknown := [name[:40] for name in asked if name not in known]:
+        raise malformed(f"The local Hub cannot {what} {', '.join(map(repr, unknown))}")
 
 
 def whole_number(text: str) -> int:
