@@ -50,9 +50,9 @@ def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
     try:
         yield fresh
         for path in (*fresh.rglob("*"), fresh):
-            _sync(path)
+            sync(path)
         _replace(fresh, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -115,7 +115,7 @@ def _beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.{what}")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold a file or folder, not only the system's memory."""
     opened = os.open(path, os.O_RDONLY)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.hub.local.history import HISTORY, Files
+from toolkit.hub.local.history import HISTORY, Files, last_change
 from toolkit.hub.local.objects import Change, FileEntry, Operation, RefusedError, Remove, git_blob_id, repo_id
 from toolkit.hub.local.store import Store, receive
 
@@ -117,12 +117,12 @@ def write_old(root: Path) -> dict[str, dict[str, str]]:
     for name, files in trees.items():
         entries = {}
         for path, text in files.items():
-            sha256, changed = hashlib.sha256(text.encode()).hexdigest(), ids["one" if text == "1" else name]
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
             (folder / "blobs" / sha256).write_text(text)
-            entries[path] = FileEntry(sha256, len(text), git_blob_id(text.encode()), False, changed)
+            entries[path] = FileEntry(sha256, len(text), git_blob_id(text.encode()), False)
         about = {"title": name, "message": "\ud800", "author": "ash", "date": "2026-01-01T00:00:00.000Z"}
         parent = parents[name] and ids[str(parents[name])]
-        kept = {path: vars(entry) for path, entry in entries.items()}
+        kept = {path: {**vars(entry), "commit": ids[name]} for path, entry in entries.items()}
         file = folder / "commits" / f"{ids[name]}.json"
         file.write_text(json.dumps({"id": ids[name], "parent": parent, **about, "files": kept}))
     branches = {"main": ids["three"], "other": ids["branch"]}
@@ -147,8 +147,8 @@ def test_a_folder_of_0_2_0_opens_with_every_commit(tmp_path: Path, monkeypatch: 
         repository = store.repository(REPO)
         assert {each: texts(store, store.commit_at(repository, each).files) for each in trees} == trees
         assert [each.title for each in store.ancestry(repository, "main")][-3:] == ["three", "two", "one"]
-        files = store.commit_at(repository, "v1").files
-        assert files.find(["a"])["a"].commit == repository.tags["v1"]
+        changed = store.commit_at(repository, "other").files.below().values()
+        assert last_change(store.history(repository), changed).title == "branch"
         assert (repository.private, store.commit_at(repository, "other").message) == (True, "\ud800")
         commit(store, "main", {"e": "new"})
     assert sorted(path.name for path in (tmp_path / "models/demo/a").iterdir()) == ["blobs", HISTORY, "repository.json"]

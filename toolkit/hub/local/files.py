@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from toolkit.hub.local.history import newest
+from toolkit.hub.local.history import last_change
 from toolkit.hub.local.ignore import ignored_by
 from toolkit.hub.local.objects import (
     MAIN,
@@ -50,7 +50,7 @@ from toolkit.hub.local.request import (
     text_field,
     whole_number,
 )
-from toolkit.hub.local.store import receive
+from toolkit.hub.local.store import receive, settle
 
 _LFS_SUFFIXES = (
     *("7z", "arrow", "avi", "bin", "bz2", "ckpt", "flac", "gguf", "gif", "gz", "h5", "jpeg", "jpg", "joblib"),
@@ -183,6 +183,7 @@ def commit(call: Call) -> Response:
     url = f"{call.endpoint}{repository.repo.url_path}"
     with call.store.receiving() as contents:
         change = _change(call.body, author, contents)
+        settle(contents)
         if as_pull:
             made, pull = call.store.propose(repository.repo, change)
             answered["pullRequestUrl"] = f"{url}/discussions/{pull.number}"
@@ -315,14 +316,14 @@ def _entry(call: Call, repository: Repository, path: str, entry: FileEntry | Tre
     described: dict[str, object]
     if isinstance(entry, FileEntry):
         described = {"type": "file", "path": path, "size": entry.size, "oid": entry.oid, **lfs_details(entry, "oid")}
-        changes = {entry.commit}
+        files: Iterable[FileEntry] = [entry]
     else:
         listing = "".join(f"{each} {file.oid}\n" for each, file in entry.items())
         oid = hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
         described = {"type": "directory", "path": path, "size": 0, "oid": oid}
-        changes = {file.commit for file in entry.values()}
+        files = entry.values()
     if expand:
-        last = newest(call.store.history(repository), changes)
+        last = last_change(call.store.history(repository), files)
         described["lastCommit"] = {"id": last.id, "title": last.title, "date": last.date}
     return described
 

@@ -11,7 +11,7 @@ newest changes of its line up to the commit, and of the line that this one branc
 import errno
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,8 @@ WITH RECURSIVE part (line, last) AS (
     SELECT line, seq FROM commits WHERE id = :commit
     UNION ALL SELECT before.line, before.seq FROM part
         JOIN commits AS first ON first.seq = part.line JOIN commits AS before ON before.seq = first.parent)
-SELECT path, sha256, size, oid, lfs, id FROM (
-    SELECT path, sha256, size, oid, lfs, max(seq) AS newest
-    FROM changes CROSS JOIN part ON part.line = changes.line AND seq <= last WHERE {chosen} GROUP BY path)
-JOIN commits ON seq = newest WHERE sha256 IS NOT NULL ORDER BY path
+SELECT path, sha256, size, oid, lfs, max(seq)
+FROM changes CROSS JOIN part ON part.line = changes.line AND seq <= last WHERE {chosen} GROUP BY path ORDER BY path
 """
 _ALL = _FILES.format(chosen="TRUE")
 _BELOW = _FILES.format(chosen="path > :folder || '/' AND path < :folder || '0'")  # 0 is what follows /
@@ -109,11 +107,11 @@ def ancestry(history: Path, commit_id: str) -> list[Commit]:
         return [_commit(history, *row) for row in db.execute(_ANCESTRY, [commit_id])]
 
 
-def newest(history: Path, ids: Collection[str]) -> Commit:
-    """The last made of these commits."""
-    chosen = f"{_COMMITS} WHERE commits.id IN (SELECT value FROM json_each(?)) ORDER BY commits.seq DESC LIMIT 1"
+def last_change(history: Path, entries: Iterable[FileEntry]) -> Commit:
+    """The newest commit that changed one of these files."""
     with _opened(history) as db:
-        return _commit(history, *db.execute(chosen, [json.dumps(list(ids))]).fetchone())
+        row = db.execute(f"{_COMMITS} WHERE commits.seq = ?", [max(entry.changed for entry in entries)]).fetchone()
+    return _commit(history, *row)
 
 
 def _commit(history: Path, commit_id: str, parent: str | None, about: str) -> Commit:
@@ -122,7 +120,7 @@ def _commit(history: Path, commit_id: str, parent: str | None, about: str) -> Co
 
 def _entries(db: sqlite3.Connection, query: str, commit_id: str, **values: str) -> dict[str, FileEntry]:
     found = db.execute(query, {"commit": commit_id, **values})
-    return {path: FileEntry(sha256, size, oid, bool(lfs), by) for path, sha256, size, oid, lfs, by in found}
+    return {path: FileEntry(sha256, size, oid, bool(lfs), by) for path, sha256, size, oid, lfs, by in found if sha256}
 
 
 # Write

@@ -128,13 +128,13 @@ def parent_folders(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a commit. `oid` is git's id of it (of the pointer for LFS); `commit` last changed it."""
+    """One file of a commit. `oid` is git's id of it (of the pointer for LFS); `changed` counts its last commit."""
 
     sha256: str
     size: int
     oid: str
     lfs: bool
-    commit: str
+    changed: int = 0
 
     @property
     def etag(self) -> str:

@@ -21,13 +21,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.folder import read_json, unwritable, write_bytes
+from toolkit.core.folder import read_json, sync, unwritable, write_bytes
 from toolkit.hub.local.history import HISTORY, Commit, Files, ancestry, create_history, find_commit, new_commit, same
 from toolkit.hub.local.objects import (
     MAIN,
@@ -154,6 +155,7 @@ class Store:
             (draft / "blobs").mkdir(parents=True)
             create_history(draft / HISTORY)
             operations = tuple(receive(contents, path, content) for path, content in files.items())
+            settle(contents)
             first = _write_commit(draft, None, Change(operations, "initial commit", "", author))
             _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -347,7 +349,8 @@ class Store:
         create_history(draft)
         for commit_id in _oldest_first(parents):
             state = read_json(commits / f"{commit_id}.json")
-            files = {path: FileEntry(**entry) for path, entry in state.pop("files").items()}
+            names = ("sha256", "size", "oid", "lfs")
+            files = {path: FileEntry(*(entry[name] for name in names)) for path, entry in state.pop("files").items()}
             before = Files(draft, state["parent"]).below() if state["parent"] in parents else {}
             with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
                 for path in before.keys() - files.keys():
@@ -364,8 +367,14 @@ def receive(folder: Path, path: str, content: bytes) -> AddFile:
     """The operation that adds a file, whose content is put into a folder of `Store.receiving`."""
     kept = folder / hashlib.sha256(content).hexdigest()
     if not kept.exists():
-        write_bytes(kept, content)
+        kept.write_bytes(content)
     return AddFile(path, kept, len(content), git_blob_id(content))
+
+
+def settle(folder: Path) -> None:
+    """Bring received contents to the disk, many at once, which takes little longer than one."""
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(sync, folder.iterdir()))
 
 
 def find_pull(repository: Repository, number: int) -> PullRequest:
@@ -418,7 +427,7 @@ def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
             if isinstance(operation, Remove):
                 made.remove(operation.path, is_folder=operation.is_folder)
             else:
-                made.put(operation.path, _entry(folder, operation, commit_id))
+                made.put(operation.path, _entry(folder, operation))
         made.check()
         for operation in change.operations:
             if isinstance(operation, AddFile) and not (blob := _blob(folder, operation.content.name)).exists():
@@ -426,17 +435,17 @@ def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
     return commit
 
 
-def _entry(folder: Path, added: AddFile | AddLfsFile, commit_id: str) -> FileEntry:
+def _entry(folder: Path, added: AddFile | AddLfsFile) -> FileEntry:
     """The entry of an added file. Raises `RefusedError` (400) unless an LFS file's content is there."""
     if isinstance(added, AddFile):
-        return FileEntry(added.content.name, added.size, added.oid, False, commit_id)
+        return FileEntry(added.content.name, added.size, added.oid, lfs=False)
     blob = _blob(folder, added.sha256)
     if not blob.exists():
         raise malformed(f"{added.path!r} points to an LFS object that was not uploaded: {added.sha256}")
     size = blob.stat().st_size
     if added.size not in (None, size):
         raise malformed(f"{added.path!r} has {size} bytes, not {added.size}")
-    return FileEntry(added.sha256, size, git_blob_id(lfs_pointer(added.sha256, size)), True, commit_id)
+    return FileEntry(added.sha256, size, git_blob_id(lfs_pointer(added.sha256, size)), lfs=True)
 
 
 def _blob(folder: Path, sha256: str) -> Path:
