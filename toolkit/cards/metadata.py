@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from toolkit.cards.escape import md_text, plain
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, is_hub_id
 from toolkit.core.layout import TINY_BASE_ID
@@ -52,6 +54,24 @@ HUB_LICENSES = frozenset(
 DATASET_TAGS = ("chat", "korean", "naming", "instruction-tuning")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
+# A text for PyYAML, which knows YAML 1.1, and a number or a truth value for some other parser (of YAML 1.2, or Ruby's).
+OTHERWISE = re.compile(
+    r"(?:[-+]?(?:0o[0-7_]+|0b[01_]+|0x[0-9a-f_]+|(?:\d[\d_,]*(?:\.[\d_]*)?|\.[\d_]+)(?:e[-+]?\d+)?)|[yn])$",
+    re.IGNORECASE,
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that a parser would read as something else."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", OTHERWISE, [*"-+.0123456789yYnN"])
+
+
+def to_yaml(data: Any) -> str:
+    """The `CardData` of a card as YAML, without its `---` lines."""
+    return yaml.dump(data.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True).strip()
+
 
 def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Sequence[str], title: str) -> str:
     """The YAML of a dataset card, without its `---` lines.
@@ -86,7 +106,7 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
         tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), *DATASET_TAGS],
         configs=[{"config_name": "default", "data_files": files}],
     )
-    return str(data.to_yaml())
+    return to_yaml(data)
 
 
 def model_front_matter(manifest: Manifest, evaluation: Evaluation | None, repo_id: str | None) -> str:
@@ -132,7 +152,7 @@ def _model_yaml(
         model_name=name,
         eval_results=results,
     )
-    return str(data.to_yaml())
+    return to_yaml(data)
 
 
 def model_name(manifest: Manifest, repo_id: str | None) -> str:

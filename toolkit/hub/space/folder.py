@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards.escape import md_text, plain
-from toolkit.cards.metadata import license_of
+from toolkit.cards.metadata import license_of, to_yaml
 from toolkit.core.folder import atomic_folder, library_versions, write_json, write_manifest
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import CARD
@@ -80,4 +80,4 @@ def _card(repo_id: str, commit: str, manifest: Mapping[str, Any]) -> str:
         models=[repo_id],
         datasets=[dataset] if is_hub_id(dataset) else None,
     )
-    return TEMPLATE.format(front_matter=data.to_yaml(), title=md_text(title), adapter=md_text(repo_id), revision=commit)
+    return TEMPLATE.format(front_matter=to_yaml(data), title=md_text(title), adapter=md_text(repo_id), revision=commit)
