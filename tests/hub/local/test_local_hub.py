@@ -1,8 +1,10 @@
 """The local Hub, asked by the real client in this process."""
 
+import hashlib
 import io
 import itertools
 import json
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,6 +169,7 @@ def test_a_commit_adds_copies_and_deletes_at_once(api: HfApi, endpoint: str, rep
         CommitOperationCopy("a.txt", "copy.txt"),
         CommitOperationCopy("big.bin", "copy.bin"),
         CommitOperationDelete("a.txt"),
+        CommitOperationDelete("old/deep"),
         CommitOperationDelete("old/"),
         CommitOperationAdd("new.txt", b"new"),
     ]
@@ -237,6 +240,31 @@ def test_a_reference_that_exists_is_not_moved(api: HfApi, repo: str) -> None:
     assert status(lambda: api.create_tag(repo, tag="v1")) == 409
     assert status(lambda: api.create_branch(repo, branch="main")) == 409
     api.create_tag(repo, tag="v1", exist_ok=True)
+
+
+def test_a_tag_on_an_unknown_revision_is_refused_for_that(api: HfApi, repo: str) -> None:
+    with pytest.raises(RevisionNotFoundError):
+        api.create_tag(repo, tag="not a name", revision="missing")
+    assert status(lambda: api.create_tag(repo, tag="not a name")) == 400
+
+
+def test_a_squashed_branch_keeps_its_files_and_others_their_history(api: HfApi, endpoint: str, repo: str) -> None:
+    commit(api, repo, {"a.txt": b"1", "big.bin": LARGE})
+    second = commit(api, repo, {"a.txt": b"2"})
+    api.create_branch(repo, branch="old")
+    api.super_squash_history(repo, commit_message="all of it")
+    assert [each.title for each in api.list_repo_commits(repo)] == ["all of it"]
+    assert api.list_repo_commits(repo, revision="old")[0].commit_id == second
+    assert (read(endpoint, repo, "a.txt"), read(endpoint, repo, "big.bin")) == (b"2", LARGE)
+    assert {each.path: each.lfs is None for each in api.list_repo_tree(repo)} == {
+        ".gitattributes": True,
+        "a.txt": True,
+        "big.bin": False,
+    }
+    commit(api, repo, {"a.txt": b"3"})
+    assert len(api.list_repo_commits(repo)) == 2
+    with pytest.raises(RevisionNotFoundError):
+        api.super_squash_history(repo, branch="missing")
 
 
 def test_history_lists_every_commit_newest_first(api: HfApi, repo: str) -> None:
@@ -337,6 +365,13 @@ def test_the_cards_metadata_is_in_the_description(api: HfApi, repo: str) -> None
     assert info.card_data.license == "mit"
 
 
+def test_blank_lines_before_the_metadata_hide_nothing(api: HfApi, repo: str) -> None:
+    with pytest.raises(ValueError, match="Invalid metadata"):
+        commit(api, repo, {"README.md": b"\n---\nmodel-index: foo\n---\n"})
+    commit(api, repo, {"README.md": b"\n \n---\nlicense: mit\n---\n"})
+    assert api.model_info(repo).card_data.license == "mit"
+
+
 @pytest.mark.parametrize("yaml", ["a: [", "- a list", "license: 3", "tags: one", "x: &x [*x]"])
 def test_a_card_with_broken_metadata_is_refused(api: HfApi, repo: str, yaml: str) -> None:
     with pytest.raises(ValueError, match="Invalid metadata"):
@@ -349,7 +384,12 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         api.create_repo("demo/a", private=True)
         sha = commit(api, "demo/a", {"a.bin": LARGE})
         api.create_tag("demo/a", tag="v1")
+        wanted = [{"oid": hashlib.sha256(b"later").hexdigest(), "size": 5}]
+        batch = httpx2.post(f"{url}/demo/a.git/info/lfs/objects/batch", json={"operation": "upload", "objects": wanted})
     with running_hub(tmp_path) as url:
+        address = batch.json()["objects"][0]["actions"]["upload"]["href"]
+        assert httpx2.put(url + address[address.index("/demo/") :], content=b"later").status_code == 200
+        assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
         info = HfApi(endpoint=url, token="x").model_info("demo/a", revision="v1")
         assert (info.sha, info.private) == (sha, True)
         assert read(url, "demo/a", "a.bin") == LARGE
@@ -374,7 +414,7 @@ def test_a_taken_port_and_an_unusable_root_are_told_clearly(tmp_path: Path) -> N
         (lambda api, repo: api.get_model_tags(), "GET /api/models-tags-by-type"),
         (lambda api, repo: list(api.list_repo_likers(repo)), "GET /api/models/{repo}/likers"),
         (lambda api, repo: api.duplicate_repo(repo, "demo/copy"), "POST /api/models/{repo}/duplicate"),
-        (lambda api, repo: api.super_squash_history(repo), "POST /api/models/{repo}/super-squash/main"),
+        (lambda api, repo: api.create_discussion(repo, "title"), "POST /api/models/{repo}/discussions"),
     ],
 )
 def test_what_the_hub_lacks_is_called_so(api: HfApi, repo: str, ask: Callable[[HfApi, str], object], told: str) -> None:

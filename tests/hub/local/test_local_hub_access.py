@@ -50,10 +50,8 @@ def test_a_private_repository_does_not_exist_for_others(shared: str, token: bool
     assert "ash/private" not in listed
     head = httpx2.head(f"{shared}/ash/private/resolve/main/a.bin", headers=headers(token))
     missing = httpx2.head(f"{shared}/ash/missing/resolve/main/a.bin", headers=headers(token))
-    assert (head.status_code, dict(head.headers) | {"date": ""}) == (
-        missing.status_code,
-        dict(missing.headers) | {"date": ""},
-    )
+    known = [dict(each.headers) | {"date": "", "x-request-id": ""} for each in (head, missing)]
+    assert (head.status_code, known[0]) == (missing.status_code, known[1])
     assert head.status_code == (404 if token else 401)  # to a stranger: a token might help
     assert "ash/private" not in httpx2.get(shared).text
 

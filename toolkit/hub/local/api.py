@@ -331,6 +331,12 @@ def _refs(folder: str, names: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
+def squash(call: Call) -> Response:
+    repository, message = call.writable(), text_field(call.json(), "message")
+    call.store.squash(repository.repo, call.revision, message, call.require_user())
+    return answer({})
+
+
 def history(call: Call) -> Response:
     """The commits of a revision, newest first."""
     commits = call.store.ancestry(call.readable(), call.revision)

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -45,6 +46,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_API}/branch/{_REVISION}", api.create_branch),
     ("POST", f"{_API}/tag/{_REVISION}", api.create_tag),
     ("DELETE", f"{_API}/(?P<ref>branch|tag)/{_REVISION}", api.delete_ref),
+    ("POST", f"{_API}/super-squash/{_REVISION}", api.squash),
     ("GET", f"{_API}/commits/{_REVISION}", api.history),
     ("GET", f"{_API}/discussions", api.pulls),
     ("POST", f"{_API}/discussions/{_NUMBER}/status", api.set_pull_status),
@@ -176,7 +178,7 @@ def _refusal_response(request: Request, refused: RefusedError) -> Response:
         return pages.refused(refused)
     # Headers hold one line of ASCII; the body repeats the message as it is.
     line = re.sub(r"[^\x20-\x7e]", "?", refused.message)
-    headers = {"X-Error-Message": line, **refused.headers}
+    headers = {"X-Error-Message": line, "X-Request-Id": secrets.token_hex(8), **refused.headers}
     if refused.code is not None:
         headers["X-Error-Code"] = refused.code
     return answer({"error": refused.message, **refused.extra}, refused.status, headers)

@@ -9,7 +9,6 @@ import hmac
 import mimetypes
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -61,7 +60,6 @@ _LFS_SUFFIXES = (
 GIT_ATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in _LFS_SUFFIXES).encode()
 UPLOAD_SECONDS = 3600  # until an upload must have begun
 _LARGE_TEXT = 10 * 2**20  # bytes
-_KEY = secrets.token_bytes(32)  # addresses need not outlive the process: clients ask for new ones
 # Files come from whoever pushed them: a browser may show them, but never run them in the Hub's name.
 _HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
 
@@ -127,7 +125,7 @@ async def lfs_upload(call: Call) -> Response:
     """The upload of one object, kept only when it has the hash and the size that were signed."""
     repo, oid, query = call.repo(), call.args["oid"], call.request.query_params
     size, expires = whole_number(query.get("size", "")), whole_number(query.get("expires", ""))
-    signature = _signature(repo, oid, size, expires)
+    signature = _signature(call, repo, oid, size, expires)
     if not hmac.compare_digest(query.get("signature", "").encode(), signature.encode()):
         raise RefusedError(403, "This upload was not announced to the batch endpoint")
     if expires < time.time():
@@ -162,12 +160,12 @@ async def _receive(call: Call, target: Path, size: int) -> str:
 def _address(call: Call, repo: RepoId, oid: str, size: int) -> str:
     """Where one object of this size can be put for a while, without a token."""
     expires = int(time.time()) + UPLOAD_SECONDS
-    query = urlencode({"size": size, "expires": expires, "signature": _signature(repo, oid, size, expires)})
+    query = urlencode({"size": size, "expires": expires, "signature": _signature(call, repo, oid, size, expires)})
     return f"{call.endpoint}{repo.url_path}.git/info/lfs/objects/{oid}?{query}"
 
 
-def _signature(repo: RepoId, oid: str, size: int, expires: int) -> str:
-    return hmac.new(_KEY, f"{repo.kind}/{repo}/{oid}/{size}/{expires}".encode(), "sha256").hexdigest()
+def _signature(call: Call, repo: RepoId, oid: str, size: int, expires: int) -> str:
+    return hmac.new(call.store.key, f"{repo.kind}/{repo}/{oid}/{size}/{expires}".encode(), "sha256").hexdigest()
 
 
 # Commit

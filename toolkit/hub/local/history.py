@@ -169,8 +169,8 @@ class Draft:
             self._change(path, entry.sha256, entry.size, entry.oid, entry.lfs)
 
     def remove(self, path: str, *, is_folder: bool) -> None:
-        """Remove a file, or all below a folder. Raises `RefusedError` (404) where there is none."""
-        inside = self._below(path) if is_folder else self._find([path])
+        """Remove a file, or all below a folder, which clients may call a file. Raises `RefusedError` (404) for none."""
+        inside = (not is_folder and self._find([path])) or self._below(path)
         if not inside:
             raise entry_not_found(f"A {'folder' if is_folder else 'file'} with this name doesn't exist: {path}")
         for each in inside:

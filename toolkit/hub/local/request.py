@@ -180,7 +180,11 @@ class Call:
     def require_files(self, repository: Repository) -> None:
         """Raise `RefusedError` (401, 403) for the files of a gated repository, unless the user may write to it."""
         if repository.gated is not None and not self.may_write(repository.repo.namespace):
-            message = f"{repository.repo} is gated: only those who may write to it may read its files"
+            kind = repository.repo.kind[:-1]
+            message = (
+                f"Access to {kind} {repository.repo} is restricted and you are not in the authorized list: "
+                "only those who may write to it may read its files"
+            )
             raise RefusedError(401 if self.user is None else 403, message, code="GatedRepo")
 
     def require_user(self) -> str:

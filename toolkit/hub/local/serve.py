@@ -10,7 +10,6 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from toolkit.core.folder import unwritable
 from toolkit.core.hub_client import read_token
 from toolkit.core.listen import address, listen
 from toolkit.hub.local.app import create_app
@@ -89,16 +88,9 @@ def kept_token(root: Path) -> Path:
     Raises:
         ToolkitError: The file holds no token, or cannot be read or written.
     """
-    file, draft = root / TOKEN, Store(root).fresh()
-    try:
-        if not file.exists():
-            draft.touch(0o600)
-            # The form of the public Hub's tokens, which `without_secrets` keeps out of logs and errors.
-            draft.write_text("hf_" + "".join(secrets.choice(_ALPHABET) for _ in range(34)) + "\n", "ascii")
-            draft.replace(file)
-        file.chmod(0o600)
-    except OSError as error:
-        raise unwritable(file, error) from error
+    # The form of the public Hub's tokens, which `without_secrets` keeps out of logs and errors.
+    token = "hf_" + "".join(secrets.choice(_ALPHABET) for _ in range(34)) + "\n"
+    file = Store(root).kept(TOKEN, token.encode("ascii"))
     read_token(file)
     return file
 

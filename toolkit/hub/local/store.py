@@ -79,6 +79,8 @@ class Store:
             self._tidy()
         except OSError as error:
             raise unwritable(root, error) from error
+        # Signs the addresses of uploads, which shall outlive a restart.
+        self.key = self.kept("key", secrets.token_bytes(32)).read_bytes()
 
     def _tidy(self) -> None:
         """Remove what killed processes left, unless another store uses this root, and read in what 0.2.0 wrote."""
@@ -97,6 +99,20 @@ class Store:
     def fresh(self) -> Path:
         """An unused path on the file system of the repositories, to be renamed into its place."""
         return self.incoming / secrets.token_hex(16)
+
+    def kept(self, name: str, new: bytes) -> Path:
+        """A file in the root that only its owner can read; it holds `new` if it is made. Raises `ToolkitError`."""
+        file, draft = self.root / name, self.fresh()
+        try:
+            with self.locked():
+                if not file.exists():
+                    draft.touch(0o600)
+                    draft.write_bytes(new)
+                    draft.replace(file)
+            file.chmod(0o600)
+        except OSError as error:
+            raise unwritable(file, error) from error
+        return file
 
     @contextmanager
     def receiving(self) -> Iterator[Path]:
@@ -210,13 +226,13 @@ class Store:
 
     def create_ref(self, repo: RepoId, kind: RefKind, name: str, revision: str) -> None:
         """Name a commit. Raises `RefusedError`: 404 for an unknown revision, 409 when the name is taken."""
-        check_ref(name)
 
         def change(repository: Repository) -> Repository:
-            target = self.commit_at(repository, revision)
-            refs = repository.refs(kind)
-            if name in refs:
-                raise RefusedError(409, f"{name!r} exists already")
+            target, refs = self.commit_at(repository, revision), repository.refs(kind)
+            if check_ref(name) in refs:
+                raise RefusedError(
+                    409, f"Reference refs/{'heads' if kind == 'branches' else kind}/{name} already exists"
+                )
             return repository.with_refs(kind, {**refs, name: target.id})
 
         self.update(repo, change)
@@ -224,7 +240,7 @@ class Store:
     def delete_ref(self, repo: RepoId, kind: RefKind, name: str) -> None:
         """Delete a branch or a tag. Raises `RefusedError`: 404 for an unknown name, 403 for main."""
         if (kind, name) == ("branches", MAIN):
-            raise RefusedError(403, "The branch main cannot be deleted")
+            raise RefusedError(403, "Cannot delete refs/heads/main")
 
         def change(repository: Repository) -> Repository:
             refs = dict(repository.refs(kind))
@@ -269,7 +285,9 @@ class Store:
                 raise RefusedError(403, f"The pull request {pull.number} is {pull.status}")
             head = self.commit_at(repository, ref)
             if not head.id.startswith(change.parent or ""):
-                raise RefusedError(412, "A commit has happened since. Please refresh and try again.")
+                raise RefusedError(
+                    412, "The branch was updated since you opened this page. Please refresh and try again."
+                )
             commit = _write_commit(self._folder(repo), head, change)
             if pull is not None:
                 changed = repository.with_pull(replace(pull, head=commit.id))
@@ -277,6 +295,16 @@ class Store:
                 changed = repository.with_refs("branches", {**repository.branches, ref: commit.id})
             _write_state(self._folder(repo), changed)
         return commit
+
+    def squash(self, repo: RepoId, branch: str, message: str, author: str) -> None:
+        """Let one commit with its files be the whole history of a branch; others keep theirs. 404 for no branch."""
+        with self.locked():
+            repository, folder = self.repository(repo), self._folder(repo)
+            if branch not in repository.branches:
+                raise revision_not_found(branch)
+            files = self.commit_at(repository, branch).files.below()
+            commit = _write_commit(folder, None, Change(tuple(_taken(folder, {}, files, {}, 0)), message, "", author))
+            _write_state(folder, repository.with_refs("branches", {**repository.branches, branch: commit.id}))
 
     # Pull requests
 
