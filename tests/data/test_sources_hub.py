@@ -52,6 +52,8 @@ CASES: dict[str, dict[str, str]] = {
         "family_column": "kind",
     },
     "lines": {"location": "ash/lines"},
+    "labels": {"location": "ash/labels", "name_column": "label", "family_column": "kind"},
+    "no such label": {"location": "ash/wrong-labels", "name_column": "label"},
     "captions": {"location": "ash/captions"},
     "several": {"location": "ash/several"},
     "one config": {"location": "ash/several:ko"},
@@ -88,7 +90,17 @@ def repositories() -> dict[str, dict[str, bytes]]:
     """What lies on the Hub, by name and path."""
     rows = parquet({"name": ["Rex"], "description": ["A brown dog."]})
     configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("en", "ko"))
+    label = "\n    dtype:\n      class_label:\n        names:\n          '0': Rex\n          '1': Tom\n"
+    columns = "  - name: description\n    dtype: string\n" + "".join(
+        f"  - name: {name}{label}" for name in ("label", "kind")
+    )
+    labelled = f"---\ndataset_info:\n  features:\n{columns}---\n".encode()
     return {
+        "labels": {
+            "README.md": labelled,
+            "train.parquet": parquet({"description": ["A dog.", "A cat."], "label": [0, -1], "kind": [1, 0]}),
+        },
+        "wrong-labels": {"README.md": labelled, "train.jsonl": b'{"description": "A dog.", "label": 2, "kind": 0}\n'},
         "seed": {
             "README.md": b"---\nlicense: cc-by-4.0\n---\n",
             "data/train-00000-of-00002.parquet": seed_file(0),
@@ -197,6 +209,10 @@ def test_another_schema_is_read_by_its_columns_with_an_empty_split(outcomes: Out
     assert [row[:3] for row in outcomes["other"]["rows"]] == [[{"ko": "Rex"}, "A dog.", "dogs"]]
 
 
+def test_numbers_of_labels_are_read_as_their_names(outcomes: Outcomes) -> None:
+    assert [row[:3] for row in outcomes["labels"]["rows"]] == [[{"en": "Rex"}, "A dog.", "Tom"], [{}, "A cat.", "Rex"]]
+
+
 def test_json_lines_on_the_hub_are_read(outcomes: Outcomes) -> None:
     assert [row[:2] for row in outcomes["lines"]["rows"]] == [[{"en": "Rex"}, "A dog."]]
 
@@ -215,6 +231,7 @@ def test_one_of_several_configs_is_named_behind_a_colon(outcomes: Outcomes) -> N
     [
         ("several", "InputError", "has several configs; its configs are en, ko. Name one behind a colon"),
         ("no such config", "InputError", "has no config 'fr'; its configs are en, ko."),
+        ("no such label", "InputError", "split train, row 1 has 2 in 'label', whose 2 labels are numbered from 0"),
         ("chat", "InputError", "The dataset ash/chat, split train, row 1 has an object in 'messages'"),
         ("no columns", "InputError", "ash/chat has no column 'nothing' (`description_column`)"),
         ("private", "HubError", "The dataset ash/private does not exist on"),

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.sources import read
+from support.sources import read, write_rows
 from toolkit.core.errors import InputError
-from toolkit.data.sources import table
+from toolkit.data.sources import formats, text_files
 from toolkit.data.sources.records import split_caption
 
 ROWS = [{"name": "Rex", "description": "A brown dog."}, {"name": "나비", "description": "회색 고양이."}]
 
 
-def csv_text(mark: str = ",") -> str:
-    return "".join(mark.join(row) + "\n" for row in (("name", "description"), *(row.values() for row in ROWS)))
+def csv_text() -> str:
+    return "".join(",".join(row) + "\n" for row in (("name", "description"), *(row.values() for row in ROWS)))
 
 
 def written(folder: Path, kind: str) -> Path:
-    path = folder / f"pets{kind}"
-    if kind == ".parquet":
-        pq.write_table(pa.Table.from_pylist(ROWS), path)
-        return path
-    if kind.startswith(".json."):
-        text = json.dumps(ROWS, ensure_ascii=False, indent=2)
-    elif kind.startswith((".json", ".ndjson")):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
-    else:
-        text = csv_text("\t" if kind.startswith(".tsv") else ",")
-    path.write_bytes(gzip.compress(text.encode(), mtime=0) if kind.endswith(".gz") else text.encode())
-    return path
+    return write_rows(folder / f"pets{kind}", ROWS)
 
 
 def save(folder: Path, text: str | bytes, name: str = "t.csv") -> str:
@@ -121,7 +111,7 @@ def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, note: 
     path.write_bytes(gzip.compress(text.encode(encoding), mtime=0) if kind.endswith(".gz") else text.encode(encoding))
     records, facts = read("table", location=str(path), description_language="en,ko")
     assert [record.description for record in records] == ["A brown dog.", "회색 고양이."]
-    assert facts.notes == (() if note is None else (f"pets{kind}: read as {note}",))
+    assert facts.notes == ([] if note is None else [f"pets{kind}: read as {note}"])
 
 
 @pytest.mark.parametrize(
@@ -140,13 +130,13 @@ def test_western_text_is_not_taken_for_korean(tmp_path: Path, text: str) -> None
     location = save(tmp_path, f'name,description\nRex,"{text}"\n'.encode("cp1252"))
     records, facts = read("table", location=location)
     assert records[0].description == text
-    assert facts.notes == ("t.csv: read as cp1252",)
+    assert facts.notes == ["t.csv: read as cp1252"]
 
 
 def test_korean_with_a_rare_syllable_and_a_long_ascii_start_is_read_as_korean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "SAMPLE", 1000)
+    monkeypatch.setattr(text_files, "SAMPLE", 1000)
     text = "name,description\n" + "Rex,A brown dog.\n" * 1000 + "펲시맨,똠방각하가 뷁을 외쳤다.\n"
     assert pairs(save(tmp_path, text.encode("cp949")))[-1] == ("펲시맨", "똠방각하가 뷁을 외쳤다.")
 
@@ -187,7 +177,7 @@ def test_a_file_in_no_encoding_is_named_with_its_row_and_byte(
 def test_a_byte_that_the_sample_did_not_hold_is_found_in_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "SAMPLE", 1001)
+    monkeypatch.setattr(text_files, "SAMPLE", 1001)
     body = ("이름,설명\n" * 3000).encode("cp949") + b"\xff\xff\n"
     with pytest.raises(InputError, match=rf"row 3001 is not CP949: byte 0xff at {len(body) - 3}"):
         pairs(save(tmp_path, body), name_column="이름", description_column="설명")
@@ -304,7 +294,7 @@ def test_a_csv_file_with_another_delimiter_is_read_and_said_so(tmp_path: Path, m
     location = save(tmp_path, f"\ufeffname{mark}description\nRex{mark}A dog, brown.\n")
     records, facts = read("table", location=location)
     assert records[0].description == "A dog, brown."
-    assert facts.notes == (f"t.csv: columns are separated by {mark!r}",)
+    assert facts.notes == [f"t.csv: columns are separated by {mark!r}"]
 
 
 def test_a_numbering_without_a_name_and_spaces_around_names_are_no_hindrance(tmp_path: Path) -> None:
@@ -333,7 +323,7 @@ def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
         ("t.csv", b"who,what\na,b\n", r"no column 'description' \(`description_column`\) and no column 'name'"),
         ("t.csv", b"name,description\na\n", "row 2 has 1 fields"),
         ("t.csv", b"name,description\na,b,c\n", "row 2 has 3 fields"),
-        ("t.csv", b"name,name\na,b\n", "'name' twice"),
+        ("t.csv", b"name,description,name\na,b,c\n", "'name' twice"),
         ("t.csv", b'name,description\na,ok\nb,"open\nc,d\n', "row 3 cannot be read: unexpected end of data"),
         ("t.csv", b'name,description\na,"b"c\n', "row 2 cannot be read: .* expected after"),
         ("t.csv.gz", b"no gzip", "cannot be read: Not a gzipped file"),
@@ -349,7 +339,11 @@ def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
         ("t.json", b'[{"name": "a", "description": "b"}, 3]', "row 2 is not a JSON object"),
         ("t.json", b"[]", "is empty"),
         ("t.json", b'[{"name": "a"', "row 1 is not JSON"),
-        ("t.json", b'{\n"rows": []}', "row 1 is not JSON"),
+        ("t.json", b'{\n"rows": []}', "its columns are 'rows'"),
+        ("t.json", b'{"a": [{"name": "x"}], "b": {"c": [{"name": "y"}]}}', "holds several tables: 'a', 'b.c'"),
+        ("t.json", b'{"name": ["x"], "description": []}', "columns of different lengths"),
+        ("t.json", b'{"a":' * 5000, "row 1 is not JSON"),
+        ("t.json", b'[{"name": "a",\n"description": 1e}]', "row 2 is not JSON"),
         ("t.parquet", b"PAR1 cut", "not a readable Parquet"),
         ("t.parquet.gz", b"x", "not a table that pkt reads"),
         ("t.xlsx", b"x", "not a table that pkt reads"),
@@ -360,6 +354,137 @@ def test_a_bad_table_is_one_error_with_its_file_and_row(tmp_path: Path, name: st
         pairs(save(tmp_path, body, name))
     assert name in caught.value.found
     assert "\n" not in str(caught.value)
+
+
+# --- quotes
+
+RAW = (
+    'Rex\t"I never sleep, it seems to say.\nTom\tA slow cat with moss on its back.\n'
+    'Max\tA white bird that calls for its kin."\nLeo\tA grey lion.\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "found", "notes"),
+    [
+        ("t.tsv", RAW, 4, [formats.LETTERS]),
+        ("t.tsv", 'Rex\t"Rex" is what it cries.\nTom\tA cat.\n', 2, [formats.LETTERS]),
+        ("t.tsv", 'Rex\t6" tall.\nTom\tA cat.\n', 2, []),
+        ("t.tsv", 'Rex\t"It says ""hi""."\nTom\t"Two\nlines"\n', 2, []),
+        ("t.csv", RAW, 4, ["columns are separated by '\\t'", formats.LETTERS]),
+        ("t.csv", 'Rex,"It says \\"hi\\", twice"\n', 1, [formats.ESCAPED]),
+        ("t.csv", 'Rex,"Two lines,\nso it goes on"\n', 1, []),
+        ("t.csv", RAW.replace("\t", ","), 2, ["the quotes of row 2 end in row 4, over what looks like rows"]),
+    ],
+)
+def test_quotes_are_read_so_that_no_row_is_lost_in_silence(
+    tmp_path: Path, name: str, rows: str, found: int, notes: list[str]
+) -> None:
+    header = f"name{',' if ',' in rows.split(chr(10))[0][:4] else chr(9)}description\n"
+    rows = rows.replace("sleep,", "sleep")
+    records, facts = read("table", location=save(tmp_path, header + rows, name))
+    assert len(records) == found
+    assert facts.notes == [f"{name}: {note}" for note in notes]
+
+
+def test_excels_own_first_line_and_a_last_line_of_blanks_are_no_rows(tmp_path: Path) -> None:
+    records, _ = read("table", location=save(tmp_path, "\ufeffsep=;\r\nname;description\r\nRex;A dog.\r\n \r\n"))
+    assert [(record.description, record.source_ref) for record in records] == [("A dog.", "t.csv:3")]
+
+
+# --- JSON as programs write it
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"data": ROWS, "count": 2, "fields": [{"name": "x"}]}),
+        json.dumps({"meta": {"version": 1}, "result": {"items": ROWS}}, indent=1),
+        json.dumps({str(number): row for number, row in enumerate(ROWS)}),
+        json.dumps({name: {str(number): row[name] for number, row in enumerate(ROWS)} for name in ROWS[0]}),
+        json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}, indent=1),
+        "\n".join(json.dumps(row, indent=2) for row in ROWS),
+        "\ufeff" + "\r\n".join(json.dumps(row | {"n": float("nan"), "big": 10**40}) for row in ROWS),
+    ],
+)
+@pytest.mark.parametrize("kind", [".json", ".jsonl"])
+def test_rows_are_found_in_every_shape_of_json(tmp_path: Path, text: str, kind: str) -> None:
+    assert pairs(save(tmp_path, text, f"t{kind}")) == EXPECTED
+
+
+def test_one_object_is_one_row_even_with_lists_in_it(tmp_path: Path) -> None:
+    row = {"name": "Rex", "description": ["A dog.", "It barks."], "moves": [{"name": "bark"}]}
+    assert pairs(save(tmp_path, json.dumps(row, indent=1), "t.json")) == [("Rex", "A dog."), ("Rex", "It barks.")]
+
+
+# --- labels, marks and columns that nobody named
+
+
+def label_table(path: Path, labels: list[int | None], **kind: Any) -> str:
+    kind = {"names": ["Rex", "Tom"], "_type": "ClassLabel"} | kind
+    table = pa.table({"name": labels, "description": ["A dog."] * len(labels)})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": {"name": kind}}})}), path
+    )
+    return str(path)
+
+
+def test_numbers_of_labels_are_read_as_their_names(tmp_path: Path) -> None:
+    found = pairs(label_table(tmp_path / "t.parquet", [1, 0, -1, None]))
+    assert [name for name, _ in found] == ["Tom", "Rex", "", ""]
+    with pytest.raises(InputError, match=r"t\.parquet, row 2 has 7 in 'name', whose 2 labels are numbered from 0"):
+        pairs(label_table(tmp_path / "t.parquet", [1, 7]))
+
+
+@pytest.mark.parametrize("damage", [{"names": None}, {"_type": "Value"}, {"_type": ["ClassLabel"]}])
+def test_names_that_are_nothing_but_numbers_are_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"t\.parquet has nothing but numbers in 'name'"):
+        pairs(label_table(tmp_path / "t.parquet", [1, 0], **damage))
+    assert pairs(save(tmp_path, "name,description\n7,A dog.\nRex,A dog.\n"))[0] == ("7", "A dog.")
+
+
+def test_columns_of_any_source_that_are_used_by_name_alone_are_said(tmp_path: Path) -> None:
+    rows = '{"name": "a", "description": "b", "key": ""}\n{"name": "c", "description": "d", "family": "f", "age": 3}\n'
+    _, facts = read("table", location=save(tmp_path, rows, "t.jsonl"))
+    assert facts.notes == ["t.jsonl: used by their names alone: 'family'"]
+    _, facts = read("table", location=save(tmp_path, rows, "t.jsonl"), family_column="key")
+    assert facts.notes == []
+
+
+def test_marks_of_an_empty_cell_are_no_names_and_are_said(tmp_path: Path) -> None:
+    rows = [("nan", "none"), ("Null", "x"), ("#N/A", "nan"), ("Type: Null", "nan"), ("nan", "")]
+    text = "name,family,description\n" + "".join(f"{name},{family},nan\n" for name, family in rows)
+    records, facts = read("table", location=save(tmp_path, text))
+    assert [next(iter(record.names.values()), "") for record in records] == ["", "Null", "", "Type: Null", ""]
+    assert [record.family for record in records] == ["none", "x", "table/", "table/type-null", "table/"]
+    assert {record.description for record in records} == {"nan"}
+    assert "t.csv: 'nan' in 'name' counts as an empty cell, 2 times" in facts.notes
+
+
+@pytest.mark.parametrize(
+    ("header", "settings"),
+    [
+        (" Name ,Description,x,x", {}),
+        ("이름,설명,x,x", {"name_column": "이름", "description_column": "설명"}),
+        (unicodedata.normalize("NFD", "이름,설명,x,x"), {"name_column": "이름", "description_column": "설명"}),
+    ],
+)
+@pytest.mark.parametrize("kind", [".csv", ".json"])
+def test_a_column_is_found_in_other_capitals_and_in_decomposed_letters(
+    tmp_path: Path, header: str, settings: dict[str, str], kind: str
+) -> None:
+    text = f"{header}\nRex,A dog.,1,2\n"
+    if kind == ".json":
+        text = json.dumps([dict(zip(header.split(","), ("Rex", "A dog."), strict=False))])
+    assert pairs(save(tmp_path, text, f"t{kind}"), **settings) == [("Rex", "A dog.")]
+
+
+@pytest.mark.parametrize("asked", ["데이터.csv", "데*.csv"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_file_with_a_decomposed_name_is_found(tmp_path: Path, asked: str, form: Literal["NFC", "NFD"]) -> None:
+    save(tmp_path, csv_text(), unicodedata.normalize(form, "데이터.csv"))
+    for typed in ("NFC", "NFD"):
+        assert pairs(str(tmp_path / unicodedata.normalize(typed, asked))) == EXPECTED
 
 
 # --- `Name: description` in one column

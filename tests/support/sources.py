@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import gzip
 import http.server
+import io
+import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.data.sources import SourceFacts, read_records
@@ -19,6 +26,26 @@ def read(name: str, *, description_language: str = "en", **source: Any) -> tuple
     settings = DatasetSettings(sources=[SourceSettings(name=name, **source)], description_language=description_language)
     ((facts, records),) = read_records(settings)
     return list(records), facts
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], encoding: str = "utf-8") -> Path:
+    """Write rows in the format that the file's name says; `.json` is an indented list."""
+    kind = path.name.lower().removesuffix(".gz")
+    stream = io.StringIO(newline="")
+    if kind.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+        return path
+    if kind.endswith(".json"):
+        json.dump(list(rows), stream, ensure_ascii=False, indent=2)
+    elif kind.endswith(("jsonl", "ndjson")):
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if kind.endswith(".tsv") else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    body = stream.getvalue().encode(encoding)
+    path.write_bytes(gzip.compress(body, mtime=0) if path.name.endswith(".gz") else body)
+    return path
 
 
 POKEAPI = {

@@ -11,7 +11,17 @@ from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import content_hash
 from toolkit.core.hub_client import hub, hub_errors, public_location, without_secrets
 from toolkit.core.recipe import SourceSettings
-from toolkit.data.sources.records import Columns, Record, SourceFacts, choose_columns, records_of, refuse_other_settings
+from toolkit.data.sources.records import (
+    Columns,
+    Record,
+    SourceFacts,
+    TableRow,
+    choose_columns,
+    class_labels,
+    records_of,
+    refuse_other_settings,
+    with_labels,
+)
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, IterableDataset
@@ -44,14 +54,15 @@ def read_hub(source: SourceSettings, languages: Sequence[str]) -> tuple[SourceFa
     splits, columns = _open(location, config, facts.revision, source)
     revision = f"@{facts.revision[:12]}" if facts.revision else ""
 
-    def records() -> Iterator[Record]:
+    def rows() -> Iterator[TableRow]:
         for name, split in splits.items():
+            labels = class_labels(split.features.to_dict() if split.features else None)
             for number, row in enumerate(_rows(split, facts.location), 1):
                 place = f"{facts.location}{revision}/{name}:{number}"
                 where = f"The dataset {facts.location}, split {name}, row {number}"
-                yield from records_of(row, columns, facts, languages, place, where)
+                yield TableRow(with_labels(row, labels, where), columns, place, where)
 
-    return facts, records()
+    return facts, records_of(rows(), facts, languages)
 
 
 def _folder_facts(location: str, config: str | None, revision: str | None) -> SourceFacts:

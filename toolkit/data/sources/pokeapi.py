@@ -77,7 +77,7 @@ def read_pokeapi(source: SourceSettings, languages: Sequence[str]) -> tuple[Sour
         shown = Path(location).name
         bodies = _from_folder(Path(location))
     content = json_hash({table: hashlib.sha256(body).hexdigest() for table, body in bodies.items()})
-    facts = SourceFacts("pokeapi", shown, revision, "other", content, tuple(notes))
+    facts = SourceFacts("pokeapi", shown, revision, "other", content, notes)
     versions = _identifiers(bodies, "versions")
     return facts, _records(bodies, _species(bodies), versions, languages, facts)
 

@@ -6,11 +6,12 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings, SourceSettings
@@ -19,7 +20,14 @@ from toolkit.core.text import has_hangul, language_of
 LANGUAGES = ("en", "ko")
 CAPTION = "en_text"
 """The column `Name: description` of the data that the seed notebook used."""
-OPTIONAL = ("key", "language", "name_en", "name_ko", "license")
+OPTIONAL = ("key", "family", "language", "name_en", "name_ko", "license")
+NOTHING = frozenset(
+    {
+        *("nan", "NaN", "-nan", "-NaN", "NaT", "NA", "N/A", "n/a", "<NA>", "None", "null", "NULL", "\\N", "-", "없음"),
+        *("#N/A", "#NA", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!"),
+    }
+)
+"""What programs write into an empty cell, beside descriptions. Exactly these: `Null` and `Nan` are names."""
 
 LONGEST_CAPTION_NAME = 40
 MOST_WORDS = 4
@@ -28,6 +36,7 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」
 _COLON = r"(?:[:：][*_]+(?=\s|$)|:(?=\s|$)|：)"
 _CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_CAPTION_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
 _LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _SIMPLE = (str, int, float, Decimal, date, time, timedelta)
 
 
@@ -70,7 +79,8 @@ class SourceFacts:
         revision: Commit or version, None where the source has none.
         license: SPDX id of the texts, or `other`.
         content_hash: Hash of the files that are read: the same content has the same hash wherever it lies.
-        notes: What a user may want to know about how it was read, such as an encoding that was detected.
+        notes: What a user may want to know about how it was read, such as an encoding that was detected. Readers add
+            to them up to the last record.
     """
 
     name: str
@@ -78,7 +88,7 @@ class SourceFacts:
     revision: str | None
     license: str
     content_hash: str
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def wanted_languages(settings: DatasetSettings) -> tuple[str, ...]:
@@ -111,7 +121,10 @@ def refuse_other_settings(source: SourceSettings, *used: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns to read; `description == name` when one column holds `Name: description`."""
+    """Names of the columns to read; `description == name` when one column holds `Name: description`.
+
+    `family` is the one that was asked for; `optional` are those that are used for their names alone.
+    """
 
     description: str
     name: str
@@ -125,9 +138,23 @@ class Columns:
         return list(dict.fromkeys((self.description, self.name)))
 
     @property
+    def others(self) -> list[str]:
+        """The columns that a row may have."""
+        return [column for column in (self.family, *self.optional) if column and column not in self.chosen]
+
+    @property
     def all(self) -> list[str]:
         """Every column to read, each once."""
-        return list(dict.fromkeys((*self.chosen, *([self.family] if self.family else []), *self.optional)))
+        return self.chosen + self.others
+
+
+class TableRow(NamedTuple):
+    """A row of a table: its cells, the columns to read, and its place as a record and as an error say it."""
+
+    cells: Mapping[str, object]
+    columns: Columns
+    source_ref: str
+    where: str
 
 
 def choose_columns(
@@ -142,81 +169,130 @@ def choose_columns(
         may_grow: Later rows may have columns that are not known yet.
 
     Raises:
-        InputError: A column is missing, or there twice; says which.
+        InputError: A column that is used is missing, or there twice; says which.
     """
-    if repeated := sorted({name for name in available if available.count(name) > 1}):
-        raise InputError(f"{where} has the column {repeated[0]!r} twice.", "Rename one of them.")
     described, named, family = settings.description_column, settings.name_column, settings.family_column
     if described is None and named is None and CAPTION in available:
         described = named = CAPTION
-    described, named = described or "description", named or "name"
-    wanted = {"description": described, "name": named} | ({"family": family} if family else {})
-    missing = [f"{column!r} (`{setting}_column`)" for setting, column in wanted.items() if column not in available]
-    if missing:
-        listed = ", ".join(map(repr, available[:50])) + (", ..." if len(available) > 50 else "") or "none"
+    wanted = {"description": described or "description", "name": named or "name"}
+    wanted |= {"family": family} if family else {}
+    found = {setting: find_column(column, available) for setting, column in wanted.items()}
+    if missing := [f"{column!r} (`{setting}_column`)" for setting, column in wanted.items() if found[setting] is None]:
         raise InputError(
-            f"{where} has no column {' and no column '.join(missing)}; its columns are {listed}.",
+            f"{where} has no column {' and no column '.join(missing)}; its columns are {listed(available)}.",
             "Name the columns to use in `description_column`, `name_column` and `family_column`.",
         )
-    if family is None and (may_grow or "family" in available):
-        family = "family"
-    optional = [column for column in OPTIONAL if may_grow or column in available]
-    used = (described, named, family)
-    return Columns(*used, tuple(column for column in optional if column not in used), settings.name_language)
+    used = [column for column in found.values() if column is not None]
+    optional = [column for column in OPTIONAL if (may_grow or column in available) and column not in used]
+    if family is not None and "family" in optional:
+        optional.remove("family")
+    if repeated := [column for column in (*used, *optional) if available.count(column) > 1]:
+        raise InputError(f"{where} has the column {repeated[0]!r} twice.", "Rename one of them.")
+    return Columns(used[0], used[1], found.get("family"), tuple(optional), settings.name_language)
 
 
-def records_of(
-    row: Mapping[str, object],
-    columns: Columns,
-    facts: SourceFacts,
-    languages: Sequence[str],
-    source_ref: str,
-    where: str,
-) -> Iterator[Record]:
-    """One row as a Record, or as one for each text when its description is a list of them.
+def find_column(wanted: str, available: Sequence[str]) -> str | None:
+    """The column of that name, or else the only one that differs in capitals, blanks or Unicode's form alone."""
+    if wanted in available:
+        return wanted
+    alike = [name for name in available if _plain(name) == _plain(wanted)]
+    return alike[0] if len(alike) == 1 else None
 
-    An empty cell gives an empty text, which the build drops and counts.
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns as an error lists them."""
+    return ", ".join(map(repr, names[:50])) + (", ..." if len(names) > 50 else "") or "none"
+
+
+def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence[str]) -> Iterator[Record]:
+    """Each row as a Record, or as one for each text when its description is a list of them.
+
+    An empty cell gives an empty text, which the build drops and counts. After the last row, `facts.notes` say which
+    columns were used that no setting names, and which marks count as empty cells.
 
     Args:
         facts: Their `name`, and `license` for a row without one.
         languages: Those that the settings ask for; if only one, it is that of every row without a language.
-        source_ref: The row's place in the source, as the record says it.
-        where: The row's place, as an error says it.
 
     Raises:
-        InputError: A cell holds something other than a text or a number.
+        InputError: A cell holds something other than a text or a number, or no name is more than a number.
     """
-    value = row.get(columns.description)
-    if isinstance(value, list):
-        for number, text in enumerate(value or [""], 1):
-            one = {**row, columns.description: text}
-            yield from records_of(one, columns, facts, languages, f"{source_ref}[{number}]", where)
+    used: dict[str, None] = {}
+    marks: Counter[tuple[str, str]] = Counter()
+    named, numbered, last = 0, 0, None
+    for last in rows:
+        for row in _one_text_each(last):
+            record, cells = _record(row, marks, facts, languages)
+            used |= dict.fromkeys(column for column in row.columns.optional if cells[column])
+            named += bool(record.names)
+            numbered += bool(record.names) and all(map(_NUMBER.fullmatch, record.names.values()))
+            yield record
+    if last is not None and named and named == numbered:
+        raise InputError(
+            f"{facts.location} has nothing but numbers in {last.columns.name!r}, and they are no names.",
+            "Choose the column of the names with `name_column`, or put the names of those labels into this one.",
+        )
+    if used:
+        facts.notes.append(f"{facts.location}: used by their names alone: {listed(list(used))}")
+    for (column, mark), count in marks.items():
+        facts.notes.append(f"{facts.location}: {mark!r} in {column!r} counts as an empty cell, {count:,} times")
+
+
+def _one_text_each(row: TableRow) -> Iterator[TableRow]:
+    texts = row.cells.get(row.columns.description)
+    if not isinstance(texts, list):
+        yield row
         return
-    cells = {column: _text(row.get(column), column, where) for column in columns.all}
-    description, name = cells[columns.description], cells[columns.name].strip()
+    for number, text in enumerate(texts or [""], 1):
+        cells = {**row.cells, row.columns.description: text}
+        yield row._replace(cells=cells, source_ref=f"{row.source_ref}[{number}]")
+
+
+def _record(
+    row: TableRow, marks: Counter[tuple[str, str]], facts: SourceFacts, languages: Sequence[str]
+) -> tuple[Record, dict[str, str]]:
+    """A row as a record, and its cells; counts the marks of empty cells by column."""
+    columns = row.columns
+    cells = {column: cell_text(row.cells.get(column), column, row.where) for column in columns.all}
+    for column in columns.all:
+        if column != columns.description:
+            cells[column] = cells[column].strip()
+            if cells[column] in NOTHING:
+                marks[column, cells[column]] += 1
+                cells[column] = ""
+    description, name = cells[columns.description], cells[columns.name]
     if columns.description == columns.name:
         name, description = split_caption(description)
     names: dict[str, str] = {columns.name_language or ("ko" if has_hangul(name) else "en"): name} if name else {}
-    given = {column: cells.get(column, "").strip() for column in columns.optional}
-    names |= {code: given[column] for code, column in (("en", "name_en"), ("ko", "name_ko")) if given.get(column)}
+    given = {column: cells[column] for column in columns.optional if cells[column]}
+    names |= {code: given[column] for code, column in (("en", "name_en"), ("ko", "name_ko")) if column in given}
     key = given.get("key") or f"{facts.name}/{slug(name or next(iter(names.values()), ''))}"
-    family = cells[columns.family].strip() if columns.family else ""
+    family = cells[columns.family] if columns.family else given.get("family")
     # A region, as in en-US, makes no difference.
     language = re.split(r"[-_]", given.get("language", "").lower())[0]
-    yield Record(
+    record = Record(
         key=key,
         names=names,
         family=family or key,
         description=description,
         language=language or (languages[0] if len(languages) == 1 else language_of(description)),
         source=facts.name,
-        source_ref=source_ref,
+        source_ref=row.source_ref,
         license=given.get("license") or facts.license,
     )
+    return record, cells
 
 
-def _text(value: object, column: str, where: str) -> str:
-    """A cell as text; nothing and not-a-number are empty."""
+def cell_text(value: object, column: str, where: str) -> str:
+    """A cell as text; nothing and not-a-number are empty.
+
+    Raises:
+        InputError: It holds something other than a text or a number.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
@@ -230,6 +306,30 @@ def _text(value: object, column: str, where: str) -> str:
     text = str(value)
     # JSON can hold half a character (a lone surrogate): as a lost one, for which the build drops the row.
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def class_labels(features: object) -> dict[str, list[str]]:
+    """The names behind the numbers of ClassLabel columns, from features as `Features.to_dict` gives them."""
+    known = features.items() if isinstance(features, dict) else ()
+    labels = {column: kind for column, kind in known if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"}
+    return {column: list(kind["names"]) for column, kind in labels.items() if kind.get("names")}
+
+
+def with_labels(cells: Mapping[str, object], labels: Mapping[str, Sequence[str]], where: str) -> Mapping[str, object]:
+    """A row with the names of its labels in place of their numbers; -1 is none.
+
+    Raises:
+        InputError: A number that no label has.
+    """
+    named = dict(cells)
+    for column, names in labels.items():
+        number = cells.get(column)
+        if isinstance(number, int) and not -1 <= number < len(names):
+            found = f"{where} has {number} in {column!r}, whose {len(names)} labels are numbered from 0."
+            raise InputError(found, "Correct the row, or write the dataset again with all its labels.")
+        if isinstance(number, int):
+            named[column] = names[number] if number >= 0 else None
+    return named
 
 
 def slug(name: str) -> str:

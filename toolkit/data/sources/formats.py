@@ -1,0 +1,283 @@
+"""One file of rows: CSV, TSV, JSON, JSON lines or Parquet, the text formats also gzipped; or a text on each line.
+
+Every cell of a text file is a text: `007` and `TRUE` are names like any other. A row's number is that of the line where
+it begins, as an editor shows it; in a JSON list and in Parquet its place, from 1.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from toolkit.core.errors import InputError
+from toolkit.data.sources.json_rows import is_json, json_rows
+from toolkit.data.sources.records import (
+    CAPTION,
+    NOTHING,
+    cell_text,
+    class_labels,
+    find_column,
+    listed,
+    split_caption,
+    with_labels,
+)
+from toolkit.data.sources.text_files import encoding_of, file_lines, read_errors
+
+DELIMITED = (".csv", ".tsv")
+JSON = (".jsonl", ".ndjson", ".json")
+PARQUET = ".parquet"
+KINDS = (*DELIMITED, *JSON, PARQUET)
+STANDARD_INPUT = Path("-")
+BATCH_ROWS = 4096
+
+# How quotes may be read, as it is said; the first is what the format says. Only tabs tell columns apart without quotes.
+ESCAPED = r"\" is a double quote in a text"
+LETTERS = "double quotes are letters like any other"
+QUOTES = ("", ESCAPED, LETTERS)
+# Excel's first line, which is no row.
+_SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file, and what is known of it before its rows are read.
+
+    Attributes:
+        columns: As the header, the schema or the first object names them.
+        wanted: The columns by which rows are known in an object of JSON.
+        labels: Columns of numbers, with the names that they stand for.
+        notes: What a user may want to know about how it is read.
+    """
+
+    path: Path
+    kind: str
+    columns: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    texts: bool = False
+    encoding: str = ""
+    delimiter: str = ""
+    quotes: str = ""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def kind_of(path: Path) -> str:
+    """The ending of a file's name that says what it holds, without `.gz`; Parquet has none with it."""
+    name = path.name.lower()
+    inner = Path(name.removesuffix(".gz")).suffix
+    return "" if inner == PARQUET and name.endswith(".gz") else inner
+
+
+def open_table(path: Path, wanted: Sequence[str], encoding: str | None = None, texts: bool = False) -> Table:
+    """A file of one of `KINDS`, looked at as far as it takes to know how to read it.
+
+    Args:
+        wanted: The columns by which rows are known in an object of JSON.
+        encoding: None to detect it.
+        texts: A text in JSON is a row too, with the first of them.
+
+    Raises:
+        InputError: It cannot be read, or holds nothing.
+    """
+    table = Table(path, kind_of(path), wanted=tuple(wanted), texts=texts)
+    if table.kind == PARQUET:
+        return _parquet(table)
+    found = encoding_of(path, encoding)
+    notes = () if encoding is not None or found == "utf-8" else (f"read as {found}",)
+    table = replace(table, encoding=found, notes=notes)
+    if table.kind in DELIMITED:
+        table = _read_as(table)
+    first = next(read_rows(table), None)
+    if first is None:
+        raise InputError(f"{path} is empty.", "Give a table with at least one row.")
+    return replace(table, columns=table.columns or tuple(first[1]))
+
+
+def read_rows(
+    table: Table, needed: Sequence[str] = (), others: Sequence[str] = ()
+) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Every row that is not blank, with its number; of Parquet only these columns.
+
+    Args:
+        needed: Columns that every row must have.
+        others: Columns that a row may have.
+
+    Raises:
+        InputError: The file is damaged; says in which row.
+    """
+    rows = json_rows(table.path, table.encoding, table.wanted, table.texts) if table.kind in JSON else _delimited(table)
+    for number, row in _parquet_rows(table, [*needed, *others]) if table.kind == PARQUET else rows:
+        if missing := [column for column in needed if column not in row]:
+            raise InputError(f"{table.path}, row {number} has no {missing[0]!r}.", "Correct the row, or remove it.")
+        yield number, row
+
+
+def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tuple[str, str]]]:
+    """Notes on how a file is read, and its texts that are not empty, each with its place.
+
+    Args:
+        path: A table, or a UTF-8 file with a text on each line; `-` is standard input, read no further than asked for.
+        wanted: The column of the texts in a table; the next where it has none. `en_text` holds `Name: description`.
+
+    Raises:
+        InputError: It cannot be read, or has none of the columns.
+    """
+    if path == STANDARD_INPUT or kind_of(path) not in KINDS:
+        return (), _text_lines(path)
+    table = open_table(path, wanted, texts=True)
+    column = next(filter(None, (find_column(name, table.columns) for name in (*wanted, CAPTION))), None)
+    if column is None:
+        raise InputError(
+            f"{path} has no column {wanted[0]!r}; its columns are {listed(table.columns)}.",
+            "Rename one, or write one text on each line of a .txt file.",
+        )
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for number, cells in read_rows(table, [column]):
+            place = f"{path}, row {number}"
+            text = cell_text(cells[column], column, place)
+            text = split_caption(text)["description" in wanted] if column == CAPTION else text.strip()
+            if text and not (text in NOTHING and "name" in wanted):
+                yield text, place
+
+    return table.notes, texts()
+
+
+def _text_lines(path: Path) -> Iterator[tuple[str, str]]:
+    piped = path == STANDARD_INPUT
+    try:
+        stream = nullcontext(sys.stdin.buffer) if piped else path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", "Name a file of texts.") from error
+    with stream as lines:
+        for number, raw in enumerate(lines, 1):
+            place = f"Line {number} of {'standard input' if piped else path}"
+            try:
+                text = raw.removeprefix(codecs.BOM_UTF8).decode().strip()
+            except UnicodeDecodeError as error:
+                formats = f"Save the text as UTF-8, or a table as {', '.join(KINDS)}."
+                raise InputError(f"{place} is not UTF-8.", formats) from error
+            if text in ("[", "{") or (text[:1] in ("[", "{") and is_json(text)):
+                raise InputError(f"{place} is JSON.", f"Save it in a file that ends in {' or '.join(JSON)}.")
+            if text:
+                yield text, place
+
+
+def _parquet(table: Table) -> Table:
+    import pyarrow.parquet
+
+    with read_errors(table.path, "is not a readable Parquet file"):
+        schema = pyarrow.parquet.read_schema(table.path)
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        features = {}
+    return replace(table, columns=tuple(schema.names), labels=class_labels(features))
+
+
+def _parquet_rows(table: Table, columns: list[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    import pyarrow.parquet
+
+    path, number = table.path, 0
+    with (
+        read_errors(path, "is not a readable Parquet file"),
+        pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, with_labels(row, table.labels, f"{path}, row {number}")
+
+
+def _read_as(table: Table) -> Table:
+    """A delimited file with its header, and the first way to read its quotes that fits the most of its rows."""
+    mark = _delimiter(table) if table.kind == ".csv" else "\t"
+    if table.kind == ".csv" and mark != ",":
+        table = replace(table, notes=(*table.notes, f"columns are separated by {mark!r}"))
+    best, furthest = table, -1.0
+    for quotes in QUOTES if mark == "\t" else QUOTES[:-1]:
+        tried = replace(table, delimiter=mark, quotes=quotes)
+        reached, doubt = _fits(tried)
+        if reached > furthest:
+            best, furthest = replace(tried, notes=(*table.notes, *filter(None, (quotes, doubt)))), reached
+    header = next(_cells(best), (0, [], 0))[1]
+    return replace(best, columns=tuple(name.strip() for name in header if name.strip()))
+
+
+def _delimiter(table: Table) -> str:
+    """The comma, unless only another mark splits the header, or Excel's first line names one."""
+    header = next((line for line in file_lines(table.path, table.encoding) if line.strip()), "")
+    if named := _SEPARATOR.fullmatch(header):
+        return named[1]
+    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in ",;\t|"}
+    return "," if columns[","] > 1 else max(columns, key=lambda mark: columns[mark])
+
+
+def _fits(table: Table) -> tuple[float, str]:
+    """The last row before one that is damaged or has a text over what looks like rows, and the doubt; or infinity."""
+    last, doubt = 0, ""
+    try:
+        for number, cells, lines in _cells(table):
+            if len(lines) > 1 and all(_like_row(line, table.delimiter, len(cells)) for line in lines[1:]):
+                doubt = f"the quotes of row {number} end in row {number + len(lines) - 1}, over what looks like rows"
+                break
+            last = number
+        else:
+            return math.inf, ""
+    except InputError:
+        pass
+    return last, doubt
+
+
+def _like_row(line: str, delimiter: str, width: int) -> bool:
+    """Whether a line of a text has as many columns as a row, and does not go on in lower case."""
+    return width - 1 == line.count(delimiter) > 0 and not line[0].islower() and not line[0].isspace()
+
+
+def _delimited(table: Table) -> Iterator[tuple[int, Mapping[str, object]]]:
+    rows = _cells(table)
+    header = [name.strip() for name in next(rows, (0, [], 0))[1]]
+    for number, cells, _ in rows:
+        # A column without a name, as of row numbers, is left out.
+        yield number, {name: cell for name, cell in zip(header, cells, strict=True) if name}
+
+
+def _cells(table: Table) -> Iterator[tuple[int, list[str], list[str]]]:
+    """The header and the rows that are not blank: number, cells, and the lines that hold them."""
+    held: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in file_lines(table.path, table.encoding):
+            # A blank line in place of Excel's: lines are counted.
+            held.append("\n" if number == 1 and _SEPARATOR.fullmatch(line) else line)
+            yield held[-1].replace('\\"', '""') if table.quotes == ESCAPED else held[-1]
+
+    number, width = 1, 0
+    letters = table.quotes == LETTERS
+    reader = csv.reader(
+        lines(), delimiter=table.delimiter, strict=True, quoting=csv.QUOTE_NONE if letters else csv.QUOTE_MINIMAL
+    )
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and (width == 1 or cells[0].strip())):
+                if width and len(cells) != width:
+                    raise InputError(
+                        f"{table.path}, row {number} has {len(cells)} fields where the header has {width}.",
+                        "Correct the row; texts with the delimiter or line breaks in them need double quotes.",
+                    )
+                width = len(cells)
+                yield number, cells, held
+            number = reader.line_num + 1
+            held.clear()
+    except csv.Error as error:
+        raise InputError(
+            f"{table.path}, row {number} cannot be read: {error}.", "Look for a double quote too many or too few."
+        ) from error
