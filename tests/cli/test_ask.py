@@ -1,17 +1,13 @@
 """`pkt name` and `pkt identify`: one description or many, from arguments, files and pipes, for people and machines."""
 
-import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from support.adapters import make_adapter
+from support.sources import write_rows
 from toolkit import cli
-from toolkit.cli.ask import read_descriptions, read_lines
-from toolkit.core.errors import InputError
 from toolkit.model import adapter as adapters
 from toolkit.model import naming
 
@@ -115,52 +111,27 @@ def test_fewer_names_than_wanted_are_said_to_be_all(ask, monkeypatch):
     assert "1 of 3 names" in result.stderr
 
 
-def written(tmp_path, content, name="creatures.txt"):
-    file = tmp_path / name
-    file.write_bytes(content)
-    return file
+@pytest.mark.parametrize("name", ["d.json", "d.ndjson", "d.JSONL", "d.csv", "d.tsv", "d.parquet", "d.csv.gz"])
+@pytest.mark.parametrize("option", ["--from", "--candidates"])
+def test_descriptions_and_candidates_are_read_from_tables_as_a_dataset_is(ask, tmp_path, name, option):
+    rows = [{"id": 1, "name": "Rex", "description": "A red fox."}, {"id": 2, "name": "나비", "description": "여우"}]
+    write_rows(tmp_path / name, rows)
+    printed = ask("identify", option, str(tmp_path / name), "--json", typed="A fox.\n").stdout
+    answers = [json.loads(line) for line in printed.splitlines()]
+    if option == "--from":
+        assert [answer["description"] for answer in answers] == ["A red fox.", "여우"]
+    else:
+        assert {candidate["name"] for answer in answers for candidate in answer["candidates"]} == {"Rex", "나비"}
 
 
-def test_empty_lines_are_skipped_and_still_counted(tmp_path):
-    file = written(tmp_path, "\ufeffA red fox.\r\n\n \t\n  꼬리가 여섯이다.".encode())
-    found = [(line.text, line.where) for line in read_lines(file)]
-    assert found == [("A red fox.", f"Line 1 of {file}"), ("꼬리가 여섯이다.", f"Line 4 of {file}")]
+def test_the_list_of_another_adapters_answers_gives_candidates(ask, tmp_path):
+    (tmp_path / "answers.json").write_text('[\n  "Rex",\n  "Rex",\n  " ",\n  "나비"\n]\n')
+    answer = json.loads(ask("identify", "A fox.", "--candidates", str(tmp_path / "answers.json"), "--json").stdout)
+    assert {candidate["name"] for candidate in answer["candidates"]} == {"Rex", "나비"}
 
 
-def test_standard_input_is_read_no_further_than_asked_for(monkeypatch):
-    class Endless(io.RawIOBase):
-        def readable(self):
-            return True
-
-        def readline(self, _size=-1):
-            return b"A red fox.\n"
-
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Endless()))
-    lines = read_lines(Path("-"))
-    assert [next(lines).where for _ in range(3)] == [f"Line {number} of standard input" for number in (1, 2, 3)]
-
-
-def test_lines_before_one_that_is_not_utf8_are_given(tmp_path):
-    lines = read_lines(written(tmp_path, b"A fox.\n\nA \xb2\xb2\n"))
-    assert next(lines).text == "A fox."
-    with pytest.raises(InputError, match=r"Line 3 of .*creatures\.txt is not UTF-8"):
-        next(lines)
-
-
-def test_json_lines_give_their_descriptions(tmp_path):
-    rows = ({"description": "A fox.\nIt is red.", "id": 1}, {"description": "여우"})
-    file = written(tmp_path, "".join(json.dumps(row) + "\n" for row in rows).encode(), "samples.jsonl")
-    assert [line.text for line in read_descriptions(file)] == ["A fox.\nIt is red.", "여우"]
-
-
-@pytest.mark.parametrize("line", ["{", "[1]", '"A fox."', "{}", '{"description": null}', '{"description": 3}'])
-def test_a_line_of_json_lines_without_a_description_is_named(tmp_path, line):
-    file = written(tmp_path, f'{{"description": "A fox."}}\n{line}\n'.encode(), "samples.jsonl")
-    with pytest.raises(InputError, match=r"Line 2 of .*samples\.jsonl (is not JSON|has no text)"):
-        list(read_descriptions(file))
-
-
-def test_what_is_no_file_is_named(tmp_path):
-    for path in (tmp_path, tmp_path / "missing.txt"):
-        with pytest.raises(InputError, match=f"{path.name} cannot be read"):
-            list(read_lines(path))
+def test_how_a_file_was_read_is_said(ask, tmp_path):
+    (tmp_path / "n.csv").write_bytes("name;type\n나비;고양이\n해피;강아지\n".encode("cp949"))
+    said = ask("identify", "A fox.", "--candidates", str(tmp_path / "n.csv")).stderr
+    assert "read as cp949" in said
+    assert "separated by ';'" in said

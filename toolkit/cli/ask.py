@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -20,10 +20,6 @@ from toolkit.core.layout import NAMES_GIVEN
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
     from toolkit.model.naming import Answerer
-
-
-STANDARD_INPUT = Path("-")
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
@@ -45,14 +41,16 @@ def question(command: Function) -> Function:
             "--candidates",
             type=PATH,
             metavar="FILE",
-            help="Known creatures, one name per line, in place of those that the adapter learnt.",
+            help="Known creatures in place of those that the adapter learnt: one name per line, or a table (.csv, "
+            ".json, ...) with a column `name`, or a list as in answers.json.",
         ),
         click.option(
             "--from",
             "file",
             type=PATH,
             metavar="FILE",
-            help="Descriptions, one per line, or a .jsonl file with a `description` in each line; - is standard input.",
+            help="Descriptions, one per line, or a table (.csv, .tsv, .json, .jsonl, .parquet) with a column "
+            "`description`; - is standard input.",
         ),
         answering,
         click.argument("description", required=False),
@@ -91,7 +89,7 @@ def name(
     Each name comes with the probability that the model answers exactly this, among all that it could say: a few names
     do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds them.
     """
-    lines = _lines(description, file)
+    lines = _lines(output, description, file)
     from toolkit.cli import results
     from toolkit.model import naming
 
@@ -119,7 +117,7 @@ def identify(
 
     Each name comes with its probability among all names that the adapter learnt, or that --candidates gives.
     """
-    lines = _lines(description, file)
+    lines = _lines(output, description, file)
     from toolkit.cli import results
     from toolkit.model import naming
 
@@ -166,14 +164,14 @@ def _load(output: Output, /, candidates: Path | None, adapter: str, revision: st
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
 
-    names = None if candidates is None else [line.text for line in read_lines(candidates)]
+    names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
     folder = adapters.locate_adapter(adapter, revision)
     unused = () if adapters.may_be_quantized(folder, base) else process.UNUSED
     with process.quick_imports(without=unused), output.waiting() as progress:
         return naming.open_adapter(folder, names, progress, base=base)
 
 
-def _lines(description: str | None, file: Path | None) -> Iterator[Line]:
+def _lines(output: Output, /, description: str | None, file: Path | None) -> Iterator[Line]:
     """The descriptions to answer, read lazily; the first is read at once, so that no model is loaded for none."""
     if description is not None and file is not None:
         raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
@@ -184,8 +182,17 @@ def _lines(description: str | None, file: Path | None) -> Iterator[Line]:
             "There is no description.", "Give one in quotes, a file of them with --from FILE, or pipe them in."
         )
     else:
-        lines = read_descriptions(file or STANDARD_INPUT)
+        lines = (Line(*read) for read in _read(output, file or Path("-"), "description"))
     return _asked(lines)
+
+
+def _read(output: Output, file: Path, *columns: str) -> Iterator[tuple[str, str]]:
+    from toolkit.data.sources.formats import read_texts
+
+    notes, texts = read_texts(file, *columns)
+    for note in notes:
+        output.say(f"{file}: {note}")
+    return texts
 
 
 def _asked(lines: Iterator[Line]) -> Iterator[Line]:
@@ -204,53 +211,3 @@ def _asked(lines: Iterator[Line]) -> Iterator[Line]:
 def _at(line: Line) -> AbstractContextManager[None]:
     """Put the place of a line before an error about it."""
     return nullcontext() if line.where is None else after_saying(f"{line.where}:")
-
-
-def read_lines(file: Path) -> Iterator[Line]:
-    """The lines of a UTF-8 text that are not empty; `-` is standard input, which is read no further than asked for.
-
-    Raises:
-        InputError: It cannot be read, or a line is not UTF-8.
-    """
-    name = "standard input" if file == STANDARD_INPUT else str(file)
-    with _opened(file) as stream:
-        for number, raw in enumerate(stream, start=1):
-            where = f"Line {number} of {name}"
-            try:
-                text = raw.removeprefix(BYTE_ORDER_MARK).decode("utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where} is not UTF-8.", "Save the text as UTF-8.") from error
-            if text:
-                yield Line(text, where)
-
-
-def read_descriptions(file: Path) -> Iterator[Line]:
-    """One description a line; of a file that ends in `.jsonl`, the `description` of each line.
-
-    Raises:
-        InputError: As `read_lines`, or a line of JSON Lines holds no description.
-    """
-    for line in read_lines(file):
-        yield Line(_description(line), line.where) if file.suffix == ".jsonl" else line
-
-
-def _opened(file: Path) -> AbstractContextManager[IO[bytes]]:
-    if file == STANDARD_INPUT:
-        return nullcontext(sys.stdin.buffer)
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", "Name a text file.") from error
-
-
-def _description(line: Line) -> str:
-    import json
-
-    try:
-        value = json.loads(line.text)
-    except ValueError as error:
-        raise InputError(f"{line.where} is not JSON.", "Each line of a .jsonl file is a JSON object.") from error
-    description = value.get("description") if isinstance(value, dict) else None
-    if not isinstance(description, str):
-        raise InputError(f"{line.where} has no text `description`.", 'Each line is like {"description": "A red fox."}.')
-    return description
