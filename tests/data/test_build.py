@@ -134,17 +134,62 @@ def test_a_creature_that_two_sources_know_by_name_is_one_and_its_families_are_on
     assert [source["rows"] for source in read_manifest(result.path, "dataset")["sources"]] == [2, 2]
 
 
-def test_a_name_that_one_source_has_twice_merges_nothing() -> None:
+def test_one_name_is_one_creature_unless_its_other_names_differ() -> None:
     creatures = [
         Creature("a/1", "a/1", {"en": "Rex"}, 0),
-        Creature("a/2", "a/2", {"en": "Rex"}, 0),
-        Creature("b/1", "b/1", {"en": "Rex"}, 1),
+        Creature("a/2", "a/2", {"en": "rex"}, 0),
+        Creature("b/1", "b/1", {"en": "Tick", "ko": "틱"}, 1),
+        Creature("b/2", "b/2", {"en": "Tock", "ko": "틱"}, 1),
     ]
     assert {key: creature.key for key, creature in merge_creatures(creatures).items()} == {
         "a/1": "a/1",
-        "a/2": "a/2",
+        "a/2": "a/1",
         "b/1": "b/1",
+        "b/2": "b/2",
     }
+
+
+@pytest.mark.parametrize("keys", ["row", "file", "none"])
+def test_numbers_of_rows_as_keys_make_no_creatures(tmp_path: Path, keys: str) -> None:
+    rows = creatures(12)
+    for number, row in enumerate(rows):
+        del row["family"]
+        if keys != "none":
+            row["key"] = str(number if keys == "row" else number % (len(rows) // 2))
+        row["name"] = row["name"].upper() if number % 2 else row["name"]
+    result = build(tmp_path, rows, unseen_size=0.3)
+    splits = read(result)
+    answers = {split: {row["answer"].lower() for row in its} for split, its in splits.items()}
+    assert not answers["unseen"] & answers["train"]
+    assert answers["test"] <= answers["train"]
+    assert result.creatures == 12
+    # Every row has the answer that its source gave it.
+    given = {row["description"]: row["name"].lower() for row in rows}
+    assert all(row["answer"].lower() == given[row["description"]] for its in splits.values() for row in its)
+    assert any("keys are of a creature that another key names too" in note for note in result.notes) == (keys != "none")
+
+
+def test_a_key_with_several_names_is_a_creature_for_each(tmp_path: Path) -> None:
+    rows = [
+        {"key": "1", "name": name, "description": f"A beast that {deed} near the {place} all day."}
+        for name, deed, place in zip(("Rex", "Tom", "rex", ""), DEEDS, PLACES, strict=False)
+    ]
+    found = {row["creature"]: row["answer"] for row in read(build(tmp_path, rows, **EVERYTHING_TO_TRAIN))["train"]}
+    assert found == {"1": "Rex", "1/tom": "Tom"}
+
+
+def test_unseen_never_holds_an_answer_of_train_whatever_keys_and_families_say(tmp_path: Path) -> None:
+    rows = creatures(20, family_of=1)
+    for number, row in enumerate(rows):
+        of = number // 6
+        row["key"] = f"k{of}"
+        # Two creatures share each answer, and only their Korean names tell them apart.
+        row["name_en"] = ("Pokémon {}" if of % 2 else "pokemon-{}").format(of // 2)
+        row["name_ko"] = f"이름{chr(0xAC00 + of)}"
+    splits = read(build(tmp_path, rows, unseen_size=0.3))
+    answers = {split: {row["answer"].split("-")[-1].split()[-1] for row in its} for split, its in splits.items()}
+    assert len(answers["unseen"]) == 3
+    assert not answers["unseen"] & (answers["train"] | answers["test"] | answers["validation"])
 
 
 def test_merged_creatures_join_the_families_of_both_sources() -> None:
@@ -322,16 +367,17 @@ def test_splits_keep_their_promises_whatever_the_rows_even_with_large_shares(
     families = [f"f{creature // 2}" for creature, _ in rows]
     clusters = [f"k{cluster}" for _, cluster in rows]
     shares = Shares(validation=0.4, test=0.5, unseen=0.3)
-    assigned = assign_splits(names, families, clusters, shares, seed)
-    for keys in (families, clusters):
+    answers = [[f"Name {creature % 6}"] for creature, _ in rows]
+    assigned = assign_splits(names, families, clusters, answers, shares, seed)
+    for keys in (families, clusters, [answer for (answer,) in answers]):
         by_key = defaultdict(set)
         for key, split in zip(keys, assigned, strict=True):
             by_key[key].add(split)
         assert all("unseen" not in splits or splits == {"unseen"} for splits in by_key.values())
-        assert keys is families or all(len(splits) == 1 for splits in by_key.values())
+        assert keys is not clusters or all(len(splits) == 1 for splits in by_key.values())
     trained = {name for name, split in zip(names, assigned, strict=True) if split == "train"}
     assert {name for name, split in zip(names, assigned, strict=True) if split != "unseen"} == trained
-    backwards = assign_splits(names[::-1], families[::-1], clusters[::-1], shares, seed)
+    backwards = assign_splits(names[::-1], families[::-1], clusters[::-1], answers[::-1], shares, seed)
     assert backwards == assigned[::-1]
 
 

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
+from toolkit.data.answers import answer_keys
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
@@ -146,10 +148,12 @@ def _rows_by_split(
     near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
     clusters = join_clusters(near, [draft.parallel for draft in kept], drafts.same_parallel)
     progress("comparing", len(kept), len(kept))
+    keys_of = cache(answer_keys)
     assigned = assign_splits(
         [draft.creature.key for draft in kept],
         [draft.creature.family for draft in kept],
         [kept[cluster].id for cluster in clusters],
+        [keys_of(draft.creature.answer(settings.answer) or "") for draft in kept],
         Shares(settings.validation_size, settings.test_size, settings.unseen_size),
         seed,
     )

@@ -125,26 +125,31 @@ def read_drafts(
             if len(drafts.all) % REPORT_EVERY == 0:
                 progress("reading", len(drafts.all), None)
     progress("reading", len(drafts.all), len(drafts.all))
-    if len(sources) > 1:
-        _merge_creatures(drafts)
+    _merge_creatures(drafts, [facts for facts, _ in sources])
     languages = wanted_languages(settings)
     for draft in drafts.all:
         draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
     return drafts
 
 
-def _merge_creatures(drafts: Drafts) -> None:
-    stands_for = merge_creatures(list(drafts.creatures.values()))
+def _merge_creatures(drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
+    creatures = list(drafts.creatures.values())
+    stands_for = merge_creatures(creatures)
+    for origin, facts in enumerate(sources):
+        its = {creature.key: stands_for[creature.key].key for creature in creatures if creature.origin == origin}
+        if merged := len(its) - len(set(its.values())):
+            facts.notes.append(f"{facts.location}: {merged:,} keys are of a creature that another key names too")
     for draft in drafts.all:
         draft.creature = stands_for[draft.creature.key]
     drafts.creatures = {creature.key: creature for creature in stands_for.values()}
 
 
 def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
-    """Merge creatures of different sources with the same English or Korean name; return the merged one by each old key.
+    """Merge creatures with the same English or Korean name; return the merged one by each old key.
 
     Key and family are those of the first source that knows families, else of the first source. The names of all stay,
-    and the families of merged creatures become one family. A name that one source has twice merges nothing.
+    and the families of merged creatures become one family. A name merges nothing when its creatures have different
+    names in the other language.
     """
     ordered = sorted(creatures, key=lambda creature: creature.family == creature.key)
     standing = [ordered[first] for first in first_connected(len(ordered), _same_names(ordered)).tolist()]
@@ -162,18 +167,15 @@ def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
 
 
 def _same_names(creatures: Sequence[Creature]) -> list[tuple[int, int]]:
-    """Pairs of creatures, by index, that share a name which no source has twice."""
+    """Pairs of creatures, by index, that share a name and have none that differ."""
     named: dict[tuple[str, str], list[int]] = defaultdict(list)
+    others: dict[tuple[str, str], set[str]] = defaultdict(set)
     for place, creature in enumerate(creatures):
-        for language in ANSWER_LANGUAGES:
-            if language in creature.names:
-                named[language, slug(creature.names[language])].append(place)
-    return [
-        (same[0], other)
-        for same in named.values()
-        if len(same) == len({creatures[place].origin for place in same})
-        for other in same[1:]
-    ]
+        names = {code: slug(creature.names[code]) for code in ANSWER_LANGUAGES if code in creature.names}
+        for name in names.items():
+            named[name].append(place)
+            others[name].update(other for code, other in names.items() if code != name[0])
+    return [(same[0], other) for name, same in named.items() if len(others[name]) < 2 for other in same[1:]]
 
 
 def _attributes(attributes: Mapping[str, object]) -> str:
@@ -181,13 +183,25 @@ def _attributes(attributes: Mapping[str, object]) -> str:
 
 
 def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
-    creature = drafts.creatures.get(record.key)
+    """The creature of a record's key; where that has another name, one of its own: some keys are numbers of rows."""
+    key, creature = record.key, drafts.creatures.get(record.key)
+    if creature is not None and all(creature.names.get(code) == name for code, name in record.names.items()):
+        return creature
+    names = _names(record, drafts.split)
+    if creature is not None and (other := _other_name(creature, names)):
+        key = f"{key}/{slug(other)}"
+        creature = drafts.creatures.get(key)
     if creature is None:
-        creature = Creature(record.key, clean_text(record.family), {}, origin)
-        drafts.creatures[record.key] = creature
-    if not record.names.keys() <= creature.names.keys():
-        creature.names = _names(record, drafts.split) | creature.names
+        family = key if record.family == record.key else record.family
+        creature = drafts.creatures[key] = Creature(key, clean_text(family), {}, origin)
+    creature.names = names | creature.names
     return creature
+
+
+def _other_name(creature: Creature, names: Mapping[str, str]) -> str | None:
+    """The first of the names that is not the creature's in that language, however it is written."""
+    both = [(creature.names[code], names[code]) for code in ANSWER_LANGUAGES if code in names.keys() & creature.names]
+    return next((name for known, name in both if slug(known) != slug(name)), None)
 
 
 def _names(record: Record, split: dict[str, dict[str, str]]) -> dict[str, str]:

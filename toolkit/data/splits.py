@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from toolkit.data.duplicates import first_connected
@@ -23,15 +23,20 @@ class Shares:
 
 
 def assign_splits(
-    creatures: Sequence[str], families: Sequence[str], clusters: Sequence[str], shares: Shares, seed: int
+    creatures: Sequence[str],
+    families: Sequence[str],
+    clusters: Sequence[str],
+    answers: Sequence[Collection[str]],
+    shares: Shares,
+    seed: int,
 ) -> list[str]:
-    """The split of each row, from its creature, family and cluster.
+    """The split of each row, from its creature, family, cluster and the keys of its answer (`answer_keys`).
 
-    A cluster never straddles two splits. `unseen` gets whole families; families that share a cluster go there together.
+    A cluster never straddles two splits. `unseen` gets whole families; those that share a cluster or a key go together.
     Every other creature has at least one cluster in `train`. The same rows and seed give the same splits in any order
     of rows.
     """
-    unseen = _unseen_families(families, clusters, shares.unseen, seed)
+    unseen = _unseen_families(families, clusters, answers, shares.unseen, seed)
     owners: dict[str, set[str]] = defaultdict(set)
     for creature, cluster in zip(creatures, clusters, strict=True):
         owners[cluster].add(creature)
@@ -65,13 +70,16 @@ def join_clusters(clusters: Sequence[int], labels: Sequence[str], same: Iterable
     return joined[: len(clusters)]
 
 
-def _unseen_families(families: Sequence[str], clusters: Sequence[str], share: float, seed: int) -> set[str]:
+def _unseen_families(
+    families: Sequence[str], clusters: Sequence[str], answers: Sequence[Collection[str]], share: float, seed: int
+) -> set[str]:
     names = sorted(set(families))
     number = {name: index for index, name in enumerate(names)}
-    first: dict[str, int] = {}
+    first: dict[tuple[str, ...], int] = {}
     pairs = [
-        (number[family], first.setdefault(cluster, number[family]))
-        for family, cluster in zip(families, clusters, strict=True)
+        (number[family], first.setdefault(shared, number[family]))
+        for family, cluster, keys in zip(families, clusters, answers, strict=True)
+        for shared in ((cluster,), *(("answer", key) for key in keys))
     ]
     groups: dict[int, list[str]] = defaultdict(list)
     for name, group in zip(names, first_connected(len(names), pairs).tolist(), strict=True):
