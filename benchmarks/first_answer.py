@@ -23,9 +23,8 @@ import click
 from toolkit.core.folder import read_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
-from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading
+from toolkit.model import chat, loading, saving
 
 DESCRIPTION = "A small fox with a tail of blue flame."
 IMPORT = re.compile(r"import time:\s+(\d+) \|")
@@ -82,7 +81,7 @@ def make_adapter(folder: Path) -> Path:
         if ".lora_B." in name:
             parameter.data.fill_(1e-3)
     folder.mkdir()
-    adapters.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
+    saving.save_adapter(peft_model, loading.load_tokenizer(base.path), base, folder)
     names = sorted(row["name_en"] for row in read_jsonl(Path(str(files("toolkit.data.corpus") / "creatures.jsonl"))))
     (folder / ANSWERS).write_text(json.dumps(names), encoding="utf-8")
     write_manifest(folder, "adapter", {"recipe": recipe.model_dump(), "base": {"content": bases.base_hash(base)}})

@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import loading
+from toolkit.model import loading, saving
+from toolkit.model.attach import attach
 
 
 @pytest.fixture
@@ -82,8 +84,21 @@ def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damag
         (ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
         (ADAPTER_CONFIG, None, "holds no adapter_config.json"),
         (ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
-        (ADAPTER_CONFIG, lambda _: "3", "cannot be loaded"),
+        (ADAPTER_CONFIG, lambda _: "3", "no configuration of peft"),
+        (ADAPTER_CONFIG, lambda _: "{", "not valid JSON"),
+        (ADAPTER_CONFIG, lambda text: changed(text, peft_type=["LORA"]), "no configuration of peft"),
         (ADAPTER_CONFIG, lambda text: changed(text, r="x"), "cannot be loaded"),
+        (ADAPTER_CONFIG, lambda text: changed(text, target_modules="*["), "cannot be loaded: nothing to repeat"),
+        (ADAPTER_CONFIG, lambda text: changed(text, target_modules=["nope"]), "cannot be loaded: Target modules"),
+        (ADAPTER_CONFIG, lambda text: changed(text, layer_replication=[[0, 9]]), "cannot be loaded: "),
+        (ADAPTER_CONFIG, lambda text: changed(text, peft_type="NEW"), r"of the kind NEW, .* installed peft \d"),
+        (ADAPTER_CONFIG, lambda text: changed(text, new=1, other="a"), r"peft \d\S+ does not know .*: new, other\."),
+        (ADAPTER_CONFIG, lambda text: changed(text, new=1, peft_version="9.9"), r"peft that saved it \(9\.9\)"),
+        (ADAPTER_CONFIG, lambda text: changed(text, task_type="SEQ_CLS"), "for the task SEQ_CLS"),
+        (ADAPTER_CONFIG, lambda text: changed(text, alora_invocation_tokens=[3]), "tokens that invoke it"),
+        (ADAPTER_CONFIG, lambda text: changed(text, init_lora_weights="lora_ga"), "LoRA-GA.*do not say how"),
+        (ADAPTER_CONFIG, lambda text: changed(text, init_lora_weights="pissa_niter_4"), "PiSSA by random numbers"),
+        (ADAPTER_CONFIG, lambda text: changed(text, lora_alpha=0), "changes nothing"),
         ("manifest.json", lambda _: "[]", "no folder of the kind"),
     ],
 )
@@ -94,6 +109,27 @@ def test_a_damaged_adapter_is_an_input_error(adapter, name, damage, said):
     else:
         file.write_text(damage(file.read_text()))
     with pytest.raises(InputError, match=said):
+        adapters.load_adapter(adapter)
+
+
+def test_new_settings_that_are_switched_off_change_nothing(adapter):
+    file = adapter / ADAPTER_CONFIG
+    off = {"new": None, "other": False, "parts": {}, "use_new_way": False, "new_way_size": 16}
+    file.write_text(changed(file.read_text(), **off))
+    adapters.load_adapter(adapter)
+
+
+@pytest.mark.parametrize("kind", ["PromptTuning", "PrefixTuning", "PromptEncoder"])
+def test_an_adapter_that_changes_more_than_weights_is_refused_by_its_kind(adapter, kind):
+    settings = getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    settings.save_pretrained(adapter)
+    with pytest.raises(InputError, match=r"is of the kind \w+_TUNING, which pkt cannot ask"):
+        attach(None, adapter)
+
+
+def test_a_pickled_adapter_is_refused_with_how_to_write_it_anew(adapter):
+    (adapter / ADAPTER_WEIGHTS).rename(adapter / "adapter_model.bin")
+    with pytest.raises(InputError, match=r"as a pickle only .*weights_only=True"):
         adapters.load_adapter(adapter)
 
 
@@ -118,7 +154,7 @@ def test_training_that_changed_nothing_is_seen_whatever_was_trained(small_base, 
         for name, parameter in model.named_parameters():
             if part and part in name:
                 parameter += 1
-    assert adapters.learnt_nothing(model) is (part is None)
+    assert saving.learnt_nothing(model) is (part is None)
 
 
 @pytest.mark.parametrize("config", [{"vocab_size": "x"}, {"num_hidden_layers": None}, {"model_type": "nope"}])

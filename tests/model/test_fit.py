@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from support.models import small_model
 from toolkit.core.errors import InputError
 from toolkit.core.layout import ADAPTER_WEIGHTS
-from toolkit.model import adapter as adapters
+from toolkit.model.attach import attach, attach_adapter
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*tie_word_embeddings",
@@ -66,7 +66,7 @@ def renamed(folder, change):
 def test_what_peft_saves_fits_and_answers_as_it_did(tmp_path, config, tied):
     base = BIASED | {"tie_word_embeddings": tied}
     expected = logits(saved(tmp_path, config, **base))
-    model, fit = adapters.attach(small_model("llama", **base), tmp_path)
+    model, fit = attach(small_model("llama", **base), tmp_path)
     assert fit.complete, fit
     assert fit.loaded == tuple(sorted(load_file(tmp_path / ADAPTER_WEIGHTS)))
     torch.testing.assert_close(logits(model), expected)
@@ -93,18 +93,18 @@ PREFIXES = {
 def test_names_that_one_prefix_tells_apart_are_refused_with_that_prefix(tmp_path, change, prefix):
     saved(tmp_path)
     names = renamed(tmp_path, change)
-    _, fit = adapters.attach(small_model("llama"), tmp_path)
+    _, fit = attach(small_model("llama"), tmp_path)
     assert not fit.loaded
     assert (fit.prefix, fit.missing) == (prefix, tuple(names))
     with pytest.raises(InputError, match=f"does not fit.*`{re.escape(prefix[0] or prefix[1])}`.*{change(names[0])}"):
-        adapters.attach_adapter(small_model("llama"), tmp_path)
+        attach_adapter(small_model("llama"), tmp_path)
 
 
 def test_a_file_with_some_of_the_layers_is_refused_with_the_first_that_lacks(tmp_path):
     saved(tmp_path)
     renamed(tmp_path, lambda name: name if ".layers.0." in name else "")
     with pytest.raises(InputError, match=r"4 tensors that .* not in the file, first .*layers\.1\.self_attn\.q_proj"):
-        adapters.attach_adapter(small_model("llama"), tmp_path)
+        attach_adapter(small_model("llama"), tmp_path)
 
 
 @pytest.mark.parametrize("lacking", ["modules_to_save", "trainable_token_indices", "bias"])
@@ -112,7 +112,7 @@ def test_whole_layers_tokens_and_biases_may_not_lack_either(tmp_path, lacking):
     value = {"modules_to_save": ["lm_head"], "trainable_token_indices": [3], "bias": "all"}[lacking]
     saved(tmp_path, {lacking: value}, **BIASED)
     names = renamed(tmp_path, lambda name: name if "lora_" in name else "")
-    _, fit = adapters.attach(small_model("llama", **BIASED), tmp_path)
+    _, fit = attach(small_model("llama", **BIASED), tmp_path)
     assert fit.missing == tuple(name for name in names if "lora_" not in name)
 
 
@@ -120,16 +120,16 @@ def test_names_that_fit_nothing_are_refused_with_the_first(tmp_path):
     saved(tmp_path)
     renamed(tmp_path, lambda name: name.replace(".", "_"))
     with pytest.raises(InputError, match=r"8 of its tensors are nowhere in the model, first base_model_model_model_l"):
-        adapters.attach_adapter(small_model("llama"), tmp_path)
+        attach_adapter(small_model("llama"), tmp_path)
 
 
 def test_an_adapter_of_a_larger_base_is_refused_with_both_shapes(tmp_path):
     saved(tmp_path, hidden_size=32)
     with pytest.raises(InputError, match=r"q_proj\.lora_A\.weight is \[2, 32\] in the file and \[2, 64\] in the model"):
-        adapters.attach_adapter(small_model("llama"), tmp_path)
+        attach_adapter(small_model("llama"), tmp_path)
 
 
 def test_embeddings_of_another_length_are_refused_with_both(tmp_path):
     saved(tmp_path, {"target_modules": ["embed_tokens"]}, vocab_size=99)
-    _, fit = adapters.attach(small_model("llama"), tmp_path)
+    _, fit = attach(small_model("llama"), tmp_path)
     assert ("base_model.model.model.embed_tokens.base_layer.weight", (99, 64), (97, 64)) in fit.wrong_shape

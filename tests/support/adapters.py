@@ -5,9 +5,8 @@ import pytest
 from toolkit.core.folder import read_json, write_json, write_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
-from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading
+from toolkit.model import chat, loading, saving
 
 
 def make_adapter(folder, small_base, *, trained=True, **lora):
@@ -22,7 +21,7 @@ def make_adapter(folder, small_base, *, trained=True, **lora):
             if "lora_" in name:
                 torch.nn.init.ones_(parameter)
     folder.mkdir()
-    adapters.save_adapter(peft_model, loading.load_tokenizer(small_base), base, folder)
+    saving.save_adapter(peft_model, loading.load_tokenizer(small_base), base, folder)
     (folder / ANSWERS).write_text('["Squirtle", "Vulpix"]')
     write_manifest(folder, "adapter", {"recipe": settings.model_dump(), "base": {"content": bases.base_hash(base)}})
     return folder

@@ -409,7 +409,7 @@ def test_a_run_that_stopped_early_and_was_killed_is_not_trained_further(tmp_path
     chosen = early_best(use_small_base, training__early_stopping=1, training__max_steps=50)
     whole = train.train(strange, tmp_path / "whole", chosen)
     with monkeypatch.context() as patch:
-        patch.setattr(train.adapters, "save_adapter", lambda *_: sys.exit(9))
+        patch.setattr(train.saving, "save_adapter", lambda *_: sys.exit(9))
         with pytest.raises(SystemExit):
             train.train(strange, tmp_path / "cut", chosen)
     result = train.train(strange, tmp_path / "cut", chosen)

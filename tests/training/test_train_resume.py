@@ -14,8 +14,9 @@ from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.model import adapter, loading
+from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
+from toolkit.model import loading, saving
 from toolkit.training import checkpoints, progress, train
 
 BEST_EARLY = 0.15
@@ -105,7 +106,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 def test_a_run_killed_after_its_last_step_is_not_trained_further(tmp_path, dataset, use_small_base, whole, where, keep):
     def run():
         if where == "before the folder":
-            adapter.save_adapter = kill
+            saving.save_adapter = kill
         else:
             train.remove_checkpoints = kill
         train.train(dataset, tmp_path / "cut", settings_for(keep))
@@ -280,14 +281,14 @@ def test_plain_peft_answers_as_each_kind_of_adapter_did_in_training_and_each_goe
     # At this rate, whatever is not trained or not loaded is seen.
     chosen = recipe(TINY_BASE_ID, training__max_steps=4, training__quantization=quantization,
                     training__learning_rate=0.02, **lora)  # fmt: skip
-    seen, save, ids = {}, adapter.save_adapter, torch.tensor([[5, 6, 7, 8]])
+    seen, save, ids = {}, saving.save_adapter, torch.tensor([[5, 6, 7, 8]])
 
     def look(model, *rest):
         with torch.no_grad():
             seen["logits"] = model.eval()(input_ids=ids).logits
         save(model, *rest)
 
-    monkeypatch.setattr(adapter, "save_adapter", look)
+    monkeypatch.setattr(saving, "save_adapter", look)
     train.train(dataset, tmp_path / "whole", chosen)
     precision = loading.Precision(quantization, "float32")
     plain = loading.load_base(bases.LocatedBase(TINY_BASE_ID, None, base), precision)
@@ -299,4 +300,4 @@ def test_plain_peft_answers_as_each_kind_of_adapter_did_in_training_and_each_goe
     assert train.train(dataset, tmp_path / "cut", chosen).resumed_from in (2, 3)
     assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
     # The other loader compares file and model, and finds nothing that is not finite.
-    adapter.load_adapter(tmp_path / "whole")
+    adapters.load_adapter(tmp_path / "whole")

@@ -119,7 +119,8 @@ def _precision(precision: JsonObject | None) -> Facts | None:
         return None
     overflowed = md_text(precision["overflowed"], LINE) if precision.get("overflowed") else None
     compute = md_cell(precision["compute"], WORD)
-    return {"quantised": precision["base"] == "nf4", "compute": compute, "overflowed": overflowed}
+    quantised = None if precision["base"] == "none" else md_cell(precision["base"].upper(), WORD)
+    return {"quantised": quantised, "compute": compute, "overflowed": overflowed}
 
 
 def sample_facts(samples: Sequence[JsonObject]) -> Facts:

@@ -23,7 +23,7 @@ from toolkit.model import chat, generate, rank
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOP = 5
 
@@ -64,7 +64,7 @@ class AnsweringModel:
     """
 
     method: str
-    model: PeftModel
+    model: PeftModel | PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     decoding: DecodingSettings
     names: int

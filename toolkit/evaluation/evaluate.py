@@ -44,13 +44,13 @@ from toolkit.evaluation.predictions import (
     read_rows,
     write_predictions,
 )
-from toolkit.model.adapter import answers_hash, load_adapter, locate_adapter
+from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter
 from toolkit.model.loading import Precision, precision_facts
-from toolkit.model.memory import drawing_machine, memory_errors
+from toolkit.model.memory import drawing_machine, free_cache, memory_errors
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 REPORT = "evaluation"
 
@@ -231,7 +231,7 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
     partners = shuffled_partners(rows.creatures, recipe.seed)
     predictions: list[Prediction] = []
 
-    def ask(method: str, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def ask(method: str, model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         names = recipe.evaluation.names_per_description
         asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress)
         control = partners if method == ADAPTER else [[] for _ in rows.test]
@@ -243,11 +243,12 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
         model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization, plan.base_of(name))
         used = used or precision
         ask(name, model, tokenizer)
-        if name == ADAPTER and "base" in plan.baselines:
-            with model.disable_adapter():
-                ask("base", model, tokenizer)
         # Two models do not stay in memory at once.
         del model, tokenizer
+        free_cache()
+        if name == ADAPTER and "base" in plan.baselines:
+            ask("base", *load_without(folder, recipe.evaluation.quantization, plan.base_of(name)))
+            free_cache()
     return used or precision, predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
 
 

@@ -199,7 +199,7 @@ def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[st
     The manifest is as foreign as the code, so its values are checked before they become part of the expected code.
     """
     precision = manifest["evaluation_precision"]
-    if precision["compute"] not in DTYPES or precision["base"] not in ("none", "nf4"):
+    if precision["compute"] not in DTYPES or not isinstance(precision["base"], str):
         return False
     decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
     known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}

@@ -1,16 +1,14 @@
-"""An adapter folder: locate it, load it on its base, save it, hash it, and see whether it learnt anything."""
+"""An adapter folder: locate it, load it on its base, hash it, and see whether it learnt anything."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import HubError, InputError, ToolkitError, after_saying, library_errors
+from toolkit.core.errors import HubError, InputError, after_saying, library_errors
 from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
 from toolkit.core.hub_client import hub, hub_errors, is_hub_id
 from toolkit.core.layout import (
@@ -27,6 +25,7 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
     TRAINING_LOG,
 )
+from toolkit.model.attach import lengthen_embeddings, put_on_base
 from toolkit.model.base import (
     CONFIG,
     HASHED,
@@ -38,19 +37,16 @@ from toolkit.model.base import (
     info_of,
     locate_base_to_load,
 )
-from toolkit.model.chat_template import default_template
-from toolkit.model.fit import Fit, fill, refuse_misfit
+from toolkit.model.chat_template import default_template, read_format
+from toolkit.model.fit import AGAIN, PICKLED, read_settings
 from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
-from toolkit.model.memory import memory_errors
+from toolkit.model.saving import LORA_A, LORA_B
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
-AGAIN = "Train or download it again."
-ADAPTER_PICKLE, CHAT_TEMPLATE = "adapter_model.bin", "chat_template.jinja"
+CHAT_TEMPLATE = "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
 NEEDED = (
     *(ADAPTER_CONFIG, *TOKENIZER, CARD, KOREAN_CARD, MANIFEST, ANSWERS, TRAINING_LOG, EVALUATION, PREDICTIONS, SAMPLES),
@@ -124,7 +120,7 @@ def _wanted(repo_id: str, within: str, files: Sequence[str]) -> list[str]:
             raise _no_adapter(repo_id, files)
     if ADAPTER_CONFIG not in there:
         raise _no_adapter(f"{repo_id}/{within}".rstrip("/"), there)
-    chosen = [*NEEDED, ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in there else ADAPTER_PICKLE]
+    chosen = [*NEEDED, ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in there else PICKLED]
     return [
         glob.escape(level + file)
         for file in there
@@ -170,24 +166,38 @@ def load_adapter(
     """
     located = locate_base_of(folder, quantization, base)
     tokenizer = adapter_tokenizer(folder, located)
-    precision = chosen_precision(quantization)
-    model = attach_adapter(load_base(located, precision), folder)
+    precision = chosen_precision(located, quantization)
+    model = put_on_base(located, precision, folder, tokenizer)
     if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
         del model
         precision = precision.widened(found)
-        model = attach_adapter(load_base(located, precision), folder)
-    of_adapter = [each for name, each in model.named_parameters() if "lora_" in name or "modules_to_save." in name]
-    if not all(bool(tensor.isfinite().all()) for tensor in of_adapter):
-        raise InputError(
-            f"The adapter in {folder} holds weights that are NaN or infinite: its training diverged.",
-            "Train it again with a lower `training.learning_rate`.",
-        )
-    if adapter_changes_nothing(folder):
-        raise InputError(
-            f"The adapter in {folder} changes nothing: with it, the base answers as without it.",
-            "Train it again, longer or with a higher `training.learning_rate`.",
-        )
+        model = put_on_base(located, precision, folder, tokenizer)
     return model, tokenizer, precision
+
+
+def load_without(
+    folder: Path, quantization: str = "none", base: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base of an adapter as it is published, and its tokenizer: to switch an adapter off is not enough.
+
+    Some adapters (PiSSA, trained biases) leave the base's weights changed. The base is asked with its own chat
+    template, where it has one that can be asked with; else with the adapter's.
+
+    Raises:
+        InputError, EnvironmentLacks: As `load_adapter`.
+    """
+    located = locate_base_of(folder, quantization, base)
+    precision = chosen_precision(located, quantization)
+    model, tokenizer = load_base(located, precision), load_tokenizer(located.path)
+    if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
+        del model
+        model = load_base(located, precision.widened(found))
+    try:
+        read_format(tokenizer)
+    except InputError:
+        tokenizer = adapter_tokenizer(folder, located)
+        lengthen_embeddings(model, folder, tokenizer)
+    return model, tokenizer
 
 
 def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> LocatedBase:
@@ -197,13 +207,7 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
         InputError: A file of the adapter is missing or damaged, it names no base, or was trained on another tiny base.
         HubError, EnvironmentLacks: As `locate_base`.
     """
-    from peft import PeftConfig
-
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}.", AGAIN)
-    with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN):
-        config = PeftConfig.from_pretrained(folder)
+    config = read_settings(folder)
     named = config.base_model_name_or_path
     if base not in (None, named):
         located = locate_base_to_load(base, quantization=quantization)
@@ -238,35 +242,6 @@ def adapter_tokenizer(folder: Path, base: LocatedBase) -> PreTrainedTokenizerBas
     return tokenizer
 
 
-def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
-    """The adapter in a folder on its loaded base, in eval mode.
-
-    Raises:
-        InputError: It is damaged, or does not fit the base.
-        EnvironmentLacks: The memory does not hold it.
-    """
-    model, fit = attach(base, folder)
-    refuse_misfit(fit, folder)
-    return model
-
-
-def attach(base: PreTrainedModel, folder: Path) -> tuple[PeftModel, Fit]:
-    """As `attach_adapter`, but an adapter that does not fit is none of its errors: what fits is in the model."""
-    import torch
-    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
-    from safetensors.torch import load_file
-
-    with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN), memory_errors():
-        config = PeftConfig.from_pretrained(folder)
-        config.inference_mode = True
-        kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
-        # Some begin with random numbers that its file does not replace (PiSSA by `niter`): the same ones each time.
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = kind(base, config)
-        return model.eval(), fill(model, load_file(folder / ADAPTER_WEIGHTS))
-
-
 def adapter_changes_nothing(folder: Path) -> bool:
     """Whether a model with the adapter in a folder answers as the base does, read from its weights alone.
 
@@ -284,24 +259,6 @@ def adapter_changes_nothing(folder: Path) -> bool:
     if any(not LORA_B.search(name) and not LORA_A.search(name) for name in weights):
         return False
     return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in names)
-
-
-def learnt_nothing(model: PeftModel) -> bool:
-    """Whether training left a fresh adapter as it was: LoRA's products are zero, whole modules are the base's."""
-    from peft.utils import ModulesToSaveWrapper
-
-    whole = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    pairs = (
-        (own, first)
-        for module in whole
-        for trained in module.modules_to_save.values()
-        for own, first in zip(trained.parameters(), module.original_module.parameters(), strict=True)
-    )
-    if not all(own.equal(first.to(own.dtype)) for own, first in pairs):
-        return False
-    weights = dict(model.named_parameters())
-    seconds = [name for name in weights if LORA_B.search(name)]
-    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in seconds)
 
 
 def may_be_quantized(folder: Path, base: str | None = None) -> bool:
@@ -329,40 +286,3 @@ def answers_hash(folder: Path, quantization: str, base: str | None = None) -> st
     # The content of the tiny base and of a folder, the commit of another: a branch may have moved on.
     by_content = located.id == TINY_BASE_ID or located.revision is None
     return json_hash([hashes, base_hash(located) if by_content else located.revision])
-
-
-def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:
-    """A copy of the adapter's weights, in the machine's own memory, by their names in the file."""
-    from peft import get_peft_model_state_dict
-
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
-
-
-def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: LocatedBase, folder: Path) -> None:
-    """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only.
-
-    Raises:
-        ToolkitError: The file that was written does not hold the model's weights.
-    """
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / CARD).unlink(missing_ok=True)
-    _check_written(model, folder / ADAPTER_WEIGHTS)
-    file = folder / ADAPTER_CONFIG
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": base.id, "revision": base.revision}
-    # A set in peft, so in random order: sorted, the same run writes the same bytes.
-    config["target_modules"] = sorted(config["target_modules"])
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(folder)
-
-
-def _check_written(model: PeftModel, file: Path) -> None:
-    from safetensors.torch import load_file
-
-    written, held = load_file(file), weights_of(model)
-    if written.keys() != held.keys() or not all(written[name].equal(held[name]) for name in held):
-        raise ToolkitError(
-            f"{file.name} does not hold what was trained when it is read back.",
-            "Check the disk, and run the same command again: it continues from the last checkpoint.",
-        )

@@ -164,8 +164,12 @@ def _refuse_folder(base: str) -> None:
 def _check_machine(base: str, config: PretrainedConfig, quantization: str, recipe: Recipe | None, note: Note) -> None:
     with library_errors(f"The model of the base {base} cannot be built", "Choose another base."):
         needs = size_of(config)
-    machine = this_machine()
-    check_memory(base, needs, machine, recipe.training.quantization if recipe else quantization, recipe)
+    machine, published = this_machine(), published_quantization(config)
+    asked = recipe.training.quantization if recipe else quantization
+    if recipe is not None and published not in (None, asked):
+        note(f"The base {base} is quantised where it is published ({published}), and is trained like that.")
+    # Whatever the kind, it takes no less than 4 bits a weight.
+    check_memory(base, needs, machine, "nf4" if published else asked, recipe)
     if recipe is not None and machine.gpu is None:
         note(
             f"There is no GPU: training {needs.parameters / 1e9:.1f} billion parameters on a CPU takes hours to days. "
@@ -315,6 +319,20 @@ def config_of(base: str, values: Mapping[str, object]) -> PretrainedConfig:
         except StrictDataclassError as error:
             # Its own first line names only the validator.
             raise error.__cause__ or error from None
+
+
+def published_quantization(config: PretrainedConfig) -> str | None:
+    """How a base is quantised where it is published: `nf4`, `fp4`, `int8` (bitsandbytes) or another library's name.
+
+    None for one that is not.
+    """
+    quantised = getattr(config, "quantization_config", None)
+    if not quantised:
+        return None
+    values = quantised if isinstance(quantised, dict) else quantised.to_dict()
+    if values.get("load_in_4bit"):
+        return str(values.get("bnb_4bit_quant_type", "fp4"))
+    return "int8" if values.get("load_in_8bit") else str(values.get("quant_method"))
 
 
 # Its files.

@@ -1,23 +1,35 @@
-"""Whether the tensors in an adapter's file are those that the model with the adapter on it holds."""
+"""Whether an adapter is what peft and its base take it for: its settings are known, and its tensors are the model's."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import InputError
+from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
+from toolkit.core.folder import read_json
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
+    from transformers import PreTrainedModel
 
 # What torch.compile, DistributedDataParallel, FSDP and gradient checkpointing put into the names below them.
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 ADAPTER_NAME = "default"
+AGAIN = "Train or download it again."
+PICKLED = "adapter_model.bin"
+# They begin by changing the base's weights, in a way that only the machine that trained knew.
+LOST = {"corda": "CorDA", "lora_ga": "LoRA-GA", "pissa_niter": "PiSSA by random numbers"}
+UNQUANTISED = {"pissa": "PiSSA", "mica": "MiCA", "loftq": "LoftQ"}
+PLAIN = "Save it as plain LoRA where it was trained (peft's `path_initial_model_for_weight_conversion`)."
+# Kinds that look at the whole text, or at the task, before they change anything.
+WHOLE_TEXT = {"XLORA", "POLY", "LILY", "SHADOW"}
+OFF: tuple[object, ...] = (None, False, "", [], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,120 @@ class Fit:
     def complete(self) -> bool:
         """Whether all of the file is in the model, and all of the model's adapter came from the file."""
         return not (self.unknown or self.missing or self.wrong_shape)
+
+
+def read_settings(folder: Path) -> PeftConfig:
+    """The settings in an adapter's folder.
+
+    Raises:
+        InputError: A file is missing or damaged, or the adapter is of a kind that cannot be asked on its base as it is.
+    """
+    from peft import PeftConfig, __version__
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        raise InputError(f"{folder} holds no {ADAPTER_CONFIG}.", AGAIN)
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        if (folder / PICKLED).is_file():
+            raise InputError(
+                f"{folder} holds its weights as a pickle only ({PICKLED}), which can run code of strangers when it is "
+                "loaded.",
+                f'Where you trust it, write it anew: `torch.load("{PICKLED}", weights_only=True)` and '
+                f'`safetensors.torch.save_file(weights, "{ADAPTER_WEIGHTS}")`.',
+            )
+        raise InputError(f"{folder} holds no {ADAPTER_WEIGHTS}.", AGAIN)
+    values = read_json(file)
+    kind = values.get("peft_type") if isinstance(values, dict) else None
+    if not isinstance(kind, str):
+        raise InputError(f"{file} is no configuration of peft (it has no `peft_type`).", "Name an adapter of peft.")
+    version = values.get("peft_version")
+    newer = f"Install the peft that saved it ({version})." if version else "Install the peft that saved it."
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise InputError(
+            f"The adapter in {folder} is of the kind {kind}, which the installed peft {__version__} does not know.",
+            newer,
+        )
+    known = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind])}
+    if unknown := _unknown(values, known):
+        raise InputError(
+            f"The adapter in {folder} has settings that the installed peft {__version__} does not know and would leave "
+            f"out: {', '.join(unknown)}.",
+            newer,
+        )
+    with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
+        settings = PeftConfig.from_pretrained(folder)
+    _refuse_kind(settings, folder)
+    return settings
+
+
+def _unknown(values: Mapping[str, object], known: Collection[str]) -> list[str]:
+    """Settings that would be left out and are not switched off.
+
+    A new setting is off by default, so null, false or empty changes nothing; nor does one that is named after a switch
+    which is off (`qalora_group_size` where `use_qalora` is false).
+    """
+    off = tuple(name.removeprefix("use_") for name, value in values.items() if name.startswith("use_") and not value)
+    left_out = values.keys() - known - {"runtime_config"}
+    return sorted(name for name in left_out if values[name] not in OFF and not name.startswith(off))
+
+
+def _refuse_kind(settings: PeftConfig, folder: Path) -> None:
+    """Raise InputError for adapters that change no weights, or that a folder alone does not bring back."""
+    kind = settings.peft_type.value
+    if settings.is_prompt_learning or settings.is_adaption_prompt or kind in WHOLE_TEXT:
+        raise InputError(
+            f"The adapter in {folder} is of the kind {kind}, which pkt cannot ask: it changes more than weights.",
+            "Ask it with peft itself, or train a LoRA adapter.",
+        )
+    if settings.task_type not in (None, "CAUSAL_LM"):
+        raise InputError(
+            f"The adapter in {folder} was trained for the task {settings.task_type}, not to write text (CAUSAL_LM).",
+            "Name an adapter of a language model.",
+        )
+    if getattr(settings, "alora_invocation_tokens", None):
+        raise InputError(
+            f"The adapter in {folder} works only after tokens that invoke it (`alora_invocation_tokens`).",
+            "Ask it with peft itself, or train a LoRA adapter.",
+        )
+    start = str(getattr(settings, "init_lora_weights", None))
+    lost = next((name for prefix, name in LOST.items() if start.startswith(prefix)), None)
+    if lost:
+        raise InputError(
+            f"The adapter in {folder} was begun by {lost}, which changed the weights of its base, and its files do not "
+            "say how.",
+            PLAIN,
+        )
+
+
+def refuse_start(settings: PeftConfig, base: PreTrainedModel, folder: Path) -> None:
+    """Raise InputError where the adapter begins by changing the base's weights, and cannot as these are held."""
+    import torch
+
+    start, quantised = str(getattr(settings, "init_lora_weights", None)), getattr(base, "is_quantized", False)
+    named = next((name for prefix, name in UNQUANTISED.items() if start.startswith(prefix)), None)
+    if named and quantised:
+        raise InputError(
+            f"The adapter in {folder} was begun by {named}, from unquantised weights of its base.",
+            'Hold the base unquantised (`quantization="none"`), or give the `base` that it was made from.',
+        )
+    if start == "loftq" and not torch.cuda.is_available():
+        raise EnvironmentLacks(f"The adapter in {folder} was begun by LoftQ, which peft computes on a GPU only.", PLAIN)
+
+
+def saved_rows(folder: Path, base: PreTrainedModel) -> int | None:
+    """How many tokens the embeddings in an adapter's file have; None where it holds none."""
+    from safetensors import safe_open
+
+    embeddings = base.get_input_embeddings()
+    name = next(f"base_model.model.{name}" for name, module in base.named_modules() if module is embeddings)
+    axes = {f"{name}.weight": 0, f"{name}.base_layer.weight": 0, f"{name}.lora_embedding_A": 1}
+    with (
+        library_errors(f"The adapter in {folder} cannot be read", AGAIN),
+        safe_open(folder / ADAPTER_WEIGHTS, "pt") as file,
+    ):
+        return next((file.get_slice(key).get_shape()[axes[key]] for key in axes if key in set(file.keys())), None)
 
 
 def fill(model: PeftModel, weights: Mapping[str, torch.Tensor]) -> Fit:
@@ -82,6 +208,13 @@ def refuse_misfit(fit: Fit, folder: Path) -> None:
     found = f"The adapter in {folder} does not fit its base"
     if fit.wrong_shape:
         name, shape, wanted = fit.wrong_shape[0]
+        differing = [pair for pair in zip(shape, wanted, strict=False) if len(set(pair)) > 1]
+        if re.search("embed|wte|lm_head", name) and len(differing) == 1 and not (folder / TOKENIZER_CONFIG).is_file():
+            raise InputError(
+                f"{found}: it was trained with {differing[0][0]:,} tokens, the base has embeddings for "
+                f"{differing[0][1]:,}, and the tokenizer with the others is not in the folder.",
+                "Save the tokenizer that it was trained with into the folder.",
+            )
         raise InputError(
             f"{found}: {name} is {list(shape)} in the file and {list(wanted)} in the model.",
             "Use the base that it was trained on (`base_model_name_or_path` in its adapter_config.json).",

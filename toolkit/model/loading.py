@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.recipe import LoraSettings
-from toolkit.model.base import CONFIG, LocatedBase, how_to_mend, read_config
+from toolkit.model.base import CONFIG, LocatedBase, how_to_mend, published_quantization, read_config
 from toolkit.model.memory import (
     EMBEDDINGS,
     TOWERS,
@@ -36,6 +36,8 @@ PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우:
 FP16_ROOM = 65504 / 2
 # Kept whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
 UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
+# What bitsandbytes publishes bases in, which comes with pkt.
+PUBLISHED = ("nf4", "fp4", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Precision:
     """How numbers are held.
 
     Attributes:
-        base: `nf4` or `none` (not quantised).
+        base: `none` (not quantised), `nf4`, or how a base is quantised where it is published.
         compute: Name of the torch dtype that is computed in.
         overflowed: What did not fit fp16, where that is why it is computed in fp32.
     """
@@ -62,9 +64,10 @@ def precision_facts(precision: Precision) -> dict[str, str]:
     return {key: value for key, value in asdict(precision).items() if value is not None}
 
 
-def chosen_precision(quantization: str) -> Precision:
-    """The base held as asked for, computed in what suits this machine."""
-    return Precision(quantization, compute_dtype())
+def chosen_precision(base: LocatedBase, quantization: str) -> Precision:
+    """The base quantised as it is published, else held as asked for; computed in what suits this machine."""
+    published = published_quantization(read_config(base.id, base.path / CONFIG))
+    return Precision(published or quantization, compute_dtype())
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -89,13 +92,16 @@ def load_base(base: LocatedBase, precision: Precision) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    kind = read_config(base.id, base.path / CONFIG).model_type
-    compute = getattr(torch, precision.compute)
-    with library_errors(f"The base {base.id} cannot be loaded", how_to_mend(base)), memory_errors():
+    config = read_config(base.id, base.path / CONFIG)
+    kind, published, compute = config.model_type, published_quantization(config), getattr(torch, precision.compute)
+    remedy = how_to_mend(base)
+    if published not in (None, *PUBLISHED):
+        remedy = f"Install what {published} needs, or choose the base that it was made from."
+    with library_errors(f"The base {base.id} cannot be loaded", remedy), memory_errors():
         model = AutoModelForCausalLM.from_pretrained(
             base.path,
             dtype=compute,
-            quantization_config=nf4_config(compute, kind) if precision.base == "nf4" else None,
+            quantization_config=nf4_config(compute, kind) if precision.base == "nf4" and not published else None,
             device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
             trust_remote_code=False,
         )

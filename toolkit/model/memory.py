@@ -237,13 +237,15 @@ def load_bytes(base: BaseSize, quantization: str, compute: str) -> int:
     return round(PROCESS_BYTES + base.linear * held + base.other * WIDTH[compute])
 
 
-def train_bytes(base: BaseSize, recipe: Recipe, compute: str) -> int:
+def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str | None = None) -> int:
     """Least memory of a training step: base, what is trained with gradients and optimizer, activations of a usual row.
 
-    With gradient checkpointing, which `auto` falls back to, each layer keeps its input and one layer is kept whole.
+    The base is held as the recipe says, unless in another `quantization`. With gradient checkpointing, which `auto`
+    falls back to, each layer keeps its input and one layer is kept whole.
     """
     training, lora = recipe.training, recipe.lora
-    nf4 = training.quantization == "nf4"
+    quantization = quantization or training.quantization
+    nf4 = quantization == "nf4"
     # `prepare_model_for_kbit_training` holds in float32 what is not quantised.
     widened = 4 - WIDTH[compute] if nf4 else 0
     targets = [base.shapes[path] for path in paths_of(target_names(lora), base.shapes)]
@@ -277,7 +279,7 @@ def check_memory(base: str, needs: BaseSize, machine: Machine, quantization: str
     held = "in NF4" if quantization == "nf4" else f"in {machine.compute}"
     needed = {held: load_bytes(needs, quantization, machine.compute)}
     if recipe is not None:
-        needed["to be trained"] = train_bytes(needs, recipe, machine.compute)
+        needed["to be trained"] = train_bytes(needs, recipe, machine.compute, quantization)
     owner = f"the GPU {machine.gpu}" if machine.gpu else "this machine"
     for purpose, count in needed.items():
         if count > machine.memory:

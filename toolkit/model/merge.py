@@ -22,7 +22,8 @@ from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
-from toolkit.model.base import LocatedBase
+from toolkit.model.attach import put_on_base
+from toolkit.model.base import CONFIG, LocatedBase, published_quantization, read_config
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import check_disk, disk_errors, memory_errors
 
@@ -121,13 +122,13 @@ def _load(adapter: Path, dtype: str, given: str | None) -> tuple[PeftModel, PreT
     if adapters.adapter_changes_nothing(adapter):
         raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
     base = adapters.locate_base_of(adapter, "none", given)
-    plain = loading.load_base(base, loading.Precision("none", dtype))
-    if getattr(plain.config, "quantization_config", None) is not None:
+    if published_quantization(read_config(base.id, base.path / CONFIG)):
         raise InputError(
             f"The base {base.id} is quantised where it is published, so nothing can be merged into it exactly.",
-            "Train on the base that it was made from.",
+            "Train on the base that it was made from, or give that one as `base`.",
         )
-    model, tokenizer = adapters.attach_adapter(plain, adapter), loading.load_tokenizer(adapter)
+    tokenizer = adapters.adapter_tokenizer(adapter, base)
+    model = put_on_base(base, loading.Precision("none", dtype), adapter, tokenizer)
     found = loading.overflow_on_text(model, dtype, tokenizer)
     if found and dtype == "float16":
         raise InputError(f"The model does not fit float16 ({found} overflows).", 'Choose `dtype="bfloat16"`.')

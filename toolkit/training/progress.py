@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core.recipe import TrainingSettings
-from toolkit.model.adapter import weights_of
 from toolkit.model.memory import peak_memory_bytes
+from toolkit.model.saving import weights_of
 from toolkit.training.checkpoints import Spent, mark_complete
 
 if TYPE_CHECKING:

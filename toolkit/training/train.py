@@ -25,9 +25,8 @@ from toolkit.core.folder import (
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS, TRAINING_LOG
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
-from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading
+from toolkit.model import chat, loading, saving
 from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
 from toolkit.training.checkpoints import Start, prepare_checkpoints, remove_checkpoints
 from toolkit.training.micro_batch import MicroBatch
@@ -322,8 +321,8 @@ def _write(
     """Write the adapter folder; an adapter that changes nothing is an error."""
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter") as folder:
-        adapters.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
-        if adapters.learnt_nothing(peft_model):
+        saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
+        if saving.learnt_nothing(peft_model):
             warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""
             raise ToolkitError(
                 f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",

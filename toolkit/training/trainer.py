@@ -58,7 +58,7 @@ def prepare_model(
     """
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     micro_batch = MicroBatch(recipe.training, len(longest_first[0].input_ids), note)
-    precision = loading.chosen_precision(recipe.training.quantization)
+    precision = loading.chosen_precision(base, recipe.training.quantization)
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed and precision.compute == "float16":
         note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")

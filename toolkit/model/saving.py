@@ -1,0 +1,74 @@
+"""A trained adapter: its weights, whether they learnt anything, and the folder that it is written into."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.core.errors import ToolkitError
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD
+from toolkit.model.base import LocatedBase
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
+
+
+def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's weights, in the machine's own memory, by their names in the file."""
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
+
+
+def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: LocatedBase, folder: Path) -> None:
+    """Write adapter weights, their configuration and the tokenizer; the base appears by id and revision only.
+
+    Raises:
+        ToolkitError: The file that was written does not hold the model's weights.
+    """
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / CARD).unlink(missing_ok=True)
+    _check_written(model, folder / ADAPTER_WEIGHTS)
+    file = folder / ADAPTER_CONFIG
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base.id, "revision": base.revision}
+    # A set in peft, so in random order: sorted, the same run writes the same bytes.
+    config["target_modules"] = sorted(config["target_modules"])
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+
+
+def _check_written(model: PeftModel, file: Path) -> None:
+    from safetensors.torch import load_file
+
+    written, held = load_file(file), weights_of(model)
+    if written.keys() != held.keys() or not all(written[name].equal(held[name]) for name in held):
+        raise ToolkitError(
+            f"{file.name} does not hold what was trained when it is read back.",
+            "Check the disk, and run the same command again: it continues from the last checkpoint.",
+        )
+
+
+def learnt_nothing(model: PeftModel) -> bool:
+    """Whether training left a fresh adapter as it was: LoRA's products are zero, whole modules are the base's."""
+    from peft.utils import ModulesToSaveWrapper
+
+    whole = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    pairs = (
+        (own, first)
+        for module in whole
+        for trained in module.modules_to_save.values()
+        for own, first in zip(trained.parameters(), module.original_module.parameters(), strict=True)
+    )
+    if not all(own.equal(first.to(own.dtype)) for own, first in pairs):
+        return False
+    weights = dict(model.named_parameters())
+    seconds = [name for name in weights if LORA_B.search(name)]
+    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in seconds)
