@@ -3,7 +3,9 @@
 import errno
 import http.client
 import json
+import sqlite3
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -11,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from toolkit.hub.local import app, store
+from toolkit.hub.local import app, files, store
 from toolkit.hub.local.serve import running_hub
 
 
@@ -82,14 +84,55 @@ def test_a_body_that_is_too_long_is_refused_with_the_limit(open_hub: str, monkey
     assert "takes 20,000 at most" in reply.json()["error"]
 
 
+def test_a_commit_may_be_longer_than_a_body_but_not_a_line_of_it(
+    open_hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HfApi(endpoint=open_hub, token="x").create_repo("demo/long")
+    for module in (app, files):
+        monkeypatch.setattr(module, "MAX_BODY", 20_000)
+    lines = [{"key": "header", "value": {"summary": "x"}}]
+    lines += [{"key": "file", "value": {"path": f"{each}.txt", "content": "x" * 15_000}} for each in range(200)]
+    assert ask(open_hub, "POST", "/api/models/demo/long/commit/main", "\n".join(map(json.dumps, lines)).encode()) == 200
+    lines[1]["value"]["content"] = "x" * 25_000
+    reply = httpx2.post(f"{open_hub}/api/models/demo/long/commit/main", content="\n".join(map(json.dumps, lines)))
+    assert reply.status_code == 413
+    assert "as a large file (LFS)" in reply.json()["error"]
+
+
+def test_paths_and_texts_that_cannot_be_kept_are_left_out_or_refused(open_hub: str) -> None:
+    HfApi(endpoint=open_hub, token="x").create_repo("demo/odd")
+    paths = ["", "\ud800", "a\0", ".gitattributes/", "..", ".gitattributes"]
+    reply = httpx2.post(f"{open_hub}/api/models/demo/odd/paths-info/main", content=json.dumps({"paths": paths}))
+    assert [each["path"] for each in reply.raise_for_status().json()] == [".gitattributes"]
+    lines = [
+        {"key": "header", "value": {"summary": "\ud800"}},
+        {"key": "file", "value": {"path": "a", "content": "\ud800"}},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    assert ask(open_hub, "POST", "/api/models/demo/odd/commit/main", body) == 400
+
+
 def test_a_full_disk_is_said_and_nothing_is_half_done(open_hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     api = HfApi(endpoint=open_hub, token="x")
     api.create_repo("demo/full")
     before = api.model_info("demo/full").sha
 
+    connect = sqlite3.connect
+
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def full_database(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened = connect(*args, **options)
+        opened.execute("PRAGMA max_page_count = 1")  # of those that it has
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sqlite3.connect", full_database)
+        lines = [{"key": "header", "value": {"summary": "x"}}]
+        lines += [{"key": "file", "value": {"path": f"{each}.txt", "content": ""}} for each in range(200)]
+        body = "\n".join(map(json.dumps, lines)).encode()
+        assert ask(open_hub, "POST", "/api/models/demo/full/commit/main", body) == 507
     with monkeypatch.context() as patch:
         patch.setattr(store, "write_bytes", full)
         with pytest.raises(HfHubHTTPError, match="disk of this Hub is full"):

@@ -72,7 +72,7 @@ def traced(*args, **options):
 pathlib.Path.replace, sqlite3.connect = replace, traced
 with store.receiving() as folder:
     files = tuple(receive(folder, name, b"new " + name[:1].encode()) for name in ("a.txt", "b.txt"))
-    store.commit(repo_id("models", "demo", "a"), "main", Change(files, "t", "", "demo"))
+    store.commit(repo_id("models", "demo", "a"), "main", Change(files, "t", "", "demo", contents=folder))
 """
 
 
@@ -92,7 +92,7 @@ def test_a_commit_is_whole_or_absent_wherever_the_process_is_killed(tmp_path: Pa
         assert list(store.incoming.iterdir()) == []
         outcomes.append((done.returncode == 0, found == new))
         with store.receiving() as folder:
-            store.commit(repo, "main", Change((receive(folder, "c", b"c"),), "t", "", "demo"))
+            store.commit(repo, "main", Change((receive(folder, "c", b"c"),), "t", "", "demo", contents=folder))
         if done.returncode == 0:
             break
     # The commit exists after the last step, which renames the state, and not before.

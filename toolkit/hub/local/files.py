@@ -34,6 +34,7 @@ from toolkit.hub.local.objects import (
     check_path,
     check_sha256,
     entry_not_found,
+    is_path,
     lfs_pointer,
     malformed,
     parent_folders,
@@ -211,7 +212,7 @@ def _change(body: IO[bytes], author: str, contents: Path) -> Change:
         raise malformed(f"Not the id of a commit: {parent!r}")
     operations = tuple(_operation(line, contents) for line in lines)
     title, message = text_field(header, "summary"), text_field(header, "description", "")
-    return Change(operations, title, message, author, parent or None)
+    return Change(operations, title, message, author, parent or None, contents)
 
 
 def _lines(body: IO[bytes]) -> Iterator[dict[str, Any]]:
@@ -233,18 +234,18 @@ def _operation(line: dict[str, Any], contents: Path) -> Operation:
         return Remove(path, is_folder=False)
     if kind == "file":
         content = text_field(value, "content")
-        return receive(contents, path, _decode(content) if value.get("encoding") == "base64" else content.encode())
+        return receive(contents, path, _decode(content, value.get("encoding")))
     if kind == "lfsFile":
         size = None if value.get("size") is None else size_field(value)
         return AddLfsFile(path, check_sha256(text_field(value, "oid")), size)
     raise malformed(f"Unknown operation: {kind!r}")
 
 
-def _decode(content: str) -> bytes:
+def _decode(content: str, encoding: object = "base64") -> bytes:
     try:
-        return base64.b64decode(content, validate=True)
+        return base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
     except ValueError:
-        raise malformed("The content is not valid base64") from None
+        raise malformed(f"The content is not valid {encoding or 'UTF-8'}") from None
 
 
 def _value(line: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +297,8 @@ def paths_info(call: Call) -> Response:
         raise malformed("'paths' must be a list of paths")
     repository, commit = call.commit()
     found: dict[str, FileEntry | Tree] = {**commit.files.find(paths)}
-    found |= {path: inside for path in paths if path not in found and (inside := commit.files.below(path))}
+    others = [path for path in paths if path not in found and is_path(path)]
+    found |= {path: inside for path in others if (inside := commit.files.below(path))}
     expand = wanted.get("expand") in (True, ["true"], ["True"])  # in a form every value is a list of text
     return answer([_entry(call, repository, path, found[path], expand) for path in paths if path in found])
 

@@ -12,10 +12,11 @@ import errno
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from toolkit.core.errors import InputError
 from toolkit.hub.local.objects import FileEntry, entry_not_found, malformed, parent_folders, repo_not_found
 
 HISTORY = "history.sqlite"  # its name in a repository's folder
@@ -32,11 +33,12 @@ CREATE TABLE changes (
 _COMMITS = """
 SELECT commits.id, before.id, commits.about FROM commits LEFT JOIN commits AS before ON before.seq = commits.parent
 """
-_ANCESTRY = f"""
-WITH RECURSIVE back (seq) AS (
-    SELECT seq FROM commits WHERE id = ?
-    UNION ALL SELECT parent FROM commits JOIN back USING (seq) WHERE parent IS NOT NULL)
-{_COMMITS} WHERE commits.seq IN back ORDER BY commits.seq DESC
+_ANCESTRY = """
+commits.seq IN (
+    WITH RECURSIVE back (seq) AS (
+        SELECT seq FROM commits WHERE id = ?
+        UNION ALL SELECT parent FROM commits JOIN back USING (seq) WHERE parent IS NOT NULL)
+    SELECT seq FROM back) ORDER BY commits.seq DESC
 """
 _PARENT = """
 SELECT seq, line, EXISTS (SELECT 1 FROM commits AS later WHERE later.line = commits.line AND later.seq > commits.seq)
@@ -58,26 +60,32 @@ _CHOSEN = _FILES.format(chosen="path IN (SELECT value FROM json_each(:paths))")
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a commit by path, read from the disk whenever they are asked for."""
+    """The files of a commit by path, read whenever they are asked for: by `db`, while the commit is made."""
 
     history: Path
     commit_id: str
+    db: sqlite3.Connection | None = None
 
     def find(self, paths: Iterable[str]) -> dict[str, FileEntry]:
         """Those of `paths` that are files, in one go."""
-        with _opened(self.history) as db:
-            return _entries(db, _CHOSEN, self.commit_id, paths=json.dumps(list(paths)))
+        return self._read(_CHOSEN, paths=json.dumps(list(paths)))
 
     def below(self, folder: str = "") -> dict[str, FileEntry]:
         """Every file below a folder, at any depth; by path."""
-        with _opened(self.history) as db:
-            return _entries(db, _BELOW if folder else _ALL, self.commit_id, folder=folder)
+        return self._read(_BELOW if folder else _ALL, folder=folder)
 
     def get(self, path: str) -> FileEntry | None:
         return self.find([path]).get(path)
 
     def __contains__(self, path: str) -> bool:
         return self.get(path) is not None
+
+    def _read(self, query: str, **values: str) -> dict[str, FileEntry]:
+        with _opened(self.history) if self.db is None else nullcontext(self.db) as db:
+            rows = db.execute(query, {"commit": self.commit_id, **values}).fetchall()
+        return {
+            path: FileEntry(sha256, size, oid, bool(lfs), by) for path, sha256, size, oid, lfs, by in rows if sha256
+        }
 
 
 @dataclass(frozen=True)
@@ -96,31 +104,30 @@ class Commit:
 
 def find_commit(history: Path, revision: str) -> Commit | None:
     """The one commit whose id begins with `revision`."""
-    with _opened(history) as db:
-        rows = db.execute(f"{_COMMITS} WHERE commits.id BETWEEN ?1 AND ?1 || 'g' LIMIT 2", [revision]).fetchall()
-    return _commit(history, *rows[0]) if len(rows) == 1 else None
+    found = _commits(history, "commits.id BETWEEN ?1 AND ?1 || 'g' LIMIT 2", revision)
+    return found[0] if len(found) == 1 else None
 
 
 def ancestry(history: Path, commit_id: str) -> list[Commit]:
     """A commit and all before it, newest first."""
-    with _opened(history) as db:
-        return [_commit(history, *row) for row in db.execute(_ANCESTRY, [commit_id])]
+    return _commits(history, _ANCESTRY, commit_id)
 
 
 def last_change(history: Path, entries: Iterable[FileEntry]) -> Commit:
     """The newest commit that changed one of these files."""
+    return _commits(history, "commits.seq = ?", max(entry.changed for entry in entries))[0]
+
+
+def _commits(history: Path, chosen: str, value: str | int) -> list[Commit]:
     with _opened(history) as db:
-        row = db.execute(f"{_COMMITS} WHERE commits.seq = ?", [max(entry.changed for entry in entries)]).fetchone()
-    return _commit(history, *row)
+        rows = db.execute(f"{_COMMITS} WHERE {chosen}", [value]).fetchall()
+    return [Commit(own, parent, files=Files(history, own), **json.loads(about)) for own, parent, about in rows]
 
 
-def _commit(history: Path, commit_id: str, parent: str | None, about: str) -> Commit:
-    return Commit(commit_id, parent, files=Files(history, commit_id), **json.loads(about))
-
-
-def _entries(db: sqlite3.Connection, query: str, commit_id: str, **values: str) -> dict[str, FileEntry]:
-    found = db.execute(query, {"commit": commit_id, **values})
-    return {path: FileEntry(sha256, size, oid, bool(lfs), by) for path, sha256, size, oid, lfs, by in found if sha256}
+def named_contents(history: Path) -> set[str]:
+    """The sha256 of every content that a commit names."""
+    with _opened(history) as db:
+        return {sha256 for (sha256,) in db.execute("SELECT DISTINCT sha256 FROM changes")}
 
 
 # Write
@@ -150,27 +157,27 @@ def new_commit(history: Path, commit: Commit) -> Iterator["Draft"]:
         before, line = (None, seq) if parent is None else (parent[0], seq if parent[2] else parent[1])
         about = json.dumps({name: getattr(commit, name) for name in ("title", "message", "author", "date")})
         db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", [seq, commit.id, before, line, about])
-        yield Draft(db, commit.id, line, seq)
+        yield Draft(db, replace(commit.files, db=db), line, seq)
         db.execute("COMMIT")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A commit in the making. What its operations did so far is what the next one finds."""
+    """A commit in the making; `files` are those after the operations so far."""
 
     db: sqlite3.Connection
-    commit_id: str
+    files: Files
     line: int
     seq: int
 
     def put(self, path: str, entry: FileEntry) -> None:
         """Add or replace a file."""
-        if not same(self._find([path]).get(path), entry):
+        if not same(self.files.get(path), entry):
             self._change(path, entry.sha256, entry.size, entry.oid, entry.lfs)
 
     def remove(self, path: str, *, is_folder: bool) -> None:
         """Remove a file, or all below a folder, which clients may call a file. Raises `RefusedError` (404) for none."""
-        inside = (not is_folder and self._find([path])) or self._below(path)
+        inside = (not is_folder and self.files.find([path])) or self.files.below(path)
         if not inside:
             raise entry_not_found(f"A {'folder' if is_folder else 'file'} with this name doesn't exist: {path}")
         for each in inside:
@@ -180,26 +187,24 @@ class Draft:
         """Raise `RefusedError` (400) where a new path is both a file and a folder."""
         own = "SELECT path FROM changes WHERE line = ? AND seq = ? AND sha256 IS NOT NULL"
         paths = [path for (path,) in self.db.execute(own, [self.line, self.seq])]
-        folders = {folder for path in paths for folder in parent_folders(path)}
-        clash = next(iter(self._find(folders)), None) or next((path for path in paths if self._below(path)), None)
+        above = self.files.find({folder for path in paths for folder in parent_folders(path)})
+        clash = next(iter(above), None) or next((path for path in paths if self.files.below(path)), None)
         if clash is not None:
             raise malformed(f"{clash!r} cannot be a file and a folder")
 
-    def _find(self, paths: Iterable[str]) -> dict[str, FileEntry]:
-        return _entries(self.db, _CHOSEN, self.commit_id, paths=json.dumps(list(paths)))
-
-    def _below(self, folder: str) -> dict[str, FileEntry]:
-        return _entries(self.db, _BELOW, self.commit_id, folder=folder)
-
     def _change(self, path: str, *entry: str | int | None) -> None:
-        self.db.execute(
-            "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", [path, self.line, self.seq, *entry]
-        )
+        row = [path, self.line, self.seq, *entry]
+        self.db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
 @contextmanager
 def _opened(history: Path) -> Iterator[sqlite3.Connection]:
-    """A connection outside of any transaction. Raises `RefusedError` (404) when the repository is gone."""
+    """A connection outside of any transaction.
+
+    Raises:
+        RefusedError: (404) The repository is gone.
+        InputError: The file is damaged.
+    """
     address = f"{history.absolute().as_uri()}?mode=rw"  # not as a new file; writable, to undo what a kill left half
     try:
         db = sqlite3.connect(address, uri=True, timeout=_SECONDS, isolation_level=None)
@@ -210,7 +215,11 @@ def _opened(history: Path) -> Iterator[sqlite3.Connection]:
     with closing(db):
         try:
             yield db
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            raise OSError(errno.ENOSPC, str(error)) from error
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, str(error)) from error
+            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise InputError(
+                    f"{history} is damaged: {error}.", "Put a copy back, or move its folder away."
+                ) from error
+            raise

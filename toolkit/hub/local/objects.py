@@ -94,9 +94,14 @@ def repo_id(kind: str, namespace: str, name: str) -> RepoId:
     return RepoId(kind, namespace, name)
 
 
+def is_path(path: str) -> bool:
+    """Whether a repository may hold it."""
+    return not _FORBIDDEN_IN_PATH.search(path) and not {"", ".", "..", ".git"} & {*path.split("/")}
+
+
 def check_path(path: str) -> str:
     """`path` when a repository may hold it. Raises `RefusedError` (400)."""
-    if _FORBIDDEN_IN_PATH.search(path) or any(part in ("", ".", "..", ".git") for part in path.split("/")):
+    if not is_path(path):
         raise malformed(f"Invalid path in repository: {path!r}")
     return path
 
@@ -204,12 +209,10 @@ class Repository:
 
 @dataclass(frozen=True)
 class AddFile:
-    """Add or replace a file whose bytes came with the request: in the file `content`, which their sha256 names."""
+    """Add or replace a file whose bytes came with the request, or that the repository has elsewhere."""
 
     path: str
-    content: Path
-    size: int
-    oid: str
+    entry: FileEntry
 
 
 @dataclass(frozen=True)
@@ -232,13 +235,17 @@ Operation = AddFile | AddLfsFile | Remove
 
 @dataclass(frozen=True)
 class Change:
-    """A commit to make: `operations` in their order. `parent`, an id or its beginning, must be the newest commit."""
+    """A commit to make: `operations` in their order. `parent`, an id or its beginning, must be the newest commit.
+
+    `contents` is a folder of the bytes that came with the request, each in a file called by its sha256.
+    """
 
     operations: tuple[Operation, ...]
     title: str
     message: str
     author: str
     parent: str | None = None
+    contents: Path | None = None
 
 
 def git_blob_id(content: bytes) -> str:

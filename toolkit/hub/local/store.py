@@ -7,6 +7,7 @@
     ROOT/moved.json         where a repository went that had a name once
     ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
     ROOT/lock               held while something changes, also against other processes
+    ROOT/servers            held by every server, so that one knows whether it is alone
 
 A process killed at any instant leaves what nothing names at worst, never half a commit.
 """
@@ -19,6 +20,7 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,17 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.folder import read_json, sync, unwritable, write_bytes
-from toolkit.hub.local.history import HISTORY, Commit, Files, ancestry, create_history, find_commit, new_commit, same
+from toolkit.hub.local.history import (
+    HISTORY,
+    Commit,
+    Files,
+    ancestry,
+    create_history,
+    find_commit,
+    named_contents,
+    new_commit,
+    same,
+)
 from toolkit.hub.local.objects import (
     MAIN,
     AddFile,
@@ -57,6 +69,7 @@ if sys.platform != "win32":
     import fcntl
 
 _MOVED = "moved.json"
+_KEPT_SECONDS = 86_400  # for an upload to be committed, whatever happens to the server meanwhile
 _SHA_BEGUN = re.compile("[0-9a-f]{7,40}")  # git shows 7 digits at least
 
 
@@ -85,16 +98,25 @@ class Store:
     def _tidy(self) -> None:
         """Remove what killed processes left, unless another store uses this root, and read in what 0.2.0 wrote."""
         if sys.platform != "win32":
-            users = os.open(self.incoming, os.O_RDONLY)
-            weakref.finalize(self, os.close, users)
+            servers = os.open(self.root / "servers", os.O_RDWR | os.O_CREAT)
+            weakref.finalize(self, os.close, servers)
             with suppress(BlockingIOError):
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for left in self.incoming.iterdir():
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
-            fcntl.flock(users, fcntl.LOCK_SH)
+                fcntl.flock(servers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._sweep()
+            fcntl.flock(servers, fcntl.LOCK_SH)
         for commits in self.root.glob("*/*/*/commits"):
             with self.locked():
                 self._upgrade(commits)
+
+    def _sweep(self) -> None:
+        """Remove what is half there, and contents that no commit took within a day."""
+        for left in self.incoming.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for history in self.root.glob(f"*/*/*/{HISTORY}"):
+            unnamed = {each.name for each in (history.parent / "blobs").iterdir()} - named_contents(history)
+            for blob in map((history.parent / "blobs").joinpath, unnamed):
+                if time.time() - blob.stat().st_mtime > _KEPT_SECONDS:
+                    blob.unlink()
 
     def fresh(self) -> Path:
         """An unused path on the file system of the repositories, to be renamed into its place."""
@@ -172,7 +194,7 @@ class Store:
             create_history(draft / HISTORY)
             operations = tuple(receive(contents, path, content) for path, content in files.items())
             settle(contents)
-            first = _write_commit(draft, None, Change(operations, "initial commit", "", author))
+            first = _write_commit(draft, None, Change(operations, "initial commit", "", author, None, contents))
             _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(target)
@@ -303,7 +325,7 @@ class Store:
             if branch not in repository.branches:
                 raise revision_not_found(branch)
             files = self.commit_at(repository, branch).files.below()
-            commit = _write_commit(folder, None, Change(tuple(_taken(folder, {}, files, {}, 0)), message, "", author))
+            commit = _write_commit(folder, None, Change(tuple(_taken({}, files, {}, 0)), message, "", author))
             _write_state(folder, repository.with_refs("branches", {**repository.branches, branch: commit.id}))
 
     # Pull requests
@@ -348,7 +370,7 @@ class Store:
                 raise RefusedError(403, f"The pull request {number} is {pull.status}")
             main = self.commit_at(repository, MAIN)
             base, head = (self.commit_at(repository, each) for each in (pull.base, pull.head))
-            operations = _taken(self._folder(repo), base.files.below(), head.files.below(), main.files.below(), number)
+            operations = _taken(base.files.below(), head.files.below(), main.files.below(), number)
             title = Change(tuple(operations), f"{pull.title} (#{number})", "", author)
             commit = _write_commit(self._folder(repo), main, title)
             changed = repository.with_refs("branches", {**repository.branches, MAIN: commit.id})
@@ -396,7 +418,7 @@ def receive(folder: Path, path: str, content: bytes) -> AddFile:
     kept = folder / hashlib.sha256(content).hexdigest()
     if not kept.exists():
         kept.write_bytes(content)
-    return AddFile(path, kept, len(content), git_blob_id(content))
+    return AddFile(path, FileEntry(kept.name, len(content), git_blob_id(content), lfs=False))
 
 
 def settle(folder: Path) -> None:
@@ -455,18 +477,18 @@ def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
             if isinstance(operation, Remove):
                 made.remove(operation.path, is_folder=operation.is_folder)
             else:
-                made.put(operation.path, _entry(folder, operation))
+                made.put(
+                    operation.path,
+                    _uploaded(folder, operation) if isinstance(operation, AddLfsFile) else operation.entry,
+                )
         made.check()
-        for operation in change.operations:
-            if isinstance(operation, AddFile) and not (blob := _blob(folder, operation.content.name)).exists():
-                operation.content.replace(blob)
+        for received in change.contents.iterdir() if change.contents else ():
+            received.replace(_blob(folder, received.name))
     return commit
 
 
-def _entry(folder: Path, added: AddFile | AddLfsFile) -> FileEntry:
-    """The entry of an added file. Raises `RefusedError` (400) unless an LFS file's content is there."""
-    if isinstance(added, AddFile):
-        return FileEntry(added.content.name, added.size, added.oid, lfs=False)
+def _uploaded(folder: Path, added: AddLfsFile) -> FileEntry:
+    """The entry of an LFS file. Raises `RefusedError` (400) unless its content is there."""
     blob = _blob(folder, added.sha256)
     if not blob.exists():
         raise malformed(f"{added.path!r} points to an LFS object that was not uploaded: {added.sha256}")
@@ -480,20 +502,14 @@ def _blob(folder: Path, sha256: str) -> Path:
     return folder / "blobs" / check_sha256(sha256)
 
 
-def _taken(folder: Path, base: Tree, head: Tree, main: Tree, number: int) -> Iterator[Operation]:
+def _taken(base: Tree, head: Tree, main: Tree, number: int) -> Iterator[Operation]:
     """What takes the changes from base to head into main. Raises `RefusedError` (409) where main changed it too."""
     changed = [path for path in sorted({*base, *head}) if not same(base.get(path), head.get(path))]
     changed = [path for path in changed if not same(main.get(path), head.get(path))]
     if clashing := [path for path in changed if not same(main.get(path), base.get(path))]:
         raise RefusedError(409, f"The pull request {number} conflicts with main in {', '.join(clashing)}")
     for path in changed:
-        entry = head.get(path)
-        if entry is None:
-            yield Remove(path, is_folder=False)
-        elif entry.lfs:
-            yield AddLfsFile(path, entry.sha256, entry.size)
-        else:
-            yield AddFile(path, _blob(folder, entry.sha256), entry.size, entry.oid)
+        yield AddFile(path, head[path]) if path in head else Remove(path, is_folder=False)
 
 
 def _oldest_first(parents: Mapping[str, str | None]) -> list[str]:
