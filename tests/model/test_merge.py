@@ -1,12 +1,15 @@
 """Merging: one plain model that answers as the adapter does, whatever that was put on, and says how it was checked."""
 
+import copy
 import json
+import re
 import shutil
 
 import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoraConfig, PrefixTuningConfig, get_peft_model
 
 from support.adapters import (
     DESCRIPTIONS,
@@ -15,11 +18,11 @@ from support.adapters import (
     with_samples,
     write_manifest_like_train,
 )
-from support.models import untied
+from support.models import small_model, untied
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
-from toolkit.core.folder import read_json, read_manifest, write_json
-from toolkit.core.layout import DTYPES, TINY_BASE_ID
+from toolkit.core.folder import read_json, read_manifest, sha256_file, write_json
+from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, TINY_BASE_ID
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
@@ -116,6 +119,63 @@ def test_merged_logits_are_the_adapters_wherever_it_was_put(
     torch.testing.assert_close(logits(load(tmp_path / "merged"), tokenizer), expected, atol=1e-4, rtol=1e-4)
 
 
+KINDS = {
+    "transposed": ("gpt2", LoraConfig(target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)),
+    "transposed, biases": ("gpt2", LoraConfig(target_modules=["c_attn"], lora_bias=True, bias="all")),
+    "transposed, embeddings": ("gpt2", LoraConfig(target_modules=["wte", "c_fc"], use_dora=True)),
+    "experts": ("mixtral", LoraConfig(target_modules=["q_proj"], target_parameters=["experts.gate_up_proj"])),
+    "DoRA": ("llama", LoraConfig(target_modules=["q_proj", "embed_tokens"], use_dora=True)),
+    "rsLoRA": ("llama", LoraConfig(target_modules=["down_proj"], use_rslora=True)),
+    "PiSSA": ("llama", LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa")),
+    "tokens": ("llama", LoraConfig(target_modules=["q_proj"], trainable_token_indices=[5, 6])),
+    "layers repeated": ("llama", LoraConfig(target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]])),
+    "AdaLoRA": ("llama", AdaLoraConfig(target_modules=["q_proj"], init_r=4, total_step=10)),
+    "IA3": ("llama", IA3Config(target_modules=["k_proj"], feedforward_modules=[])),
+    "LoHa": ("llama", LoHaConfig(target_modules=["q_proj"])),
+}
+SMALLEST = {"mixtral": {"num_local_experts": 4}, "gpt2": {"n_embd": 32, "n_head": 2, "n_layer": 2}}
+
+
+def random_adapter(family, config):
+    config = copy.deepcopy(config)
+    config.task_type = "CAUSAL_LM"
+    peft_model = get_peft_model(small_model(family, **SMALLEST.get(family, {})), config).eval()
+    generator = torch.Generator().manual_seed(5)
+    for parameter in peft_model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn(parameter.shape, generator=generator) * 0.1
+    return peft_model
+
+
+@pytest.mark.parametrize(("family", "config"), KINDS.values(), ids=KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_merged_logits_are_those_of_every_kind_that_changes_weights(family, config):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    peft_model = random_adapter(family, config)
+    with torch.no_grad():
+        expected = peft_model(input_ids=ids).logits
+        with peft_model.disable_adapter():
+            assert not torch.allclose(peft_model(input_ids=ids).logits, expected, atol=1e-4)
+        torch.testing.assert_close(merge.merged_model(peft_model)(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (PrefixTuningConfig(num_virtual_tokens=4), "kind PREFIX_TUNING changes no weights that could be merged"),
+        (LoraConfig(target_modules=["q_proj"], lora_bias=True), "cannot be merged: .*base layer has no bias"),
+        (
+            LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[5]),
+            "cannot be merged: aLoRA does not",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_no_weights_can_hold_is_refused(config, said):
+    with pytest.raises(InputError, match=f"{said}.*Serve it with peft instead"):
+        merge.merged_model(random_adapter("llama", config))
+
+
 def test_embeddings_that_stay_alike_stay_one_matrix(adapter, tmp_path):
     merge.merge(adapter, tmp_path / "merged", "float32")
     merged = load(tmp_path / "merged")
@@ -161,10 +221,35 @@ def test_the_snippet_of_the_card_runs(adapter, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("\n")
 
 
-def test_an_adapter_without_samples_is_merged_and_the_card_says_that_nothing_was_compared(adapter, tmp_path):
+def test_an_adapter_without_samples_is_asked_a_few_descriptions(adapter, tmp_path):
     (adapter / "samples.jsonl").unlink()
-    assert merge.merge(str(adapter), str(tmp_path / "merged")).samples == 0
-    assert "has no samples to compare with" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert merge.merge(str(adapter), str(tmp_path / "merged")).samples == len(merge.DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("own_tokenizer", [True, False])
+def test_an_adapter_of_another_trainer_is_merged_and_nothing_is_made_up_about_it(tmp_path, small_base, own_tokenizer):
+    base = shutil.copytree(small_base, tmp_path / "secret" / "small")
+    write_json(base / "generation_config.json", {"max_new_tokens": 99, "eos_token_id": 1})
+    folder = put_on(tmp_path / "foreign", base, constant=0.4, target_modules=["q_proj", "down_proj"])
+    for file in () if own_tokenizer else [*folder.glob("*token*"), folder / "chat_template.jinja"]:
+        file.unlink()
+    result = merge.merge(folder, tmp_path / "merged", "float32", base=str(base))
+    assert (result.samples, result.differences) == (len(merge.DESCRIPTIONS), ())
+    tokenizer = loading.load_tokenizer(tmp_path / "merged")
+    peft_model, _, _ = adapters.load_adapter(folder, base=str(base))
+    torch.testing.assert_close(logits(load(tmp_path / "merged"), tokenizer), logits(peft_model, tokenizer))
+    settings = read_json(tmp_path / "merged" / "generation_config.json")
+    assert (settings["max_new_tokens"], "top_k" in settings) == (99, False)
+    assert tokenizer.convert_ids_to_tokens(settings["eos_token_id"])[:2] == ["<end_of_turn>", "<eos>"]
+    manifest = read_manifest(tmp_path / "merged", "merged")
+    assert manifest["adapter"] == {"id": "foreign", "weights": sha256_file(folder / ADAPTER_WEIGHTS)}
+    assert manifest["base"] == {"id": "small", "revision": None, "license": "other"}
+    assert (manifest["recipe"], manifest["dataset"]) == (None, {})
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert not {"language", "tags", "base_model", "datasets"} & yaml.safe_load(card.split("---\n")[1]).keys()
+    assert "gave 4 of 4 descriptions the same first tokens of an answer" in card
+    assert not re.search("creature|names and|sampling", card.partition("## What")[0].partition("```python")[0])
+    assert all(str(tmp_path) not in file.read_text("utf-8") for file in (tmp_path / "merged").glob("*.[jm][sd]*"))
 
 
 def other_names(monkeypatch, count):

