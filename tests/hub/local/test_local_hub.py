@@ -124,6 +124,10 @@ def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoi
         lambda: api.model_info(repo, securityStatus=1),
     ):
         assert status(ask) == 400
+    assert set(httpx2.get(f"{endpoint}/api/models/{repo}/revision/HEAD?expand[]=likes").json()) == {"id", "likes"}
+    branch = {"emptyBranch": True, "overwrite": False}
+    reply = httpx2.post(f"{endpoint}/api/models/{repo}/branch/new", json=branch)
+    assert reply.headers["X-Error-Message"] == "The local Hub cannot make a branch with 'emptyBranch'"
     reply = httpx2.put(f"{endpoint}/api/models/{repo}/settings", json={"discussionsDisabled": True})
     assert (reply.status_code, reply.headers["X-Error-Message"]) == (
         400,

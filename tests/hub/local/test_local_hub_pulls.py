@@ -117,6 +117,8 @@ def test_pull_requests_are_listed_by_status_and_author_over_pages(hub: str, monk
         commit(misty if number % 2 else ash, {"c.txt": b"%d" % number}, create_pr=True)
     assert misty.change_discussion_status(REPO, 2, "closed").new_status == "closed"
     assert refused(lambda: misty.change_discussion_status(REPO, 1, "closed")) == 403
+    assert refused(lambda: ash.change_discussion_status(REPO, 1, "closed", comment="kept nowhere")) == 400
+    assert refused(lambda: ash.merge_pull_request(REPO, 1, comment="kept nowhere")) == 400
     found = {each.num: (each.author, each.status) for each in ash.get_repo_discussions(REPO)}
     assert found == {4: ("misty", "open"), 3: ("ash", "open"), 2: ("misty", "closed"), 1: ("ash", "open")}
     waiting = misty.get_repo_discussions(REPO, author="misty", discussion_type="pull_request", discussion_status="open")

@@ -47,7 +47,7 @@ _OF_DATASETS = (
 )
 _CREATED_WITH = {"name", "organization", "type", "visibility", "private", "sdk"}
 _SDKS = ("gradio", "streamlit", "docker", "static")
-_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData", "expand"}
+_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData", "expand", "expand[]"}
 _EXPANDED = {
     *("author", "cardData", "createdAt", "disabled", "downloads", "gated", "lastModified", "library_name", "likes"),
     *("pipeline_tag", "private", "sdk", "sha", "siblings", "tags", "trendingScore"),
@@ -159,7 +159,7 @@ def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
 
 def info(call: Call) -> Response:
     found = call.commit()
-    refuse_others(call.request.query_params, {"blobs", "expand"}, "describe a repository with")
+    refuse_others(call.request.query_params, {"blobs", "expand", "expand[]"}, "describe a repository with")
     return answer(_describe(call, *found, full=True, card=True))
 
 
@@ -186,7 +186,7 @@ def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
 
 def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
     """A repository as the clients read it; `full` adds its files, `card` its metadata. Asked to expand, only that."""
-    expanded = call.request.query_params.getlist("expand")
+    expanded = [each for name in ("expand", "expand[]") for each in call.request.query_params.getlist(name)]
     refuse_others(dict.fromkeys(expanded, True), _EXPANDED, "expand")
     data = metadata(call, repository, commit)
     described: dict[str, object] = {
@@ -308,7 +308,9 @@ def refs(call: Call) -> Response:
 
 
 def create_branch(call: Call) -> Response:
-    return _create_ref(call, "branches", call.revision, text_field(call.json(), "startingPoint", MAIN))
+    wanted = call.json()
+    refuse_others(wanted, {"startingPoint"}, "make a branch with")
+    return _create_ref(call, "branches", call.revision, text_field(wanted, "startingPoint", MAIN))
 
 
 def delete_ref(call: Call) -> Response:
@@ -378,8 +380,9 @@ def pulls(call: Call) -> Response:
 
 def set_pull_status(call: Call) -> Response:
     """Close a pull request or open it again: its author or who may write here."""
-    repository, user = call.readable(), call.require_user()
-    number, status = whole_number(call.args["number"]), text_field(call.json(), "status")
+    repository, user, wanted = call.readable(), call.require_user(), call.json()
+    refuse_others(wanted, {"status"}, "change a pull request with")
+    number, status = whole_number(call.args["number"]), text_field(wanted, "status")
     if user != find_pull(repository, number).author:
         call.require_writer(repository.repo.namespace)
     if status not in ("open", "closed"):
@@ -391,6 +394,7 @@ def set_pull_status(call: Call) -> Response:
 
 def merge_pull(call: Call) -> Response:
     repository = call.writable()
+    refuse_others(call.json(), (), "merge a pull request with")
     commit = call.store.merge(repository.repo, whole_number(call.args["number"]), call.require_user())
     return answer({"mergeCommitId": commit.id})
 

@@ -120,7 +120,8 @@ class Call:
 
     @property
     def revision(self) -> str:
-        return self.args.get("revision", MAIN)
+        named = self.args.get("revision", MAIN)
+        return MAIN if named == "HEAD" else named
 
     def flag(self, name: str) -> bool:
         """Whether a query parameter is set; clients write true, True or 1."""
