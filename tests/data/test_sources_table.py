@@ -345,7 +345,7 @@ def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
         ("t.json", b'{"a":' * 5000, "row 1 is not JSON"),
         ("t.json", b'[{"name": "a",\n"description": 1e}]', "row 2 is not JSON"),
         ("t.parquet", b"PAR1 cut", "not a readable Parquet"),
-        ("t.parquet.gz", b"x", "not a table that pkt reads"),
+        ("t.parquet.gz", b"x", "not a readable Parquet"),
         ("t.xlsx", b"x", "not a table that pkt reads"),
     ],
 )
@@ -374,7 +374,7 @@ RAW = (
         ("t.csv", RAW, 4, ["columns are separated by '\\t'", formats.LETTERS]),
         ("t.csv", 'Rex,"It says \\"hi\\", twice"\n', 1, [formats.ESCAPED]),
         ("t.csv", 'Rex,"Two lines,\nso it goes on"\n', 1, []),
-        ("t.csv", RAW.replace("\t", ","), 2, ["the quotes of row 2 end in row 4, over what looks like rows"]),
+        ("t.csv", RAW.replace("\t", ","), 2, ["quotes of row 2 end in row 4, over what looks like rows"]),
     ],
 )
 def test_quotes_are_read_so_that_no_row_is_lost_in_silence(

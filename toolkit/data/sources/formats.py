@@ -15,20 +15,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from toolkit.core.errors import InputError
+from toolkit.data.sources import records
 from toolkit.data.sources.json_rows import is_json, json_rows
-from toolkit.data.sources.records import (
-    CAPTION,
-    NOTHING,
-    cell_text,
-    class_labels,
-    find_column,
-    listed,
-    split_caption,
-    with_labels,
-)
 from toolkit.data.sources.text_files import encoding_of, file_lines, read_errors
 
 DELIMITED = (".csv", ".tsv")
@@ -48,14 +40,7 @@ _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file, and what is known of it before its rows are read.
-
-    Attributes:
-        columns: As the header, the schema or the first object names them.
-        wanted: The columns by which rows are known in an object of JSON.
-        labels: Columns of numbers, with the names that they stand for.
-        notes: What a user may want to know about how it is read.
-    """
+    """A file, its columns as its header, schema or first object has them, and how its rows are read."""
 
     path: Path
     kind: str
@@ -70,10 +55,8 @@ class Table:
 
 
 def kind_of(path: Path) -> str:
-    """The ending of a file's name that says what it holds, without `.gz`; Parquet has none with it."""
-    name = path.name.lower()
-    inner = Path(name.removesuffix(".gz")).suffix
-    return "" if inner == PARQUET and name.endswith(".gz") else inner
+    """What the ending of a file's name says that it holds, one of `KINDS` or another; `.gz` is left out."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def open_table(path: Path, wanted: Sequence[str], encoding: str | None = None, texts: bool = False) -> Table:
@@ -102,19 +85,19 @@ def open_table(path: Path, wanted: Sequence[str], encoding: str | None = None, t
 
 
 def read_rows(
-    table: Table, needed: Sequence[str] = (), others: Sequence[str] = ()
+    table: Table, needed: Sequence[str] = (), columns: Sequence[str] | None = None
 ) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Every row that is not blank, with its number; of Parquet only these columns.
+    """Every row that is not blank, with its number.
 
     Args:
         needed: Columns that every row must have.
-        others: Columns that a row may have.
+        columns: Those to read of Parquet, by default the needed ones.
 
     Raises:
-        InputError: The file is damaged; says in which row.
+        InputError: The file is damaged, or a row lacks a needed column; says in which row.
     """
     rows = json_rows(table.path, table.encoding, table.wanted, table.texts) if table.kind in JSON else _delimited(table)
-    for number, row in _parquet_rows(table, [*needed, *others]) if table.kind == PARQUET else rows:
+    for number, row in _parquet_rows(table, columns or needed) if table.kind == PARQUET else rows:
         if missing := [column for column in needed if column not in row]:
             raise InputError(f"{table.path}, row {number} has no {missing[0]!r}.", "Correct the row, or remove it.")
         yield number, row
@@ -133,19 +116,19 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
     if path == STANDARD_INPUT or kind_of(path) not in KINDS:
         return (), _text_lines(path)
     table = open_table(path, wanted, texts=True)
-    column = next(filter(None, (find_column(name, table.columns) for name in (*wanted, CAPTION))), None)
+    column = next(filter(None, (records.find_column(name, table.columns) for name in (*wanted, records.CAPTION))), None)
     if column is None:
         raise InputError(
-            f"{path} has no column {wanted[0]!r}; its columns are {listed(table.columns)}.",
+            f"{path} has no column {wanted[0]!r}; its columns are {records.listed(table.columns)}.",
             "Rename one, or write one text on each line of a .txt file.",
         )
 
     def texts() -> Iterator[tuple[str, str]]:
         for number, cells in read_rows(table, [column]):
             place = f"{path}, row {number}"
-            text = cell_text(cells[column], column, place)
-            text = split_caption(text)["description" in wanted] if column == CAPTION else text.strip()
-            if text and not (text in NOTHING and "name" in wanted):
+            text = records.cell_text(cells[column], column, place)
+            text = records.split_caption(text)["description" in wanted] if column == records.CAPTION else text.strip()
+            if text and not (text in records.NOTHING and "name" in wanted):
                 yield text, place
 
     return table.notes, texts()
@@ -180,10 +163,10 @@ def _parquet(table: Table) -> Table:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         features = {}
-    return replace(table, columns=tuple(schema.names), labels=class_labels(features))
+    return replace(table, columns=tuple(schema.names), labels=records.class_labels(features))
 
 
-def _parquet_rows(table: Table, columns: list[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+def _parquet_rows(table: Table, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
     import pyarrow.parquet
 
     path, number = table.path, 0
@@ -191,10 +174,10 @@ def _parquet_rows(table: Table, columns: list[str]) -> Iterator[tuple[int, Mappi
         read_errors(path, "is not a readable Parquet file"),
         pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file,
     ):
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
             for row in batch.to_pylist():
                 number += 1
-                yield number, with_labels(row, table.labels, f"{path}, row {number}")
+                yield number, records.with_labels(row, table.labels, f"{path}, row {number}")
 
 
 def _read_as(table: Table) -> Table:
@@ -208,8 +191,9 @@ def _read_as(table: Table) -> Table:
         reached, doubt = _fits(tried)
         if reached > furthest:
             best, furthest = replace(tried, notes=(*table.notes, *filter(None, (quotes, doubt)))), reached
-    header = next(_cells(best), (0, [], 0))[1]
-    return replace(best, columns=tuple(name.strip() for name in header if name.strip()))
+        if reached == math.inf:
+            break
+    return replace(best, columns=tuple(map(str.strip, next(_cells(best), (0, [], []))[1])))
 
 
 def _delimiter(table: Table) -> str:
@@ -223,18 +207,18 @@ def _delimiter(table: Table) -> str:
 
 def _fits(table: Table) -> tuple[float, str]:
     """The last row before one that is damaged or has a text over what looks like rows, and the doubt; or infinity."""
-    last, doubt = 0, ""
+    last = 0
     try:
         for number, cells, lines in _cells(table):
             if len(lines) > 1 and all(_like_row(line, table.delimiter, len(cells)) for line in lines[1:]):
-                doubt = f"the quotes of row {number} end in row {number + len(lines) - 1}, over what looks like rows"
-                break
+                return (
+                    last,
+                    f"quotes of row {number} end in row {number + len(lines) - 1}, over what looks like rows",
+                )
             last = number
-        else:
-            return math.inf, ""
     except InputError:
-        pass
-    return last, doubt
+        return last, ""
+    return math.inf, ""
 
 
 def _like_row(line: str, delimiter: str, width: int) -> bool:
@@ -243,11 +227,9 @@ def _like_row(line: str, delimiter: str, width: int) -> bool:
 
 
 def _delimited(table: Table) -> Iterator[tuple[int, Mapping[str, object]]]:
-    rows = _cells(table)
-    header = [name.strip() for name in next(rows, (0, [], 0))[1]]
-    for number, cells, _ in rows:
-        # A column without a name, as of row numbers, is left out.
-        yield number, {name: cell for name, cell in zip(header, cells, strict=True) if name}
+    """The rows below the header. Columns without a name, as for a numbering of the rows, are left out."""
+    for number, cells, _ in islice(_cells(table), 1, None):
+        yield number, {name: cell for name, cell in zip(table.columns, cells, strict=True) if name}
 
 
 def _cells(table: Table) -> Iterator[tuple[int, list[str], list[str]]]:

@@ -11,17 +11,8 @@ from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import content_hash
 from toolkit.core.hub_client import hub, hub_errors, public_location, without_secrets
 from toolkit.core.recipe import SourceSettings
-from toolkit.data.sources.records import (
-    Columns,
-    Record,
-    SourceFacts,
-    TableRow,
-    choose_columns,
-    class_labels,
-    records_of,
-    refuse_other_settings,
-    with_labels,
-)
+from toolkit.data.sources import records
+from toolkit.data.sources.records import Columns, Record, SourceFacts, TableRow
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, IterableDataset
@@ -46,7 +37,7 @@ def read_hub(source: SourceSettings, languages: Sequence[str]) -> tuple[SourceFa
         HubError: No such dataset or revision, or the Hub cannot be reached.
         EnvironmentLacks: The dataset is gated, or needs a login.
     """
-    refuse_other_settings(source, "location", "revision", *COLUMN_SETTINGS)
+    records.refuse_other_settings(source, "location", "revision", *COLUMN_SETTINGS)
     location, config = source.location or SEED_DATASET, None
     if not Path(location).is_dir() and "//" not in location and ":" in location:
         location, _, config = location.rpartition(":")
@@ -56,13 +47,13 @@ def read_hub(source: SourceSettings, languages: Sequence[str]) -> tuple[SourceFa
 
     def rows() -> Iterator[TableRow]:
         for name, split in splits.items():
-            labels = class_labels(split.features.to_dict() if split.features else None)
+            labels = records.class_labels(split.features.to_dict() if split.features else None)
             for number, row in enumerate(_rows(split, facts.location), 1):
                 place = f"{facts.location}{revision}/{name}:{number}"
                 where = f"The dataset {facts.location}, split {name}, row {number}"
-                yield TableRow(with_labels(row, labels, where), columns, place, where)
+                yield TableRow(records.with_labels(row, labels, where), columns, place, where)
 
-    return facts, records_of(rows(), facts, languages)
+    return facts, records.records_of(rows(), facts, languages)
 
 
 def _folder_facts(location: str, config: str | None, revision: str | None) -> SourceFacts:
@@ -93,7 +84,7 @@ def _open(
         available = first.column_names or list(next(iter(first.take(1)), {}))
     if not available:
         raise InputError(f"The dataset {location} is empty.", "Choose one with rows.")
-    columns = choose_columns(available, source, location)
+    columns = records.choose_columns(available, source, location)
     with _dataset_errors(location):
         # Parquet can be read by columns. By default a batch is the first group of rows, which an empty file lacks.
         if hasattr(builder.config, "columns"):

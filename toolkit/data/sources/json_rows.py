@@ -15,6 +15,7 @@ from toolkit.data.sources.text_files import file_lines
 
 DEEPEST = 3
 """Objects around a table."""
+_DECODER = json.JSONDecoder()
 _NOT_BLANK = re.compile(r"[^\s]")
 
 Cells = dict[str, Any]
@@ -64,7 +65,7 @@ def _parsed(path: Path, text: str, line: int) -> Iterator[tuple[int, object]]:
     while found is not None:
         line, place = line + text.count("\n", place, found.start()), found.start()
         try:
-            value, end = json.JSONDecoder().raw_decode(text, place)
+            value, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             line += text.count("\n", place, error.pos) if isinstance(error, json.JSONDecodeError) else 0
             raise InputError(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from toolkit.core.errors import InputError
@@ -138,14 +139,9 @@ class Columns:
         return list(dict.fromkeys((self.description, self.name)))
 
     @property
-    def others(self) -> list[str]:
-        """The columns that a row may have."""
-        return [column for column in (self.family, *self.optional) if column and column not in self.chosen]
-
-    @property
     def all(self) -> list[str]:
         """Every column to read, each once."""
-        return self.chosen + self.others
+        return list(dict.fromkeys(filter(None, (self.description, self.name, self.family, *self.optional))))
 
 
 class TableRow(NamedTuple):
@@ -183,9 +179,8 @@ def choose_columns(
             "Name the columns to use in `description_column`, `name_column` and `family_column`.",
         )
     used = [column for column in found.values() if column is not None]
-    optional = [column for column in OPTIONAL if (may_grow or column in available) and column not in used]
-    if family is not None and "family" in optional:
-        optional.remove("family")
+    unasked = [column for column in OPTIONAL if column not in used and not (family and column == "family")]
+    optional = [column for column in unasked if may_grow or column in available]
     if repeated := [column for column in (*used, *optional) if available.count(column) > 1]:
         raise InputError(f"{where} has the column {repeated[0]!r} twice.", "Rename one of them.")
     return Columns(used[0], used[1], found.get("family"), tuple(optional), settings.name_language)
@@ -205,6 +200,7 @@ def _plain(name: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names of columns as an error lists them."""
+    names = list(filter(None, names))
     return ", ".join(map(repr, names[:50])) + (", ..." if len(names) > 50 else "") or "none"
 
 
@@ -223,33 +219,32 @@ def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence
     """
     used: dict[str, None] = {}
     marks: Counter[tuple[str, str]] = Counter()
-    named, numbered, last = 0, 0, None
-    for last in rows:
-        for row in _one_text_each(last):
-            record, cells = _record(row, marks, facts, languages)
-            used |= dict.fromkeys(column for column in row.columns.optional if cells[column])
-            named += bool(record.names)
-            numbered += bool(record.names) and all(map(_NUMBER.fullmatch, record.names.values()))
-            yield record
-    if last is not None and named and named == numbered:
+    numbers: dict[bool, str] = {}
+    for row in chain.from_iterable(map(_one_text_each, rows)):
+        record, cells = _record(row, marks, facts, languages)
+        used |= dict.fromkeys(column for column in row.columns.optional if cells[column])
+        if record.names:
+            numbers[all(map(_NUMBER.fullmatch, record.names.values()))] = row.columns.name
+        yield record
+    if list(numbers) == [True]:
         raise InputError(
-            f"{facts.location} has nothing but numbers in {last.columns.name!r}, and they are no names.",
+            f"{facts.location} has nothing but numbers in {numbers[True]!r}, and they are no names.",
             "Choose the column of the names with `name_column`, or put the names of those labels into this one.",
         )
-    if used:
-        facts.notes.append(f"{facts.location}: used by their names alone: {listed(list(used))}")
-    for (column, mark), count in marks.items():
-        facts.notes.append(f"{facts.location}: {mark!r} in {column!r} counts as an empty cell, {count:,} times")
+    said = [f"used by their names alone: {listed(list(used))}"] if used else []
+    said += [
+        f"{mark!r} in {column!r} counts as an empty cell, {count:,} times" for (column, mark), count in marks.items()
+    ]
+    facts.notes.extend(f"{facts.location}: {note}" for note in said)
 
 
 def _one_text_each(row: TableRow) -> Iterator[TableRow]:
     texts = row.cells.get(row.columns.description)
-    if not isinstance(texts, list):
-        yield row
-        return
-    for number, text in enumerate(texts or [""], 1):
+    for number, text in enumerate(texts or [""], 1) if isinstance(texts, list) else ():
         cells = {**row.cells, row.columns.description: text}
         yield row._replace(cells=cells, source_ref=f"{row.source_ref}[{number}]")
+    if not isinstance(texts, list):
+        yield row
 
 
 def _record(
@@ -258,12 +253,11 @@ def _record(
     """A row as a record, and its cells; counts the marks of empty cells by column."""
     columns = row.columns
     cells = {column: cell_text(row.cells.get(column), column, row.where) for column in columns.all}
-    for column in columns.all:
-        if column != columns.description:
-            cells[column] = cells[column].strip()
-            if cells[column] in NOTHING:
-                marks[column, cells[column]] += 1
-                cells[column] = ""
+    for column, text in cells.items():
+        if column != columns.description and (text := text.strip()) in NOTHING:
+            marks[column, text] += 1
+            text = ""
+        cells[column] = text
     description, name = cells[columns.description], cells[columns.name]
     if columns.description == columns.name:
         name, description = split_caption(description)
@@ -321,15 +315,14 @@ def with_labels(cells: Mapping[str, object], labels: Mapping[str, Sequence[str]]
     Raises:
         InputError: A number that no label has.
     """
-    named = dict(cells)
     for column, names in labels.items():
         number = cells.get(column)
         if isinstance(number, int) and not -1 <= number < len(names):
             found = f"{where} has {number} in {column!r}, whose {len(names)} labels are numbered from 0."
             raise InputError(found, "Correct the row, or write the dataset again with all its labels.")
         if isinstance(number, int):
-            named[column] = names[number] if number >= 0 else None
-    return named
+            cells = {**cells, column: names[number] if number >= 0 else None}
+    return cells
 
 
 def slug(name: str) -> str:

@@ -11,16 +11,9 @@ from pathlib import Path
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.recipe import SourceSettings
+from toolkit.data.sources import records
 from toolkit.data.sources.formats import JSON, KINDS, kind_of, open_table, read_rows
-from toolkit.data.sources.records import (
-    CAPTION,
-    Record,
-    SourceFacts,
-    TableRow,
-    choose_columns,
-    records_of,
-    refuse_other_settings,
-)
+from toolkit.data.sources.records import Record, SourceFacts, TableRow
 
 SETTINGS = ("location", "description_column", "name_column", "name_language", "family_column", "encoding")
 
@@ -34,14 +27,14 @@ def read_table(source: SourceSettings, languages: Sequence[str]) -> tuple[Source
         InputError: No file, an unknown format or encoding, a missing column; while iterating, a damaged file with its
             row.
     """
-    refuse_other_settings(source, *SETTINGS)
+    records.refuse_other_settings(source, *SETTINGS)
     paths, location = _find(source.location)
-    wanted = [source.description_column or "description", source.name_column or "name", CAPTION]
+    wanted = [source.description_column or "description", source.name_column or "name", records.CAPTION]
     tables = {name: open_table(path, wanted, source.encoding) for name, path in paths.items()}
     with library_errors(f"{source.location} cannot be read", "Check the permissions of its files."):
         hashes = {name: sha256_file(path) for name, path in paths.items()}
     chosen = {
-        name: choose_columns(table.columns, source, str(table.path), may_grow=table.kind in JSON)
+        name: records.choose_columns(table.columns, source, str(table.path), may_grow=table.kind in JSON)
         for name, table in tables.items()
     }
     notes = [f"{name}: {note}" for name, table in tables.items() for note in table.notes]
@@ -50,10 +43,10 @@ def read_table(source: SourceSettings, languages: Sequence[str]) -> tuple[Source
     def rows() -> Iterator[TableRow]:
         for name, table in tables.items():
             columns = chosen[name]
-            for number, cells in read_rows(table, columns.chosen, columns.others):
+            for number, cells in read_rows(table, columns.chosen, columns.all):
                 yield TableRow(cells, columns, f"{name}:{number}", f"{table.path}, row {number}")
 
-    return facts, records_of(rows(), facts, languages)
+    return facts, records.records_of(rows(), facts, languages)
 
 
 def _find(location: str | None) -> tuple[dict[str, Path], str]:
