@@ -11,8 +11,8 @@ HEAD = """\
 # The commands
 
 Written by `docs/make_commands.py` from `pkt VERB --help`. Exit codes: 0 done, 1 the check failed (`validate`,
-`verify`), 2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the Hub refused or is out of
-reach, 70 a bug in pkt, 130 interrupted.
+`verify`, `inspect`), 2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the Hub refused or
+is out of reach, 70 a bug in pkt, 130 interrupted.
 """
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.hub.publish import publish as publish
     from toolkit.hub.publish import push_dataset as push_dataset
     from toolkit.hub.verify import verify as verify
+    from toolkit.model.inspect import inspect_adapter as inspect_adapter
     from toolkit.model.merge import merge as merge
     from toolkit.model.naming import identify as identify
     from toolkit.model.naming import name as name
@@ -47,6 +48,7 @@ _EXPORTS = {
     "evaluation.evaluate": ("evaluate",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
     "hub.verify": ("verify",),
+    "model.inspect": ("inspect_adapter",),
     "model.merge": ("merge",),
     "model.naming": ("identify", "name", "open_adapter"),
     "run": ("run_pipeline",),

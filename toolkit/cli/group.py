@@ -26,6 +26,7 @@ COMMANDS = {
     "publish": "publish",
     "verify": "publish",
     "merge": "train",
+    "inspect": "inspect",
     "name": "ask",
     "identify": "ask",
     "app": "ask",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
@@ -18,14 +19,17 @@ from toolkit.cli.output import Output, answer_line, program
 from toolkit.core import duration, size
 from toolkit.core.layout import CARD
 from toolkit.core.results import Score, format_estimate
+from toolkit.core.text import printable
 
 if TYPE_CHECKING:
     from toolkit.data.build import BuildResult
+    from toolkit.data.inspect import DatasetReport, Piece
     from toolkit.data.validation.findings import Finding, Report
     from toolkit.hub.publish import Published
     from toolkit.hub.upload import Plan
     from toolkit.hub.verify import Verification
     from toolkit.model import doctor
+    from toolkit.model.inspect import AdapterReport, Section
     from toolkit.model.merge import Merged
     from toolkit.model.naming import Identified, Named
     from toolkit.run import RunResult
@@ -40,6 +44,9 @@ STATES = {
     "same": "same",
 }
 SHOWN = 10
+# Of a list in a line, and characters from which on one is enough; how a tool's use of an adapter is marked.
+LISTED, LONG = 7, 40
+MARKS = {True: "✓", False: "✗", None: "?"}
 WIDEST_LABEL = 22
 
 
@@ -340,6 +347,82 @@ def diagnosed(out: Output, diagnoses: Sequence[doctor.Diagnosis]) -> None:
         mark = {"ok": "✓", "missing": "✗", "note": "·"}[each.state]
         table.add_row(mark, each.what, each.found, each.means)
     out.show(table)
+
+
+def inspected(out: Output, report: AdapterReport) -> None:
+    """What an adapter is, a section each, what can be done with it, and its verdict last."""
+    if out.wrote_json({"ok": report.ok} | asdict(report)):
+        return
+    page = _table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
+    for name, section in report.sections.items():
+        lines = [f"not known: {section.unknown}"] if section.unknown else [_facts(section)]
+        for line in (*lines, *(f"! {note}" for note in section.notes)):
+            page.add_row(name, _text(line))
+            name = ""
+    for use in report.uses:
+        page.add_row(use.tool, _text(f"{MARKS[use.works]} {'; '.join(use.why)}"))
+    out.show(page)
+    for problem in report.problems:
+        out.show(_text(f"✗ {problem}"))
+    out.say(f"{report.adapter} is {'sound' if report.ok else 'broken'}.")
+
+
+def _facts(section: Section) -> str:
+    """Facts behind their names; of one that is simply true the name says all, and what there is none of is left out."""
+    none: tuple[Any, ...] = (None, [], (), {})
+    return "; ".join(
+        name if fact is True else f"{name} {_value(name, fact)}"
+        for name, fact in ((name.replace("_", " "), fact) for name, fact in section.facts.items())
+        if fact is not False and fact not in none
+    )
+
+
+def _value(name: str, fact: Any) -> str:
+    if isinstance(fact, dict):
+        fact = [f"{key} {value}" for key, value in fact.items()]
+    if isinstance(fact, (list, tuple)):
+        shown = 1 if max(map(len, map(str, fact)), default=0) > LONG else LISTED
+        more = [f"and {len(fact) - shown} more"] if len(fact) > shown else []
+        return ", ".join([*(_value(name, each) for each in fact[:shown]), *more])
+    if isinstance(fact, float):
+        return f"{fact:.0%}" if "share" in name else f"{fact:g}"
+    return size(fact) if name == "bytes" else f"{fact:,}" if isinstance(fact, int) else str(fact)
+
+
+def _text(line: str) -> Text:
+    """Text of others is shown as it is: no mark-up, nothing that commands a terminal."""
+    return Text(printable(line))
+
+
+def row_shown(out: Output, report: DatasetReport) -> None:
+    """The splits, and a row: what is supervised begins with a mark and a line of its own."""
+    if out.wrote_json(report):
+        return
+    row, at = report.row, f" at {report.revision}" if report.revision else ""
+    made = f", made by pkt {report.toolkit}" if report.toolkit else ""
+    out.say(f"The dataset {report.id}{at}{made}: {_value('', report.rows)}.")
+    named = f" ({row.id})" if row.id else ""
+    out.say(
+        f"Row {row.number} of {row.split}{named} in {row.tokens} tokens of {row.base}. "
+        f"Training learns {row.supervised} of them, behind ▶:"
+    )
+    for line in _lines(row.pieces, out.console.width):
+        out.show(Text(line, no_wrap=True))
+
+
+def _lines(pieces: list[Piece], width: int) -> Iterator[str]:
+    """Tokens with bars between them, in lines that end where the text's do and where what is supervised begins."""
+    line, before = "", None
+    for piece in pieces:
+        text = printable(piece.text) + f"×{len(piece.ids)}" * (len(piece.ids) > 1)
+        if before and (
+            "\n" in before.text or before.supervised != piece.supervised or cell_len(f"{line}│{text}") > width
+        ):
+            yield line
+            before = None
+        line = f"{line}│{text}" if before else f"{'▶' if piece.supervised else ' '} {text}"
+        before = piece
+    yield line
 
 
 def _table(*columns: Column | str, show_header: bool = True) -> Table:

@@ -62,9 +62,10 @@ def lengthen_embeddings(base: PreTrainedModel, folder: Path, tokenizer: PreTrain
     if wanted == rows:
         return
     # New rows are drawn about the mean of the old ones: the same ones each time, where the file does not hold them.
+    # A model that was built without weights has no mean.
     with memory_errors(), torch.random.fork_rng():
         torch.manual_seed(0)
-        base.resize_token_embeddings(wanted)
+        base.resize_token_embeddings(wanted, mean_resizing=base.device.type != "meta")
 
 
 def _probes(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Any) -> list[list[int]]:

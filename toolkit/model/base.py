@@ -106,11 +106,14 @@ def locate_base(
     return LocatedBase(base, snapshot.name, snapshot)
 
 
-def locate_base_to_load(base: str, revision: str | None = None, *, quantization: str = "none") -> LocatedBase:
+def locate_base_to_load(
+    base: str, revision: str | None = None, *, quantization: str = "none", weights: bool = True
+) -> LocatedBase:
     """A base to load an adapter on: by Hub id (`owner/name@revision` for one of its revisions), or else a folder.
 
     A folder is taken as peft does, relative to the working directory. It bears its own name, or the id of the
-    repository whose copy in a cache it is, so that no path of this machine is published.
+    repository whose copy in a cache it is, so that no path of this machine is published. Without `weights`, only its
+    configuration and tokenizer are downloaded.
 
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base`; InputError also for a path of another machine.
@@ -122,11 +125,15 @@ def locate_base_to_load(base: str, revision: str | None = None, *, quantization:
             such_as = f', likely `base="{likely}"`' if likely else ""
             raise InputError(f"There is no folder {base} on this machine.", f"Give its Hub id or its folder{such_as}.")
         repo_id, _, at = base.partition("@")
+        if not weights:
+            small = locate_tokenizer(repo_id, at or revision)
+            return LocatedBase(repo_id, revision if repo_id == TINY_BASE_ID else small.name, small)
         return locate_base(repo_id, at or revision, quantization=quantization)
     if not _is_base(folder):
         raise InputError(f"The folder {base} holds no model ({CONFIG} and safetensors).", "Choose another `base`.")
     repo_id, _, at = (_repository_of(str(folder.resolve())) or folder.resolve().name).partition("@")
-    _check_machine(repo_id, read_config(repo_id, folder / CONFIG), quantization, None, ignore)
+    if weights:
+        _check_machine(repo_id, read_config(repo_id, folder / CONFIG), quantization, None, ignore)
     return LocatedBase(repo_id, at or None, folder)
 
 
@@ -140,8 +147,8 @@ def _repository_of(location: str) -> str | None:
     return f"{found[1]}/{found[2]}" + (f"@{found[3]}" if found[3] else "") if found else None
 
 
-def locate_tokenizer(base: str) -> Path:
-    """A folder with the tokenizer of a base given by Hub id; its weights are not downloaded.
+def locate_tokenizer(base: str, revision: str | None = None) -> Path:
+    """A folder with the tokenizer and configuration of a base given by Hub id; its weights are not downloaded.
 
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base`.
@@ -150,7 +157,7 @@ def locate_tokenizer(base: str) -> Path:
         return tiny_base_folder()
     _refuse_folder(base)
     with hub_errors(f"The base {base}"):
-        return _download(base, None, TOKENIZER)
+        return _download(base, revision, TOKENIZER)
 
 
 def _refuse_folder(base: str) -> None:

@@ -1,0 +1,84 @@
+"""The command for adapters and datasets of others: what an adapter is, and what of a row is learnt."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.group import main
+from toolkit.core.errors import HubError, InputError, ToolkitError
+from toolkit.core.layout import TINY_BASE_ID
+
+if TYPE_CHECKING:
+    from toolkit.cli.output import Output
+    from toolkit.data.dataset import LocatedDataset
+
+
+@main.command()
+@click.argument("what", metavar="ADAPTER|DATASET")
+@options.revision("an ADAPTER or a DATASET")
+@click.option(
+    "--base",
+    metavar="ID|FOLDER",
+    help=f"Look at it with this base. Default: the one that an ADAPTER names; for a DATASET {TINY_BASE_ID}.",
+)
+@click.option(
+    "--weights/--no-weights",
+    default=True,
+    show_default=True,
+    help="Load the base, to see how its answers change. All else takes only its configuration and tokenizer.",
+)
+@click.option("--row", type=click.IntRange(min=0), help="Row of a DATASET, counted from 0. Default: 0.")
+@click.option("--split", help="Split of the row. Default: the first one.")
+@options.hub_and_json
+@click.pass_obj
+def inspect(
+    output: Output,
+    /,
+    what: str,
+    revision: str | None,
+    base: str | None,
+    weights: bool,
+    row: int | None,
+    split: str | None,
+) -> None:
+    """Say what an adapter of any trainer is before you trust it, or show a row of a dataset as tokens.
+
+    Of an ADAPTER, a folder or a Hub id: its settings, tensors, base, tokenizer and template, how far it changes the
+    base's answers, what its card claims, and what can be done with it. Exits 1 when it is broken.
+
+    Of a DATASET: its splits, and a row as the base reads it, with the tokens marked that are supervised. A Hub id that
+    is both is the adapter, unless --row or --split is given.
+    """
+    from toolkit.cli import results
+    from toolkit.data.inspect import inspect_dataset
+    from toolkit.model.inspect import inspect_adapter
+
+    try:
+        if row is not None or split is not None:
+            raise InputError(f"There is no dataset {what}.", "Give a `row` or a `split` of a dataset only.")
+        with output.waiting() as progress:
+            report = inspect_adapter(what, revision=revision, base=base, weights=weights, progress=progress)
+    except (InputError, HubError) as no_adapter:
+        found = _dataset(what, revision, no_adapter)
+        results.row_shown(output, inspect_dataset(found, base or TINY_BASE_ID, row or 0, split))
+        return
+    results.inspected(output, report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _dataset(what: str, revision: str | None, no_adapter: ToolkitError) -> LocatedDataset:
+    """The dataset of this name; where there is none, the error is that of the adapter."""
+    from toolkit.core.layout import SPLITS, split_files
+    from toolkit.data.dataset import locate_dataset
+
+    try:
+        found = locate_dataset(what, revision)
+    except (InputError, HubError):
+        raise no_adapter from None
+    if not any(split_files(found.path, split) for split in SPLITS):
+        raise no_adapter
+    return found
