@@ -48,10 +48,6 @@ _OF_DATASETS = (
 _CREATED_WITH = {"name", "organization", "type", "visibility", "private", "sdk"}
 _SDKS = ("gradio", "streamlit", "docker", "static")
 _SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData", "expand", "expand[]"}
-_EXPANDED = {
-    *("author", "cardData", "createdAt", "disabled", "downloads", "gated", "lastModified", "library_name", "likes"),
-    *("pipeline_tag", "private", "sdk", "sha", "siblings", "tags", "trendingScore"),
-}
 
 # Accounts
 
@@ -187,7 +183,6 @@ def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
 def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
     """A repository as the clients read it; `full` adds its files, `card` its metadata. Asked to expand, only that."""
     expanded = [each for name in ("expand", "expand[]") for each in call.request.query_params.getlist(name)]
-    refuse_others(dict.fromkeys(expanded, True), _EXPANDED, "expand")
     data = metadata(call, repository, commit)
     described: dict[str, object] = {
         "id": str(repository.repo),
@@ -203,6 +198,8 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         "trendingScore": 0,
         "tags": _tags(repository.repo.kind, data),
     }
+    known = {*described, "cardData", "siblings", "sdk", "pipeline_tag", "library_name"}
+    refuse_others(dict.fromkeys(expanded, True), known, "expand")
     texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
     described |= {field: data[field] for field in texts if isinstance(data.get(field), str)}
     if (card or "cardData" in expanded) and (on_card := card_data(call, repository, commit)):

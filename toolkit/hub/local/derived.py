@@ -30,7 +30,6 @@ _FORMATS = {
     ".tar": "webdataset",
 }
 _REPO_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_WEIGHTS = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx"}
 _NOT_DATA = re.compile(
     r"(.*_infos|.*manifest|.*config|.*info|state)\.json|(requirements|licen[cs]e)\.txt", re.IGNORECASE
 )
@@ -39,13 +38,7 @@ _NOT_DATA = re.compile(
 def with_derived(
     kind: str, card: Mapping[str, Any], paths: Collection[str], read: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The card's metadata with what the files say beside it; where both speak, the card counts.
-
-    Args:
-        kind: The repository's.
-        paths: All of its files.
-        read: Gives a JSON file as a mapping, empty where it is missing or broken.
-    """
+    """The card's metadata, and what the files at `paths` say beside it. `read` gives a JSON file, or nothing of it."""
     found = _of_model(paths, read) if kind == "models" else _of_dataset(paths) if kind == "datasets" else {}
     merged = found | {name: value for name, value in card.items() if value is not None}
     tags = card.get("tags")
@@ -55,7 +48,7 @@ def with_derived(
 
 def _of_model(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
     suffixes = {PurePosixPath(path).suffix for path in paths}
-    tags = [tag for suffix, tag in _WEIGHTS.items() if suffix in suffixes]
+    tags = [tag for tag in ("safetensors", "gguf", "onnx") if f".{tag}" in suffixes]
     library, task, base, relation = None, None, None, "finetune"
     if adapter := read("adapter_config.json"):
         library, task, relation = "peft", _task(adapter.get("task_type")), "adapter"

@@ -229,10 +229,8 @@ class Store:
         return RepoId(*target.split("/")) if target else None
 
     def _moves(self) -> dict[str, str]:
-        try:
-            found: dict[str, str] = json.loads((self.root / _MOVED).read_bytes())
-        except FileNotFoundError:
-            found = {}
+        file = self.root / _MOVED
+        found: dict[str, str] = read_json(file) if file.exists() else {}
         return found
 
     def _write_moves(self, moves: dict[str, str]) -> None:
