@@ -211,6 +211,13 @@ def test_optional_columns_are_used_when_they_are_there(tmp_path: Path) -> None:
     assert record.names == {"en": "Rex", "ko": "렉스"}
 
 
+def test_a_language_is_known_by_its_name_too(tmp_path: Path) -> None:
+    languages = ("English", "en_GB", "한국어", "Korean", "fr")
+    rows = "".join(f"Rex,A dog.,{language}\n" for language in languages)
+    records, _ = read("table", location=save(tmp_path, f"name,description,language\n{rows}"))
+    assert [record.language for record in records] == ["en", "en", "ko", "ko", "fr"]
+
+
 def test_the_family_column_replaces_the_usual_one(tmp_path: Path) -> None:
     location = save(tmp_path, "name,description,family,kind\nRex,A dog.,wrong,dogs\nTom,A cat.,wrong,\n")
     records, _ = read("table", location=location, family_column="kind")
@@ -438,7 +445,7 @@ def test_numbers_of_labels_are_read_as_their_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [{"names": None}, {"_type": "Value"}, {"_type": ["ClassLabel"]}])
 def test_names_that_are_nothing_but_numbers_are_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"t\.parquet has nothing but numbers in 'name'"):
+    with pytest.raises(InputError, match=r"t\.parquet has nothing but numbers in its column of names"):
         pairs(label_table(tmp_path / "t.parquet", [1, 0], **damage))
     assert pairs(save(tmp_path, "name,description\n7,A dog.\nRex,A dog.\n"))[0] == ("7", "A dog.")
 

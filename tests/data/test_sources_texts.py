@@ -76,12 +76,14 @@ def test_the_column_or_the_list_is_found(
         ("a.txt", '[\n "Rex"\n]\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.txt", '{"description": "A fox."}\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.xlsx", b"PK\x03\x04\xff", r"Line 1 of .*a\.xlsx is not UTF-8\. Save .* \.csv"),
+        ("a.csv", "name\n0\n1\n", r"a\.csv has nothing but numbers in its column of names"),
         ("", b"", "cannot be read"),
     ],
 )
 def test_what_holds_no_texts_is_named(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+    column = "name" if "names" in said else "description"
     with pytest.raises(InputError, match=said):
-        texts(tmp_path, content, name) if name else list(read_texts(tmp_path, "description")[1])
+        texts(tmp_path, content, name, column) if name else list(read_texts(tmp_path, column)[1])
 
 
 def test_a_plain_text_needs_no_library_for_tables(tmp_path: Path) -> None:

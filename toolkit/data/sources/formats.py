@@ -124,12 +124,15 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
         )
 
     def texts() -> Iterator[tuple[str, str]]:
+        numbers: set[bool] = set()
         for number, cells in read_rows(table, [column]):
             place = f"{path}, row {number}"
             text = records.cell_text(cells[column], column, place)
             text = records.split_caption(text)["description" in wanted] if column == records.CAPTION else text.strip()
             if text and not (text in records.NOTHING and "name" in wanted):
+                numbers.add("name" in wanted and records.is_number(text))
                 yield text, place
+        records.refuse_numbers(numbers, str(path))
 
     return table.notes, texts()
 

@@ -19,6 +19,15 @@ from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import has_hangul, language_of
 
 LANGUAGES = ("en", "ko")
+NAMES_OF_LANGUAGES = {
+    "english": "en",
+    "eng": "en",
+    "영어": "en",
+    "korean": "ko",
+    "kor": "ko",
+    "kr": "ko",
+    "한국어": "ko",
+}
 CAPTION = "en_text"
 """The column `Name: description` of the data that the seed notebook used."""
 OPTIONAL = ("key", "family", "language", "name_en", "name_ko", "license")
@@ -219,23 +228,33 @@ def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence
     """
     used: dict[str, None] = {}
     marks: Counter[tuple[str, str]] = Counter()
-    numbers: dict[bool, str] = {}
+    numbers: set[bool] = set()
     for row in chain.from_iterable(map(_one_text_each, rows)):
         record, cells = _record(row, marks, facts, languages)
         used |= dict.fromkeys(column for column in row.columns.optional if cells[column])
         if record.names:
-            numbers[all(map(_NUMBER.fullmatch, record.names.values()))] = row.columns.name
+            numbers.add(all(map(is_number, record.names.values())))
         yield record
-    if list(numbers) == [True]:
-        raise InputError(
-            f"{facts.location} has nothing but numbers in {numbers[True]!r}, and they are no names.",
-            "Choose the column of the names with `name_column`, or put the names of those labels into this one.",
-        )
+    refuse_numbers(numbers, facts.location)
     said = [f"used by their names alone: {listed(list(used))}"] if used else []
     said += [
         f"{mark!r} in {column!r} counts as an empty cell, {count:,} times" for (column, mark), count in marks.items()
     ]
     facts.notes.extend(f"{facts.location}: {note}" for note in said)
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is written as a number."""
+    return _NUMBER.fullmatch(name) is not None
+
+
+def refuse_numbers(numbers: set[bool], where: str) -> None:
+    """Raise InputError where all names are numbers, as those of labels are when their names are lost."""
+    if numbers == {True}:
+        raise InputError(
+            f"{where} has nothing but numbers in its column of names.",
+            "Choose another column, or put the names of those labels into this one.",
+        )
 
 
 def _one_text_each(row: TableRow) -> Iterator[TableRow]:
@@ -268,6 +287,7 @@ def _record(
     family = cells[columns.family] if columns.family else given.get("family")
     # A region, as in en-US, makes no difference.
     language = re.split(r"[-_]", given.get("language", "").lower())[0]
+    language = NAMES_OF_LANGUAGES.get(language, language)
     record = Record(
         key=key,
         names=names,
