@@ -216,9 +216,10 @@ def _opened(history: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield db
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its details
+            if code == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, str(error)) from error
-            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise InputError(
                     f"{history} is damaged: {error}.", "Put a copy back, or move its folder away."
                 ) from error
