@@ -118,6 +118,8 @@ def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoi
     commit(api, repo, {"README.md": CARD})
     assert api.model_info(repo, expand=["sha", "cardData"]).card_data.license == "mit"
     assert set(httpx2.get(f"{endpoint}/api/models/{repo}?expand=sha&expand=tags").json()) == {"id", "sha", "tags"}
+    # `upload_large_folder` of clients before 1.0 asks it.
+    assert httpx2.get(f"{endpoint}/api/models/{repo}?expand=xetEnabled").json() == {"id": repo, "xetEnabled": False}
     assert [each.pipeline_tag for each in api.list_models(search=repo, expand=["pipeline_tag"])] == [None]
     for ask in (
         lambda: api.model_info(repo, expand=["downloadsAllTime"]),
@@ -189,6 +191,11 @@ def test_deleting_what_is_not_there_changes_nothing(api: HfApi, repo: str) -> No
         with pytest.raises(EntryNotFoundError):
             api.create_commit(repo, operations, commit_message="half")
     assert api.model_info(repo).sha == before
+
+
+def test_a_content_in_an_unknown_encoding_is_refused(endpoint: str, repo: str) -> None:
+    value = {"path": "a", "content": "6869", "encoding": "hex"}
+    assert post_commit(endpoint, repo, {"key": "file", "value": value}).status_code == 400
 
 
 def test_a_file_cannot_be_a_folder_too(api: HfApi, repo: str) -> None:

@@ -196,6 +196,7 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         "downloads": 0,
         "likes": 0,
         "trendingScore": 0,
+        "xetEnabled": False,  # what clients before 1.0 ask
         "tags": _tags(repository.repo.kind, data),
     }
     known = {*described, "cardData", "siblings", "sdk", "pipeline_tag", "library_name"}

@@ -42,7 +42,7 @@ def with_derived(
     found = _of_model(paths, read) if kind == "models" else _of_dataset(paths) if kind == "datasets" else {}
     merged = found | {name: value for name, value in card.items() if value is not None}
     tags = card.get("tags")
-    merged["tags"] = [*(tags if isinstance(tags, list) else []), *found.get("tags", [])]
+    merged["tags"] = [*(tags if isinstance(tags, list) else [tags]), *found.get("tags", [])]
     return merged
 
 

@@ -242,6 +242,8 @@ def _operation(line: dict[str, Any], contents: Path) -> Operation:
 
 
 def _decode(content: str, encoding: object = "base64") -> bytes:
+    if encoding not in ("base64", "utf-8", None):
+        raise malformed(f"Unknown encoding: {encoding!r}")
     try:
         return base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
     except ValueError:

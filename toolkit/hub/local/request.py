@@ -147,7 +147,7 @@ class Call:
             return found
         target = self.store.moved(wanted) if repo is None else None
         if target is not None and self._visible(target) is not None:
-            address, query = (self.request.scope[part].decode("ascii") for part in ("raw_path", "query_string"))
+            address, query = (self.request.scope[part].decode("latin-1") for part in ("raw_path", "query_string"))
             address = address.replace(f"/{wanted}", f"/{target}", 1) + (query and f"?{query}")
             raise RefusedError(307, f"{wanted} is called {target} now", headers={"Location": address})
         raise repo_not_found(stranger=self.user is None)
