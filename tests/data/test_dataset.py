@@ -1,5 +1,6 @@
 """Datasets of strangers: every row is a conversation with an answer, or the file and the row are named."""
 
+import gzip
 import json
 import shutil
 
@@ -7,9 +8,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from support.validation import codes, finding
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import write_manifest
 from toolkit.data.dataset import count_rows, description_of, locate_dataset, read_split
+from toolkit.data.validation import validate
 
 QUESTION = {"role": "user", "content": "Name it.\n\nA red fox."}
 ANSWER = {"role": "assistant", "content": "Vulpix"}
@@ -98,6 +101,96 @@ def test_a_missing_folder_that_looks_like_a_hub_id_is_said_to_be_missing(tmp_pat
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"There is no folder data/missing, and .* cannot be reached"):
         locate_dataset("data/missing")
+
+
+LINES = [GOOD | {"id": str(number)} for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.jsonl", "\n".join(map(json.dumps, LINES)) + "\n\n"),
+        ("train.json", json.dumps(LINES, indent=1)),
+        ("data/train.json", "\ufeff" + json.dumps({"version": 2, "data": LINES})),
+        ("mine.ndjson", "\r\n".join(map(json.dumps, LINES))),
+        ("train-00000-of-00001.jsonl.gz", "\n".join(map(json.dumps, LINES))),
+    ],
+)
+def test_rows_of_json_are_read_counted_hashed_and_validated_as_those_of_parquet(tmp_path, name, text):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    with (gzip.open if name.endswith(".gz") else open)(tmp_path / name, "wt", encoding="utf-8", newline="") as file:
+        file.write(text)
+    found = locate_dataset(str(tmp_path))
+    assert read_split(found, "train") == LINES
+    assert (count_rows(found, "train"), validate(tmp_path).rows) == (3, {"train": 3})
+    before = found.rows_hash()
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
+    assert found.rows_hash() != before
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"messages": [', "train.jsonl, line 2 is not JSON"),
+        ("[1]", "train.jsonl holds something else than rows"),
+        ('{"messages": 1}', "train.jsonl is not a readable table of JSON"),
+    ],
+)
+def test_damaged_json_is_one_line_with_its_place_and_a_finding(tmp_path, row, said):
+    (tmp_path / "train.jsonl").write_text(f"{json.dumps(GOOD)}\n{row}\n")
+    with pytest.raises(InputError) as caught:
+        read_split(locate_dataset(str(tmp_path)), "train")
+    assert said in caught.value.found
+    assert codes(validate(tmp_path)) == {"schema.file"}
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}, "ShareGPT"),
+        ({"prompt": "x", "completion": "y"}, "prompt and completion"),
+        ({"instruction": "x", "input": "", "output": "y"}, "Alpaca"),
+        ({"chosen": "x", "rejected": "y"}, "preferences"),
+    ],
+)
+def test_chat_rows_of_another_form_are_named_with_their_columns_and_what_is_wanted(tmp_path, row, form):
+    found = dataset(tmp_path, [row])
+    with pytest.raises(InputError) as caught:
+        read_split(found, "train")
+    said = f"no `messages` (its form is {form}); its columns are {', '.join(row)}"
+    assert said in caught.value.found
+    assert "a list of {role: user or assistant, content}" in caught.value.remedy
+    assert said[:60] in finding(validate(tmp_path), "schema.messages").places[0].excerpt
+
+
+def test_a_config_is_chosen_behind_a_colon_of_a_folder(tmp_path):
+    for config in ("en", "ko"):
+        (tmp_path / config).mkdir()
+        (tmp_path / config / "train.jsonl").write_text(json.dumps(GOOD | {"id": config}))
+    with pytest.raises(InputError, match="several configs: en, ko"):
+        read_split(locate_dataset(str(tmp_path)), "train")
+    assert [row["id"] for row in read_split(locate_dataset(f"{tmp_path}:ko"), "train")] == ["ko"]
+    assert validate(f"{tmp_path}:en").rows == {"train": 1}
+
+
+def test_a_dataset_of_the_hub_in_any_layout_is_downloaded_as_far_as_it_is_read(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi
+
+    from toolkit.hub.local.serve import running_hub
+
+    with running_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        api = HfApi(endpoint=url)
+        api.create_repo("me/chat", repo_type="dataset")
+        for name in ("en/train[1].jsonl", "ko/train.jsonl", "images/big.bin"):
+            row = json.dumps(GOOD | {"id": name}).encode()
+            api.upload_file(path_or_fileobj=row, path_in_repo=name, repo_id="me/chat", repo_type="dataset")
+        with pytest.raises(InputError, match="me/chat has several configs: en, ko"):
+            locate_dataset("me/chat")
+        found = locate_dataset("me/chat:en")
+        assert [row["id"] for row in read_split(found, "train")] == ["en/train[1].jsonl"]
+        assert {path.name for path in found.path.rglob("*") if path.is_file()} == {"train[1].jsonl"}
 
 
 @pytest.mark.parametrize("change", ["lost", "replaced", "added"])

@@ -69,7 +69,7 @@ def _example(folder: Path) -> str | None:
     """The first row of train as a fenced conversation; None if it is none."""
     import pyarrow.parquet
 
-    for path in split_files(folder, "train")[:1]:
+    for path in split_files(folder, folder.name).get("train", [])[:1]:
         with pyarrow.parquet.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(1, columns=["messages"]) for row in batch.to_pylist())
             first: dict[str, Any] = next(rows, {})

@@ -53,8 +53,9 @@ def count_dataset(folder: Path) -> DatasetCounts:
         InputError: A file is damaged, or no split has a row.
     """
     counts = DatasetCounts()
+    files = split_files(folder, folder.name)
     for split in SPLITS:
-        for file in split_files(folder, split):
+        for file in files.get(split, []):
             for table in _tables(file):
                 _add(counts, split, table)
     if not counts.splits:

@@ -5,25 +5,45 @@ The names of files and columns are in `core/layout.py`. A row is a conversation 
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.errors import InputError, library_errors
+from toolkit.core.errors import EnvironmentLacks, HubError, InputError, library_errors
 from toolkit.core.folder import is_manifest, json_hash, read_json, sha256_file
-from toolkit.core.hub_client import locate_folder
-from toolkit.core.layout import CARD, COLUMNS, MANIFEST, REJECTED, SPLIT_PATTERNS, SPLITS, split_files
+from toolkit.core.hub_client import hub, hub_errors, locate_folder
+from toolkit.core.layout import (
+    CARD,
+    COLUMNS,
+    MANIFEST,
+    REJECTED,
+    SPLITS,
+    card_configs,
+    files_by_split,
+    split_files,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 10_000
 REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "source_ref")
+
+MESSAGES_WANTED = "Write the turns of each row into `messages`, a list of {role: user or assistant, content}."
+# Forms of chat rows that other trainers take, by their columns.
+OTHER_FORMS = {
+    "ShareGPT": {"conversations"},
+    "prompt and completion": {"prompt", "completion"},
+    "preferences": {"chosen", "rejected"},
+    "Alpaca": {"instruction", "output"},
+}
 
 Row = dict[str, Any]
 """A row of any dataset, by column."""
@@ -37,11 +57,21 @@ class LocatedDataset:
         id: Hub id, or the folder's name.
         revision: Commit on the Hub; None for a folder.
         path: Where its files are.
+        config: Which of several configs, None where there is one.
     """
 
     id: str
     revision: str | None
     path: Path
+    config: str | None = None
+
+    def files(self) -> dict[str, list[Path]]:
+        """The files of each split, `SPLITS` first (`core/layout.py`).
+
+        Raises:
+            InputError: There are none, or several configs or splits that may be meant.
+        """
+        return split_files(self.path, self.id if self.revision else str(self.path), self.config)
 
     def manifest(self) -> dict[str, Any]:
         """Its manifest; empty for a dataset that this toolkit did not make."""
@@ -51,40 +81,52 @@ class LocatedDataset:
 
     def rows_hash(self) -> str:
         """One hash for the rows of all splits; card and figures do not count."""
-        files = [file for split in SPLITS for file in split_files(self.path, split)]
-        return rows_hash_of({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
+        files = self.files()
+        rows = [file for split in SPLITS for file in files.get(split, [])]
+        return json_hash({file.relative_to(self.path).as_posix(): sha256_file(file) for file in rows})
 
 
 def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
-    """Find a dataset by folder or, when there is no such folder, by Hub id; the latter is downloaded.
+    """Find a dataset by folder or, when there is no such folder, by Hub id, of which its rows and card are downloaded.
+
+    A config stands behind a colon: `owner/name:config`, `folder:config`.
 
     Raises:
-        InputError: Neither a folder nor a Hub id.
+        InputError: Neither a folder nor a Hub id, or no files of rows on the Hub.
         HubError: The Hub has no such dataset or revision, or cannot be reached.
         EnvironmentLacks: The dataset is gated.
     """
-    path = locate_folder(
-        name,
-        "dataset",
-        "Make one with `pkt build-dataset`, or name a Hub id (owner/name).",
-        repo_type="dataset",
-        revision=revision,
-        patterns=["*.parquet", MANIFEST, CARD],
-    )
+    config = None
+    if not Path(name).is_dir() and "//" not in name and ":" in name:
+        name, _, config = name.rpartition(":")
     if Path(name).is_dir():
-        return LocatedDataset(path.absolute().name, None, path)
-    return LocatedDataset(name, path.name, path)
+        return LocatedDataset(Path(name).absolute().name, None, Path(name), config)
+    path = _download(name, revision, [])
+    try:
+        with hub_errors(f"the dataset {name}"):
+            there = hub().list_repo_files(name, repo_type="dataset", revision=path.name)
+    except (HubError, EnvironmentLacks):
+        # Without the Hub, the cache may have all.
+        return LocatedDataset(name, path.name, path, config)
+    files = files_by_split(there, name, config, card_configs(path))
+    path = _download(name, path.name, [escape(file) for of_split in files.values() for file in of_split])
+    return LocatedDataset(name, path.name, path, config)
+
+
+def _download(name: str, revision: str | None, files: list[str]) -> Path:
+    remedy = "Make one with `pkt build-dataset`, or name a Hub id (owner/name)."
+    patterns = [*files, MANIFEST, CARD]
+    return locate_folder(name, "dataset", remedy, repo_type="dataset", revision=revision, patterns=patterns)
 
 
 def rows_hash_of(files: Mapping[str, str]) -> str:
     """One hash for the split files among a dataset's files, given by relative path and SHA-256, as a manifest does."""
-    return json_hash(_files_of(files, SPLITS))
+    return json_hash({name: files[name] for split in SPLITS for name in _built(files).get(split, [])})
 
 
-def _files_of(files: Mapping[str, str], splits: Sequence[str]) -> dict[str, str]:
-    """Those of some files, by relative path, that hold rows of the splits."""
-    patterns = [pattern.format(split=split) for pattern in SPLIT_PATTERNS for split in splits]
-    return {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+def _built(files: Mapping[str, str]) -> dict[str, list[str]]:
+    """The split files among those that a manifest names."""
+    return files_by_split(files, MANIFEST) if any(name.endswith(".parquet") for name in files) else {}
 
 
 def read_split(dataset: LocatedDataset, split: str) -> list[Row]:
@@ -97,7 +139,7 @@ def read_split(dataset: LocatedDataset, split: str) -> list[Row]:
             holds another conversation. Rows are counted from 0 in their file, as `pkt validate` does in their split.
     """
     rows: list[Row] = []
-    files = split_files(dataset.path, split)
+    files = dataset.files().get(split, [])
     _check_as_built(dataset, split, files)
     for file in files:
         for number, row in enumerate(_read(file)):
@@ -115,7 +157,7 @@ def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) 
     named = dataset.manifest().get("files")
     if not isinstance(named, dict):
         return
-    built = _files_of(named, [split])
+    built = {name: named[name] for name in _built(named).get(split, [])}
     there = {file.relative_to(dataset.path).as_posix(): sha256_file(file) for file in files}
     for name in sorted(built.keys() | there.keys()):
         if built.get(name) != there.get(name):
@@ -129,16 +171,60 @@ def _check_as_built(dataset: LocatedDataset, split: str, files: Sequence[Path]) 
 def _read(file: Path) -> list[Row]:
     import pyarrow.parquet
 
-    with parquet_errors(file), pyarrow.parquet.ParquetFile(file) as opened:
+    with parquet_errors(file), pyarrow.parquet.ParquetFile(parquet_of(file)) as opened:
         table = opened.read()
         if "messages" not in table.column_names:
-            raise InputError(f"{file} has no column 'messages'.", "Run `pkt validate` on the dataset.")
+            raise InputError(f"{file}: {no_messages(table.column_names)}.", MESSAGES_WANTED)
         return list(table.to_pylist())
+
+
+def no_messages(columns: Sequence[str]) -> str:
+    """What a table without a column `messages` has instead."""
+    form = next((f" (its form is {name})" for name, needed in OTHER_FORMS.items() if needed <= set(columns)), "")
+    return f"no `messages`{form}; its columns are {', '.join(columns) or 'none'}"
+
+
+def parquet_of(file: Path) -> Path | pa.BufferReader:
+    """A file of rows as one that pyarrow reads as Parquet: itself, or JSON (lines, or a list) written as such.
+
+    Raises:
+        InputError: JSON of another form.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".parquet":
+        return file
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8-sig") as text:
+        rows = _json_rows(text.read(), file)
+    names = dict.fromkeys(name for row in rows for name in row)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink)
+    return pa.BufferReader(sink.getvalue())
+
+
+def _json_rows(content: str, file: Path) -> list[Row]:
+    """Rows of one object a line, of a list, or of an object with one list."""
+    try:
+        value: Any = json.loads(content)
+    except ValueError:
+        value = []
+        for number, line in enumerate(content.split("\n"), 1):
+            with library_errors(f"{file}, line {number} is not JSON", "Write one row a line, or a list of rows."):
+                value += [json.loads(line)] if line.strip() else []
+    if isinstance(value, dict):
+        lists = [held for held in value.values() if isinstance(held, list)]
+        value = lists[0] if len(lists) == 1 and "messages" not in value else [value]
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise InputError(f"{file} holds something else than rows.", "Write one object a line, or a list of objects.")
+    return value
 
 
 def parquet_errors(file: Path) -> AbstractContextManager[None]:
     """Translate what goes wrong while a dataset's file is read."""
-    return library_errors(f"{file} is not a readable Parquet file", "Build or download the dataset again.")
+    kind = "Parquet file" if file.suffix == ".parquet" else "table of JSON"
+    return library_errors(f"{file} is not a readable {kind}", "Build or download the dataset again.")
 
 
 def _problem(messages: object) -> str | None:
@@ -190,9 +276,9 @@ def count_rows(dataset: LocatedDataset, split: str) -> int:
     import pyarrow.parquet
 
     count = 0
-    for file in split_files(dataset.path, split):
+    for file in dataset.files().get(split, []):
         with parquet_errors(file):
-            count += pyarrow.parquet.read_metadata(file).num_rows
+            count += pyarrow.parquet.read_metadata(parquet_of(file)).num_rows
     return count
 
 

@@ -107,7 +107,8 @@ def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> Evaluati
     splits = {split: read_split(dataset, split) for split in SPLITS}
     test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
     if not test and not unseen:
-        raise InputError(f"The dataset {dataset.id} has neither a test nor an unseen split.", "Build one that has.")
+        there = f"its splits are {', '.join(dataset.files())}"
+        raise InputError(f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Build one that has.")
     candidates = sorted({answer_of(row) for split in splits.values() for row in split})
     named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
     others = {name for name in named if isinstance(name, str) and name}

@@ -188,7 +188,11 @@ def _prepare_inputs(dataset: str | Path | LocatedDataset, recipe: Recipe, note: 
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
     validation = _encode_rows(tokenizer, read_split(located, "validation"), recipe, "validation")
     if not examples:
-        raise InputError(f"The dataset {located.id} has no rows in its train split.", "Check it with `pkt validate`.")
+        there = ", ".join(located.files())
+        raise InputError(
+            f"The dataset {located.id} has no rows to train on: its splits are {there}.",
+            "Name the files of one train-00000-of-00001.parquet, or name another dataset.",
+        )
     if recipe.training.early_stopping and not validation:
         raise InputError(
             f"The dataset {located.id} has no rows in its validation split, which `training.early_stopping` needs.",

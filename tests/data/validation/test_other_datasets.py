@@ -31,7 +31,7 @@ def described(rows: int, seed: int = 4) -> list[str]:
 
 def report_on(folder: Path, conversations: list[Turns], **columns: list[Any]) -> Report:
     """The report on conversations of which the last two are of `test`."""
-    (folder / "data").mkdir()
+    (folder / "data").mkdir(parents=True)
     table = pa.table({"messages": conversations, **columns})
     pq.write_table(table.slice(0, len(table) - 2), folder / "data" / "train.parquet")
     pq.write_table(table.slice(len(table) - 2), folder / "data" / "test.parquet")
@@ -70,12 +70,11 @@ def test_a_request_does_not_make_descriptions_alike_and_the_same_description_is_
     tmp_path: Path, form: str
 ) -> None:
     texts = described(22)
-    (tmp_path / "sound").mkdir()
     assert codes(report_on(tmp_path / "sound", named([FORMS[form](text) for text in texts]))) == set()
     texts[-2] = texts[0].upper()
     texts[-1] = texts[1].replace(" ", " of ", 1)
     turns = named([FORMS[form](text) for text in texts])
-    assert {"dup.exact", "dup.near"} <= codes(report_on(tmp_path, turns))
+    assert {"dup.exact", "dup.near"} <= codes(report_on(tmp_path / "faulty", turns))
 
 
 @pytest.mark.parametrize("order", ["{request}\n{text}", "{text}\n\n{request}"])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.folder import is_manifest, read_json, sha256_file
-from toolkit.core.layout import MANIFEST, REJECTED, SPLITS
+from toolkit.core.layout import MANIFEST, REJECTED
+from toolkit.data.dataset import no_messages, parquet_of
 from toolkit.data.validation.findings import Findings
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 CHECKED_COLUMNS = ("id", "answer", "description", "creature", "family", "name_en", "name_ko", "language")
 
-_SHARD = re.compile(r"[-_.]?\d{4,6}(?:-of-\d{4,6})?$")
 _OTHER_NAME = re.compile(r"name_[a-z]{2,3}")
 
 
@@ -32,29 +32,6 @@ class Shard:
     path: Path
     columns: tuple[str, ...]
     rows: int
-
-
-def find_files(folder: Path) -> dict[str, list[Path]]:
-    """The Parquet files by split, known splits first; without `rejected.parquet` and hidden files.
-
-    Raises:
-        InputError: There is none.
-    """
-    by_split: dict[str, list[Path]] = {}
-    for file in sorted(folder.rglob("*.parquet")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not (hidden or file.is_dir() or file == folder / REJECTED):
-            by_split.setdefault(_split_of(file, folder), []).append(file)
-    if not by_split:
-        raise InputError(f"{folder} has no Parquet file.", "Name a folder with Parquet files of chat rows.")
-    rank = {split: place for place, split in enumerate(SPLITS)}
-    return {split: by_split[split] for split in sorted(by_split, key=lambda name: (rank.get(name, len(rank)), name))}
-
-
-def _split_of(file: Path, folder: Path) -> str:
-    """`data/train-00000-of-00002.parquet` and `default/train/0000.parquet` both belong to `train`."""
-    stem = _SHARD.sub("", file.stem)
-    return stem or (file.parent.name if file.parent != folder else "train")
 
 
 def read_own_manifest(folder: Path, found: Findings) -> dict[str, Any]:
@@ -86,7 +63,7 @@ def open_shards(files: dict[str, list[Path]], folder: Path, required: Collection
     for split, paths in files.items():
         for path in paths:
             name = path.relative_to(folder).as_posix()
-            with damage_found(split, name, path, found), pyarrow.parquet.ParquetFile(path) as file:
+            with damage_found(split, name, path, found), pyarrow.parquet.ParquetFile(parquet_of(path)) as file:
                 schema, rows = file.schema_arrow, file.metadata.num_rows
                 if problem := _problem_with_messages(schema):
                     found.add("schema.messages", split, text=f"{name}: {problem}")
@@ -112,7 +89,7 @@ def _problem_with_messages(schema: pa.Schema) -> str | None:
 
     kinds = dict(zip(schema.names, schema.types, strict=True))
     if "messages" not in kinds:
-        return f"its columns are {', '.join(schema.names) or 'none'}"
+        return no_messages(schema.names)
     if _is_text(kinds["messages"]):
         return "`messages` is text, perhaps JSON, which is to be parsed into lists of {role, content}"
     turn = getattr(kinds["messages"], "value_type", None)

@@ -15,7 +15,7 @@ EXCERPT = 100
 Severity = Literal["error", "warning"]
 
 CODES: dict[str, tuple[Severity, str]] = {
-    "schema.file": ("error", "a file that is not readable Parquet"),
+    "schema.file": ("error", "a file that cannot be read"),
     "schema.messages": ("error", "no column `messages` of lists of {role, content}"),
     "schema.column": ("error", "a column that is missing, or of another type than text"),
     "schema.text": ("error", "a text that is not UTF-8"),

@@ -17,7 +17,7 @@ from toolkit.core.recipe import DatasetSettings
 from toolkit.data.answers import LONGEST_ANSWER_NAME
 from toolkit.data.dataset import locate_dataset
 from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compared_rows
-from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, find_files, open_shards, read_own_manifest
+from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, open_shards, read_own_manifest
 from toolkit.data.validation.findings import CODES, Findings, Report, Skipped
 from toolkit.data.validation.rows import CheckedRow, Turn, check_row, check_tokens, learn_shared, read_batches
 from toolkit.model.base import locate_tokenizer
@@ -50,8 +50,8 @@ def validate(
         HubError, EnvironmentLacks: The Hub refuses a download or cannot be reached.
     """
     tokens = partial(check_tokens, load_tokenizer(locate_tokenizer(base)), max_length) if base else None
-    folder = locate_dataset(str(dataset), revision).path
-    files, found = find_files(folder), Findings()
+    located, found = locate_dataset(str(dataset), revision), Findings()
+    folder, files = located.path, located.files()
     manifest = read_own_manifest(folder, found)
     shards = open_shards(files, folder, CHECKED_COLUMNS if manifest else (), found)
     columns = set.intersection(*(set(shard.columns) for shard in shards)) if shards else set()

@@ -21,6 +21,7 @@ from ftfy.badness import is_bad
 from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
 from toolkit.data.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, fold, names_in
+from toolkit.data.dataset import parquet_of
 from toolkit.data.masking import ORDINARY_WORDS, own_names_in, spellings
 from toolkit.data.near_names import near_name
 from toolkit.data.validation.comparisons import ComparedRow
@@ -97,7 +98,10 @@ def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[Che
     """The rows of a file as far as it can be read; the rest is a finding. `first` is the number of its first row."""
     import pyarrow.parquet
 
-    with damage_found(shard.split, shard.name, shard.path, found), pyarrow.parquet.ParquetFile(shard.path) as file:
+    with (
+        damage_found(shard.split, shard.name, shard.path, found),
+        pyarrow.parquet.ParquetFile(parquet_of(shard.path)) as file,
+    ):
         for batch in file.iter_batches(BATCH_ROWS, columns=["messages", *shard.columns]):
             texts = partial(_texts, f"rows {first} to {first + len(batch) - 1} of {shard.name}", shard.split, found)
             turns = _turns(batch["messages"], texts)
