@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,25 +158,19 @@ def _patterns(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """What its `data_files` says: a pattern, a list of them, or of `{split, path}`."""
     files, folder = config["data_files"], config.get("data_dir")
     patterns: dict[str, list[str]] = {}
-    if isinstance(files, dict):
-        files = [{"split": split, "path": path} for split, path in files.items()]
     for entry in files if isinstance(files, list) else [files]:
-        split, paths = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else (None, entry)
-        for path in paths if isinstance(paths, list) else [paths]:
-            patterns.setdefault(str(split or "train"), []).append(f"{folder}/{path}" if folder else str(path))
+        split, paths = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else ("train", entry)
+        named = paths if isinstance(paths, list) else [paths]
+        patterns.setdefault(str(split), []).extend(f"{folder}/{path}" if folder else str(path) for path in named)
     return patterns
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a path matches one of the patterns, whose `*` ends at a slash and whose `**` does not."""
-    signs = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*", r"\?": "[^/]", r"\[": "[", r"\]": "]"}
-    for pattern in patterns:
-        expression = re.escape(pattern.removeprefix("./"))
-        for sign, meaning in signs.items():
-            expression = expression.replace(sign, meaning)
-        if re.fullmatch(expression, name):
-            return True
-    return False
+    return any(
+        fnmatch(name, pattern) and ("**" in pattern or name.count("/") == pattern.count("/"))
+        for pattern in (written.removeprefix("./") for written in patterns)
+    )
 
 
 def _files_of_rows(names: Iterable[str]) -> list[_File]:
