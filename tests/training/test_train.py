@@ -66,7 +66,7 @@ def test_a_row_that_is_too_long_is_named(tmp_path, dataset, use_small_base):
 
 def test_a_dataset_without_rows_is_refused(tmp_path, use_small_base):
     dataset = write_dataset(tmp_path / "dataset", splits=("test",))
-    with pytest.raises(InputError, match="no rows in its train split"):
+    with pytest.raises(InputError, match="no rows to train on: its splits are test"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
 
 
