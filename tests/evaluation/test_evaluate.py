@@ -331,7 +331,7 @@ def test_two_adapters_of_one_name_cannot_be_told_apart(adapter, dataset):
 
 def test_a_dataset_with_nothing_to_measure_is_refused(tmp_path, adapter):
     only_train = write_dataset(tmp_path / "only-train", splits=("train",))
-    with pytest.raises(InputError, match="neither a test nor an unseen split"):
+    with pytest.raises(InputError, match="no rows in test or unseen; its splits are"):
         measure(adapter, only_train)
 
 
