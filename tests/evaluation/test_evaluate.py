@@ -1,6 +1,7 @@
 """Evaluation: every figure follows from the predictions, beside baselines, and an interruption loses nothing."""
 
 import json
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -437,3 +438,15 @@ def test_a_row_that_the_model_cannot_read_whole_is_named_before_anything_is_meas
         measure(adapter, dataset, output=tmp_path / "report", progress=lambda *where: told.append(where))
     assert told == []
     assert not list(tmp_path.glob("report*"))
+
+
+def test_another_base_is_measured_in_a_report_that_says_which(adapter, dataset, tmp_path, small_base):
+    folder = shutil.copytree(small_base, tmp_path / "secret" / "copy")
+    with pytest.raises(InputError, match=r"are those on the base that it names.*`output` for the report on another"):
+        measure(adapter, dataset, base=str(folder))
+    named = measure(adapter, dataset, output=tmp_path / "named", baselines=[])
+    given = measure(adapter, dataset, output=tmp_path / "given", baselines=[], base=str(folder))
+    assert given["adapter"].pop("base") == {"id": "copy", "revision": None}
+    assert "base" not in named["adapter"]
+    assert given["test"]["methods"] == named["test"]["methods"]
+    assert str(tmp_path) not in (tmp_path / "given" / "evaluation.json").read_text()

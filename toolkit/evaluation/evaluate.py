@@ -44,7 +44,7 @@ from toolkit.evaluation.predictions import (
     read_rows,
     write_predictions,
 )
-from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter
+from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter, locate_base_of
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
 
@@ -119,6 +119,10 @@ def evaluate(
         name: answers_hash(model, recipe.evaluation.quantization, plan.base_of(name))
         for name, model in plan.adapters.items()
     }
+    given: dict[str, object] = {}
+    if base is not None:
+        on = locate_base_of(folder, recipe.evaluation.quantization, base)
+        given = {"base": {"id": on.id, "revision": on.revision}}
     content, settings = located.rows_hash(), plan.settings()
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
@@ -129,7 +133,7 @@ def evaluate(
             "schema": SCHEMA,
             "seed": recipe.seed,
             "dataset": {"id": located.id, "revision": located.revision, "content": content},
-            "adapter": {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER]},
+            "adapter": {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER], **given},
             "candidates": len(plan.rows.candidates),
             "precision": precision_facts(precision),
             "machine": drawing_machine(),
