@@ -25,7 +25,7 @@ from toolkit.core.folder import (
     write_json,
 )
 from toolkit.core.hub_client import read_token, use_hub
-from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, SAMPLES
+from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.data.build import build_dataset
 from toolkit.data.dataset import locate_dataset
@@ -36,7 +36,7 @@ from toolkit.hub.publish import Published, PublishOptions, publish, push_dataset
 from toolkit.hub.verify import Verification, verify_or_raise
 from toolkit.model.base import base_hash, locate_base
 from toolkit.training.progress import TrainingProgress
-from toolkit.training.train import deciding_settings, train
+from toolkit.training.train import deciding_settings, finished, train
 
 STATE = "pipeline.json"
 # Its name in 0.1.0.
@@ -81,7 +81,8 @@ def run_pipeline(
         out: The run folder: `dataset/`, `adapter/`, `checkpoints/` while training, `pipeline.json`, for a local Hub
             also `hub/` and `hub-cache/`.
         callbacks: Called while it works.
-        restart: Discard an interrupted training.
+        restart: Begin anew with a step whose inputs changed: discard what of it was interrupted, and replace its
+            finished adapter or evaluation. Unchanged steps are skipped all the same.
 
     Raises:
         ToolkitError: Whatever stops a step; what was finished before is kept, and the same call goes on from there.
@@ -95,6 +96,9 @@ def run_pipeline(
     with _hub(recipe, out):
         texts = [facts.content_hash for facts, _ in read_records(recipe.dataset)]
         dataset_inputs = [recipe.dataset.model_dump(), recipe.seed, texts]
+        if not restart:
+            # Before anything is replaced.
+            finished(adapter, out / "checkpoints", recipe, **steps.other_dataset(dataset, dataset_inputs))
         if steps.begin("Dataset", dataset_inputs, dataset):
             built = build_dataset(dataset, recipe, progress=callbacks.count)
             if not built.validation["ok"]:
@@ -118,7 +122,7 @@ def run_pipeline(
         settings = recipe.model_dump(include={"evaluation", "decoding", "seed"})
         evaluation_inputs = [settings, _hash(weights), _hash(dataset)]
         if steps.begin("Evaluation", evaluation_inputs, evaluation):
-            evaluate(adapter, dataset, recipe=recipe, progress=callbacks.count, note=callbacks.note)
+            evaluate(adapter, dataset, recipe=recipe, restart=restart, progress=callbacks.count, note=callbacks.note)
             steps.done("Evaluation", evaluation_inputs, evaluation)
 
         if recipe.publish.adapter_repo:
@@ -188,6 +192,12 @@ class Steps:
         unchanged = self.hashes.get(step) == {"read": json_hash([__version__, *inputs]), "written": _hash(written)}
         self.announce(step, unchanged)
         return not unchanged
+
+    def other_dataset(self, dataset: Path, inputs: Sequence[object]) -> dict[str, str]:
+        """A `dataset` that no adapter was trained on, where the inputs are not those of the dataset there."""
+        read, there = self.hashes.get("Dataset", {}).get("read"), (dataset / MANIFEST).is_file()
+        same = not there or read in (None, json_hash([read_json(dataset / MANIFEST)["toolkit"], *inputs]))
+        return {} if same else {"dataset": "another"}
 
     def done(self, step: str, inputs: Sequence[object], written: Path | str) -> None:
         """Remember a finished step."""

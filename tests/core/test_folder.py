@@ -50,6 +50,29 @@ def test_a_folder_that_the_toolkit_did_not_write_is_never_replaced(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize(("name", "known"), [("README.md", True), ("notes.txt", False), (".git/config", False)])
+def test_what_somebody_changed_or_added_is_never_replaced_unless_it_was_asked_for(tmp_path, name, known):
+    def make(**how):
+        with folder.atomic_folder(tmp_path / "out", "dataset", **how) as fresh:
+            (fresh / "README.md").write_text("ours")
+            (fresh / "data.safetensors").write_text("large")
+            folder.write_manifest(fresh, "dataset", {})
+
+    make()
+    # A report that may be made again, what a file browser leaves, and weights, which nobody writes by hand.
+    for ours in ("validation.json", ".DS_Store", "data.safetensors"):
+        (tmp_path / "out" / ours).write_text("other")
+    make()
+    changed = tmp_path / "out" / name
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text("mine")
+    with pytest.raises(InputError, match=rf"cannot make again: {name}\. .* move this one away"):
+        make()
+    assert changed.read_text() == "mine"
+    make(even_changed=True)
+    assert changed.exists() is known
+
+
 @pytest.mark.parametrize(
     "manifest",
     [

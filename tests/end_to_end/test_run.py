@@ -96,7 +96,9 @@ def test_the_second_run_skips_what_has_not_changed(finished):
 def test_a_changed_evaluation_does_not_train_again(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     (folder / "more.toml").write_text(SHORT.replace("max_test = 5", "max_test = 6"))
-    done = pkt("run", "more.toml", "out", "--json", cwd=folder)
+    refused = pkt("run", "more.toml", "out", cwd=folder)
+    assert (refused.returncode, "(other settings): 6 steps, evaluated" in refused.stderr) == (2, True)
+    done = pkt("run", "more.toml", "out", "--json", "--restart", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert re.search(r"Training +unchanged, skipped", done.stderr)
     result = json.loads(done.stdout)

@@ -206,13 +206,40 @@ def interrupt(monkeypatch, *measured, schema=evaluate.SCHEMA, **how):
             measure(*measured, **how)
 
 
-def test_an_interrupted_evaluation_with_other_settings_or_of_another_version_begins_anew(adapter, dataset, monkeypatch):
+def test_an_interrupted_evaluation_with_other_settings_or_of_another_version_is_never_taken_over(
+    adapter, dataset, monkeypatch
+):
     notes = []
+    other = recipe("pokepicker/tiny-gemma", decoding__temperature=0.2)
     interrupt(monkeypatch, adapter, dataset)
-    measure(adapter, dataset, recipe("pokepicker/tiny-gemma", decoding__temperature=0.2), note=notes.append)
-    interrupt(monkeypatch, adapter, dataset, schema=evaluate.SCHEMA - 1)
-    measure(adapter, dataset, note=notes.append)
+    with pytest.raises(InputError, match="interrupted evaluation of other"):
+        measure(adapter, dataset, other)
+    measure(adapter, dataset, other, restart=True, note=notes.append)
+    interrupt(monkeypatch, adapter, dataset, schema=evaluate.SCHEMA - 1, restart=True)
+    measure(adapter, dataset, restart=True, note=notes.append)
     assert not notes
+
+
+def test_a_finished_evaluation_is_replaced_by_its_like_or_by_a_restart_and_a_card_edited_by_hand_stays(
+    adapter, dataset, monkeypatch
+):
+    (adapter / "README.md").write_text("Mine.\n")
+    notes = []
+    measure(adapter, dataset, baselines=[], note=notes.append)
+    assert notes == ["README.md was edited by hand and stays as it is; delete it to have one with these figures."]
+    before = written(adapter)
+    measure(adapter, dataset, baselines=[])
+    other = recipe("pokepicker/tiny-gemma", evaluation__max_test=1)
+    said = r"\(other settings\): 8 steps, evaluated \(top-1 of test [\d.]+%\), README.md changed"
+    with pytest.raises(InputError, match=said):
+        measure(adapter, dataset, other, baselines=[])
+    assert written(adapter) == before
+    # A restart that was interrupted goes on without being asked for again.
+    interrupt(monkeypatch, adapter, dataset, other, baselines=[], restart=True)
+    assert measure(adapter, dataset, other, baselines=[])["test"]["rows"] == 1
+    assert (adapter / "README.md").read_text() == "Mine.\n"
+    assert set(read_manifest(adapter, "adapter")["edited_cards"]) == {"README.md"}
+    assert "Mine" not in (adapter / "README.ko.md").read_text()
 
 
 def change_config(adapter):
@@ -236,9 +263,9 @@ CHANGES = {
 def test_answers_of_another_model_are_never_taken_over(adapter, dataset, monkeypatch, tmp_path, change):
     interrupt(monkeypatch, adapter, dataset, output=tmp_path / "report")
     change(adapter)
-    notes = []
-    again = measure(adapter, dataset, output=tmp_path / "report", note=notes.append)
-    assert not notes
+    with pytest.raises(InputError, match="interrupted evaluation of other"):
+        measure(adapter, dataset, output=tmp_path / "report")
+    again = measure(adapter, dataset, output=tmp_path / "report", restart=True)
     assert again == measure(adapter, dataset, output=tmp_path / "whole")
 
 

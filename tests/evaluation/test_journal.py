@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.core.errors import ToolkitError
+from toolkit.core.errors import InputError, ToolkitError
 from toolkit.evaluation.answers import Journal
 
 
@@ -41,12 +41,16 @@ def test_a_file_that_was_cut_anywhere_gives_whole_pieces_and_goes_on(tmp_path, c
     assert (tmp_path / "j").read_bytes() == whole
 
 
-def test_other_work_begins_anew(tmp_path):
+def test_answers_of_other_work_are_discarded_only_by_a_restart(tmp_path):
     write(tmp_path / "j", "k", {"a": 1})
-    for journal in (Journal(tmp_path / "j", "other"), Journal(tmp_path / "j", "other", restart=True)):
-        assert journal.found == 0
-        journal.once("a", lambda: 2)
-        journal.close()
+    kept = (tmp_path / "j").read_bytes()
+    with pytest.raises(InputError, match=r"holds answers of an interrupted evaluation .* `restart=True`"):
+        Journal(tmp_path / "j", "other")
+    assert (tmp_path / "j").read_bytes() == kept
+    journal = Journal(tmp_path / "j", "other", restart=True)
+    assert journal.found == 0
+    journal.once("a", lambda: 2)
+    journal.close()
     journal = Journal(tmp_path / "j", "other")
     assert journal.once("a", never) == 2
     journal.close()

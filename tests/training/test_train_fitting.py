@@ -400,7 +400,7 @@ def test_early_stopping_ends_after_so_many_validations_without_a_lower_loss(tmp_
     result = train.train(strange, tmp_path / "adapter", chosen)
     assert result.steps < 50
     assert result.best_step == result.steps - 2
-    assert result.epochs == pytest.approx(result.steps / 3)
+    assert result.epochs == pytest.approx(result.steps / 3, abs=0.005)
     manifest = read_json(tmp_path / "adapter" / "manifest.json")
     assert (manifest["steps"], manifest["examples_seen"]) == (result.steps, result.steps * 4)
 

@@ -11,6 +11,7 @@ import pytest
 
 from support.models import untied
 from support.training import adapter_bytes, recipe, write_dataset
+from toolkit.core import folder
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json
 from toolkit.core.layout import TINY_BASE_ID
@@ -202,6 +203,59 @@ def test_a_changed_recipe_or_dataset_is_noticed_and_restart_begins_anew_once(tmp
     with pytest.raises(train.Interrupted, match="without `restart`, to continue"):
         train.train(dataset, tmp_path / "adapter", changed, restart=True, progress=stop_at(2))
     assert train.train(dataset, tmp_path / "adapter", changed).resumed_from in (2, 3)
+
+
+OTHERS = {
+    "recipe": lambda tmp_path: {"training__max_steps": 4},
+    "dataset": lambda tmp_path: {"dataset": write_dataset(tmp_path / "other", answer="Mew")},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_finished_adapter_is_said_and_stays_until_a_restart_is_whole(
+    tmp_path, dataset, use_small_base, monkeypatch, other
+):
+    out = tmp_path / "adapter"
+    train.train(dataset, out, recipe(use_small_base, training__max_steps=3))
+    (out / "README.md").write_text("Mine.")
+    manifest = read_json(out / "manifest.json")
+    folder.write_json(out / "manifest.json", manifest | {"repo_id": "owner/names"})
+    before = folder.file_hashes(out)
+    changed = OTHERS[other](tmp_path)
+    data, settings = changed.pop("dataset", dataset), recipe(use_small_base, **{"training__max_steps": 3} | changed)
+    said = rf"\(other {other}\): 3 steps, README.md changed or added by hand, published as owner/names\. .*`restart=T"
+    with monkeypatch.context() as patch:
+        # Nothing is looked up for it, or downloaded.
+        patch.setattr(bases, "locate_base", None)
+        with pytest.raises(InputError, match=said):
+            train.train(data, out, settings)
+    with pytest.raises(train.Interrupted):
+        train.train(data, out, settings, restart=True, progress=stop_at(1))
+    assert folder.file_hashes(out) == before
+    # The interrupted restart goes on without being asked for again.
+    assert train.train(data, out, settings).resumed_from in (1, 2)
+    assert (out / "README.md").read_text() != "Mine."
+
+
+def test_the_same_training_again_is_done_already_unless_it_is_restarted(tmp_path, dataset, use_small_base, monkeypatch):
+    out, settings = tmp_path / "adapter", recipe(use_small_base, training__max_steps=3)
+    first = train.train(dataset, out, settings)
+    (out / "evaluation.json").write_text("{}")
+    # As 0.2.0 wrote it, without the settings that came later.
+    manifest = read_json(out / "manifest.json")
+    del manifest["recipe"]["lora"]["use_dora"]
+    folder.write_json(out / "manifest.json", manifest)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "prepare_model", None)
+        again = train.train(dataset, out, settings)
+    assert (again.steps, again.resumed_from, again.validation_loss) == (3, 3, first.validation_loss)
+    assert "already; `restart=True` trains it again" in again.notes[0]
+    moved = read_json(out / "manifest.json")
+    folder.write_json(out / "manifest.json", moved | {"base": moved["base"] | {"content": "other"}})
+    with pytest.raises(InputError, match=r"\(other base\): 3 steps, evaluated, evaluation.json changed"):
+        train.train(dataset, out, settings)
+    assert train.train(dataset, out, settings, restart=True).resumed_from == 0
+    assert not (out / "evaluation.json").exists()
 
 
 def test_the_adapter_is_read_back_before_it_counts(tmp_path, dataset, use_small_base, monkeypatch):

@@ -40,7 +40,10 @@ host = click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 admits other machines."
 )
 resume = click.option(
-    "--resume/--restart", default=True, show_default=True, help="Continue interrupted work, or start over."
+    "--resume/--restart",
+    default=True,
+    show_default=True,
+    help="Continue interrupted work and keep finished results, or begin anew and replace them at the end.",
 )
 templates = click.option(
     "--template", "templates", type=PATH, metavar="FOLDER", help="Your own card templates, in place of the toolkit's."

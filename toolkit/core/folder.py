@@ -19,25 +19,27 @@ import psutil
 
 from toolkit import __version__
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
-from toolkit.core.layout import MANIFEST, VALIDATION
+from toolkit.core.layout import EDITED, EVALUATION, MANIFEST, VALIDATION
 
+# What file browsers leave behind.
+CLUTTER = (".DS_Store", "Thumbs.db")
 LIBRARIES = ("bitsandbytes", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 
 
 @contextmanager
-def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
+def atomic_folder(target: Path, kind: str, *, even_changed: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `target`; when the block ends without an error, it takes the place of `target`.
 
     A kill or a power cut at any moment leaves the old folder, the new one or none, never a half-written one. An
-    existing `target` is replaced only when it is empty or a folder of that `kind` that this toolkit wrote. A link is
-    followed.
+    existing `target` is replaced only when it is empty or a folder of that `kind` that this toolkit wrote, and, unless
+    `even_changed`, nobody changed since. A link is followed.
 
     Raises:
         InputError: `target` is a file, a mount point or another program's folder, or cannot be written.
         EnvironmentLacks: The disk is full.
     """
     target = target.resolve()
-    check_replaceable(target, kind)
+    check_replaceable(target, kind, even_changed=even_changed)
     fresh = _beside(target, "partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +59,8 @@ def atomic_folder(target: Path, kind: str) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def check_replaceable(target: Path, kind: str) -> None:
-    """Raise InputError unless `target` is absent, empty, or a folder of this kind that this toolkit wrote."""
+def check_replaceable(target: Path, kind: str, *, even_changed: bool = False) -> None:
+    """Raise InputError unless `target` is absent, empty, or a folder of this kind as this toolkit wrote it."""
     target = target.resolve()
     if target.is_mount():
         raise InputError(f"{target} is a mount point and cannot be replaced as a whole.", "Choose a folder inside it.")
@@ -67,6 +69,11 @@ def check_replaceable(target: Path, kind: str) -> None:
             raise InputError(
                 f"{target} is not empty and is not a{'n' * (kind == 'adapter')} {kind} folder that pkt wrote.",
                 "Choose another output folder, or empty it first.",
+            )
+        if not even_changed and (changed := changed_by_hand(target)):
+            raise InputError(
+                f"{target} holds what pkt did not write and cannot make again: {', '.join(changed[:5])}.",
+                "Choose another output folder, or move this one away.",
             )
     elif target.exists():
         raise InputError(f"{target} is a file, not a folder.", "Choose another output folder.")
@@ -77,6 +84,51 @@ def _is_own(folder: Path, kind: str) -> bool:
         return is_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")), kind)
     except (FileNotFoundError, IsADirectoryError, ValueError):
         return False
+
+
+def changed_by_hand(folder: Path) -> list[str]:
+    """Files that somebody changed or added since this toolkit wrote the folder; weights are taken as they are."""
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    hashes, edited = manifest.get("files") or {}, manifest.get(EDITED) or {}
+    known = {MANIFEST, VALIDATION, *(name for name in hashes if name.endswith(".safetensors"))} - edited.keys()
+    there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    candidates = {name: path for name, path in there.items() if name not in known and path.name not in CLUTTER}
+    return [name for name, path in candidates.items() if name in edited or sha256_file(path) != hashes.get(name)]
+
+
+def keep_edited(folder: Path, facts: Mapping[str, Any], edited: Mapping[str, bytes]) -> dict[str, Any]:
+    """Put the cards that somebody wrote back into a folder; the facts of its manifest, with the hashes of these."""
+    for name, content in edited.items():
+        (folder / name).write_bytes(content)
+    kept = {EDITED: {name: sha256_file(folder / name) for name in edited}} if edited else {}
+    return {key: value for key, value in facts.items() if key != EDITED} | kept
+
+
+def refuse_other_results(folder: Path, known: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Raise InputError where the results in a folder were made of other things (`known`) than the `wanted` ones."""
+    if other := [name for name, value in wanted.items() if known.get(name) != value]:
+        raise InputError(
+            f"{folder} holds finished results ({', '.join(f'other {name}' for name in other)}): "
+            f"{', '.join(_results(folder))}.",
+            "Choose another output folder, or give `restart=True` to replace them once the new ones are whole.",
+        )
+
+
+def _results(folder: Path) -> Iterator[str]:
+    """What would be lost with a folder of an adapter or a report."""
+    manifest = read_json(folder / MANIFEST)
+    if "steps" in manifest:
+        yield f"{manifest['steps']:,} steps"
+    if (folder / EVALUATION).is_file():
+        try:
+            top1 = read_json(folder / EVALUATION)["test"]["methods"]["adapter"]["top1"]["value"]
+            yield f"evaluated (top-1 of test {top1:.1%})"
+        except (InputError, KeyError, TypeError):
+            yield "evaluated"
+    if changed := changed_by_hand(folder):
+        yield f"{' and '.join(changed[:3])} changed or added by hand"
+    if manifest.get("repo_id"):
+        yield f"published as {manifest['repo_id']}"
 
 
 def is_manifest(value: Any, kind: str) -> bool:

@@ -24,6 +24,8 @@ import yaml
 from toolkit.core.errors import InputError
 
 CARD, KOREAN_CARD = "README.md", "README.ko.md"
+# Key of the manifest: cards that somebody wrote by hand, with the SHA-256 of each.
+EDITED = "edited_cards"
 FIGURES = "figures"
 MANIFEST = "manifest.json"
 

@@ -162,7 +162,7 @@ def _restored(found: dict[str, Any]) -> Ranking:
 
 
 class Journal:
-    """Results of finished pieces, by name. A file of other work (another `key`) is overwritten.
+    """Results of finished pieces, by name. A file of other work (another `key`) is replaced only by `restart`.
 
     Attributes:
         found: How many pieces an earlier run had finished.
@@ -188,8 +188,8 @@ class Journal:
         """Read the file's results, and return how many of its bytes are whole lines of this work."""
         if not self.file.is_file():
             return 0
-        whole = 0
-        for line in self.file.read_bytes().splitlines(keepends=True):
+        whole, lines = 0, self.file.read_bytes().splitlines(keepends=True)
+        for line in lines:
             try:
                 entry = json.loads(line) if line.endswith(b"\n") else None
             except ValueError:
@@ -199,6 +199,11 @@ class Journal:
             if "piece" in entry:
                 self._done[str(entry["piece"])] = entry.get("result")
             whole += len(line)
+        if not whole and len(lines) > 1:
+            raise InputError(
+                f"{self.file} holds answers of an interrupted evaluation of other data, settings or weights.",
+                "Finish that one, or give `restart=True` to discard its answers.",
+            )
         return whole
 
     def once(self, piece: str, work: Callable[[], Any]) -> Any:

@@ -18,10 +18,14 @@ from toolkit.core import Note, Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import (
     atomic_folder,
+    changed_by_hand,
     check_replaceable,
     json_hash,
+    keep_edited,
     manifest_facts,
+    read_json,
     read_manifest,
+    refuse_other_results,
     sha256_file,
     write_json,
     write_jsonl,
@@ -85,7 +89,7 @@ def evaluate(
         base: Hub id or folder of another base than the one that the adapter names; with an `output`.
         output: A folder of its own for the report, in place of the adapter's.
         templates: A folder of card templates that replace the toolkit's.
-        restart: Discard an interrupted evaluation.
+        restart: Begin anew: discard an interrupted evaluation, and replace a finished one of other settings or data.
         progress: Called after each answer.
         note: Called when an interrupted evaluation continues.
 
@@ -93,7 +97,8 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: An adapter cannot be loaded, or the dataset has neither `test` nor `unseen`.
+        InputError: An adapter cannot be loaded, the dataset has neither `test` nor `unseen`, or the folder holds an
+            evaluation of other settings or data.
         EnvironmentLacks: Memory is too small, or a package is missing.
     """
     if unknown := set(baselines) - set(BASELINES):
@@ -108,7 +113,7 @@ def evaluate(
     manifest = read_manifest(folder, ADAPTER) if output is None else {}
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe or own_recipe(folder, output))
-    check_replaceable(target, kind)
+    check_replaceable(target, kind, even_changed=kind == ADAPTER)
     if templates is not None:
         cards.check_templates(templates)
     located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
@@ -124,23 +129,29 @@ def evaluate(
         on = locate_base_of(folder, recipe.evaluation.quantization, base)
         given = {"base": {"id": on.id, "revision": on.revision}}
     content, settings = located.rows_hash(), plan.settings()
+    about_adapter = {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER], **given}
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
             note(f"Continuing an interrupted evaluation: {journal.found} answers are kept.")
+        elif not restart and (target / EVALUATION).is_file():
+            there = read_json(target / EVALUATION)
+            known = {**there, "dataset": there.get("dataset", {}).get("content")}
+            wanted = {"adapter": about_adapter, "dataset": content, "settings": settings, "seed": recipe.seed}
+            refuse_other_results(target, known, wanted)
         precision, predictions = _predict(plan, journal, progress)
         evaluation = {
             "schema": SCHEMA,
             "seed": recipe.seed,
             "dataset": {"id": located.id, "revision": located.revision, "content": content},
-            "adapter": {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER], **given},
+            "adapter": about_adapter,
             "candidates": len(plan.rows.candidates),
             "precision": precision_facts(precision),
             "machine": drawing_machine(),
             "settings": settings,
             **figures_of(predictions, plan.rows, recipe.seed, baselines),
         }
-        _write(target, manifest, plan, evaluation, predictions, templates)
+        _write(target, manifest, plan, evaluation, predictions, templates, note)
         journal.remove()
     return evaluation
 
@@ -263,12 +274,15 @@ def _write(
     evaluation: dict[str, Any],
     predictions: Sequence[Prediction],
     templates: Path | None,
+    note: Note,
 ) -> None:
     """Write the adapter's folder anew, or a report if there is no `manifest`, in which the used settings replace its
-    training's.
+    training's. Cards that somebody edited stay.
     """
     kind = ADAPTER if manifest else REPORT
-    with atomic_folder(target, kind) as folder:
+    changed = changed_by_hand(target) if kind == ADAPTER else []
+    edited = {name: (target / name).read_bytes() for name in changed if name.endswith(".md")}
+    with atomic_folder(target, kind, even_changed=kind == ADAPTER) as folder:
         if kind == ADAPTER:
             shutil.copytree(target, folder, dirs_exist_ok=True)
         write_json(folder / EVALUATION, evaluation)
@@ -282,6 +296,9 @@ def _write(
             facts = {**manifest_facts(manifest), "recipe": manifest["recipe"] | used, **facts}
             facts = cards.with_templates(facts, templates)
             cards.render_model_card(folder, facts, facts.get("repo_id"), templates)
+            facts = keep_edited(folder, facts, edited)
+            for name in edited:
+                note(f"{name} was edited by hand and stays as it is; delete it to have one with these figures.")
         write_manifest(folder, kind, facts)
 
 

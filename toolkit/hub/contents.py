@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import InputError
-from toolkit.core.folder import atomic_folder, file_hashes, read_json, sha256_file, write_json, write_manifest
-from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
+from toolkit.core.folder import (
+    atomic_folder,
+    file_hashes,
+    keep_edited,
+    read_json,
+    sha256_file,
+    write_json,
+    write_manifest,
+)
+from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, EDITED, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
 
 # Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
 ALLOWED = {
@@ -29,8 +37,6 @@ ALLOWED = {
     "space": (CARD, "app.py", "requirements.txt", "space.json"),
 }
 CARDS = {"adapter": (CARD, KOREAN_CARD), "dataset": (CARD,), "base": (), "space": (CARD,)}
-# Key of the manifest: cards that somebody wrote by hand, with the SHA-256 of each.
-EDITED = "edited_cards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +112,13 @@ def rewrite(
         edited: Cards that somebody edited by hand.
         render: Writes cards and figures into a copy of the folder.
     """
-    with atomic_folder(folder, kind) as fresh:
+    with atomic_folder(folder, kind, even_changed=True) as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)
         before = {path.relative_to(fresh).as_posix() for path in fresh.rglob("*")}
         render(fresh)
-        for name, content in edited.items():
-            (fresh / name).write_bytes(content)
+        facts = keep_edited(fresh, facts, edited)
         hashes = file_hashes(fresh)
         named = {*manifest["files"], *CARDS[kind], *(hashes.keys() - before)}
-        facts = {key: value for key, value in facts.items() if key != EDITED}
-        if edited:
-            facts[EDITED] = {name: hashes[name] for name in edited}
         write_manifest(fresh, kind, facts)
         written = read_json(fresh / MANIFEST)
         written["files"] = {name: each for name, each in hashes.items() if name in named and is_allowed(name, kind)}

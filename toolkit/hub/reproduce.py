@@ -20,9 +20,8 @@ from toolkit import cards
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, is_hub_id, without_secrets
-from toolkit.core.layout import ADAPTER_CONFIG, CARD, DTYPES, EVALUATION, MANIFEST, SAMPLES
+from toolkit.core.layout import ADAPTER_CONFIG, CARD, DTYPES, EDITED, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings
-from toolkit.hub.contents import EDITED
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
 from toolkit.model.loading import nf4_config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -56,19 +57,8 @@ def _check_written(model: PeftModel, file: Path) -> None:
         )
 
 
-def learnt_nothing(model: PeftModel) -> bool:
-    """Whether training left a fresh adapter as it was: LoRA's products are zero, whole modules are the base's."""
-    from peft.utils import ModulesToSaveWrapper
+def weights_hash(model: PeftModel) -> str:
+    """SHA-256 of the adapter's weights."""
+    from safetensors.torch import save
 
-    whole = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    pairs = (
-        (own, first)
-        for module in whole
-        for trained in module.modules_to_save.values()
-        for own, first in zip(trained.parameters(), module.original_module.parameters(), strict=True)
-    )
-    if not all(own.equal(first.to(own.dtype)) for own, first in pairs):
-        return False
-    weights = dict(model.named_parameters())
-    seconds = [name for name in weights if LORA_B.search(name)]
-    return not any(bool(weights[name].any()) and bool(weights[LORA_B.sub(r"\1A", name)].any()) for name in seconds)
+    return hashlib.sha256(save(weights_of(model))).hexdigest()

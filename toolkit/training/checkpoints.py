@@ -83,6 +83,13 @@ def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool
         raise unwritable(folder, error) from error
 
 
+def begun(folder: Path, identity: dict[str, str], before: int | None = None) -> bool:
+    """Whether a folder holds checkpoints of a run of this identity, the newest one `before` a step."""
+    found, steps = _read_or_none(folder / IDENTITY), [_step_of(path) for path in _checkpoints(folder)]
+    ours = isinstance(found, dict) and identity.items() <= found.items()
+    return ours and bool(steps) and (before is None or max(steps) < before)
+
+
 def _read_identity(folder: Path) -> dict[str, str]:
     """The identity of the run in a folder; empty for an empty folder and a run of version 0.1.0."""
     for name in (IDENTITY, OLD_IDENTITY):
@@ -97,7 +104,7 @@ def _read_identity(folder: Path) -> dict[str, str]:
 def _read_or_none(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

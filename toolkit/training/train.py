@@ -5,7 +5,7 @@ An interrupted run continues from its last complete checkpoint and ends with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,20 +18,25 @@ from toolkit.core.folder import (
     check_replaceable,
     json_hash,
     library_versions,
+    read_jsonl,
+    read_manifest,
+    recover,
+    refuse_other_results,
     write_json,
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, SPLITS, TRAINING_LOG
+from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, MANIFEST, SPLITS, TRAINING_LOG
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
 from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
-from toolkit.training.checkpoints import Start, prepare_checkpoints, remove_checkpoints
+from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import (
     BEST,
+    History,
     TrainingProgress,
     TrainingState,
     best_step,
@@ -55,9 +60,9 @@ class TrainResult:
         adapter: Its folder.
         steps: Optimiser steps in all.
         epochs: Passes over the train split.
-        resumed_from: The step that this process continued from; 0 for a new run.
+        resumed_from: The step that this process continued from; 0 for a new run, `steps` for one that was finished.
         best_step: The step whose adapter was written, if its validation loss decided that.
-        loss: Training loss of the last step.
+        loss: Training loss of the last step; of the last line of the log where this process took none.
         validation_loss: Of the adapter that was written.
         seconds: Of training, interrupted parts included.
         tokens_per_second: Of prompts and answers in this process; None where it took no step.
@@ -96,17 +101,20 @@ def train(
 ) -> TrainResult:
     """Fine-tune an adapter and write its folder; an interrupted run continues from its last complete checkpoint.
 
+    A finished adapter of the same recipe, data and base is left as it is; another one is replaced only by `restart`.
+
     Args:
         dataset: Folder or Hub id; trains on its `train` split and logs the loss on `validation`.
         out: The adapter folder, written whole at the end.
         recipe: All settings, or the name of a recipe.
         checkpoints: Folder of the checkpoints until the run ends; beside `out` by default.
-        restart: Discard the checkpoints of an earlier run.
+        restart: Begin anew: discard the checkpoints of an earlier run, and replace a finished adapter in `out`, which
+            stays until the new one is whole.
         progress: Called after every optimiser step.
         note: Called with each of the result's `notes`, at once.
 
     Raises:
-        InputError: Rows that do not fit the recipe, or checkpoints of a run with other settings or data.
+        InputError: Rows that do not fit the recipe, or checkpoints or an adapter of a run with other settings or data.
         EnvironmentLacks: The recipe needs a GPU, a package, or more memory.
         Interrupted: SIGINT or SIGTERM came; the same call continues.
         ToolkitError: The training diverged, or changed nothing.
@@ -124,14 +132,25 @@ def train(
     out = out.resolve() if out.name in ("", "..") else out
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     settings = recipe.training
-    check_replaceable(out, "adapter")
+    check_replaceable(out, "adapter", even_changed=True)
     check_environment(settings)
-    inputs = _prepare_inputs(dataset, recipe, say)
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
+    located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
+    if not restart:
+        # Before the base, which may be a download.
+        finished(out, folder, recipe, dataset=located.rows_hash())
+    inputs = _prepare_inputs(located, recipe, say)
+    if not restart and finished(out, folder, recipe, dataset=inputs.identity["dataset"], base=inputs.identity["base"]):
+        say(f"{out} holds the adapter of this recipe, data and base already; `restart=True` trains it again.")
+        if begun(folder, inputs.identity):
+            remove_checkpoints(folder)
+        facts, log = read_manifest(out, "adapter"), read_jsonl(out / TRAINING_LOG)
+        return _result(out, facts, log, facts["steps"], notes)
     start = prepare_checkpoints(folder, inputs.identity, restart=restart)
     for text in start.notes:
         say(text)
     peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.examples, say)
+    fresh = saving.weights_hash(peft_model)
     if settings.track:
         say(where_losses_are_drawn(settings.track, folder))
     training = TrainingState(progress, start.spent)
@@ -145,23 +164,48 @@ def train(
     kept = best_step(state.log_history) if training.best is not None else None
     if kept:
         set_peft_model_state_dict(peft_model, training.best)
+    if saving.weights_hash(peft_model) == fresh:
+        warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""
+        raise ToolkitError(
+            f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",
+            f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
+        )
     facts = _facts(inputs, peft_model, state, training, precision, micro_batch, kept)
     _write(out, inputs, peft_model, state, kept, facts)
     remove_checkpoints(folder)
-    loss, validation_loss = last_losses(state.log_history, kept)
-    return TrainResult(
-        adapter=out,
-        steps=state.global_step,
-        epochs=state.epoch,
-        resumed_from=start.step,
-        best_step=kept,
-        loss=loss,
-        validation_loss=validation_loss,
-        seconds=training.spent().seconds,
-        tokens_per_second=training.tokens_per_second(),
-        peak_memory_bytes=facts["peak_memory_bytes"],
-        notes=tuple(notes),
-    )
+    return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
+
+
+def finished(out: Path, checkpoints: Path, recipe: Recipe, **inputs: str) -> bool:
+    """Whether a folder holds the finished adapter of a recipe, and of the inputs (`dataset`, `base`) with these hashes.
+
+    Raises:
+        InputError: It holds another one, and no interrupted run was to replace that.
+    """
+    recover(out)
+    if not (out / MANIFEST).is_file():
+        return False
+    manifest, wanted = read_manifest(out, "adapter"), {"recipe": json_hash(deciding_settings(recipe)), **inputs}
+    known = {name: manifest.get(name, {}).get("content") for name in inputs}
+    known["recipe"] = json_hash(deciding_settings(load_recipe(manifest.get("recipe"))))
+    if begun(checkpoints, wanted, before=manifest.get("steps") if known == wanted else None):
+        return False
+    refuse_other_results(out, known, wanted)
+    return True
+
+
+def _result(
+    out: Path,
+    facts: Mapping[str, Any],
+    history: History,
+    resumed_from: int,
+    notes: Sequence[str],
+    tokens_per_second: float | None = None,
+) -> TrainResult:
+    best = facts.get("best_step")
+    losses, took, memory = last_losses(history, best), facts["train_seconds"], facts["peak_memory_bytes"]
+    steps, epochs = facts["steps"], facts["epochs"]
+    return TrainResult(out, steps, epochs, resumed_from, best, *losses, took, tokens_per_second, memory, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +222,11 @@ class _Inputs:
     identity: dict[str, str]
 
 
-def _prepare_inputs(dataset: str | Path | LocatedDataset, recipe: Recipe, note: Note) -> _Inputs:
-    """Find the base and the dataset, and turn its rows into tokens."""
+def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inputs:
+    """Find the base, and turn the dataset's rows into tokens."""
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
     tokenizer = loading.load_tokenizer(base.path)
     chat.set_template(tokenizer)
-    located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
     training_rows = read_split(located, "train")
     examples = _encode_rows(tokenizer, training_rows, recipe, "train")
     validation = _encode_rows(tokenizer, read_split(located, "validation"), recipe, "validation")
@@ -322,16 +365,10 @@ def _facts(
 def _write(
     out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
 ) -> None:
-    """Write the adapter folder; an adapter that changes nothing is an error."""
+    """Write the adapter folder."""
     settings = inputs.recipe.training
-    with disk_errors(out), atomic_folder(out, "adapter") as folder:
+    with disk_errors(out), atomic_folder(out, "adapter", even_changed=True) as folder:
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
-        if saving.learnt_nothing(peft_model):
-            warm_up = ", or lower `training.warmup_steps`" if settings.warmup_steps >= state.global_step else ""
-            raise ToolkitError(
-                f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",
-                f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
-            )
         write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
         write_json(folder / ANSWERS, sorted({answer_of(row) for row in inputs.rows}))
         cards.render_model_card(folder, facts)
