@@ -68,6 +68,7 @@ def test_splits_have_one_name_whatever_their_files_are_called(names: str, found:
             "train.csv data/x.arrow",
             "no files of rows that pkt reads; it holds data/x.arrow, train.csv. Give it data/train-",
         ),
+        ("dataset/manifest.json dataset/train.jsonl adapter/manifest.json", "it holds adapter/manifest.json, dataset/"),
         ("", "it holds nothing."),
     ],
 )

@@ -11,7 +11,6 @@ from support.adapters import scale
 from support.training import recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_json
-from toolkit.core.layout import split_files
 from toolkit.data.dataset import locate_dataset, read_split
 from toolkit.evaluation import answers, evaluate, predictions
 from toolkit.model import adapter as adapters
@@ -41,7 +40,7 @@ def measure(adapter, dataset, settings=None, **how):
 def with_columns(dataset, **columns):
     """Add columns to every split; each has three rows."""
     for split in ("test", "unseen"):
-        (file,) = split_files(dataset.path, split)
+        (file,) = dataset.files()[split]
         table = pyarrow.parquet.read_table(file)
         for name, values in columns.items():
             table = table.append_column(name, pyarrow.array(values))
@@ -447,7 +446,7 @@ def test_other_names_that_are_no_texts_are_no_names(dataset, column, names):
 def test_a_creature_may_be_number_zero_and_where_none_is_named_it_is_the_answer(dataset):
     settings = recipe("pokepicker/tiny-gemma").evaluation
     assert predictions.read_rows(with_columns(dataset, creature=[0, 0, 1]), settings).creatures == ["0", "0", "1"]
-    (file,) = split_files(dataset.path, "test")
+    (file,) = dataset.files()["test"]
     table = pyarrow.parquet.read_table(file).drop_columns(["creature"])
     pyarrow.parquet.write_table(table.append_column("creature", pyarrow.array(["x", "", None])), file)
     assert predictions.read_rows(dataset, settings).creatures == ["x", "Squirtle", "Pikachu"]
@@ -456,7 +455,7 @@ def test_a_creature_may_be_number_zero_and_where_none_is_named_it_is_the_answer(
 @pytest.mark.parametrize("split", ["test", "unseen"])
 def test_a_row_that_the_model_cannot_read_whole_is_named_before_anything_is_measured(adapter, tmp_path, split):
     dataset = write_dataset(tmp_path / "long", splits=("train", "test", "unseen"))
-    (file,) = split_files(dataset.path, split)
+    (file,) = dataset.files()[split]
     lines = pyarrow.parquet.read_table(file).to_pylist()
     lines[1]["messages"] = with_answer(chat.naming_messages("A blue turtle. " * 300), "Squirtle")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), file)

@@ -72,13 +72,14 @@ def inspect(
 
 def _dataset(what: str, revision: str | None, no_adapter: ToolkitError) -> LocatedDataset:
     """The dataset of this name; where there is none, the error is that of the adapter."""
-    from toolkit.core.layout import SPLITS, split_files
+    from toolkit.core.layout import ADAPTER_CONFIG
     from toolkit.data.dataset import locate_dataset
 
     try:
         found = locate_dataset(what, revision)
+        holds_adapter = bool(found.files()) and any(found.path.rglob(ADAPTER_CONFIG))
     except (InputError, HubError):
         raise no_adapter from None
-    if not any(split_files(found.path, split) for split in SPLITS):
+    if holds_adapter:
         raise no_adapter
     return found

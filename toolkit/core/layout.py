@@ -13,7 +13,7 @@ layouts that `datasets` and the Hub know: `data/train-00000-of-00002.parquet`, w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -175,9 +175,13 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _files_of_rows(names: Iterable[str]) -> list[_File]:
-    """The Parquet files, and those of JSON that hold other splits; without hidden ones and what is no data."""
-    seen = [name for name in names if not any(part.startswith((".", "__")) for part in name.split("/"))]
+def _files_of_rows(names: Sequence[str]) -> list[_File]:
+    """The Parquet files, and those of JSON that hold other splits; without hidden ones and what is no data.
+
+    A folder with a manifest inside it is a dataset or an adapter of its own.
+    """
+    apart = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
+    seen = [name for name in names if not (re.search(r"(?:^|/)(?:\.|__)", name) or name.startswith(apart))]
     parquet = [_placed(name) for name in seen if name.endswith(PARQUET) and name != REJECTED]
     others = (name for name in seen if _is_rows(name) and not name.endswith(PARQUET))
     json = [_placed(name) for name in others if name.rpartition("/")[2] not in _OTHER_JSON]

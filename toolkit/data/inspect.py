@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError, after_saying
-from toolkit.core.layout import SPLITS
 from toolkit.data.dataset import LocatedDataset, count_rows, read_split
 from toolkit.model import chat
 from toolkit.model.base import locate_base_to_load
@@ -87,7 +86,7 @@ def inspect_dataset(dataset: LocatedDataset, base: str, row: int = 0, split: str
         InputError: There is no such split or row, or training would refuse the row.
         HubError, EnvironmentLacks: As `locate_base_to_load`.
     """
-    rows = {name: count for name in SPLITS if (count := count_rows(dataset, name))}
+    rows = {name: count for name in dataset.files() if (count := count_rows(dataset, name))}
     if not rows:
         raise InputError(f"The dataset {dataset.id} has no rows.", "Run `pkt validate` on it.")
     split = split or next(iter(rows))
