@@ -1,6 +1,7 @@
 """What the command line does to its process: how threads wait, and what an answer does not import."""
 
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -80,3 +81,11 @@ def test_garbage_is_collected_again_after_the_imports_and_what_is_loaded_stays(m
         assert sys.modules.pop("no_such_library") is None
     finally:
         gc.unfreeze()
+
+
+def test_what_the_toolkit_logs_is_said():
+    said = []
+    process.show_log(said.append)
+    logging.getLogger("toolkit").info("Downloading the base %s: %s.", "a/b", "2 GB")
+    process.show_log(lambda _: None)
+    assert said == ["Downloading the base a/b: 2 GB."]

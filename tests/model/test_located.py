@@ -52,13 +52,16 @@ def fetched(folder):
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_only_the_files_of_the_adapter_are_fetched_and_they_serve_without_the_hub(pushed, adapter, monkeypatch):
+def test_only_the_files_of_the_adapter_are_fetched_and_they_serve_without_the_hub(pushed, adapter, monkeypatch, caplog):
     pushed("u/trained", LEFT_OUT, [""])
+    caplog.set_level("INFO", "toolkit")
     folder = adapters.locate_adapter("u/trained")
+    assert caplog.messages == ["Downloading the adapter u/trained."]
     assert fetched(folder) == {file.name for file in adapter.iterdir()}
     assert adapters.locate_base_of(folder, "none").id == TINY_BASE_ID
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert adapters.locate_adapter("u/trained") == folder
+    assert len(caplog.messages) == 1
     with pytest.raises(HubError, match="cannot be reached, and the adapter u/trained is not in the cache"):
         adapters.locate_adapter("u/trained/checkpoint-10")
 

@@ -68,7 +68,9 @@ class Verb(click.Command):
             hub_client.use_hub(ctx.params.pop("endpoint"), ctx.params.pop("token_file"))
         from toolkit.cli.output import Output
 
-        return Output(as_json=ctx.params.pop("as_json", False))
+        output = Output(as_json=ctx.params.pop("as_json", False))
+        process.show_log(output.say)
+        return output
 
 
 class Toolkit(click.Group):

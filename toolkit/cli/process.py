@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import cast
@@ -55,6 +55,15 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # It logs an error of its own above ours when a file is damaged.
     logging.getLogger("datasets").setLevel(logging.CRITICAL)
+
+
+def show_log(say: Callable[[str], None]) -> None:
+    """Say what the toolkit logs: what takes long, such as a download."""
+    handler = logging.Handler()
+    handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("toolkit")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from toolkit.model.base import (
     cached_file,
     info_of,
     locate_base_to_load,
+    log,
 )
 from toolkit.model.chat_template import default_template, read_format
 from toolkit.model.fit import AGAIN, PICKLED, read_settings
@@ -86,6 +87,8 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
     with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {repo_id}"):
         files = _listed(repo_id, revision)
         wanted = None if files is None else _wanted(repo_id, within, files)
+        if cached_file(repo_id, f"{within}/{ADAPTER_WEIGHTS}".lstrip("/"), revision) is None:
+            log.info("Downloading the adapter %s.", name)
         folder = Path(hub().snapshot_download(repo_id, revision=revision, allow_patterns=wanted)) / within
     if not (folder / ADAPTER_CONFIG).is_file():
         raise HubError(f"The Hub cannot be reached, and {name} is not in the cache.", "Check the network.")

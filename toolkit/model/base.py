@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from toolkit.core import Note, ignore
+from toolkit.core import Note, ignore, size
 from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.hub_client import hub, hub_errors
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
     from transformers import PretrainedConfig
 
+# What takes long is said here; the command line shows it.
+log = logging.getLogger("toolkit")
 CONFIG = "config.json"
 # Suffixes of the files that decide a model's answers, and that a base's hash covers.
 HASHED = (".safetensors", ".json", ".model", ".jinja")
@@ -96,6 +99,8 @@ def locate_base(
             config, download = found
             check_disk(f"The download of the base {base}", download, cache_folder(), SMALLER)
             _check_machine(base, config, quantization, recipe, note)
+            if download:
+                log.info("Downloading the base %s: %s.", base, size(download))
         snapshot = _download(base, revision, WEIGHTS_AND_TOKENIZER)
     if found is None:
         if not _is_base(snapshot):
