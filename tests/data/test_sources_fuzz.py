@@ -12,11 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from support.sources import read
 from toolkit.core.errors import InputError
+from toolkit.data.sources.records import NOTHING, is_number
 
 EXAMPLES = int(os.environ.get("PKT_FUZZ_EXAMPLES", "150"))
 FUZZ = settings(
@@ -88,8 +89,10 @@ def test_any_bytes_give_records_or_an_input_error(folder: Path, kind: str, body:
 def test_every_row_that_was_written_is_a_record_with_its_text(
     folder: Path, kind: str, rows: list[tuple[str, str]], encoding: str
 ) -> None:
+    names = [name.strip() if name.strip() not in NOTHING else "" for name, _ in rows]
+    assume(not all(is_number(name) for name in names if name) or not any(names))
     path = folder / f"t{kind}"
     path.write_bytes(encoded(rows, kind, encoding))
     records, _ = read("table", location=str(path), encoding=encoding if encoding == "utf-16-le" else None)
     assert [record.description for record in records] == [text for _, text in rows]
-    assert [next(iter(record.names.values()), "") for record in records] == [name.strip() for name, _ in rows]
+    assert [next(iter(record.names.values()), "") for record in records] == names

@@ -211,6 +211,11 @@ def test_optional_columns_are_used_when_they_are_there(tmp_path: Path) -> None:
     assert record.names == {"en": "Rex", "ko": "렉스"}
 
 
+def test_captions_are_read_only_where_name_and_description_are_missing(tmp_path: Path) -> None:
+    assert pairs(save(tmp_path, "name,en_text,description\nRex,Tom: A cat.,A dog.\n")) == [("Rex", "A dog.")]
+    assert pairs(save(tmp_path, "name,en_text\nRex,Tom: A cat.\n")) == [("Tom", "A cat.")]
+
+
 def test_a_language_is_known_by_its_name_too(tmp_path: Path) -> None:
     languages = ("English", "en_GB", "한국어", "Korean", "fr")
     rows = "".join(f"Rex,A dog.,{language}\n" for language in languages)
@@ -381,7 +386,7 @@ RAW = (
         ("t.csv", RAW, 4, ["columns are separated by '\\t'", formats.LETTERS]),
         ("t.csv", 'Rex,"It says \\"hi\\", twice"\n', 1, [formats.ESCAPED]),
         ("t.csv", 'Rex,"Two lines,\nso it goes on"\n', 1, []),
-        ("t.csv", RAW.replace("\t", ","), 2, ["quotes of row 2 end in row 4, over what looks like rows"]),
+        ("t.csv", RAW.replace("\t", ","), 2, ["rows 2 to 4 are one by quotes that may be one too many"]),
     ],
 )
 def test_quotes_are_read_so_that_no_row_is_lost_in_silence(

@@ -214,10 +214,7 @@ def _fits(table: Table) -> tuple[float, str]:
     try:
         for number, cells, lines in _cells(table):
             if len(lines) > 1 and all(_like_row(line, table.delimiter, len(cells)) for line in lines[1:]):
-                return (
-                    last,
-                    f"quotes of row {number} end in row {number + len(lines) - 1}, over what looks like rows",
-                )
+                return last, f"rows {number} to {number + len(lines) - 1} are one by quotes that may be one too many"
             last = number
     except InputError:
         return last, ""

@@ -177,11 +177,11 @@ def choose_columns(
         InputError: A column that is used is missing, or there twice; says which.
     """
     described, named, family = settings.description_column, settings.name_column, settings.family_column
-    if described is None and named is None and CAPTION in available:
-        described = named = CAPTION
     wanted = {"description": described or "description", "name": named or "name"}
     wanted |= {"family": family} if family else {}
     found = {setting: find_column(column, available) for setting, column in wanted.items()}
+    if described is None and named is None and CAPTION in available and None in (found["description"], found["name"]):
+        found |= {"description": CAPTION, "name": CAPTION}
     if missing := [f"{column!r} (`{setting}_column`)" for setting, column in wanted.items() if found[setting] is None]:
         raise InputError(
             f"{where} has no column {' and no column '.join(missing)}; its columns are {listed(available)}.",
