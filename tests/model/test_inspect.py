@@ -75,11 +75,11 @@ def test_the_change_is_the_total_variation_of_the_next_token(ours, small_base):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from toolkit.model import chat
-    from toolkit.model.inspect import QUESTIONS
+    from toolkit.model.merge import DESCRIPTIONS
 
     base, tokenizer = AutoModelForCausalLM.from_pretrained(small_base), AutoTokenizer.from_pretrained(small_base)
     how = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
-    prompts = [tokenizer.apply_chat_template(chat.naming_messages(text), **how) for text in QUESTIONS]
+    prompts = [tokenizer.apply_chat_template(chat.naming_messages(text), **how) for text in DESCRIPTIONS]
     with torch.no_grad():
         before = [base(**prompt).logits[0, -1].softmax(-1) for prompt in prompts]
         model = PeftModel.from_pretrained(base, ours).eval()
@@ -114,6 +114,7 @@ def test_an_adapter_of_peft_alone_is_asked_with_its_bases_tokenizer(foreign):
         (lambda folder: (folder / ADAPTER_WEIGHTS).write_bytes(b"\0" * 40), "cannot be read"),
         (lambda folder: (folder / ADAPTER_WEIGHTS).unlink(), f"no {ADAPTER_WEIGHTS}"),
         (lambda folder: (folder / ADAPTER_CONFIG).write_text("[]"), "not a JSON object"),
+        (lambda folder: configure(folder, peft_type=["LORA"]), "peft_type"),
         (lambda folder: (folder / ADAPTER_CONFIG).write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer"),
     ],
@@ -129,6 +130,40 @@ def test_what_is_broken_is_said_and_the_rest_is_shown_all_the_same(ours, spoil, 
     assert uses(report)["evaluate"].works is False
     assert uses(report)["peft"].works is False
     json.dumps([section.facts for section in report.sections.values()], default=str)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"rank_pattern": 5, "modules_to_save": 5}, {"lora_alpha": "x", "r": None}, {"base_model_name_or_path": [1]}]
+)
+def test_settings_of_any_type_are_shown(ours, odd):
+    configure(ours, **odd)
+    write_json(ours / MANIFEST, {"kind": "adapter", "toolkit": 1, "base": [], "dataset": "x"})
+    assert odd.items() <= inspect_adapter(ours, weights=False).sections["settings"].facts.items() or "base" in str(odd)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"peft_type": "NEWER"}, "does not know"),
+        ({"use_wonder": True}, "use_wonder"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+    ],
+)
+def test_what_only_pkt_cannot_ask_is_not_broken(ours, settings, said):
+    configure(ours, **settings)
+    report = inspect_adapter(ours)
+    assert report.ok, report.problems
+    assert said in " ".join(uses(report)["evaluate"].why)
+    assert uses(report)["evaluate"].works is False
+    assert uses(report)["peft"].works is None
+
+
+def test_a_pickle_is_not_read(ours):
+    (ours / ADAPTER_WEIGHTS).rename(ours / "adapter_model.bin")
+    report = inspect_adapter(ours)
+    assert report.ok
+    assert "pickle" in report.sections["tensors"].unknown
+    assert "pickle" in uses(report)["evaluate"].why[0]
 
 
 def test_another_base_under_the_same_name_is_found_by_its_content(ours):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from itertools import takewhile
 from operator import ne
 from pathlib import Path
@@ -30,23 +30,20 @@ from toolkit.model.base import (
     base_hash,
     base_license,
     locate_base_to_load,
+    published_quantization,
     read_config,
 )
 from toolkit.model.chat_template import ANSWERS, QUESTION, default_template, read_format, render
 from toolkit.model.fit import AGAIN, PICKLED, fill, read_settings, refuse_misfit, refuse_start
 from toolkit.model.memory import memory_errors
+from toolkit.model.merge import DESCRIPTIONS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Facts = dict[str, Any]
-QUESTIONS = (
-    "A small red fox with six tails that breathes blue flame.",
-    "Its blue shell is hard as stone, and two cannons peer over its broad shoulders.",
-    "달밤에 호숫가에서 노래하는 작은 분홍색 요정.",
-    "등에 커다란 씨앗을 짊어진 초록색 개구리.",
-)
+COMMIT = re.compile("(?<=/snapshots/)[0-9a-f]{40}|^[0-9a-f]{40}$")
 ANSWER_TOKENS = 8
 SHOWN = ("r", "lora_alpha", "target_modules")
 # Keys of the configuration that are said elsewhere, or decide nothing.
@@ -129,6 +126,12 @@ class _Look:
     problems: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
+    @property
+    def named(self) -> str | None:
+        """The base that it names."""
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) else None
+
     def section(self, read: Callable[[_Look], Section], *, broken: bool = False) -> Section:
         """A section; an error is why it is unknown, and if it is the adapter's, why that is `broken`."""
         try:
@@ -180,16 +183,15 @@ def inspect_adapter(
 
 def _adapter(look: _Look) -> Section:
     config = read_json(look.folder / ADAPTER_CONFIG)
-    if not isinstance(config, dict):
-        raise InputError(f"{ADAPTER_CONFIG} is not a JSON object.", AGAIN)
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise InputError(f"{ADAPTER_CONFIG} is not a JSON object with a `peft_type`.", AGAIN)
     look.config |= config
     manifest: Any = read_json(look.folder / MANIFEST) if (look.folder / MANIFEST).is_file() else None
     look.manifest |= dict(manifest) if is_manifest(manifest, "adapter") else {}
-    if not isinstance(config.get("peft_type"), str):
-        look.problems.append(f"{ADAPTER_CONFIG} has no `peft_type`.")
     kind, task, peft = (config.get(key) for key in ("peft_type", "task_type", "peft_version"))
     facts = {"kind": kind, "task": task, "peft_version": peft, "trained_by_pkt": look.manifest.get("toolkit")}
-    return Section(facts | {"revision": _commit(look.folder)})
+    at = COMMIT.search(look.folder.as_posix())
+    return Section(facts | {"revision": at and at[0]})
 
 
 def _settings(look: _Look) -> Section:
@@ -204,8 +206,9 @@ def _settings(look: _Look) -> Section:
     }
     odd = {key for key, value in given.items() if value != defaults.get(key) and (value or defaults.get(key))}
     facts = {key: given[key] for key in [*SHOWN, *sorted(odd - {*SHOWN, *ASIDE})] if key in given}
-    if kind == "LORA" and isinstance(rank := given.get("r"), int) and rank > 0 and "lora_alpha" in given:
-        facts["scaling"] = given["lora_alpha"] / (math.sqrt(rank) if given.get("use_rslora") else rank)
+    rank, alpha = given.get("r"), given.get("lora_alpha")
+    if kind == "LORA" and isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
+        facts["scaling"] = alpha / (math.sqrt(rank) if given.get("use_rslora") else rank)
     return Section(facts)
 
 
@@ -235,7 +238,7 @@ def _tensors(look: _Look) -> Section:
 
 
 def _base(look: _Look) -> Section:
-    named, recorded = (look.config.get(key) for key in ("base_model_name_or_path", "revision"))
+    named, recorded = look.named, look.config.get("revision")
     if not (look.given or named):
         return Section(unknown=f"{ADAPTER_CONFIG} names none")
     facts: Facts = {"named": named, "named_revision": recorded, "looked_at_with": look.given}
@@ -244,32 +247,30 @@ def _base(look: _Look) -> Section:
         notes.append(f"{ADAPTER_CONFIG} names it by a path of one machine: on others, the adapter cannot be loaded.")
     elif not recorded and named != TINY_BASE_ID:
         notes.append(f"{ADAPTER_CONFIG} records no revision of it: the newest is taken, which may be another.")
+    other = look.given not in (None, named)
     try:
-        other = look.given not in (None, named)
         base = locate_base_to_load(look.given or str(named), None if other else recorded, weights=False)
-        look.base_config = read_config(base.id, base.path / CONFIG)
+        look.base, look.base_config = base, read_config(base.id, base.path / CONFIG)
     except ToolkitError as error:
         return Section(facts, [*notes, f"It is not here: {error.found}"])
-    look.base, same = base, None
-    content = look.manifest.get("base", {}).get("content")
+    content, same = _within(look.manifest, "base", "content"), None
     if content and any(base.path.glob("*.safetensors")):
         same = base_hash(base) == content
-    elif base.revision and recorded:
+        if not same and not other:
+            look.problems.append(
+                "Its base is not the one that it was trained on: the contents of its files are others."
+            )
+    elif base.revision and COMMIT.fullmatch(str(recorded)):
         same = (base.id, base.revision) == (named, recorded)
-    if same is False and not other:
-        look.problems.append("Its base is not the one that it was trained on: the contents of its files are others.")
-    facts |= {
-        "revision": base.revision,
-        "as_trained_on": same,
-        "quantized": hasattr(look.base_config, "quantization_config"),
-    }
-    return Section(facts, notes)
+    published = published_quantization(look.base_config)
+    return Section(facts | {"revision": base.revision, "as_trained_on": same, "quantization": published}, notes)
 
 
-def _commit(folder: Path) -> str | None:
-    """The commit that a folder in the Hub's cache belongs to."""
-    found = re.search(r"/snapshots/([0-9a-f]{40})(?=/|$)", folder.as_posix())
-    return found[1] if found else None
+def _within(values: Any, *keys: str) -> Any:
+    """What stands in an object within objects, as far as they are any."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _tokenizer(look: _Look) -> Section:
@@ -306,16 +307,14 @@ def _template(look: _Look) -> Section:
         return Section(unknown="there is no tokenizer")
     template, theirs = default_template(tokenizer), base and default_template(base)
     if not template:
-        return Section({"refused": "There is none."})
-    refused = None
-    try:
-        chat.prompt_ids(tokenizer, list(QUESTION))
-    except InputError as error:
-        refused = error.found
+        return Section(unknown="there is none")
     text, once = (render(tokenizer, template, QUESTION, None, tokenize=tokenize) for tokenize in (False, True))
     backwards = zip(*(render(tokenizer, template, QUESTION, answer)[::-1] for answer in ANSWERS), strict=False)
     ending = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], backwards)][::-1]
-    begins, again = (_leading(tokenizer.bos_token_id, ids) for ids in (once, tokenizer(text).input_ids))
+    begins, again = (
+        len(list(takewhile(lambda token: token == tokenizer.bos_token_id, ids)))
+        for ids in (once, tokenizer(text).input_ids)
+    )
     notes = []
     if begins > 1:
         notes.append(f"A prompt by it begins with {tokenizer.bos_token} {begins} times.")
@@ -323,21 +322,10 @@ def _template(look: _Look) -> Section:
         notes.append(f"Its text begins with {tokenizer.bos_token} already: tokenised once more, it has two.")
     if ending.count(tokenizer.eos_token_id) > 1:
         notes.append(f"It writes {tokenizer.eos_token} twice after an answer.")
-    settled = base is not None and template in (theirs, _settled(base))
-    facts: Facts = {"from": "base" if settled else "adapter", "begin_of_text": begins, "refused": refused}
+    # Training saves the base's with what it leaves open settled.
+    settled = base is not None and not _refusal(lambda: read_format(base)) and template == read_format(base).template
+    facts: Facts = {"from": "base" if settled or template == theirs else "adapter", "begin_of_text": begins}
     return Section(facts | {"after_answer": [tokenizer.decode([token]) for token in ending]}, notes)
-
-
-def _leading(token: int | None, ids: list[int]) -> int:
-    return len(list(takewhile(lambda each: each == token, ids)))
-
-
-def _settled(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The base's template with what it leaves open fixed, as training saves it."""
-    try:
-        return read_format(tokenizer).template
-    except InputError:
-        return None
 
 
 def _fit(look: _Look) -> Section:
@@ -412,9 +400,9 @@ def _prompts(look: _Look, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]
     """The questions as pkt asks them; without a template that allows it, their bare texts."""
     asked = look.manifest.get("request") or chat.REQUEST, look.manifest.get("system")
     try:
-        return [chat.prompt_ids(tokenizer, chat.naming_messages(text, *asked)) for text in QUESTIONS]
+        return [chat.prompt_ids(tokenizer, chat.naming_messages(text, *asked)) for text in DESCRIPTIONS]
     except InputError:
-        return [list(tokenizer(text).input_ids) for text in QUESTIONS]
+        return [list(tokenizer(text).input_ids) for text in DESCRIPTIONS]
 
 
 def _greedy(model: PreTrainedModel, ids: list[int]) -> list[int]:
@@ -456,7 +444,7 @@ def _card(look: _Look) -> Section:
     facts["results"] = [f"{each.metric_name or each.metric_type} {each.metric_value}" for each in results]
     said = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
     files = {"base_model": config.get("base_model_name_or_path"), "library_name": "peft"}
-    files["datasets"] = look.manifest.get("dataset", {}).get("id")
+    files["datasets"] = _within(look.manifest, "dataset", "id")
     if look.base and (look.base.path / CARD).is_file():
         files["license"] = base_license(look.base)
     for key, found in files.items():
@@ -472,22 +460,34 @@ def _card(look: _Look) -> Section:
 
 def _uses(look: _Look, sections: Mapping[str, Section]) -> list[Use]:
     """What peft, pkt and vLLM can do with it."""
-    broken, kind = ["it is broken"] * bool(look.problems), look.config.get("peft_type")
-    unknown, refused = sections["change"].unknown, sections["template"].facts.get("refused")
-    against = broken or look.refused or ([f"its chat template: {refused}"] if refused else [])
-    asks = Use(
-        "pkt evaluate", False if against else None if unknown else True, against or ([unknown] if unknown else [])
-    )
-    unmerged = against
-    if kind != "LORA":
-        unmerged = [f"it merges LoRA only, not {kind}"]
-    elif sections["base"].facts.get("quantization"):
-        unmerged = ["its base is quantised where it is published: give the `base` that it was made from"]
-    unfit = sections["fit"].unknown
-    serves, why = (False, broken) if broken else vllm.can_serve(look.config, look.tensors, look.longer)
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    def use(tool: str, against: list[str], unknown: str | None = None, takes: Sequence[str] = ()) -> Use:
+        against = ["it is broken"] if look.problems else against
+        return Use(tool, False if against else None if unknown else True, against or [*filter(None, [unknown]), *takes])
+
+    kind, untried = look.config.get("peft_type"), sections["change"].unknown
+    unasked, unmerged = list(look.refused), list(look.refused)
+    if tokenizer := look.tokenizer:
+        unasked += _refusal(lambda: chat.prompt_ids(tokenizer, list(QUESTION)))
+        unmerged += _refusal(lambda: read_format(tokenizer))
+    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+        unmerged.append(f"{kind} changes no weights that could be merged")
+    if look.base_config and published_quantization(look.base_config):
+        unmerged.append("its base is quantised where it is published: give the `base` that it was made from")
+    serves, why = vllm.can_serve(look.config, look.tensors, look.longer)
     return [
-        Use("peft", False if broken else None if unfit else True, broken or ([unfit] if unfit else [])),
-        asks,
-        Use("pkt merge", False, unmerged) if unmerged else replace(asks, tool="pkt merge"),
-        Use(f"vLLM {vllm.VERSION}", serves, why),
+        use("peft", [], sections["fit"].unknown),
+        use("pkt evaluate", unasked, untried),
+        use("pkt merge", unmerged, untried),
+        use(f"vLLM {vllm.VERSION}", [] if serves else why, takes=why),
     ]
+
+
+def _refusal(ask: Callable[[], object]) -> list[str]:
+    """Why pkt refuses something, if it does."""
+    try:
+        ask()
+    except InputError as error:
+        return [error.found]
+    return []

@@ -41,11 +41,13 @@ def can_serve(settings: Mapping[str, Any], tensors: Collection[str], longer: int
     against = [f"it does not support {what}" for key, what in UNSUPPORTED.items() if settings.get(key)]
     if (bias := settings.get("bias") or "none") != "none":
         against.append(f"it does not support bias={bias!r}")
-    if whole := sorted(set(settings.get("modules_to_save") or ()) - WHOLE):
+    whole = settings.get("modules_to_save") or []
+    if whole := sorted({str(name) for name in (whole if isinstance(whole, list) else [whole])} - WHOLE):
         against.append(f"it loads no layers that were trained whole (modules_to_save: {', '.join(whole)})")
     if isinstance(start := settings.get("init_lora_weights"), str) and start.lower() not in STARTS:
         against.append(f"init_lora_weights={start!r} changes the base's own weights, which it keeps as they are")
-    ranks = [settings.get("r"), *(settings.get("rank_pattern") or {}).values()]
+    patterns = settings.get("rank_pattern")
+    ranks = [settings.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
     rank = max((rank for rank in ranks if isinstance(rank, int)), default=0)
     if not 0 < rank <= RANKS[-1]:
         against.append(f"it serves ranks up to {RANKS[-1]}, and this is {rank}")
