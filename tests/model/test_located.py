@@ -237,6 +237,9 @@ def test_a_base_in_a_folder_serves_and_its_path_stays_here(tmp_path, adapter, sm
         monkeypatch.chdir(tmp_path)
         located = adapters.locate_base_of(naming(adapter, named), "none")
         assert (located.id, located.revision) == ("base", None)
+    with pytest.raises(InputError, match=r"The base secret/base is a folder"):
+        adapters.locate_base_of(naming(adapter, "secret/base", revision="a" * 40), "none")
+    naming(adapter, "secret/base", revision=None)
     in_cache = shutil.copytree(small_base, tmp_path / "models--google--small" / "snapshots" / "2ac5")
     for chosen in (adapters.locate_base_of(adapter, "none", str(in_cache)), bases.locate_base_to_load(str(in_cache))):
         assert (chosen.id, chosen.revision) == ("google/small", "2ac5")

@@ -123,9 +123,10 @@ def locate_base_to_load(
     Raises:
         InputError, HubError, EnvironmentLacks: As `locate_base`; InputError also for a path of another machine.
     """
-    folder = Path(base)
-    if base == TINY_BASE_ID or not folder.is_dir():
-        if _is_path(base):
+    folder, is_path = Path(base), _is_path(base)
+    # What names a commit is on the Hub, whatever lies in the working directory: `locate_base` refuses such a folder.
+    if base == TINY_BASE_ID or not folder.is_dir() or (revision is not None and not is_path):
+        if is_path:
             likely = _repository_of(base)
             such_as = f', likely `base="{likely}"`' if likely else ""
             raise InputError(f"There is no folder {base} on this machine.", f"Give its Hub id or its folder{such_as}.")
