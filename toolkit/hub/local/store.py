@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
@@ -34,6 +34,7 @@ from toolkit.core.folder import read_json, sync, unwritable, write_bytes
 from toolkit.hub.local.history import (
     HISTORY,
     Commit,
+    Draft,
     Files,
     ancestry,
     create_history,
@@ -395,16 +396,13 @@ class Store:
         parents = {file.stem: read_json(file)["parent"] for file in commits.glob("*.json")}
         draft = self.fresh()
         create_history(draft)
-        for commit_id in _oldest_first(parents):
-            state = read_json(commits / f"{commit_id}.json")
-            names = ("sha256", "size", "oid", "lfs")
-            files = {path: FileEntry(*(entry[name] for name in names)) for path, entry in state.pop("files").items()}
-            before = Files(draft, state["parent"]).below() if state["parent"] in parents else {}
-            with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
-                for path in before.keys() - files.keys():
-                    made.remove(path, is_folder=False)
-                for path in (path for path, entry in files.items() if not same(entry, before.get(path))):
-                    made.put(path, files[path])
+        while ready := [each for each, parent in parents.items() if parent not in parents]:
+            for commit_id in ready:
+                state, names = read_json(commits / f"{commit_id}.json"), ("sha256", "size", "oid", "lfs")
+                files = {path: FileEntry(*(kept[name] for name in names)) for path, kept in state.pop("files").items()}
+                before = Files(draft, str(parents.pop(commit_id))).below()
+                with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
+                    _fill(made, commits.parent, _taken(before, files, before, 0))
         draft.replace(commits.parent / HISTORY)
         doomed = self.fresh()
         commits.rename(doomed)
@@ -471,18 +469,19 @@ def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
     parent = head.id if head else None
     commit = Commit(commit_id, parent, change.title, change.message, change.author, _now(), Files(history, commit_id))
     with new_commit(history, commit) as made:
-        for operation in change.operations:
-            if isinstance(operation, Remove):
-                made.remove(operation.path, is_folder=operation.is_folder)
-            else:
-                made.put(
-                    operation.path,
-                    _uploaded(folder, operation) if isinstance(operation, AddLfsFile) else operation.entry,
-                )
+        _fill(made, folder, change.operations)
         made.check()
         for received in change.contents.iterdir() if change.contents else ():
             received.replace(_blob(folder, received.name))
     return commit
+
+
+def _fill(made: Draft, folder: Path, operations: Iterable[Operation]) -> None:
+    for each in operations:
+        if isinstance(each, Remove):
+            made.remove(each.path, is_folder=each.is_folder)
+        else:
+            made.put(each.path, each.entry if isinstance(each, AddFile) else _uploaded(folder, each))
 
 
 def _uploaded(folder: Path, added: AddLfsFile) -> FileEntry:
@@ -508,14 +507,3 @@ def _taken(base: Tree, head: Tree, main: Tree, number: int) -> Iterator[Operatio
         raise RefusedError(409, f"The pull request {number} conflicts with main in {', '.join(clashing)}")
     for path in changed:
         yield AddFile(path, head[path]) if path in head else Remove(path, is_folder=False)
-
-
-def _oldest_first(parents: Mapping[str, str | None]) -> list[str]:
-    """Commits, each after its parent."""
-    children: dict[str | None, list[str]] = {}
-    for commit_id, parent in parents.items():
-        children.setdefault(parent if parent in parents else None, []).append(commit_id)
-    placed = children.get(None, [])
-    for commit_id in placed:
-        placed += children.get(commit_id, [])
-    return placed
