@@ -98,13 +98,15 @@ def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):
     [
         (["nowhere"], 2, "no adapter folder nowhere"),
         (["."], 2, "Name ./adapter."),
-        (["adapter", "--row", "0"], 2, "There is no dataset adapter. Give a --row or a --split of a dataset only."),
+        (["empty"], 2, "empty holds no adapter (no adapter_config.json). "),
+        (["adapter", "--row", "0"], 2, "adapter"),
         (["dataset", "--row", "7"], 2, "no row 7"),
         (["dataset", "--split", "rare"], 2, "no split 'rare'"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(inspect, adapter, dataset, tmp_path, monkeypatch, arguments, code, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     shown = inspect(*arguments)
     assert (shown.exit_code, shown.stderr.count("\n")) == (code, 1)
     assert said in shown.stderr

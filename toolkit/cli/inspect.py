@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import options
 from toolkit.cli.group import main
-from toolkit.core.errors import HubError, InputError, ToolkitError
+from toolkit.core.errors import HubError, InputError, ToolkitError, after_saying
 from toolkit.core.layout import TINY_BASE_ID
 
 if TYPE_CHECKING:
@@ -57,29 +58,30 @@ def inspect(
     from toolkit.data.inspect import inspect_dataset
     from toolkit.model.inspect import inspect_adapter
 
-    try:
-        if row is not None or split is not None:
-            raise InputError(f"There is no dataset {what}.", "Give a `row` or a `split` of a dataset only.")
-        with output.waiting() as progress:
-            report = inspect_adapter(what, revision=revision, base=base, weights=weights, progress=progress)
-    except (InputError, HubError) as no_adapter:
-        found = _dataset(what, revision, no_adapter)
-        results.row_shown(output, inspect_dataset(found, base or TINY_BASE_ID, row or 0, split))
-        return
-    results.inspected(output, report)
-    sys.exit(0 if report.ok else 1)
+    no_adapter = None
+    if row is None and split is None:
+        try:
+            with output.waiting() as progress:
+                report = inspect_adapter(what, revision=revision, base=base, weights=weights, progress=progress)
+            results.inspected(output, report)
+            sys.exit(0 if report.ok else 1)
+        except (InputError, HubError) as error:
+            no_adapter = error
+    found = _dataset(what, revision, no_adapter)
+    results.row_shown(output, inspect_dataset(found, base or TINY_BASE_ID, row or 0, split))
 
 
-def _dataset(what: str, revision: str | None, no_adapter: ToolkitError) -> LocatedDataset:
-    """The dataset of this name; where there is none, the error is that of the adapter."""
+def _dataset(what: str, revision: str | None, no_adapter: ToolkitError | None) -> LocatedDataset:
+    """The dataset of this name; where there is none, the error is that of the adapter, if one may be meant."""
     from toolkit.core.layout import ADAPTER_CONFIG
     from toolkit.data.dataset import locate_dataset
 
     try:
         found = locate_dataset(what, revision)
-        holds_adapter = bool(found.files()) and any(found.path.rglob(ADAPTER_CONFIG))
-    except (InputError, HubError):
-        raise no_adapter from None
-    if holds_adapter:
+    except (InputError, HubError) as no_dataset:
+        raise no_adapter or no_dataset from None
+    if no_adapter is not None and any(found.path.rglob(ADAPTER_CONFIG)):
         raise no_adapter
+    with after_saying(no_adapter.found) if no_adapter else nullcontext():
+        found.files()
     return found
