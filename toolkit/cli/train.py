@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
 
-    The same command continues an interrupted training.
+    The same command continues an interrupted training. A finished adapter in OUT is replaced only by --restart.
     """
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
