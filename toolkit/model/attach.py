@@ -39,7 +39,9 @@ def put_on_base(base: LocatedBase, precision: Precision, folder: Path, tokenizer
             f"The adapter in {folder} holds weights that are NaN or infinite: its training diverged.",
             "Train it again with a lower `training.learning_rate`.",
         )
-    answered = (_logits(model, ids) for ids in probes)
+    # Families that number their layers do not bear layers that an adapter replicates.
+    with library_errors(f"The adapter in {folder} cannot be asked on its base", REFIT):
+        answered = [_logits(model, ids) for ids in probes]
     if all(before.equal(after) for before, after in zip(without, answered, strict=True)):
         raise InputError(
             f"The adapter in {folder} changes nothing: with it, the base answers as without it.",

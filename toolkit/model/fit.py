@@ -190,7 +190,9 @@ def fill(model: PeftModel, weights: Mapping[str, torch.Tensor]) -> Fit:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Some weights of .* were not initialized", UserWarning)
         result = set_peft_model_state_dict(model, given, ADAPTER_NAME, ignore_mismatched_sizes=True)
-    unknown = [re.sub(rf"\.{ADAPTER_NAME}(?=\.|$)", "", name, count=1) for name in result.unexpected_keys]
+    # Of embeddings that are trained whole or in part, peft saves its own copies too.
+    left_over = [name for name in result.unexpected_keys if not re.search(r"\.(modules_to_save|token_adapter)\.", name)]
+    unknown = [re.sub(rf"\.{ADAPTER_NAME}(?=\.|$)", "", name, count=1) for name in left_over]
     unfilled, misshapen = set(result.missing_keys), {name for name, _, _ in wrong}
     missing = [name for name, place in places.items() if place in unfilled or name in replaced - weights.keys()]
     missing = [name for name in missing if name not in misshapen]

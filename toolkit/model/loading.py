@@ -91,17 +91,23 @@ def load_base(base: LocatedBase, precision: Precision) -> PreTrainedModel:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.quantizers import AutoHfQuantizer
 
     config = read_config(base.id, base.path / CONFIG)
     kind, published, compute = config.model_type, published_quantization(config), getattr(torch, precision.compute)
     remedy = how_to_mend(base)
     if published not in (None, *PUBLISHED):
         remedy = f"Install what {published} needs, or choose the base that it was made from."
+    # A None would overrule what the base itself says.
+    held = {"quantization_config": nf4_config(compute, kind)} if precision.base == "nf4" and not published else {}
     with library_errors(f"The base {base.id} cannot be loaded", remedy), memory_errors():
+        # Of a kind that it does not know, transformers would read the quantised numbers as weights.
+        if published and not AutoHfQuantizer.supports_quant_method(config.quantization_config):
+            raise InputError(f"The base {base.id} is published in {published}, unknown to transformers.", remedy)
         model = AutoModelForCausalLM.from_pretrained(
             base.path,
             dtype=compute,
-            quantization_config=nf4_config(compute, kind) if precision.base == "nf4" and not published else None,
+            **held,
             device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
             trust_remote_code=False,
         )
@@ -150,7 +156,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     whole = _names_for_peft(model, settings)
-    if getattr(model, "is_loaded_in_4bit", False):
+    if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     trained = {*settings.target_modules, *(name.rpartition(".")[2] for name in whole)}
     config = LoraConfig(
