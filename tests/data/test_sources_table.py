@@ -355,6 +355,8 @@ def test_a_key_that_only_later_objects_have_is_read(tmp_path: Path) -> None:
         ("t.json", b'{"a": [{"name": "x"}], "b": {"c": [{"name": "y"}]}}', "holds several tables: 'a', 'b.c'"),
         ("t.json", b'{"name": ["x"], "description": []}', "columns of different lengths"),
         ("t.json", b'{"a":' * 5000, "row 1 is not JSON"),
+        ("t.json", b'{"name": {}, "description": {}}', "is empty"),
+        ("t.json", b'{"1": {"name": "", "description": []}, "2": {}, "3": {"name": ""}}', "row 2 has no 'description'"),
         ("t.json", b'[{"name": "a",\n"description": 1e}]', "row 2 is not JSON"),
         ("t.parquet", b"PAR1 cut", "not a readable Parquet"),
         ("t.parquet.gz", b"x", "not a readable Parquet"),
@@ -412,7 +414,7 @@ def test_excels_own_first_line_and_a_last_line_of_blanks_are_no_rows(tmp_path: P
     [
         json.dumps({"data": ROWS, "count": 2, "fields": [{"name": "x"}]}),
         json.dumps({"meta": {"version": 1}, "result": {"items": ROWS}}, indent=1),
-        json.dumps({str(number): row for number, row in enumerate(ROWS)}),
+        json.dumps({str(number): {"x": None, **row} for number, row in enumerate(ROWS)}),
         json.dumps({name: {str(number): row[name] for number, row in enumerate(ROWS)} for name in ROWS[0]}),
         json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}, indent=1),
         "\n".join(json.dumps(row, indent=2) for row in ROWS),

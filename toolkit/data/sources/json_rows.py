@@ -16,7 +16,7 @@ from toolkit.data.sources.text_files import file_lines
 DEEPEST = 3
 """Objects around a table."""
 _DECODER = json.JSONDecoder()
-_NOT_BLANK = re.compile(r"[^\s]")
+_NOT_BLANK = re.compile(r"\S")
 
 Cells = dict[str, Any]
 
@@ -25,8 +25,7 @@ def json_rows(path: Path, encoding: str, wanted: Sequence[str], texts: bool = Fa
     """Each row with its number: that of its line, or its place in a list or an object, from 1.
 
     Args:
-        wanted: The columns by which a row is known. An object that holds several tables is read as the one with most
-            of them.
+        wanted: The columns by which a row is known; of several tables in an object, that with most of them is read.
         texts: Read a text as a row with the first of them.
 
     Raises:
@@ -79,7 +78,7 @@ def _rows_in(path: Path, value: object, wanted: Sequence[str]) -> Sequence[objec
     if not isinstance(value, dict):
         return value if isinstance(value, list) else [value]
     found = list(_tables(path, value, wanted))
-    fits = [len(_known(rows[0], wanted)) for _, rows in found]
+    fits = [len(_known(rows[0] if rows else None, wanted)) for _, rows in found]
     best = [table for table, fit in zip(found, fits, strict=True) if fit == max(fits)]
     if len(best) > 1:
         raise InputError(
@@ -91,12 +90,12 @@ def _rows_in(path: Path, value: object, wanted: Sequence[str]) -> Sequence[objec
 
 def _tables(path: Path, value: Cells, wanted: Sequence[str], *around: str) -> Iterator[tuple[str, Sequence[object]]]:
     """The tables in an object, each with its place: one row, columns by name, rows by id, or lists inside."""
-    known, inner = _known(value, wanted), list(value.values())
-    if known and all(isinstance(value[column], (dict, list)) for column in known):
-        yield ".".join(around), _by_column(path, value)
-    elif known:
+    inner = list(value.values())
+    if _is_row(value, wanted):
         yield ".".join(around), [value]
-    elif inner and all(isinstance(_first(one, wanted), (str, int)) for one in inner):
+    elif _known(value, wanted):
+        yield ".".join(around), _by_column(path, value)
+    elif 2 * sum(_is_row(one, wanted) for one in inner) > len(inner):
         yield ".".join(around), inner
     else:
         for key, one in value.items():
@@ -111,9 +110,10 @@ def _known(row: object, wanted: Sequence[str]) -> list[str]:
     return [column for name in wanted if (column := find_column(name, names)) is not None]
 
 
-def _first(row: object, wanted: Sequence[str]) -> object:
-    """What a row holds in the first known column."""
-    return row[known[0]] if isinstance(row, dict) and (known := _known(row, wanted)) else None
+def _is_row(value: object, wanted: Sequence[str]) -> bool:
+    """Whether a wanted column of an object holds a value of one row, rather than those of all."""
+    known = _known(value, wanted)
+    return isinstance(value, dict) and any(not isinstance(value[column], (dict, list)) for column in known)
 
 
 def _by_column(path: Path, value: Cells) -> list[object]:
