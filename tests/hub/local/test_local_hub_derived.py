@@ -39,6 +39,7 @@ def push(api: HfApi, kind: str, files: dict[str, object]) -> str:
             ["gemma3_text", "safetensors"],
         ),
         ({"config.json": VISUAL}, "transformers", "image-text-to-text", ["gemma3"]),
+        ({"config.json": {"model_type": "x", "architectures": []}}, "transformers", None, ["x"]),
         ({"config.json": T5}, "transformers", None, ["t5"]),
         ({"config.json": {"model_type": ["?"], "architectures": "?"}}, None, None, []),
         ({"config.json": "{", "adapter_config.json": "[1]"}, None, None, []),

@@ -56,8 +56,8 @@ def _of_model(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) 
     elif "modules.json" in paths:
         library, task = "sentence-transformers", "sentence-similarity"
     elif isinstance(model_type := (config := read("config.json")).get("model_type"), str):
-        architectures = config.get("architectures")
-        library, task = "transformers", _task(architectures[0] if isinstance(architectures, list) else None)
+        names = config.get("architectures")
+        library, task = "transformers", _task(names[0] if isinstance(names, list) and names else None)
         if task is None and "vision_config" in config:
             task = "image-text-to-text"
         tags.append(model_type)
