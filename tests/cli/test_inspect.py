@@ -76,7 +76,9 @@ def test_a_broken_adapter_exits_1_with_the_reason_last(inspect, adapter):
 
 def test_what_others_wrote_commands_no_terminal(inspect, adapter):
     (adapter / "README.md").write_text('---\nlicense: "[red]\\u001b[31m mine"\n---\n')
-    assert "license [red]\\x1b[31m mine" in inspect(adapter, "--no-weights").stderr
+    page = inspect(adapter, "--no-weights").stderr
+    assert "license [red]\\x1b[31m mine" in page
+    assert page.endswith("is not broken as far as it is known: without change.\n")
 
 
 def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):

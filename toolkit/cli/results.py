@@ -364,7 +364,9 @@ def inspected(out: Output, report: AdapterReport) -> None:
     out.show(page)
     for problem in report.problems:
         out.show(_text(f"✗ {problem}"))
-    out.say(f"{report.adapter} is {'sound' if report.ok else 'broken'}.")
+    unknown = ", ".join(name for name in ("tensors", "tokenizer", "fit", "change") if report.sections[name].unknown)
+    sound = f"not broken as far as it is known: without {unknown}" if unknown else "sound"
+    out.say(f"{report.adapter} is {sound if report.ok else 'broken'}.")
 
 
 def _facts(section: Section) -> str:

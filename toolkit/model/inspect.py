@@ -359,7 +359,8 @@ def _fit(look: _Look) -> Section:
     except InputError as error:
         look.problems.append(error.found)
     facts = {"complete": fit.complete, **asdict(fit), "loaded": len(fit.loaded)}
-    return Section(facts | {"prefix": fit.prefix and "{!r} in place of {!r}".format(*fit.prefix)})
+    facts |= {"prefix": fit.prefix and "{!r} in place of {!r}".format(*fit.prefix)}
+    return Section(facts | {"wrong_shape": ["{} {}, not {}".format(*each) for each in fit.wrong_shape]})
 
 
 def _change(look: _Look, progress: Progress) -> Section:
