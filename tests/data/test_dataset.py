@@ -154,9 +154,9 @@ def test_damaged_json_is_one_line_with_its_place_and_a_finding(tmp_path, row, sa
     ],
 )
 def test_chat_rows_of_another_form_are_named_with_their_columns_and_what_is_wanted(tmp_path, row, form):
-    found = dataset(tmp_path, [row])
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError) as caught:
-        read_split(found, "train")
+        read_split(locate_dataset(str(tmp_path)), "train")
     said = f"no `messages` (its form is {form}); its columns are {', '.join(row)}"
     assert said in caught.value.found
     assert "a list of {role: user or assistant, content}" in caught.value.remedy

@@ -80,7 +80,7 @@ def validated(out: Output, dataset: str, report: Report) -> None:
         codes = ", ".join(skipped.code for skipped in report.skipped if skipped.reason == reason)
         out.say(f"not checked: {codes} ({reason})")
     verdict = "passes" if report.ok else "does not pass"
-    out.say(f"{dataset} {verdict}: {sum(report.rows.values()):,} rows in {', '.join(report.rows)}.")
+    out.say(f"{dataset} {verdict}: {sum(report.rows.values()):,} rows in {', '.join(report.rows) or 'no split'}.")
 
 
 def _finding(out: Output, finding: Finding, width: int, *, heading: bool) -> None:

@@ -38,6 +38,7 @@ REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "
 
 MESSAGES_WANTED = "Write the turns of each row into `messages`, a list of {role: user or assistant, content}."
 # Forms of chat rows that other trainers take, by their columns.
+TURNS = {"messages", "conversations"}
 OTHER_FORMS = {
     "ShareGPT": {"conversations"},
     "prompt and completion": {"prompt", "completion"},
@@ -206,16 +207,16 @@ def parquet_of(file: Path) -> Path | pa.BufferReader:
 
 def _json_rows(content: str, file: Path) -> list[Row]:
     """Rows of one object a line, of a list, or of an object with one list."""
+    value: Any = []
     try:
-        value: Any = json.loads(content)
+        value = json.loads(content)
+        if isinstance(value, dict):
+            lists = [held for held in value.values() if isinstance(held, list)]
+            value = lists[0] if len(lists) == 1 and not TURNS & value.keys() else [value]
     except ValueError:
-        value = []
         for number, line in enumerate(content.split("\n"), 1):
             with library_errors(f"{file}, line {number} is not JSON", "Write one row a line, or a list of rows."):
                 value += [json.loads(line)] if line.strip() else []
-    if isinstance(value, dict):
-        lists = [held for held in value.values() if isinstance(held, list)]
-        value = lists[0] if len(lists) == 1 and "messages" not in value else [value]
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise InputError(f"{file} holds something else than rows.", "Write one object a line, or a list of objects.")
     return value
