@@ -105,7 +105,7 @@ def locate_dataset(name: str, revision: str | None = None) -> LocatedDataset:
     path = _download(name, revision, [])
     try:
         with hub_errors(f"the dataset {name}"):
-            there = hub().list_repo_files(name, repo_type="dataset", revision=path.name)
+            there = [file.rfilename for file in hub().dataset_info(name, revision=path.name).siblings or []]
     except (HubError, EnvironmentLacks):
         # Without the Hub, the cache may have all.
         return LocatedDataset(name, path.name, path, config)
