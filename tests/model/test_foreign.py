@@ -14,7 +14,7 @@ from toolkit.core.folder import read_json, write_json
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TINY_BASE_ID
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
-from toolkit.model import chat, loading, merge, rank
+from toolkit.model import chat, loading, merge, rank, saving
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tie_word_embeddings", "ignore:Setting `save_embedding_layers`")
 
@@ -127,6 +127,17 @@ def test_figures_are_those_of_peft_alone(tmp_path, small_base, monkeypatch, sett
 def test_added_tokens_load_as_they_were_trained(tmp_path, small_base, use_small_base, settings):
     plain, tokenizer = trained(tmp_path / "adapter", small_base, **settings)
     check(tmp_path / "adapter", plain, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("settings", [ADDED["chatml"], {"target_modules": "all-linear"}], ids=["chatml", "all-linear"])
+def test_what_was_loaded_is_saved_again_as_it_was(tmp_path, small_base, use_small_base, settings):
+    _, tokenizer = trained(tmp_path / "adapter", small_base, **settings)
+    model, _, _ = adapters.load_adapter(tmp_path / "adapter")
+    (tmp_path / "again").mkdir()
+    saving.save_adapter(model, tokenizer, bases.LocatedBase(TINY_BASE_ID, None, small_base), tmp_path / "again")
+    again, _, _ = adapters.load_adapter(tmp_path / "again")
+    prompt = chat.prompt_ids(tokenizer, chat.naming_messages(DESCRIPTIONS[0]))
+    assert asked(again, prompt).equal(asked(model, prompt))
 
 
 def test_embeddings_padded_beyond_the_tokenizer_load_as_they_were_trained(tmp_path, small_base, use_small_base):

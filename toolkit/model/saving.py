@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import ToolkitError
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD
-from toolkit.model.base import LocatedBase
+from toolkit.model.base import CONFIG, LocatedBase, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 LORA_A, LORA_B = re.compile(r"(\.lora_(?:embedding_)?)A\b"), re.compile(r"(\.lora_(?:embedding_)?)B\b")
 
 
-def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:
-    """A copy of the adapter's weights, in the machine's own memory, by their names in the file."""
+def weights_of(model: PeftModel, embeddings: bool = False) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's weights, in the machine's own memory, by their names in the file.
+
+    With the base's `embeddings`, where these have other rows than the published ones.
+    """
     from peft import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=embeddings)
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
 
 
@@ -34,22 +38,25 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: Loc
     Raises:
         ToolkitError: The file that was written does not hold the model's weights.
     """
-    model.save_pretrained(folder, save_embedding_layers=False)
+    published = read_config(base.id, base.path / CONFIG).get_text_config()
+    lengthened = model.config.get_text_config().vocab_size != published.vocab_size
+    model.save_pretrained(folder, save_embedding_layers=lengthened)
     (folder / CARD).unlink(missing_ok=True)
-    _check_written(model, folder / ADAPTER_WEIGHTS)
+    _check_written(weights_of(model, lengthened), folder / ADAPTER_WEIGHTS)
     file = folder / ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}
     # A set in peft, so in random order: sorted, the same run writes the same bytes.
-    config["target_modules"] = sorted(config["target_modules"])
+    if isinstance(config["target_modules"], list):
+        config["target_modules"] = sorted(config["target_modules"])
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
 
 
-def _check_written(model: PeftModel, file: Path) -> None:
+def _check_written(held: Mapping[str, torch.Tensor], file: Path) -> None:
     from safetensors.torch import load_file
 
-    written, held = load_file(file), weights_of(model)
+    written = load_file(file)
     if written.keys() != held.keys() or not all(written[name].equal(held[name]) for name in held):
         raise ToolkitError(
             f"{file.name} does not hold what was trained when it is read back.",
