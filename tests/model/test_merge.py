@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoraConfig, PrefixTuningConfig, get_peft_model
+from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoraConfig, get_peft_model
 
 from support.adapters import (
     DESCRIPTIONS,
@@ -162,7 +162,6 @@ def test_merged_logits_are_those_of_every_kind_that_changes_weights(family, conf
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (PrefixTuningConfig(num_virtual_tokens=4), "kind PREFIX_TUNING changes no weights that could be merged"),
         (LoraConfig(target_modules=["q_proj"], lora_bias=True), "cannot be merged: .*base layer has no bias"),
         (
             LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[5]),
@@ -295,6 +294,12 @@ def test_a_merged_folder_is_replaced(adapter, tmp_path):
     assert merge.merge(adapter, tmp_path / "merged", "bfloat16").bytes * 2 == pytest.approx(
         (tmp_path / "merged" / "model.safetensors").stat().st_size * 2, rel=0.1
     )
+
+
+def test_memory_that_runs_out_while_merging_is_the_machines_lack(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(merge, "_merge_exactly", lambda _: torch.empty(1 << 60))
+    with pytest.raises(EnvironmentLacks, match="not enough memory"):
+        merge.merge(adapter, tmp_path / "merged")
 
 
 def test_a_disk_that_is_too_small_is_the_machines_lack(adapter, tmp_path, monkeypatch):

@@ -236,11 +236,8 @@ def merged_model(model: PeftModel) -> PreTrainedModel:
     Raises:
         InputError: A merged weight is not finite.
     """
-    kind = model.active_peft_config.peft_type
-    if not hasattr(model.base_model, "merge_and_unload"):
-        raise InputError(f"An adapter of the kind {kind.value} changes no weights that could be merged.", BY_PEFT)
     tied = _untie(model)
-    with library_errors("The adapter cannot be merged", BY_PEFT), warnings.catch_warnings():
+    with library_errors("The adapter cannot be merged", BY_PEFT), memory_errors(), warnings.catch_warnings():
         _merge_exactly(model)
         warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
         merged = model.merge_and_unload()
