@@ -8,9 +8,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from support.adapters import make_adapter, put_on, scale
+from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, write_json
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID
 from toolkit.model import vllm
+from toolkit.model.adapter import load_adapter
 from toolkit.model.inspect import inspect_adapter
 
 PROJECTIONS = ["q_proj", "v_proj"]
@@ -89,7 +91,10 @@ def test_the_change_is_the_total_variation_of_the_next_token(ours, small_base):
 
 
 def test_an_adapter_of_peft_alone_is_asked_with_its_bases_tokenizer(foreign):
-    report = inspect_adapter(foreign(use_rslora=True, lora_alpha=8))
+    folder = foreign(use_rslora=True, lora_alpha=8)
+    # The tiny base of any version bears any revision.
+    configure(folder, revision="a" * 40)
+    report = inspect_adapter(folder)
     assert report.ok, report.problems
     assert facts(report, "settings")["scaling"] == pytest.approx(8 / 2**0.5)
     assert facts(report, "settings")["use_rslora"] is True
@@ -130,6 +135,8 @@ def test_what_is_broken_is_said_and_the_rest_is_shown_all_the_same(ours, spoil, 
     assert uses(report)["evaluate"].works is False
     assert uses(report)["peft"].works is False
     json.dumps([section.facts for section in report.sections.values()], default=str)
+    with pytest.raises(InputError):
+        load_adapter(ours)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +163,8 @@ def test_what_only_pkt_cannot_ask_is_not_broken(ours, settings, said):
     assert said in " ".join(uses(report)["evaluate"].why)
     assert uses(report)["evaluate"].works is False
     assert uses(report)["peft"].works is None
+    with pytest.raises(InputError, match=said):
+        load_adapter(ours)
 
 
 def test_a_pickle_is_not_read(ours):

@@ -79,7 +79,6 @@ class AdapterReport:
 
     Attributes:
         adapter: As it was named.
-        folder: Where it is.
         sections: By name, in this order: `adapter`, `settings`, `tensors` (of its file), `base`, `tokenizer`,
             `template`, `fit` (of adapter and base), `card`, `change` (of the base's answers).
         uses: What can be done with it.
@@ -87,7 +86,6 @@ class AdapterReport:
     """
 
     adapter: str
-    folder: Path
     sections: dict[str, Section]
     uses: list[Use]
     problems: list[str]
@@ -178,7 +176,7 @@ def inspect_adapter(
     sections["change"] = Section(unknown="the base was not to be loaded")
     if weights:
         sections["change"] = look.section(lambda look: _change(look, progress), broken=True)
-    return AdapterReport(str(adapter), look.folder, sections, _uses(look, sections), look.problems)
+    return AdapterReport(str(adapter), sections, _uses(look, sections), look.problems)
 
 
 def _adapter(look: _Look) -> Section:
@@ -260,7 +258,7 @@ def _base(look: _Look) -> Section:
             look.problems.append(
                 "Its base is not the one that it was trained on: the contents of its files are others."
             )
-    elif base.revision and COMMIT.fullmatch(str(recorded)):
+    elif base.id != TINY_BASE_ID and base.revision and COMMIT.fullmatch(str(recorded)):
         same = (base.id, base.revision) == (named, recorded)
     published = published_quantization(look.base_config)
     return Section(facts | {"revision": base.revision, "as_trained_on": same, "quantization": published}, notes)
