@@ -130,7 +130,7 @@ def test_what_is_broken_is_said_and_the_rest_is_shown_all_the_same(ours, spoil, 
     assert not report.ok
     assert said in " ".join(report.problems)
     assert list(report.sections) == [
-        "adapter", "settings", "tensors", "base", "tokenizer", "template", "fit", "card", "change",
+        "adapter", "settings", "tensors", "base", "tokenizer", "template", "fit", "change", "card",
     ]  # fmt: skip
     assert uses(report)["evaluate"].works is False
     assert uses(report)["peft"].works is False

@@ -80,7 +80,7 @@ class AdapterReport:
     Attributes:
         adapter: As it was named.
         sections: By name, in this order: `adapter`, `settings`, `tensors` (of its file), `base`, `tokenizer`,
-            `template`, `fit` (of adapter and base), `card`, `change` (of the base's answers).
+            `template`, `fit` (of adapter and base), `change` (of the base's answers), `card`.
         uses: What can be done with it.
         problems: Why it is broken; none where it is sound.
     """
@@ -171,11 +171,12 @@ def inspect_adapter(
         "tokenizer": look.section(_tokenizer, broken=True),
         "template": look.section(_template),
         "fit": look.section(_fit, broken=True),
-        "card": look.section(_card),
     }
     sections["change"] = Section(unknown="the base was not to be loaded")
     if weights:
         sections["change"] = look.section(lambda look: _change(look, progress), broken=True)
+    # With the base's weights came its own card.
+    sections["card"] = look.section(_card)
     return AdapterReport(str(adapter), sections, _uses(look, sections), look.problems)
 
 
@@ -445,7 +446,8 @@ def _card(look: _Look) -> Section:
     files = {"base_model": config.get("base_model_name_or_path"), "library_name": "peft"}
     files["datasets"] = _within(look.manifest, "dataset", "id")
     if look.base and (look.base.path / CARD).is_file():
-        files["license"] = base_license(look.base)
+        stated = base_license(look.base)
+        files["license"] = None if stated == "other" else stated
     for key, found in files.items():
         if key in said and found and found not in said[key]:
             whose = "the base's is" if key == "license" else "the files say"
