@@ -345,7 +345,7 @@ def published_quantization(config: PretrainedConfig) -> str | None:
     values = quantised if isinstance(quantised, dict) else quantised.to_dict()
     if values.get("load_in_4bit"):
         return str(values.get("bnb_4bit_quant_type", "fp4"))
-    return "int8" if values.get("load_in_8bit") else str(values.get("quant_method"))
+    return "int8" if values.get("load_in_8bit") else str(values.get("quant_method") or "an unnamed kind")
 
 
 # Its files.
