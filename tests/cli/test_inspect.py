@@ -91,7 +91,7 @@ def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):
     learnt = [line for line in lines if line.startswith("▶")]
     assert "".join(line[2:] for line in learnt).replace("│", "") == "Vulpix<end_of_turn>"
     assert lines[-len(learnt) :] == learnt
-    found = json.loads(inspect(dataset, "--json").stdout)["row"]
+    found = json.loads(inspect(dataset, "--json").stdout)
     assert sum(len(piece["ids"]) for piece in found["pieces"] if piece["supervised"]) == found["supervised"]
 
 
@@ -127,7 +127,7 @@ def pushed(tmp_path, adapter, dataset, monkeypatch, endpoint):  # noqa: F811
 @pytest.mark.usefixtures("pushed")
 def test_of_the_hub_an_id_is_its_adapter_or_else_its_dataset(inspect):
     assert json.loads(inspect("u/both", "--no-weights", "--json").stdout)["sections"]["adapter"]["facts"]["revision"]
-    assert json.loads(inspect("u/both", "--row", 0, "--json").stdout)["row"]["number"] == 0
+    assert json.loads(inspect("u/both", "--row", 0, "--json").stdout)["row"] == 0
     assert json.loads(inspect("u/rows", "--json").stdout)["id"] == "u/rows"
     missing = inspect("u/nothing")
     assert missing.exit_code == 4

@@ -38,7 +38,7 @@ def dataset(tmp_path, use_small_base):
 
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=ROWS)
 def test_the_marked_tokens_are_those_that_training_learns(dataset, tokenizer, number):
-    row = inspect_dataset(dataset, TINY_BASE_ID, number).row
+    row = inspect_dataset(dataset, TINY_BASE_ID, number)
     example = chat.encode(tokenizer, list(ROWS.values())[number])
     inputs, answers = collate([example], "cpu")
     ids = [token for piece in row.pieces for token in piece.ids]
@@ -48,7 +48,7 @@ def test_the_marked_tokens_are_those_that_training_learns(dataset, tokenizer, nu
     assert marked == [place + 1 for place in inputs["logits_to_keep"].tolist()]
     assert [ids[place] for place in marked] == answers.tolist()
     assert (row.tokens, row.supervised) == (len(ids), len(marked))
-    assert row.id == list(ROWS)[number]
+    assert row.row_id == list(ROWS)[number]
 
 
 def _spread(found):
@@ -57,7 +57,7 @@ def _spread(found):
 
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=ROWS)
 def test_the_pieces_are_the_text_and_hold_whole_characters(dataset, tokenizer, number):
-    row = inspect_dataset(dataset, TINY_BASE_ID, number).row
+    row = inspect_dataset(dataset, TINY_BASE_ID, number)
     text = "".join(piece.text for piece in row.pieces)
     assert text == tokenizer.decode([token for piece in row.pieces for token in piece.ids])
     assert all(turn["content"] in text for turn in list(ROWS.values())[number])
@@ -86,7 +86,7 @@ def test_blanks_between_tokens_stay_where_a_tokenizer_writes_none_at_the_beginni
 def test_without_a_row_the_first_of_the_first_split_is_shown(dataset):
     report = inspect_dataset(dataset, TINY_BASE_ID)
     assert report.rows == {"train": len(ROWS), "test": 1}
-    assert (report.row.split, report.row.number, report.toolkit) == ("train", 0, None)
+    assert (report.split, report.row, report.toolkit) == ("train", 0, None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from support.models import small_model
 from toolkit.core.errors import InputError
 from toolkit.core.layout import ADAPTER_WEIGHTS
-from toolkit.model.attach import attach, attach_adapter
+from toolkit.model.attach import attach
+from toolkit.model.fit import refuse_misfit
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*tie_word_embeddings",
@@ -97,14 +98,14 @@ def test_names_that_one_prefix_tells_apart_are_refused_with_that_prefix(tmp_path
     assert not fit.loaded
     assert (fit.prefix, fit.missing) == (prefix, tuple(names))
     with pytest.raises(InputError, match=f"does not fit.*`{re.escape(prefix[0] or prefix[1])}`.*{change(names[0])}"):
-        attach_adapter(small_model("llama"), tmp_path)
+        refuse_misfit(attach(small_model("llama"), tmp_path)[1], tmp_path)
 
 
 def test_a_file_with_some_of_the_layers_is_refused_with_the_first_that_lacks(tmp_path):
     saved(tmp_path)
     renamed(tmp_path, lambda name: name if ".layers.0." in name else "")
     with pytest.raises(InputError, match=r"4 tensors that .* not in the file, first .*layers\.1\.self_attn\.q_proj"):
-        attach_adapter(small_model("llama"), tmp_path)
+        refuse_misfit(attach(small_model("llama"), tmp_path)[1], tmp_path)
 
 
 @pytest.mark.parametrize("lacking", ["modules_to_save", "trainable_token_indices", "bias"])
@@ -120,13 +121,13 @@ def test_names_that_fit_nothing_are_refused_with_the_first(tmp_path):
     saved(tmp_path)
     renamed(tmp_path, lambda name: name.replace(".", "_"))
     with pytest.raises(InputError, match=r"8 of its tensors are nowhere in the model, first base_model_model_model_l"):
-        attach_adapter(small_model("llama"), tmp_path)
+        refuse_misfit(attach(small_model("llama"), tmp_path)[1], tmp_path)
 
 
 def test_an_adapter_of_a_larger_base_is_refused_with_both_shapes(tmp_path):
     saved(tmp_path, hidden_size=32)
     with pytest.raises(InputError, match=r"q_proj\.lora_A\.weight is \[2, 32\] in the file and \[2, 64\] in the model"):
-        attach_adapter(small_model("llama"), tmp_path)
+        refuse_misfit(attach(small_model("llama"), tmp_path)[1], tmp_path)
 
 
 def test_embeddings_of_another_length_are_refused_with_both(tmp_path):

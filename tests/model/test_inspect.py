@@ -96,8 +96,8 @@ def test_an_adapter_of_peft_alone_is_asked_with_its_bases_tokenizer(foreign):
     configure(folder, revision="a" * 40)
     report = inspect_adapter(folder)
     assert report.ok, report.problems
-    assert facts(report, "settings")["scaling"] == pytest.approx(8 / 2**0.5)
-    assert facts(report, "settings")["use_rslora"] is True
+    settings = {"r": 2, "lora_alpha": 8, "use_rslora": True, "target_modules": PROJECTIONS}
+    assert facts(report, "settings") | {"target_modules": PROJECTIONS} == settings
     assert facts(report, "tokenizer")["own"] is False
     assert facts(report, "base")["as_trained_on"] is None
     assert facts(report, "change")["questions"] == 4
@@ -137,15 +137,6 @@ def test_what_is_broken_is_said_and_the_rest_is_shown_all_the_same(ours, spoil, 
     json.dumps([section.facts for section in report.sections.values()], default=str)
     with pytest.raises(InputError):
         load_adapter(ours)
-
-
-@pytest.mark.parametrize(
-    "odd", [{"rank_pattern": 5, "modules_to_save": 5}, {"lora_alpha": "x", "r": None}, {"base_model_name_or_path": [1]}]
-)
-def test_settings_of_any_type_are_shown(ours, odd):
-    configure(ours, **odd)
-    write_json(ours / MANIFEST, {"kind": "adapter", "toolkit": 1, "base": [], "dataset": "x"})
-    assert odd.items() <= inspect_adapter(ours, weights=False).sections["settings"].facts.items() or "base" in str(odd)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +209,7 @@ def test_added_tokens_and_another_end_are_named(foreign, small_base):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     tokenizer.chat_template = (
-        "{% for m in messages %}<bos><bos><|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|><|im_end|>{% endfor %}"
+        "<bos>{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tokenizer.save_pretrained(folder)
@@ -229,21 +220,20 @@ def test_added_tokens_and_another_end_are_named(foreign, small_base):
     assert "eos_token is <|im_end|>, and the base's is <eos>" in said
     assert "2 tokens more than the base has embeddings for" in said
     assert "Padding is the end of text" in said
-    assert "begins with <bos> 2 times" in said
-    assert "<|im_end|> twice after an answer" in said
-    assert template.facts["from"] == "adapter"
+    assert "begins with <bos> already: tokenised once more, it has 2" in said
+    assert template.facts == {"from": "adapter", "ends_an_answer": "<|im_end|>"}
     assert "added tokens" in uses(report)["vLLM"].why[0]
 
 
 def test_a_card_that_claims_something_else_is_contradicted(ours):
     card = "base_model: google/gemma-9b\nlibrary_name: transformers\ndatasets: [else/where]\nlicense: mit"
-    (ours / "README.md").write_text(f"---\n{card}\n---\n# It\n\n| setting | value |\n|---|---|\n| LoRA rank | 64 |\n")
+    (ours / "README.md").write_text(f"---\n{card}\n---\n")
     write_json(ours / MANIFEST, read_json(ours / MANIFEST) | {"dataset": {"id": "owner/creatures"}})
     report = inspect_adapter(ours, weights=False)
     assert report.ok
     assert facts(report, "card")["base_model"] == "google/gemma-9b"
     notes = " ".join(report.sections["card"].notes)
-    for claim in ("google/gemma-9b", "transformers", "else/where", "64", TINY_BASE_ID, "owner/creatures"):
+    for claim in ("google/gemma-9b", "transformers", "else/where", TINY_BASE_ID, "owner/creatures"):
         assert claim in notes
     (ours / "README.md").write_text("---\n[\n---\n")
     assert "cannot be read" in inspect_adapter(ours, weights=False).sections["card"].unknown
@@ -277,9 +267,9 @@ TENSORS = [f"base_model.model.model.layers.0.self_attn.q_proj.lora_{side}.weight
     ],
 )
 def test_what_vllm_serves_follows_from_the_settings(settings, tensors, serves, said):
-    can, why = vllm.can_serve(LORA | settings, [*TENSORS, *tensors])
-    assert (can, bool(why)) == (serves, bool(said))
-    assert said in " ".join(why)
+    against, care = vllm.can_serve(LORA | settings, [*TENSORS, *tensors])
+    assert (not against, bool(against or care)) == (serves, bool(said))
+    assert said in " ".join(against or care)
 
 
 def test_an_adapter_of_the_hub_is_named_with_its_commit(tmp_path, ours, monkeypatch):

@@ -14,7 +14,6 @@ from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
 from toolkit.model.chat_template import default_template, read_format
 
-WHOLE_MODEL = {"config.json": b"{}", "model.safetensors": b"0"}
 LEFT_OUT = {
     "checkpoint-10/adapter_config.json": b"{}",
     "checkpoint-10/optimizer.pt": b"0",
@@ -103,12 +102,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit_of_a_repository(pushed, adapte
         ({}, ["a/", "b/c/"], "", r"u/r holds 2 adapters, in a/, b/c/\. Name one of them, such as u/r/a\."),
         ({}, ["lora/"], "/lara", r"u/r has no folder lara, and u/r holds its adapter in lora/"),
         ({}, [""], "/lora", r"u/r has no folder lora, and u/r holds its adapter at its top\. Name u/r\."),
-        (WHOLE_MODEL, [], "", r"u/r holds a whole model, and no adapter \(no adapter_config\.json\)"),
-        ({"config.json": b"{}", "pytorch_model.bin": b"0"}, [], "", "u/r holds a whole model, and no adapter"),
-        ({"config.json": b"{}", "q4.gguf": b"0"}, [], "", "u/r holds a model as GGUF, and no adapter"),
-        ({"train.csv": b"0"}, [], "", "u/r holds data, and no adapter"),
         ({ADAPTER_WEIGHTS: b"0"}, [], "", r"u/r holds no adapter \(no adapter_config\.json\)"),
-        ({}, [], "", r"u/r holds no adapter"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("on_hub", [True, False], ids=["Hub", "folder"])

@@ -400,15 +400,15 @@ def row_shown(out: Output, report: DatasetReport) -> None:
     """The splits, and a row: what is supervised begins with a mark and a line of its own."""
     if out.wrote_json(report):
         return
-    row, at = report.row, f" at {report.revision}" if report.revision else ""
+    at = f" at {report.revision}" if report.revision else ""
     made = f", made by pkt {report.toolkit}" if report.toolkit else ""
     out.say(f"The dataset {report.id}{at}{made}: {_value('', report.rows)}.")
-    named = f" ({row.id})" if row.id else ""
+    named = f" ({report.row_id})" if report.row_id is not None else ""
     out.say(
-        f"Row {row.number} of {row.split}{named} in {row.tokens} tokens of {row.base}. "
-        f"Training learns {row.supervised} of them, behind ▶:"
+        f"Row {report.row} of {report.split}{named} in {report.tokens} tokens of {report.base}. "
+        f"Training learns {report.supervised} of them, behind ▶:"
     )
-    for line in _lines(row.pieces, out.console.width):
+    for line in _lines(report.pieces, out.console.width):
         out.show(Text(line, no_wrap=True))
 
 

@@ -34,43 +34,30 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRow:
-    """A row as training reads it.
-
-    Attributes:
-        split: Its split.
-        number: Counted from 0 in the split.
-        id: Its own id, if it has one.
-        base: Whose tokenizer and chat template make the tokens.
-        tokens: How many there are, and `supervised` of them at the end.
-        pieces: The tokens as text, in order.
-    """
-
-    split: str
-    number: int
-    id: str | None
-    base: str
-    tokens: int
-    supervised: int
-    pieces: list[Piece]
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """A dataset at a glance.
+    """A dataset at a glance, and one row as training reads it.
 
     Attributes:
         id: Hub id, or the folder's name; `revision` is its commit on the Hub.
         toolkit: The version of pkt that made it; None for a dataset of others.
         rows: Rows of each split that there is.
-        row: The row that was asked for.
+        split: The split of the row, which is number `row` in it, from 0, and has the id `row_id`, if any.
+        base: Whose tokenizer and chat template make the tokens.
+        tokens: How many there are, and `supervised` of them at the end.
+        pieces: The tokens as text, in order.
     """
 
     id: str
     revision: str | None
     toolkit: str | None
     rows: dict[str, int]
-    row: TokenRow
+    split: str
+    row: int
+    row_id: str | None
+    base: str
+    tokens: int
+    supervised: int
+    pieces: list[Piece]
 
 
 def inspect_dataset(dataset: LocatedDataset, base: str, row: int = 0, split: str | None = None) -> DatasetReport:
@@ -100,16 +87,19 @@ def inspect_dataset(dataset: LocatedDataset, base: str, row: int = 0, split: str
     tokenizer = load_tokenizer(locate_base_to_load(base, weights=False).path)
     with after_saying(f"Row {row} of {split}:"):
         example = chat.encode(tokenizer, found["messages"])
-    shown = TokenRow(
-        split,
-        row,
-        str(found["id"]) if found.get("id") is not None else None,
-        base,
-        len(example.input_ids),
-        len(example.answer_ids),
-        list(pieces(tokenizer, example.input_ids, example.answer_start)),
+    return DatasetReport(
+        id=dataset.id,
+        revision=dataset.revision,
+        toolkit=dataset.manifest().get("toolkit"),
+        rows=rows,
+        split=split,
+        row=row,
+        row_id=found.get("id"),
+        base=base,
+        tokens=len(example.input_ids),
+        supervised=len(example.answer_ids),
+        pieces=list(pieces(tokenizer, example.input_ids, example.answer_start)),
     )
-    return DatasetReport(dataset.id, dataset.revision, dataset.manifest().get("toolkit"), rows, shown)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], answer_start: int) -> Iterator[Piece]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from toolkit.core.errors import HubError, InputError, after_saying, library_errors
 from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
@@ -25,11 +25,10 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
     TRAINING_LOG,
 )
-from toolkit.model.attach import lengthen_embeddings, put_on_base
+from toolkit.model.attach import lengthen_embeddings, put_on
 from toolkit.model.base import (
     CONFIG,
     HASHED,
-    PICKLES,
     TOKENIZER,
     LocatedBase,
     base_hash,
@@ -47,12 +46,12 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+Model = TypeVar("Model", bound="PreTrainedModel | PeftModel")
 CHAT_TEMPLATE = "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
 NEEDED = (
     *(ADAPTER_CONFIG, *TOKENIZER, CARD, KOREAN_CARD, MANIFEST, ANSWERS, TRAINING_LOG, EVALUATION, PREDICTIONS, SAMPLES),
 )
-INSTEAD = {"a model as GGUF": {".gguf"}, "data": {".parquet", ".jsonl", ".csv"}}
 # How many folders with adapters are named.
 SHOWN = 5
 
@@ -132,7 +131,7 @@ def _wanted(repo_id: str, within: str, files: Sequence[str]) -> list[str]:
 
 
 def _no_adapter(name: str, files: Sequence[str]) -> InputError:
-    """The error for a folder or a repository without an adapter at its top: where it is, or what there is instead."""
+    """The error for a folder or a repository without an adapter at its top: where it is, if anywhere."""
     if ADAPTER_CONFIG in files:
         return InputError(f"{name} holds its adapter at its top.", f"Name {name}.")
     folders = sorted(file.rpartition("/")[0] for file in files if file.endswith(f"/{ADAPTER_CONFIG}"))
@@ -143,13 +142,8 @@ def _no_adapter(name: str, files: Sequence[str]) -> InputError:
         return InputError(
             f"{name} holds {len(folders)} adapters, in {shown}.", f"Name one of them, such as {name}/{folders[0]}."
         )
-    suffixes = {PurePosixPath(file).suffix for file in files}
-    instead = next((what for what, those in INSTEAD.items() if suffixes & those), None)
-    if CONFIG in files and suffixes & {".safetensors", *PICKLES}:
-        instead = "a whole model"
     return InputError(
-        f"{name} holds {f'{instead}, and ' if instead else ''}no adapter (no {ADAPTER_CONFIG}).",
-        "Name a folder or a repository that holds one.",
+        f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder or a repository that holds one."
     )
 
 
@@ -169,13 +163,21 @@ def load_adapter(
     """
     located = locate_base_of(folder, quantization, base)
     tokenizer = adapter_tokenizer(folder, located)
-    precision = chosen_precision(located, quantization)
-    model = put_on_base(located, precision, folder, tokenizer)
+    model, precision = _loaded(located, quantization, tokenizer, lambda plain: put_on(plain, folder, tokenizer))
+    return model, tokenizer, precision
+
+
+def _loaded(
+    base: LocatedBase, quantization: str, tokenizer: PreTrainedTokenizerBase, put: Callable[[PreTrainedModel], Model]
+) -> tuple[Model, Precision]:
+    """A base with something put on it, in a precision that its numbers fit."""
+    precision = chosen_precision(base, quantization)
+    model = put(load_base(base, precision))
     if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
         del model
         precision = precision.widened(found)
-        model = put_on_base(located, precision, folder, tokenizer)
-    return model, tokenizer, precision
+        model = put(load_base(base, precision))
+    return model, precision
 
 
 def load_without(
@@ -190,11 +192,8 @@ def load_without(
         InputError, EnvironmentLacks: As `load_adapter`.
     """
     located = locate_base_of(folder, quantization, base)
-    precision = chosen_precision(located, quantization)
-    model, tokenizer = load_base(located, precision), load_tokenizer(located.path)
-    if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
-        del model
-        model = load_base(located, precision.widened(found))
+    tokenizer = load_tokenizer(located.path)
+    model, _ = _loaded(located, quantization, tokenizer, lambda plain: plain)
     try:
         read_format(tokenizer)
     except InputError:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.layout import ADAPTER_WEIGHTS, TOKENIZER_CONFIG
-from toolkit.model.base import LocatedBase
 from toolkit.model.fit import Fit, fill, read_settings, refuse_misfit, refuse_start, saved_rows
-from toolkit.model.loading import PROBE_TEXT, Precision, load_base
+from toolkit.model.loading import PROBE_TEXT
 from toolkit.model.memory import memory_errors
 
 if TYPE_CHECKING:
@@ -22,17 +21,17 @@ REFIT = "Use the base that it was trained on and the peft that saved it (its ada
 PROBED = 32
 
 
-def put_on_base(base: LocatedBase, precision: Precision, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
-    """The adapter in a folder on its base, in eval mode.
+def put_on(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
+    """The adapter in a folder on its loaded base, which it may change, in eval mode.
 
     Raises:
         InputError, EnvironmentLacks: As `load_adapter`.
     """
-    plain = load_base(base, precision)
-    lengthen_embeddings(plain, folder, tokenizer)
-    probes = _probes(plain, tokenizer, getattr(read_settings(folder), "trainable_token_indices", None))
-    without = [_logits(plain, ids) for ids in probes]
-    model = attach_adapter(plain, folder)
+    lengthen_embeddings(base, folder, tokenizer)
+    probes = _probes(base, tokenizer, getattr(read_settings(folder), "trainable_token_indices", None))
+    without = [next_logits(base, ids) for ids in probes]
+    model, fit = attach(base, folder)
+    refuse_misfit(fit, folder)
     of_adapter = [each for name, each in model.named_parameters() if "lora_" in name or "modules_to_save." in name]
     if not all(bool(tensor.isfinite().all()) for tensor in of_adapter):
         raise InputError(
@@ -41,7 +40,7 @@ def put_on_base(base: LocatedBase, precision: Precision, folder: Path, tokenizer
         )
     # Families that number their layers do not bear layers that an adapter replicates.
     with library_errors(f"The adapter in {folder} cannot be asked on its base", REFIT):
-        answered = [_logits(model, ids) for ids in probes]
+        answered = [next_logits(model, ids) for ids in probes]
     if all(before.equal(after) for before, after in zip(without, answered, strict=True)):
         raise InputError(
             f"The adapter in {folder} changes nothing: with it, the base answers as without it.",
@@ -79,7 +78,7 @@ def _probes(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: 
     return [text, first[-PROBED:] + text]
 
 
-def _logits(model: PreTrainedModel, text: list[int]) -> torch.Tensor:
+def next_logits(model: PreTrainedModel, text: list[int]) -> torch.Tensor:
     """After a text, `[1, 1, vocabulary]`."""
     import torch
 
@@ -89,20 +88,13 @@ def _logits(model: PreTrainedModel, text: list[int]) -> torch.Tensor:
         return logits
 
 
-def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
-    """The adapter in a folder on its loaded base, in eval mode.
+def attach(base: PreTrainedModel, folder: Path) -> tuple[PeftModel, Fit]:
+    """The adapter in a folder on its loaded base, in eval mode, as far as it fits.
 
     Raises:
-        InputError: It is damaged, or does not fit the base.
+        InputError: It is damaged, or of a kind that cannot be asked on its base as it is.
         EnvironmentLacks: The memory does not hold it.
     """
-    model, fit = attach(base, folder)
-    refuse_misfit(fit, folder)
-    return model
-
-
-def attach(base: PreTrainedModel, folder: Path) -> tuple[PeftModel, Fit]:
-    """As `attach_adapter`, but an adapter that does not fit is none of its errors: what fits is in the model."""
     import torch
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
     from safetensors.torch import load_file

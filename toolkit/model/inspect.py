@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from operator import ne
 from pathlib import Path
@@ -23,7 +23,7 @@ from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, loading, vllm
-from toolkit.model.attach import lengthen_embeddings, put_on_base
+from toolkit.model.attach import lengthen_embeddings, next_logits, put_on
 from toolkit.model.base import (
     CONFIG,
     LocatedBase,
@@ -33,7 +33,7 @@ from toolkit.model.base import (
     published_quantization,
     read_config,
 )
-from toolkit.model.chat_template import ANSWERS, QUESTION, default_template, read_format, render
+from toolkit.model.chat_template import QUESTION, read_format, render
 from toolkit.model.fit import AGAIN, PICKLED, fill, read_settings, refuse_misfit, refuse_start
 from toolkit.model.memory import memory_errors
 from toolkit.model.merge import DESCRIPTIONS
@@ -45,14 +45,11 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 COMMIT = re.compile("(?<=/snapshots/)[0-9a-f]{40}|^[0-9a-f]{40}$")
 ANSWER_TOKENS = 8
-SHOWN = ("r", "lora_alpha", "target_modules")
+SHOWN = {"r", "lora_alpha", "target_modules"}
 # Keys of the configuration that are said elsewhere, or decide nothing.
 ASIDE = {"peft_type", "peft_version", "task_type", "base_model_name_or_path", "revision", "inference_mode"}
 SPECIAL = ("bos_token", "eos_token", "pad_token")
-CLAIMS = ("base_model", "library_name", "license", "datasets", "tags", "pipeline_tag")
-# A row of a table or of a list: `| LoRA rank | 16 |`, `- r: 16`, `lora_alpha=32`.
-STATED = re.compile(r"(?im)^[\s|*`+-]*(?:lora[ ._-]?)?(rank|r|alpha|dropout)[*`]*\s*[|:=][\s|*`]*(\d+(?:\.\d+)?)\b")
-SETTINGS = {"rank": "r", "r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+CLAIMS = ("base_model", "library_name", "license", "datasets", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +121,6 @@ class _Look:
     problems: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
-    @property
-    def named(self) -> str | None:
-        """The base that it names."""
-        named = self.config.get("base_model_name_or_path")
-        return named if isinstance(named, str) else None
-
     def section(self, read: Callable[[_Look], Section], *, broken: bool = False) -> Section:
         """A section; an error is why it is unknown, and if it is the adapter's, why that is `broken`."""
         try:
@@ -184,35 +175,31 @@ def _adapter(look: _Look) -> Section:
     config = read_json(look.folder / ADAPTER_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise InputError(f"{ADAPTER_CONFIG} is not a JSON object with a `peft_type`.", AGAIN)
-    look.config |= config
-    manifest: Any = read_json(look.folder / MANIFEST) if (look.folder / MANIFEST).is_file() else None
-    look.manifest |= dict(manifest) if is_manifest(manifest, "adapter") else {}
-    kind, task, peft = (config.get(key) for key in ("peft_type", "task_type", "peft_version"))
-    facts = {"kind": kind, "task": task, "peft_version": peft, "trained_by_pkt": look.manifest.get("toolkit")}
+    look.config.update(config)
+    if (look.folder / MANIFEST).is_file() and is_manifest(manifest := read_json(look.folder / MANIFEST), "adapter"):
+        look.manifest.update(manifest)
     at = COMMIT.search(look.folder.as_posix())
-    return Section(facts | {"revision": at and at[0]})
+    facts = {"kind": config["peft_type"], "task": config.get("task_type"), "peft_version": config.get("peft_version")}
+    return Section(facts | {"trained_by_pkt": look.manifest.get("toolkit"), "revision": at and at[0]})
 
 
 def _settings(look: _Look) -> Section:
+    """Rank, factor and modules, and all else that is not as peft has it by default."""
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, __version__
 
-    kind, given = look.config.get("peft_type"), look.config
+    kind = look.config.get("peft_type")
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
         return Section(unknown=f"peft {__version__} knows no adapters of the kind {kind}")
-    defaults = {
-        each.name: each.default_factory() if each.default_factory is not MISSING else each.default
-        for each in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind])
-    }
-    odd = {key for key, value in given.items() if value != defaults.get(key) and (value or defaults.get(key))}
-    facts = {key: given[key] for key in [*SHOWN, *sorted(odd - {*SHOWN, *ASIDE})] if key in given}
-    rank, alpha = given.get("r"), given.get("lora_alpha")
-    if kind == "LORA" and isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
-        facts["scaling"] = alpha / (math.sqrt(rank) if given.get("use_rslora") else rank)
+    facts = {}
+    for key, value in look.config.items():
+        default = getattr(PEFT_TYPE_TO_CONFIG_MAPPING[kind], key, None)
+        if key in SHOWN or (key not in ASIDE and value != default and (value or default)):
+            facts[key] = value
     return Section(facts)
 
 
 def _tensors(look: _Look) -> Section:
-    """Read one after the other; what is NaN, infinite or without any effect breaks the adapter."""
+    """Read one after the other; what is NaN or infinite breaks the adapter."""
     from safetensors import safe_open
 
     file = look.folder / ADAPTER_WEIGHTS
@@ -220,7 +207,7 @@ def _tensors(look: _Look) -> Section:
         return Section(unknown=f"{PICKLED} is a pickle, which can run code of strangers when it is read")
     if not file.is_file():
         raise InputError(f"{look.folder} holds no {ADAPTER_WEIGHTS}.", AGAIN)
-    dtypes, count, broken = set(), 0, []
+    dtypes, count = set(), 0
     with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", AGAIN), safe_open(file, "pt") as opened:
         for name in sorted(opened.keys()):
             tensor = opened.get_tensor(name)
@@ -228,16 +215,14 @@ def _tensors(look: _Look) -> Section:
             dtypes.add(str(tensor.dtype).removeprefix("torch."))
             count += tensor.numel()
             if not bool(tensor.float().isfinite().all()):
-                broken.append(name)
-    if broken:
-        look.problems.append(f"{len(broken)} of its tensors hold NaN or infinite numbers, first {broken[0]}.")
+                raise InputError(f"{name} holds NaN or infinite numbers.", AGAIN)
     return Section(
         {"count": len(look.tensors), "parameters": count, "bytes": file.stat().st_size, "dtypes": sorted(dtypes)}
     )
 
 
 def _base(look: _Look) -> Section:
-    named, recorded = look.named, look.config.get("revision")
+    named, recorded = look.config.get("base_model_name_or_path"), look.config.get("revision")
     if not (look.given or named):
         return Section(unknown=f"{ADAPTER_CONFIG} names none")
     facts: Facts = {"named": named, "named_revision": recorded, "looked_at_with": look.given}
@@ -248,11 +233,11 @@ def _base(look: _Look) -> Section:
         notes.append(f"{ADAPTER_CONFIG} records no revision of it: the newest is taken, which may be another.")
     other = look.given not in (None, named)
     try:
-        base = locate_base_to_load(look.given or str(named), None if other else recorded, weights=False)
+        base = locate_base_to_load(str(look.given or named), None if other else recorded, weights=False)
         look.base, look.base_config = base, read_config(base.id, base.path / CONFIG)
     except ToolkitError as error:
         return Section(facts, [*notes, f"It is not here: {error.found}"])
-    content, same = _within(look.manifest, "base", "content"), None
+    content, same = look.manifest.get("base", {}).get("content"), None
     if content and any(base.path.glob("*.safetensors")):
         same = base_hash(base) == content
         if not same and not other:
@@ -263,13 +248,6 @@ def _base(look: _Look) -> Section:
         same = (base.id, base.revision) == (named, recorded)
     published = published_quantization(look.base_config)
     return Section(facts | {"revision": base.revision, "as_trained_on": same, "quantization": published}, notes)
-
-
-def _within(values: Any, *keys: str) -> Any:
-    """What stands in an object within objects, as far as they are any."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
 
 
 def _tokenizer(look: _Look) -> Section:
@@ -300,31 +278,20 @@ def _tokenizer(look: _Look) -> Section:
 
 
 def _template(look: _Look) -> Section:
-    """Whose the chat template is, and what it writes at the beginning and at the end."""
+    """Whose the chat template is, how often a prompt by it begins, and what ends an answer."""
     tokenizer, base = look.tokenizer, look.base_tokenizer
     if tokenizer is None:
         return Section(unknown="there is no tokenizer")
-    template, theirs = default_template(tokenizer), base and default_template(base)
-    if not template:
-        return Section(unknown="there is none")
-    text, once = (render(tokenizer, template, QUESTION, None, tokenize=tokenize) for tokenize in (False, True))
-    backwards = zip(*(render(tokenizer, template, QUESTION, answer)[::-1] for answer in ANSWERS), strict=False)
-    ending = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], backwards)][::-1]
-    begins, again = (
-        len(list(takewhile(lambda token: token == tokenizer.bos_token_id, ids)))
-        for ids in (once, tokenizer(text).input_ids)
-    )
+    own = read_format(tokenizer)
+    text = render(tokenizer, own.template, QUESTION, None, tokenize=False)
+    begins = len(list(takewhile(lambda token: token == tokenizer.bos_token_id, tokenizer(text).input_ids)))
     notes = []
     if begins > 1:
-        notes.append(f"A prompt by it begins with {tokenizer.bos_token} {begins} times.")
-    elif again > 1:
-        notes.append(f"Its text begins with {tokenizer.bos_token} already: tokenised once more, it has two.")
-    if ending.count(tokenizer.eos_token_id) > 1:
-        notes.append(f"It writes {tokenizer.eos_token} twice after an answer.")
+        notes.append(f"Its text begins with {tokenizer.bos_token} already: tokenised once more, it has {begins}.")
     # Training saves the base's with what it leaves open settled.
-    settled = base is not None and not _refusal(lambda: read_format(base)) and template == read_format(base).template
-    facts: Facts = {"from": "base" if settled or template == theirs else "adapter", "begin_of_text": begins}
-    return Section(facts | {"after_answer": [tokenizer.decode([token]) for token in ending]}, notes)
+    same = base is not None and not _refusal(lambda: read_format(base)) and own.template == read_format(base).template
+    facts = {"from": "base" if same else "adapter", "ends_an_answer": tokenizer.decode([own.end_id])}
+    return Section(facts, notes)
 
 
 def _fit(look: _Look) -> Section:
@@ -363,7 +330,7 @@ def _fit(look: _Look) -> Section:
 
 
 def _change(look: _Look, progress: Progress) -> Section:
-    """Ask the base, and the adapter on it, and compare at each token of the base's own answers."""
+    """Ask the base, and the adapter on it."""
     tokenizer, against = look.tokenizer, look.problems or look.refused
     if against or tokenizer is None:
         return Section(unknown="it is broken" if look.problems else against[0] if against else "there is no tokenizer")
@@ -376,24 +343,22 @@ def _change(look: _Look, progress: Progress) -> Section:
         model = loading.load_base(base, precision)
         refuse_start(read_settings(look.folder), model, look.folder)
         lengthen_embeddings(model, look.folder, tokenizer)
-        with memory_errors():
-            before = [_greedy(model, ids) for ids in prompts]
-            expected = [_probabilities(model, *read) for read in zip(prompts, before, strict=True)]
+        before = [_answer(model, ids) for ids in prompts]
     except ToolkitError as error:
         return Section(unknown=error.found)
-    del model
-    changed = put_on_base(base, precision, look.folder, tokenizer)
-    moved, after = [], []
-    with memory_errors():
-        for number, (ids, said, was) in enumerate(zip(prompts, before, expected, strict=True), start=1):
-            # Total variation.
-            moved.append((_probabilities(changed, ids, said) - was).abs().sum(-1).div(2).tolist())
-            after.append(_greedy(changed, ids))
-            progress("comparing with the base", number, len(prompts))
-    facts = {"questions": len(prompts), "greedy_answers_that_differ": sum(map(ne, before, after))}
-    facts |= {"moved_share_of_first_token": fmean(first for first, *_ in moved)}
-    facts |= {"moved_share_along_the_answer": fmean(map(fmean, moved))}
-    return Section(facts | {"base_says": tokenizer.decode(before[0]), "adapter_says": tokenizer.decode(after[0])})
+    changed = put_on(model, look.folder, tokenizer)
+    after = []
+    for number, ids in enumerate(prompts, start=1):
+        after.append(_answer(changed, ids))
+        progress("comparing with the base", number, len(prompts))
+    # Total variation.
+    moved = fmean(float((one - other).abs().sum() / 2) for (one, _), (other, _) in zip(before, after, strict=True))
+    if math.isnan(moved):
+        raise loading.nan_error()
+    said, says = ([answer for _, answer in each] for each in (before, after))
+    facts = {"questions": len(prompts), "greedy_answers_that_differ": sum(map(ne, said, says))}
+    facts |= {"moved_share_of_first_token": moved}
+    return Section(facts | {"base_says": tokenizer.decode(said[0]), "adapter_says": tokenizer.decode(says[0])})
 
 
 def _prompts(look: _Look, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -405,28 +370,18 @@ def _prompts(look: _Look, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]
         return [list(tokenizer(text).input_ids) for text in DESCRIPTIONS]
 
 
-def _greedy(model: PreTrainedModel, ids: list[int]) -> list[int]:
+def _answer(model: PreTrainedModel, ids: list[int]) -> tuple[torch.Tensor, list[int]]:
+    """The probabilities of the first token, `[vocabulary]`, and the beginning of the greedy answer."""
     import torch
 
+    first = next_logits(model, ids)[0, -1].float().softmax(-1)
     prompt = torch.tensor([ids], device=model.device)
     plain = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, "pad_token_id": 0}
-    with torch.inference_mode():
+    with memory_errors(), torch.inference_mode():
         whole = model.generate(
             input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=ANSWER_TOKENS, **plain
         )
-    return list(whole[0, len(ids) :].tolist())
-
-
-def _probabilities(model: PreTrainedModel, ids: list[int], answer: list[int]) -> torch.Tensor:
-    """Of each token of an answer, `[tokens, vocabulary]`."""
-    import torch
-
-    whole = torch.tensor([[*ids, *answer]], device=model.device)
-    with torch.inference_mode():
-        logits: torch.Tensor = model(input_ids=whole, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
-    if not bool(logits.isfinite().all()):
-        raise loading.nan_error()
-    return logits.float().softmax(-1)
+    return first, whole[0, len(ids) :].tolist()
 
 
 def _card(look: _Look) -> Section:
@@ -434,28 +389,22 @@ def _card(look: _Look) -> Section:
     from huggingface_hub import metadata_load
     from huggingface_hub.repocard_data import model_index_to_eval_results
 
-    card, config, notes = look.folder / CARD, look.config, []
+    card, notes = look.folder / CARD, []
     if not card.is_file():
         return Section(unknown=f"there is no {CARD}")
     with library_errors(f"Its {CARD} cannot be read", "Correct it."):
-        text, claims = card.read_text(encoding="utf-8-sig"), metadata_load(card) or {}
+        claims = metadata_load(card) or {}
         results = model_index_to_eval_results(claims["model-index"])[1] if claims.get("model-index") else []
-    facts = {key: claims[key] for key in CLAIMS if claims.get(key)}
-    facts["results"] = [f"{each.metric_name or each.metric_type} {each.metric_value}" for each in results]
-    said = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
-    files = {"base_model": config.get("base_model_name_or_path"), "library_name": "peft"}
-    files["datasets"] = _within(look.manifest, "dataset", "id")
-    if look.base and (look.base.path / CARD).is_file():
-        stated = base_license(look.base)
-        files["license"] = None if stated == "other" else stated
+    facts: Facts = {key: claims[key] for key in CLAIMS if claims.get(key)}
+    files = {"base_model": look.config.get("base_model_name_or_path"), "library_name": "peft"}
+    files["datasets"] = look.manifest.get("dataset", {}).get("id")
     for key, found in files.items():
-        if key in said and found and found not in said[key]:
-            whose = "the base's is" if key == "license" else "the files say"
-            notes.append(f"{key}: it says {', '.join(map(str, said[key]))}, {whose} {found}.")
-    for name, value in STATED.findall(text):
-        found = config.get(SETTINGS[name.lower()])
-        if isinstance(found, (int, float)) and float(value) != found:
-            notes.append(f"{name}: it says {value}, the files say {found}.")
+        if found and facts.get(key) not in (None, found, [found]):
+            notes.append(f"{key}: it says {facts[key]}, the files say {found}.")
+    licence = base_license(look.base) if look.base and (look.base.path / CARD).is_file() else "other"
+    if licence != "other" and facts.get("license") not in (None, licence):
+        notes.append(f"license: it says {facts['license']}, the base's is {licence}.")
+    facts["results"] = [f"{each.metric_name or each.metric_type} {each.metric_value}" for each in results]
     return Section(facts, notes)
 
 
@@ -463,9 +412,11 @@ def _uses(look: _Look, sections: Mapping[str, Section]) -> list[Use]:
     """What peft, pkt and vLLM can do with it."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    def use(tool: str, against: list[str], unknown: str | None = None, takes: Sequence[str] = ()) -> Use:
+    def use(tool: str, against: Sequence[str], unknown: str | None = None, takes: Sequence[str] = ()) -> Use:
         against = ["it is broken"] if look.problems else against
-        return Use(tool, False if against else None if unknown else True, against or [*filter(None, [unknown]), *takes])
+        return Use(
+            tool, False if against else None if unknown else True, list(against) or [*filter(None, [unknown]), *takes]
+        )
 
     kind, untried = look.config.get("peft_type"), sections["change"].unknown
     unasked, unmerged = list(look.refused), list(look.refused)
@@ -476,12 +427,12 @@ def _uses(look: _Look, sections: Mapping[str, Section]) -> list[Use]:
         unmerged.append(f"{kind} changes no weights that could be merged")
     if look.base_config and published_quantization(look.base_config):
         unmerged.append("its base is quantised where it is published: give the `base` that it was made from")
-    serves, why = vllm.can_serve(look.config, look.tensors, look.longer)
+    against, takes = ([], []) if look.problems else vllm.can_serve(look.config, look.tensors, look.longer)
     return [
         use("peft", [], sections["fit"].unknown),
         use("pkt evaluate", unasked, untried),
         use("pkt merge", unmerged, untried),
-        use(f"vLLM {vllm.VERSION}", [] if serves else why, takes=why),
+        use(f"vLLM {vllm.VERSION}", against, takes=takes),
     ]
 
 

@@ -24,7 +24,7 @@ from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
-from toolkit.model.attach import put_on_base
+from toolkit.model.attach import put_on
 from toolkit.model.base import CONFIG, LocatedBase, base_license, published_quantization, read_config
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import check_disk, disk_errors, memory_errors
@@ -148,7 +148,7 @@ def _load(adapter: Path, dtype: str, given: str | None) -> tuple[PeftModel, PreT
             "Train on the base that it was made from, or give that one as `base`.",
         )
     tokenizer = adapters.adapter_tokenizer(adapter, base)
-    model = put_on_base(base, loading.Precision("none", dtype), adapter, tokenizer)
+    model = put_on(loading.load_base(base, loading.Precision("none", dtype)), adapter, tokenizer)
     found = loading.overflow_on_text(model, dtype, tokenizer)
     if found and dtype == "float16":
         raise InputError(f"The model does not fit float16 ({found} overflows).", 'Choose `dtype="bfloat16"`.')

@@ -16,8 +16,6 @@ UNSUPPORTED = {
     "lora_bias": "a bias in LoRA itself",
     "alora_invocation_tokens": "aLoRA",
     "layer_replication": "layer_replication",
-    "use_bdlora": "BD-LoRA",
-    "use_qalora": "QALoRA",
 }
 # Only the heads of classifiers may be trained whole.
 WHOLE = {"classifier", "score"}
@@ -28,8 +26,8 @@ EMBEDDINGS = re.compile(r"\b(embed_tokens|lm_head|wte)\.(base_layer|lora_)")
 IGNORED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 
 
-def can_serve(settings: Mapping[str, Any], tensors: Collection[str], longer: int = 0) -> tuple[bool, list[str]]:
-    """Whether vLLM loads an adapter, and the reasons why not, or what to look after.
+def can_serve(settings: Mapping[str, Any], tensors: Collection[str], longer: int = 0) -> tuple[list[str], list[str]]:
+    """Why vLLM cannot load an adapter; where it can, what to look after.
 
     Args:
         settings: Those of `adapter_config.json`.
@@ -37,17 +35,15 @@ def can_serve(settings: Mapping[str, Any], tensors: Collection[str], longer: int
         longer: Tokens of its tokenizer that the base has no embeddings for.
     """
     if settings.get("peft_type") != "LORA":
-        return False, [f"it serves LoRA only, not {settings.get('peft_type')}"]
+        return [f"it serves LoRA only, not {settings.get('peft_type')}"], []
     against = [f"it does not support {what}" for key, what in UNSUPPORTED.items() if settings.get(key)]
-    if (bias := settings.get("bias") or "none") != "none":
-        against.append(f"it does not support bias={bias!r}")
-    whole = settings.get("modules_to_save") or []
-    if whole := sorted({str(name) for name in (whole if isinstance(whole, list) else [whole])} - WHOLE):
-        against.append(f"it loads no layers that were trained whole (modules_to_save: {', '.join(whole)})")
+    if settings.get("bias", "none") != "none":
+        against.append(f"it does not support bias={settings['bias']!r}")
+    if whole := ", ".join(sorted(set(settings.get("modules_to_save") or ()) - WHOLE)):
+        against.append(f"it loads no layers that were trained whole (modules_to_save: {whole})")
     if isinstance(start := settings.get("init_lora_weights"), str) and start.lower() not in STARTS:
         against.append(f"init_lora_weights={start!r} changes the base's own weights, which it keeps as they are")
-    patterns = settings.get("rank_pattern")
-    ranks = [settings.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
+    ranks = [settings.get("r"), *(settings.get("rank_pattern") or {}).values()]
     rank = max((rank for rank in ranks if isinstance(rank, int)), default=0)
     if not 0 < rank <= RANKS[-1]:
         against.append(f"it serves ranks up to {RANKS[-1]}, and this is {rank}")
@@ -56,13 +52,11 @@ def can_serve(settings: Mapping[str, Any], tensors: Collection[str], longer: int
     strange = [name for name in sorted(tensors) if not LORA_TENSOR.search(name) and not name.endswith(IGNORED)]
     if strange and not against:
         against.append(f"it does not know what to do with {strange[0]}")
-    if against:
-        return False, against
     care = []
     if rank > DEFAULT_RANK:
-        care.append(f"it needs max_lora_rank={next(allowed for allowed in RANKS if allowed >= rank)}")
+        care.append(f"it needs max_lora_rank={next((allowed for allowed in RANKS if allowed >= rank), rank)}")
     if any(map(EMBEDDINGS.search, tensors)):
         care.append("LoRA of embeddings works for some model families only")
     if any(name.endswith(IGNORED) for name in tensors):
         care.append("it ignores the whole embeddings in the file")
-    return True, care
+    return against, care
