@@ -13,7 +13,7 @@ layouts that `datasets` and the Hub know: `data/train-00000-of-00002.parquet`, w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -63,9 +63,11 @@ TINY_BASE_ID = "pokepicker/tiny-gemma"
 
 PARQUET, JSON = ".parquet", (".jsonl", ".ndjson", ".json")
 WANTED = "Give it data/train-00000-of-00001.parquet or train.jsonl, of rows with `messages`: a list of {role, content}."
-_OTHER_JSON = {MANIFEST, VALIDATION, "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-_OTHER_JSON |= {"state.json", "package.json", "tokenizer.json", "tokenizer_config.json"}
-# The words that name a split. Those of `unseen` are this toolkit's own.
+MOST_SHOWN = 8
+# What is no data: ours, and what `datasets` and transformers write.
+_ABOUT = {REJECTED, MANIFEST, VALIDATION, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_ABOUT |= {"config.json", "tokenizer.json", TOKENIZER_CONFIG}
+# The words that name a split, as `datasets` knows them; `unseen` is this toolkit's own.
 _WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "dev", "val"), "validation"),
@@ -73,21 +75,19 @@ _WORDS = {
     "unseen": "unseen",
 }
 _WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_WORDS)})(?![a-z])")
-_SHARD = re.compile(r"[-_.]\d{4,6}-of-\d{4,6}(?:[-_.][0-9a-f]+)?\Z")
-_NUMBER = re.compile(r"[-_.]?\d+\Z")
-MOST_SHOWN = 8
+_SHARD = re.compile(r"(.+)[-_.]\d{4,6}-of-\d{4,6}\b")
 
 Configs = dict[str, dict[str, list[str]]]
 """Config -> split -> patterns of its files."""
 
 
 class _File(NamedTuple):
-    """A file of rows: its config (the folders that name no split), its split by a word in its path, its own name."""
+    """A file of rows: its config (the folders that name no split), and what its name, or a folder's, says of its split:
+    the name of a shard, the split that a word means, or nothing."""
 
     name: str
     config: str
-    split: str | None
-    label: str
+    split: str
     sharded: bool
 
 
@@ -110,50 +110,41 @@ def files_by_split(
         configs: What the card says (`card_configs`).
 
     Raises:
-        InputError: No file of rows, no such config, several without a choice, or several splits that may be one.
+        InputError: No file of rows, no such config, or several without a choice.
     """
     names = sorted(names)
+    rows = [name for name in names if name.removesuffix(".gz").endswith((PARQUET, *JSON))]
+    groups: dict[str, list[str]] = {}
     if configs:
-        patterns = configs[_chosen(list(configs), config or ("default" if "default" in configs else None), where)]
-        rows = [name for name in names if _is_rows(name)]
-        groups = {split: [name for name in rows if _matches(name, of_split)] for split, of_split in patterns.items()}
-        lacking = [split for split, files in groups.items() if not files]
-        if lacking and MANIFEST not in names:
-            named = f"no file {', '.join(patterns[lacking[0]])} that pkt reads, as its card says of {lacking[0]}"
-            raise InputError(f"{where} has {named}; it holds {_shown(names)}.", WANTED)
-        groups = {split: files for split, files in groups.items() if files}
-    else:
-        files = _files_of_rows(names)
-        known = {file.config for file in files}
+        patterns = configs[_chosen(configs, config or ("default" if "default" in configs else None), where)]
+        found = {split: [name for name in rows if _matches(name, of_split)] for split, of_split in patterns.items()}
+        groups = {split: of_split for split, of_split in found.items() if of_split}
+    elif files := _placed(names, rows):
         # Beside `data/train-00000-of-00001.parquet` nothing in other folders counts for `datasets` either.
-        alone = any(file.sharded and not file.config for file in files) and config is None
-        chosen = files and _chosen([""] if alone else sorted(known), config, where)
-        groups = _groups([file for file in files if file.config == chosen])
+        alone = config is None and any(file.sharded and not file.config for file in files)
+        chosen = "" if alone else _chosen(sorted({file.config for file in files}), config, where)
+        for file in files:
+            if file.config == chosen:
+                groups.setdefault(file.split, []).append(file.name)
     if not groups:
-        raise InputError(f"{where} has no files of rows that pkt reads; it holds {_shown(names)}.", WANTED)
-    return _named(groups, where)
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "") or "nothing"
-
-
-def _is_rows(name: str) -> bool:
-    return name.endswith(PARQUET) or name.removesuffix(".gz").endswith(JSON)
+        shown = ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "") or "nothing"
+        raise InputError(f"{where} has no files of rows that pkt reads; it holds {shown}.", WANTED)
+    return _named(groups)
 
 
 def card_configs(folder: Path) -> Configs:
     """The `configs` of a card's front matter: config -> split -> patterns; one marked as default is `default` too."""
-    card = folder / CARD
-    text = re.match(r"---\s*\n(.*?)\n---", card.read_text("utf-8", "replace") if card.is_file() else "", re.DOTALL)
-    with suppress(yaml.YAMLError, ValueError):
-        front = yaml.safe_load(text[1]) if text else None
-        listed = front.get("configs") if isinstance(front, dict) else None
-        configs = [config for config in listed or [] if isinstance(config, dict) and config.get("data_files")]
-        marked = [("default", config) for config in configs if config.get("default") is True]
-        named = [(str(config.get("config_name", "default")), config) for config in configs]
-        return {name: _patterns(config) for name, config in marked + named}
-    return {}
+    from huggingface_hub import metadata_load
+
+    listed = None
+    with suppress(yaml.YAMLError, ValueError, FileNotFoundError):
+        listed = (metadata_load(folder / CARD) or {}).get("configs")
+    found: Configs = {}
+    for config in listed if isinstance(listed, list) else []:
+        if isinstance(config, dict) and config.get("data_files"):
+            names = [str(config.get("config_name", "default")), *(["default"] if config.get("default") is True else [])]
+            found |= dict.fromkeys(names, _patterns(config))
+    return found
 
 
 def _patterns(config: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -175,72 +166,53 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _files_of_rows(names: Sequence[str]) -> list[_File]:
-    """The Parquet files, and those of JSON that hold other splits; without hidden ones and what is no data.
+def _placed(names: Iterable[str], rows: Iterable[str]) -> list[_File]:
+    """Files of rows of one kind, Parquet or else JSON; only those that name a split, where any does.
 
-    A folder with a manifest inside it is a dataset or an adapter of its own.
+    Without hidden ones, and what is no data. A folder with a manifest inside is a dataset or an adapter of its own.
     """
     apart = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
-    seen = [name for name in names if not (re.search(r"(?:^|/)(?:\.|__)", name) or name.startswith(apart))]
-    parquet = [_placed(name) for name in seen if name.endswith(PARQUET) and name != REJECTED]
-    others = (name for name in seen if _is_rows(name) and not name.endswith(PARQUET))
-    json = [_placed(name) for name in others if name.rpartition("/")[2] not in _OTHER_JSON]
-    if parquet or any(file.split for file in json):
-        held = {file.split for file in parquet} | {None}
-        json = [file for file in json if file.split not in held]
-    return parquet + json
+    seen = [name for name in rows if not (re.search(r"(?:^|/)(?:\.|__)", name) or name.startswith(apart))]
+    seen = [name for name in seen if name.rpartition("/")[2] not in _ABOUT]
+    files = [_file(name) for name in [name for name in seen if name.endswith(PARQUET)] or seen]
+    if len({file.split for file in files}) > 1:
+        return [file for file in files if file.split]
+    return files if any(_word(file.split) for file in files) else [file._replace(split="train") for file in files]
 
 
-def _placed(name: str) -> _File:
-    *folders, file = name.lower().split("/")
-    stem = re.sub(r"(?:\.(?:parquet|jsonl|ndjson|json|gz))+\Z", "", file)
-    label = _SHARD.sub("", stem)
-    sharded = label != stem
-    label = label if sharded else _NUMBER.sub("", stem)
+def _file(name: str) -> _File:
+    *folders, file = name.split("/")
+    shard = _SHARD.match(file)
     words = [_word(folder) for folder in folders]
-    split = _WORDS.get(label) or next((word for word in reversed(words) if word), None) or _word(label)
-    kept = [part for part, word in zip(name.split("/"), words, strict=False) if word is None or word != split]
-    config = "/".join(kept[1:] if kept[:1] == ["data"] else kept)
-    return _File(name, config, split, label if sharded and _word(label) else split or label, sharded)
+    of_folder = next((word for word in reversed(words) if word), "")
+    split = shard[1] if shard and _word(shard[1]) else _word(file) or of_folder or (shard[1] if shard else "")
+    kept = [folder for folder, word in zip(folders, words, strict=True) if not word or word != split]
+    return _File(name, "/".join(kept[1:] if kept[:1] == ["data"] else kept), split, shard is not None)
 
 
-def _word(text: str) -> str | None:
+def _word(text: str) -> str:
+    """The split that the first word of a text means, empty where none does."""
     found = _WORD.search(text.lower())
-    return _WORDS[found[0]] if found else None
+    return _WORDS[found[0]] if found else ""
 
 
-def _chosen(known: list[str], config: str | None, where: str) -> str:
+def _chosen(known: Collection[str], config: str | None, where: str) -> str:
     shown = ", ".join(name or "." for name in known)
     if config is None and len(known) > 1:
-        asked = f"Name one behind a colon, as in {where}:{known[-1]}."
-        raise InputError(f"{where} has several configs: {shown}.", asked)
+        raise InputError(
+            f"{where} has several configs: {shown}.", f"Name one behind a colon, as in {where}:{max(known)}."
+        )
     if config is not None and config.removeprefix(".") not in known:
         raise InputError(f"{where} has no config {config}.", f"Choose among {shown}.")
-    return known[0] if config is None else config.removeprefix(".")
+    return next(iter(known)) if config is None else config.removeprefix(".")
 
 
-def _groups(files: list[_File]) -> dict[str, list[str]]:
-    """Files by the split that their names say. Where none says one, all are of `train`, as one file of any name is."""
-    labels = {file.label for file in files}
-    unnamed = not any(file.split for file in files) and (len(labels) == 1 or not any(file.sharded for file in files))
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        groups.setdefault("train" if unnamed else file.label, []).append(file.name)
-    return groups
-
-
-def _named(groups: Mapping[str, list[str]], where: str) -> dict[str, list[str]]:
-    """Splits under the names of `SPLITS` where one group is it: `dev` is `validation`, and `train_sft` is `train`."""
+def _named(groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Splits under the names of `SPLITS` where one group alone is it: `dev` is `validation`, `train_sft` is `train`."""
     named: dict[str, list[str]] = {}
     for split in SPLITS:
-        same = [label for label in groups if _word(label) == split]
-        exact = [label for label in same if label == split] or [label for label in same if label.endswith("_sft")]
-        if len(exact or same) > 1:
-            raise InputError(
-                f"{where} has several splits that may be {split}: {', '.join(same)}.",
-                f"Rename the files of one of them to {split}-00000-of-00001.parquet, and move the others away.",
-            )
-        for label in exact or same:
-            named[split] = groups[label]
-    used = {id(files) for files in named.values()}
-    return named | {label: groups[label] for label in sorted(groups) if id(groups[label]) not in used}
+        alike = [label for label in groups if _word(label) == split]
+        alike = [label for label in alike if label in (split, f"{split}_sft")][:1] or alike
+        if len(alike) == 1:
+            named[split] = groups.pop(alike[0])
+    return named | dict(sorted(groups.items()))
