@@ -72,7 +72,7 @@ def test_the_column_or_the_list_is_found(
         ("a.jsonl", '{"description": "A fox."}\n[1]\n', r"a\.jsonl, row 2 is not a JSON object"),
         ("a.jsonl", '{"description": "A fox."}\n{}\n', r"a\.jsonl, row 2 has no 'description'"),
         ("a.csv", "id,text\n1,A fox.\n", r"a\.csv has no column 'description'; its columns are 'id', 'text'"),
-        ("a.csv", "A red fox\n", r"a\.csv is empty"),
+        ("a.csv", "A red fox\n", r"a\.csv has a header and no rows"),
         ("a.txt", '[\n "Rex"\n]\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.txt", '{"description": "A fox."}\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.xlsx", b"PK\x03\x04\xff", r"Line 1 of .*a\.xlsx is not UTF-8\. Save .* \.csv"),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from toolkit.core.errors import InputError
 from toolkit.data.sources import records
-from toolkit.data.sources.json_rows import is_json, json_rows
+from toolkit.data.sources.json_rows import json_rows
 from toolkit.data.sources.text_files import encoding_of, file_lines, read_errors
 
 DELIMITED = (".csv", ".tsv")
@@ -34,6 +34,8 @@ BATCH_ROWS = 4096
 ESCAPED = r"\" is a double quote in a text"
 LETTERS = "double quotes are letters like any other"
 QUOTES = ("", ESCAPED, LETTERS)
+# How JSON begins, and no description or name does.
+_JSON_BEGINS = ('{"', '["', "[{", "[[")
 # Excel's first line, which is no row.
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
@@ -80,7 +82,8 @@ def open_table(path: Path, wanted: Sequence[str], encoding: str | None = None, t
         table = _read_as(table)
     first = next(read_rows(table), None)
     if first is None:
-        raise InputError(f"{path} is empty.", "Give a table with at least one row.")
+        found = "has a header and no rows" if table.columns else "is empty"
+        raise InputError(f"{path} {found}.", "Give a table with at least one row.")
     return replace(table, columns=table.columns or tuple(first[1]))
 
 
@@ -116,8 +119,8 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
     if path == STANDARD_INPUT or kind_of(path) not in KINDS:
         return (), _text_lines(path)
     table = open_table(path, wanted, texts=True)
-    column = next(filter(None, (records.find_column(name, table.columns) for name in (*wanted, records.CAPTION))), None)
-    if column is None:
+    columns = (records.find_column(name, table.columns) for name in (*wanted, records.CAPTION))
+    if (column := next(filter(None, columns), None)) is None:
         raise InputError(
             f"{path} has no column {wanted[0]!r}; its columns are {records.listed(table.columns)}.",
             "Rename one, or write one text on each line of a .txt file.",
@@ -151,7 +154,7 @@ def _text_lines(path: Path) -> Iterator[tuple[str, str]]:
             except UnicodeDecodeError as error:
                 formats = f"Save the text as UTF-8, or a table as {', '.join(KINDS)}."
                 raise InputError(f"{place} is not UTF-8.", formats) from error
-            if text in ("[", "{") or (text[:1] in ("[", "{") and is_json(text)):
+            if text in ("[", "{") or text.startswith(_JSON_BEGINS):
                 raise InputError(f"{place} is JSON.", f"Save it in a file that ends in {' or '.join(JSON)}.")
             if text:
                 yield text, place

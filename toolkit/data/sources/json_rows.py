@@ -11,10 +11,8 @@ from typing import Any
 
 from toolkit.core.errors import InputError
 from toolkit.data.sources.records import find_column, listed
-from toolkit.data.sources.text_files import file_lines
+from toolkit.data.sources.text_files import file_lines, read_errors
 
-DEEPEST = 3
-"""Objects around a table."""
 _DECODER = json.JSONDecoder()
 _NOT_BLANK = re.compile(r"\S")
 
@@ -31,42 +29,27 @@ def json_rows(path: Path, encoding: str, wanted: Sequence[str], texts: bool = Fa
     Raises:
         InputError: The file is not JSON, holds several tables, or something that is no row.
     """
-    for number, value in _values(path, encoding, wanted):
+    values = _values(path, "".join(file_lines(path, encoding)))
+    first = list(islice(values, 2))
+    rows = enumerate(_rows_of(path, first[0][1], wanted), 1) if len(first) == 1 else chain(first, values)
+    for number, value in rows:
         row = {wanted[0]: value} if texts and isinstance(value, str) else value
         if not isinstance(row, dict):
             raise InputError(f"{path}, row {number} is not a JSON object.", "Write one JSON object on each line.")
         yield number, row
 
 
-def _values(path: Path, encoding: str, wanted: Sequence[str]) -> Iterator[tuple[int, object]]:
-    """Values of lines, read lazily, where the first of several lines is an object, or else of the whole."""
-    lines = ((number, line) for number, line in enumerate(file_lines(path, encoding), 1) if line.strip())
-    first = list(islice(lines, 2))
-    if len(first) == 2 and is_json(first[0][1], dict):
-        for number, line in chain(first, lines):
-            yield from _parsed(path, line.strip(), number)
-        return
-    values = list(_parsed(path, "".join(file_lines(path, encoding)), 1))
-    yield from enumerate(_rows_in(path, values[0][1], wanted), 1) if len(values) == 1 else values
-
-
-def is_json(text: str, kind: type = object) -> bool:
-    """Whether a text is JSON, and of that type in Python."""
-    try:
-        return isinstance(json.loads(text), kind)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _parsed(path: Path, text: str, line: int) -> Iterator[tuple[int, object]]:
+def _values(path: Path, text: str) -> Iterator[tuple[int, object]]:
     """The JSON values of a text, each with the line where it begins."""
-    place, found = 0, _NOT_BLANK.search(text)
+    line, place, found = 1, 0, _NOT_BLANK.search(text)
     while found is not None:
         line, place = line + text.count("\n", place, found.start()), found.start()
         try:
             value, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            line += text.count("\n", place, error.pos) if isinstance(error, json.JSONDecodeError) else 0
+            # In the first value the place counts, which may be all; later ones are a line each.
+            if isinstance(error, json.JSONDecodeError) and not text[:place].strip():
+                line += text.count("\n", place, error.pos)
             raise InputError(
                 f"{path}, row {line} is not JSON.", "Write a list of objects, or one JSON object on each line."
             ) from error
@@ -74,12 +57,13 @@ def _parsed(path: Path, text: str, line: int) -> Iterator[tuple[int, object]]:
         found = _NOT_BLANK.search(text, end)
 
 
-def _rows_in(path: Path, value: object, wanted: Sequence[str]) -> Sequence[object]:
-    if not isinstance(value, dict):
-        return value if isinstance(value, list) else [value]
-    found = list(_tables(path, value, wanted))
-    fits = [len(_known(rows[0] if rows else None, wanted)) for _, rows in found]
-    best = [table for table, fit in zip(found, fits, strict=True) if fit == max(fits)]
+def _rows_of(path: Path, value: object, wanted: Sequence[str]) -> Sequence[object]:
+    """The rows of a file's only value: those of the table in it that fits best, or the value itself."""
+    with read_errors(path, "has columns of different lengths"):
+        tables = [
+            (len(_known(rows[0] if rows else None, wanted)), place, rows) for place, rows in _tables(value, wanted)
+        ]
+    best = [(place, rows) for fit, place, rows in tables if fit == max(fit for fit, _, _ in tables)]
     if len(best) > 1:
         raise InputError(
             f"{path} holds several tables: {listed([place for place, _ in best])}.",
@@ -88,24 +72,28 @@ def _rows_in(path: Path, value: object, wanted: Sequence[str]) -> Sequence[objec
     return best[0][1] if best else [value]
 
 
-def _tables(path: Path, value: Cells, wanted: Sequence[str], *around: str) -> Iterator[tuple[str, Sequence[object]]]:
-    """The tables in an object, each with its place: one row, columns by name, rows by id, or lists inside."""
+def _tables(value: object, wanted: Sequence[str], *around: str) -> Iterator[tuple[str, Sequence[object]]]:
+    """The tables in a value, each with its place: a list, one row, columns by name, rows by id, or those further in."""
+    if isinstance(value, list):
+        yield ".".join(around), value
+    if not isinstance(value, dict):
+        return
     inner = list(value.values())
     if _is_row(value, wanted):
         yield ".".join(around), [value]
     elif _known(value, wanted):
-        yield ".".join(around), _by_column(path, value)
+        columns = {name: dict(enumerate(one)) if isinstance(one, list) else one for name, one in value.items()}
+        columns = {name: list(one.values()) for name, one in columns.items() if isinstance(one, dict)}
+        yield ".".join(around), [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     elif 2 * sum(_is_row(one, wanted) for one in inner) > len(inner):
         yield ".".join(around), inner
     else:
         for key, one in value.items():
-            if isinstance(one, list) and one and isinstance(one[0], (dict, str)):
-                yield ".".join((*around, key)), one
-            elif isinstance(one, dict) and len(around) < DEEPEST:
-                yield from _tables(path, one, wanted, *around, key)
+            yield from _tables(one, wanted, *around, key)
 
 
 def _known(row: object, wanted: Sequence[str]) -> list[str]:
+    """The wanted columns that an object has."""
     names = list(row) if isinstance(row, dict) else []
     return [column for name in wanted if (column := find_column(name, names)) is not None]
 
@@ -114,11 +102,3 @@ def _is_row(value: object, wanted: Sequence[str]) -> bool:
     """Whether a wanted column of an object holds a value of one row, rather than those of all."""
     known = _known(value, wanted)
     return isinstance(value, dict) and any(not isinstance(value[column], (dict, list)) for column in known)
-
-
-def _by_column(path: Path, value: Cells) -> list[object]:
-    columns = {name: dict(enumerate(one)) if isinstance(one, list) else one for name, one in value.items()}
-    columns = {name: one for name, one in columns.items() if isinstance(one, dict)}
-    if len({tuple(one) for one in columns.values()}) > 1:
-        raise InputError(f"{path} has columns of different lengths.", "Write a list of objects.")
-    return [{name: one[row] for name, one in columns.items()} for row in next(iter(columns.values()))]

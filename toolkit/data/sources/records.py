@@ -19,15 +19,8 @@ from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import has_hangul, language_of
 
 LANGUAGES = ("en", "ko")
-NAMES_OF_LANGUAGES = {
-    "english": "en",
-    "eng": "en",
-    "영어": "en",
-    "korean": "ko",
-    "kor": "ko",
-    "kr": "ko",
-    "한국어": "ko",
-}
+# Beside names and codes that begin with the code of two letters: `Korean`, `kor`, `en-US`.
+NAMES_OF_LANGUAGES = {"영어": "en", "한국어": "ko", "kr": "ko"}
 CAPTION = "en_text"
 """The column `Name: description` of the data that the seed notebook used."""
 OPTIONAL = ("key", "family", "language", "name_en", "name_ko", "license")
@@ -285,9 +278,8 @@ def _record(
     names |= {code: given[column] for code, column in (("en", "name_en"), ("ko", "name_ko")) if column in given}
     key = given.get("key") or f"{facts.name}/{slug(name or next(iter(names.values()), ''))}"
     family = cells[columns.family] if columns.family else given.get("family")
-    # A region, as in en-US, makes no difference.
-    language = re.split(r"[-_]", given.get("language", "").lower())[0]
-    language = NAMES_OF_LANGUAGES.get(language, language)
+    stated = given.get("language", "").lower()
+    language = NAMES_OF_LANGUAGES.get(stated, stated[:2])
     record = Record(
         key=key,
         names=names,
@@ -315,7 +307,7 @@ def cell_text(value: object, column: str, where: str) -> str:
         kind = {"dict": "an object", "tuple": "a list"}.get(type(value).__name__, f"a {type(value).__name__}")
         raise InputError(
             f"{where} has {kind} in {column!r} where a text belongs.",
-            "Choose columns of texts with `description_column`, `name_column` and `family_column`.",
+            "Write a text there, or choose another column.",
         )
     text = str(value)
     # JSON can hold half a character (a lone surrogate): as a lost one, for which the build drops the row.
