@@ -66,7 +66,6 @@ def test_a_name_with_marks_of_its_own_is_one(name: str) -> None:
             for cell in ("피카츄 (Alolan Form)", "피카츄 VMAX", "피카츄(25)", "피카츄 (a small mouse)")
         ],
         *[(cell, "Pikachu", "", {}) for cell in ("Pikachu (Alolan Form)", "Pikachu, Mega X", "Pikachu (male)")],
-        ("불꽃(fire)", "불꽃(fire)", "", {}),
         # What may be a word, or a sentence, is likely at most.
         ("Castform (Sunny)", "Castform", "Sunny", {}),
         ("불꼬리 Emberling", "불꼬리 Emberling", "불꼬리,Emberling", {"ko": "불꼬리", "en": "Emberling"}),

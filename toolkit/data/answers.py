@@ -35,11 +35,8 @@ _SEPARATOR = re.compile(f"{_MARK}|{_BETWEEN_SCRIPTS}", re.IGNORECASE)
 # Words that say which one is meant: those that end such a part, and those that it may consist of.
 _KINDS = "form forme forms mode style cloak size type male female 폼 모습 모드 스타일 타입 수컷 암컷"
 _SIGNS = (
-    "mega primal gigantamax dynamax shiny alola alolan galar galarian hisui hisuian paldea paldean x y z v ex gx vmax "
-    "vstar normal fire water grass electric ice fighting poison ground flying psychic bug rock ghost dragon dark steel "
-    "fairy red orange yellow green blue purple pink brown black white gray grey gold silver young adult baby old new "
-    "메가 원시 거다이맥스 이로치 알로라 가라르 히스이 팔데아 노말 불꽃 물 풀 전기 얼음 격투 독 땅 비행 에스퍼 "
-    "벌레 바위 고스트 드래곤 악 강철 페어리 빨강 파랑 노랑 초록 검정 하양"
+    "mega primal gigantamax dynamax shiny alola alolan galar galarian hisui hisuian paldea paldean x y vmax "
+    "메가 원시 거다이맥스 이로치 알로라 가라르 히스이 팔데아"
 )
 _KIND_WORDS = frozenset(_KINDS.split())
 _SIGN_WORDS = _KIND_WORDS.union(_SIGNS.split())
@@ -153,11 +150,6 @@ def _language(text: str) -> str | None:
     if any(letter.isalpha() and letter > "ɏ" for letter in text):
         return "other"
     return "en" if latin > 1 else ""
-
-
-def names_of_answer(answer: str) -> list[str]:
-    """The names that an answer surely states: `이상해씨 (Bulbasaur)` states two."""
-    return list(names_in(answer).sure)
 
 
 def answer_keys(answer: str) -> set[str]:

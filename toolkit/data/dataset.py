@@ -37,14 +37,6 @@ ROW_GROUP = 10_000
 REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "source_ref")
 
 MESSAGES_WANTED = "Write the turns of each row into `messages`, a list of {role: user or assistant, content}."
-# Forms of chat rows that other trainers take, by their columns.
-TURNS = {"messages", "conversations"}
-OTHER_FORMS = {
-    "ShareGPT": {"conversations"},
-    "prompt and completion": {"prompt", "completion"},
-    "preferences": {"chosen", "rejected"},
-    "Alpaca": {"instruction", "output"},
-}
 
 Row = dict[str, Any]
 """A row of any dataset, by column."""
@@ -181,8 +173,7 @@ def _read(file: Path) -> list[Row]:
 
 def no_messages(columns: Sequence[str]) -> str:
     """What a table without a column `messages` has instead."""
-    form = next((f" (its form is {name})" for name, needed in OTHER_FORMS.items() if needed <= set(columns)), "")
-    return f"no `messages`{form}; its columns are {', '.join(columns) or 'none'}"
+    return f"no `messages`; its columns are {', '.join(columns) or 'none'}"
 
 
 def parquet_of(file: Path) -> Path | pa.BufferReader:
@@ -198,28 +189,26 @@ def parquet_of(file: Path) -> Path | pa.BufferReader:
         return file
     opened = gzip.open if file.suffix == ".gz" else open
     with opened(file, "rt", encoding="utf-8-sig") as text:
-        rows = _json_rows(text.read(), file)
+        rows = _json_rows(text.read())
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{file} holds something else than rows.", "Write one object a line, or a list of objects.")
     names = dict.fromkeys(name for row in rows for name in row)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink)
     return pa.BufferReader(sink.getvalue())
 
 
-def _json_rows(content: str, file: Path) -> list[Row]:
-    """Rows of one object a line, of a list, or of an object with one list."""
-    value: Any = []
+def _json_rows(content: str) -> list[Any]:
+    """Rows of one object a line, of a list, or of an object with one list; raises ValueError where it is no JSON."""
     try:
         value = json.loads(content)
-        if isinstance(value, dict):
-            lists = [held for held in value.values() if isinstance(held, list)]
-            value = lists[0] if len(lists) == 1 and not TURNS & value.keys() else [value]
     except ValueError:
-        for number, line in enumerate(content.split("\n"), 1):
-            with library_errors(f"{file}, line {number} is not JSON", "Write one row a line, or a list of rows."):
-                value += [json.loads(line)] if line.strip() else []
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise InputError(f"{file} holds something else than rows.", "Write one object a line, or a list of objects.")
-    return value
+        lines = filter(str.strip, content.split("\n"))
+        value = json.loads("[" + ",\n".join(lines) + "]")
+    if isinstance(value, list):
+        return value
+    lists = [held for held in value.values() if isinstance(held, list)] if isinstance(value, dict) else []
+    return lists[0] if len(lists) == 1 and "messages" not in value else [value]
 
 
 def parquet_errors(file: Path) -> AbstractContextManager[None]:
@@ -233,13 +222,9 @@ def _problem(messages: object) -> str | None:
     if not isinstance(messages, list):
         return "`messages` is not a list of turns"
     for number, turn in enumerate(messages):
-        if not isinstance(turn, dict):
-            return f"turn {number} of `messages` is not {{role, content}}"
-        if missing := {"role", "content"} - set(turn):
-            return f"turn {number} of `messages` has no `{max(missing)}`"
-        for key in ("role", "content"):
-            if not isinstance(turn[key], str):
-                return f"the `{key}` of turn {number} is {'null' if turn[key] is None else 'not text'}"
+        known = turn if isinstance(turn, dict) else {}
+        if wrong := [key for key in ("role", "content") if not isinstance(known.get(key), str)]:
+            return f"turn {number} of `messages` has no text as `{wrong[0]}`"
     if len(messages) < 2:
         return "`messages` is not at least two turns, a question and its answer"
     if messages[-1]["role"] != "assistant":

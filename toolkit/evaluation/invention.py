@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from toolkit.data.answers import SAME_SCRIPT, fold, names_of_answer, script_of
+from toolkit.data.answers import SAME_SCRIPT, fold, names_in, script_of
 from toolkit.evaluation.intervals import Estimate, estimate
 from toolkit.evaluation.likeness import percentiles, symbols
 from toolkit.evaluation.predictions import ADAPTER, Prediction
@@ -223,7 +223,7 @@ def _key(name: str) -> str:
 
 
 def _parts(answer: str) -> list[str]:
-    return [_key(name) for name in names_of_answer(answer)]
+    return [_key(name) for name in names_in(answer).sure]
 
 
 def _keys(answers: Iterable[str]) -> set[str]:
@@ -255,9 +255,9 @@ def _likeness(
     samples: Sequence[Sample], new: NDArray[np.bool_], training: Collection[str], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The mean and the least percentile of each new sample's names, 0 for the others; None when not measurable."""
-    answers = {sample.name: names_of_answer(sample.name) for sample, is_new in zip(samples, new, strict=True) if is_new}
+    answers = {sample.name: names_in(sample.name).sure for sample, is_new in zip(samples, new, strict=True) if is_new}
     names = sorted({name for parts in answers.values() for name in parts})
-    shares = percentiles(names, [name for answer in training for name in names_of_answer(answer)], seed)
+    shares = percentiles(names, [name for answer in training for name in names_in(answer).sure], seed)
     if shares is None:
         return None
     percentile = dict(zip(names, shares, strict=True))
