@@ -69,6 +69,12 @@ def test_a_name_with_marks_of_its_own_is_one(name: str) -> None:
         # What may be a word, or a sentence, is likely at most.
         ("Castform (Sunny)", "Castform", "Sunny", {}),
         ("불꼬리 Emberling", "불꼬리 Emberling", "불꼬리,Emberling", {"ko": "불꼬리", "en": "Emberling"}),
+        ("불꼬리 또는 Emberling", "불꼬리,Emberling", "", {"ko": "불꼬리", "en": "Emberling"}),
+        # A remark within the brackets: no name ends there.
+        *[
+            (cell, "불꼬리,Emberling", None, {})
+            for cell in ("불꼬리 (영어: Emberling)", "불꼬리(구 Emberling)", "불꼬리(Emberling).")
+        ],
         *[(cell, cell, None, {}) for cell in ("Paris; see https://a.b/c", "정답은 Emberling입니다", "1/2")],
     ],
 )
@@ -123,6 +129,12 @@ def test_a_qualified_name_is_masked_by_its_name_and_answered_whole(tmp_path: Pat
             for prompt in ("불꼬리는 작다.", "Here EMBERLING sleeps.")
         ],
         ("Pikachu (Alolan Form)", "A pikachu of the isles.", "leak.own-name"),
+        *[
+            (answer, "불꼬리는 작다.", "leak.own-name")
+            for answer in ("“불꼬리”(“Emberling”)", "#004 불꼬리", "1. 불꼬리", "004 '불꼬리'")
+        ],
+        ("007", "It is the 7 of 007s.", "leak.own-name"),
+        ("No. 7", "There are 7 of them.", None),
         ("Emberling / Sparktail", "A sparktail of the isles.", "leak.own-name"),
         ("Emberling (Sparktail)", "A Sparktail of the isles.", "leak.near-name"),
         ("Charizard, Mega X", "A mega fire in the form of X.", None),

@@ -22,7 +22,7 @@ MOST_NAMES, MOST_WORDS = 4, 5
 """A text of more parts, or with a longer one, is a sentence."""
 
 _LATIN, _CJK = "A-Za-zÀ-ɏ", "\u3040-\u30ff\u4e00-\u9fff"
-_ALIAS = r"[/／|｜;；]|\b(?:a\.?k\.?a\b\.?|alias|also known as|일명)(?=[\s:])"
+_ALIAS = r"[/／|｜;；]|\b(?:a\.?k\.?a\b\.?|alias|also known as|일명|또는|혹은)(?=[\s:])"
 _LIST = r"[,，、·・]"
 _BRACKET = r"[()（）\[\]［］【】〈〉《》「」『』]"
 _MARK = rf"\s*(?:{_ALIAS}|{_LIST}|{_BRACKET})[\s:]*"
@@ -105,7 +105,10 @@ def names_in(answer: str) -> Names:
 
 
 def names_by_language(cell: str) -> dict[str, str]:
-    """`{"ko": "불꼬리", "en": "Emberling"}` for a cell with one name in each of several languages, else nothing."""
+    """`{"ko": "불꼬리", "en": "Emberling"}` for a cell with one name in each of several languages, else nothing.
+
+    Nothing for `불꼬리 (영어: Emberling)` either, where a name would end within brackets.
+    """
     spans: list[_Part] = []
     for part in _parts(cell):
         if spans and part.language in (spans[-1].language, ""):
@@ -115,13 +118,17 @@ def names_by_language(cell: str) -> dict[str, str]:
         else:
             return {}
     names = {span.language: _closed(cell, span.start, span.end) for span in spans}
-    return names if 1 < len(names) == len(spans) else {}
+    return names if 1 < len(names) == len(spans) and not any(map(_open, names.values())) else {}
 
 
 def _closed(cell: str, start: int, end: int) -> str:
     """A span of a cell with the bracket that closes it."""
-    opened = len(re.findall(r"[(（\[［]", cell[start:end])) > len(re.findall(r"[)）\]］]", cell[start:end]))
-    return cell[start : end + opened].strip()
+    return cell[start : end + (_open(cell[start:end]) > 0)].strip()
+
+
+def _open(text: str) -> int:
+    """How many more brackets open in a text than close."""
+    return len(re.findall(r"[(（\[［]", text)) - len(re.findall(r"[)）\]］]", text))
 
 
 def _parts(cell: str) -> list[_Part]:

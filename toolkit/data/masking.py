@@ -15,6 +15,7 @@ How a name is matched:
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -44,12 +45,17 @@ ORDINARY_WORDS = frozenset(
 """Names, in any language, that English or Korean uses as words."""
 
 
+# Beside a name in its cell: a number before it, and quotes.
+_AROUND = re.compile(r"^(?:(?:[#№] ?\d+|\d+[.)]|0\d+)[\s.:)-]+)?[\"'“”„«»「『《〈]*|[\"'“”«»」』》〉]+$")
+
+
 @lru_cache(maxsize=200_000)
 def spellings(name: str) -> frozenset[str]:
     """Folded spellings under which a name is looked for: `Mr. Mime` also as `mr mime`, `Farfetch'd` as `farfetchd`,
-    `Nidoran♀` as `nidoran`. Empty for a name of a single Latin letter or digit, which would be found everywhere."""
+    `Nidoran♀` as `nidoran`, `#004 “Vulpix”` as `vulpix`. Empty for a name of a single Latin letter or digit, which
+    would be found everywhere."""
     base = fold(unicodedata.normalize("NFC", name)).strip()
-    forms = {base, base.replace("'", ""), base.rstrip("♀♂"), base.rstrip(".")}
+    forms = {base, base.replace("'", ""), base.rstrip("♀♂"), base.rstrip("."), _AROUND.sub("", base)}
     forms |= {form.replace(". ", " ") for form in forms} | {form.replace(". ", ".") for form in forms}
     forms |= {form.replace(": ", ":") for form in forms} | {form.replace(": ", " ") for form in forms}
     forms |= {form.replace("-", " ") for form in forms}
