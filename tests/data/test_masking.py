@@ -136,6 +136,10 @@ def test_korean_names_are_masked_with_the_particle_that_the_mask_asks_for(
             "피카츄야, 여기야. 저건 피카츄야. ‘피카츄’예요.",
             "이 포켓몬아, 여기야. 저건 이 포켓몬이야. ‘이 포켓몬’이에요.",
         ),
+        (
+            "«피카츄»는 ＂피카츄＂를 <피카츄>로, ❝피카츄❞가",
+            "«이 포켓몬»은 ＂이 포켓몬＂을 <이 포켓몬>으로, ❝이 포켓몬❞이",
+        ),
         ("'피카츄'라고, \"피카츄\"나 피카츄였던", "'이 포켓몬'이라고, \"이 포켓몬\"이나 이 포켓몬이었던"),
     ],
 )
@@ -160,6 +164,12 @@ def test_a_particle_agrees_with_the_mask_behind_closing_marks_and_remarks_too(te
 def test_the_particle_fits_any_korean_mask_and_never_betrays_the_name(mask: str, wanted: str, text: str) -> None:
     masker = Masker({"pip": {"en": "Pip", "ko": "물벌"}}, MASKS | {"ko": Masks(mask, "남")})
     assert masker.mask(text, "pip", "ko") == wanted
+
+
+def test_a_verb_in_the_place_of_a_particle_stays_a_verb() -> None:
+    masker = Masker({"pip": {"ko": "물벌떼등"}}, MASKS | {"ko": Masks("이 아이", "남")})
+    text = "물벌떼등이네. 물벌떼등이죠, 물벌떼등이시다. 물벌떼등이 온다."
+    assert masker.mask(text, "pip", "ko") == "이 아이이네. 이 아이이죠, 이 아이이시다. 이 아이가 온다."
 
 
 @given(st.text(st.sampled_from("abcdefg hijk lno. éÉ-’'\n가나다는"), max_size=80))

@@ -148,8 +148,12 @@ _TO_CONSONANT = {vowel: consonant for consonant, vowel in _TO_VOWEL.items()}
 
 
 def _any_of(forms: Iterable[str], call: str) -> re.Pattern[str]:
-    """One of the particles; a call (`피카츄야, 가자`) only where nothing else can be meant."""
-    return re.compile("|".join([f"(?P<call>{call})", *sorted(forms, key=len, reverse=True)]))
+    """One of the particles; a call (`피카츄야, 가자`) only where nothing else can be meant.
+
+    Before more letters `이` is no subject's: `물벌이네`, `물벌이죠` are right after a vowel too.
+    """
+    ends = (f"{form}(?![가-힣])" if form in ("이", "가") else form for form in sorted(forms, key=len, reverse=True))
+    return re.compile("|".join([f"(?P<call>{call})", *ends]))
 
 
 _AFTER_CONSONANT = _any_of(_TO_VOWEL, "아(?![가-힣])")
@@ -157,7 +161,7 @@ _AFTER_L = _any_of([*_TO_VOWEL, "로"], "아(?![가-힣])")
 _AFTER_VOWEL = _any_of(_TO_CONSONANT, "야(?=,)")
 _EITHER = _any_of(_TO_VOWEL | _TO_CONSONANT, "아(?![가-힣])|야(?=,)")
 # What may stand between a noun and its particle: closing marks, a remark in brackets, a space by mistake.
-_CLOSING = r"(?:['\"’”」』》〉〕】\])}）］*_~`™®]|</\w+>)"
+_CLOSING = r"(?:['\"’”❞＂»›」』》〉〕】\])}）］＞>*_~`™®]|</\w+>)"
 _BETWEEN = re.compile(rf"(?: ?(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]))?{_CLOSING}*(?: (?=[는를을](?!\w)))?")
 # Brackets behind a word: the particle after them is that word's.
 _REMARK = re.compile(r"\w[(（\[［][^()（）\[\]［］]*\Z")
