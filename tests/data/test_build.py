@@ -169,6 +169,26 @@ def test_numbers_of_rows_as_keys_make_no_creatures(tmp_path: Path, keys: str) ->
     assert any("keys are of a creature that another key names too" in note for note in result.notes) == (keys != "none")
 
 
+@pytest.mark.parametrize(("each", "refused"), [(1, True), (4, False)])
+def test_numbers_of_rows_as_keys_join_no_names_of_two_sources(tmp_path: Path, each: int, refused: bool) -> None:
+    sources = []
+    for language in ("en", "ko"):
+        (tmp_path / language).mkdir()
+        said = [
+            {"key": str(number // each), "name": row["name"], "description": row["description"]}
+            for number, row in enumerate(creatures(5, texts=4))
+        ]
+        if language == "ko":
+            said = [row | {"name": f"이름{chr(0xAC00 + number // 4)}"} for number, row in enumerate(said)]
+        sources.append(SourceSettings(name="table", location=table(tmp_path / language, said)))
+    settings = DatasetSettings(sources=sources, answer="en", **EVERYTHING_TO_TRAIN)
+    if not refused:
+        assert build_from(tmp_path / "out", settings).creatures == 5
+        return
+    with pytest.raises(InputError, match=r"share keys that number rows: 20 for 5 names in table\.jsonl"):
+        build_from(tmp_path / "out", settings)
+
+
 def test_a_key_with_several_names_is_a_creature_for_each(tmp_path: Path) -> None:
     rows = [
         {"key": "1", "name": name, "description": f"A beast that {deed} near the {place} all day."}
@@ -250,8 +270,11 @@ def test_a_mask_that_says_the_name_drops_the_row_instead_of_leaking_it(tmp_path:
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"None of the 1 descriptions of table\.jsonl .*1 too short"):
-        build(tmp_path, [{"name": "Rex", "description": "Dog."}])
+    rows = [{"name": "Rex", "description": "Dog.", "family": "a"}]
+    with pytest.raises(
+        InputError, match=r"None of the 1 .* table\.jsonl .*1 too short.*by their names alone: 'family'"
+    ):
+        build(tmp_path, rows)
     assert not (tmp_path / "out").exists()
 
 

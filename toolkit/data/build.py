@@ -127,7 +127,8 @@ def _require_rows(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequ
     where = " and ".join(source.location for source in sources)
     raise InputError(
         f"None of the {len(drafts.all)} descriptions of {where} is left to train on"
-        + (f": {counted}." if counted else "."),
+        + (f": {counted}." if counted else ".")
+        + "".join(f" {note}." for source in sources for note in source.notes),
         "Check the columns, `description_language`, `answer` and the limits on length.",
     )
 
