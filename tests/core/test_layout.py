@@ -112,6 +112,10 @@ def test_the_card_says_which_files_are_which_split_and_which_config_is_the_defau
     (tmp_path / "README.md").write_text(CARD.replace("  default: true\n", ""))
     with pytest.raises(InputError, match="several configs: a, b"):
         found(None)
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- data_files: {train: raw/one.jsonl, dev: [raw/two.jsonl]}\n---\n"
+    )
+    assert found(None) == {"train": ["one.jsonl"], "validation": ["two.jsonl"]}
     for broken in ("configs: [", "configs: true", "configs: [a]"):
         (tmp_path / "README.md").write_text(f"---\n{broken}\n---\n")
         assert found(None) == {"train": ["train.jsonl"]}

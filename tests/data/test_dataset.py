@@ -124,6 +124,13 @@ def test_rows_of_json_are_read_counted_hashed_and_validated_as_those_of_parquet(
     assert found.rows_hash() != before
 
 
+def test_columns_that_nobody_learns_from_may_hold_values_of_several_types(tmp_path):
+    rows = [GOOD | {"id": id, "meta": meta} for id, meta in ((1, None), ("b", {"a": 1}), (None, "c"))]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    found = read_split(locate_dataset(str(tmp_path)), "train")
+    assert [(row["id"], row["meta"]) for row in found] == [("1", None), ("b", '{"a": 1}'), (None, "c")]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

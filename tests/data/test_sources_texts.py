@@ -76,7 +76,10 @@ def test_the_column_or_the_list_is_found(
         ("a.txt", '[\n "Rex"\n]\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.txt", '{"description": "A fox."}\n', r"Line 1 of .*a\.txt is JSON"),
         ("a.xlsx", b"PK\x03\x04\xff", r"Line 1 of .*a\.xlsx is not UTF-8\. Save .* \.csv"),
-        ("a.csv", "name\n0\n1\n", r"a\.csv has nothing but numbers in its column of names"),
+        *[
+            ("a.csv", f"name\n{names}\n", r"a\.csv has nothing but numbers in its column of names")
+            for names in ("0\n1", "LABEL_0\nLABEL_1", "True\nfalse", "#1\n#2")
+        ],
         ("", b"", "cannot be read"),
     ],
 )

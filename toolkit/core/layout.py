@@ -148,8 +148,10 @@ def card_configs(folder: Path) -> Configs:
 
 
 def _patterns(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What its `data_files` says: a pattern, a list of them, or of `{split, path}`."""
+    """What its `data_files` says: a pattern, a list of them or of `{split, path}`, or patterns by split."""
     files, folder = config["data_files"], config.get("data_dir")
+    if isinstance(files, dict):
+        files = [{"split": split, "path": path} for split, path in files.items()]
     patterns: dict[str, list[str]] = {}
     for entry in files if isinstance(files, list) else [files]:
         split, paths = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else ("train", entry)

@@ -39,7 +39,7 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」
 _COLON = r"(?:[:：][*_]+(?=\s|$)|:(?=\s|$)|：)"
 _CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_CAPTION_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
 _LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?:(?:label|class)_|#|[-+])?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false", re.IGNORECASE)
 _SIMPLE = (str, int, float, Decimal, date, time, timedelta)
 
 
@@ -237,7 +237,7 @@ def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence
 
 
 def is_number(name: str) -> bool:
-    """Whether a name is written as a number."""
+    """Whether a name is written as a number, `LABEL_3`, or as true or false."""
     return _NUMBER.fullmatch(name) is not None
 
 
