@@ -99,7 +99,7 @@ def post_create(endpoint: str, **fields: object) -> httpx2.Response:
 @pytest.mark.parametrize(
     ("told", "fields"),
     [
-        ("cannot create a repository with 'resourceGroupId'", {"resourceGroupId": "a"}),
+        ("The local Hub does not support 'resourceGroupId'", {"resourceGroupId": "a"}),
         ("'license', 'files'", {"license": "mit", "files": [{"path": "a", "content": ""}]}),
         ("absent for others: 'gradio'", {"sdk": "gradio"}),
         ("one of gradio, streamlit, docker, static", {"type": "space"}),
@@ -129,11 +129,11 @@ def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoi
     assert set(httpx2.get(f"{endpoint}/api/models/{repo}/revision/HEAD?expand[]=likes").json()) == {"id", "likes"}
     branch = {"emptyBranch": True, "overwrite": False}
     reply = httpx2.post(f"{endpoint}/api/models/{repo}/branch/new", json=branch)
-    assert reply.headers["X-Error-Message"] == "The local Hub cannot make a branch with 'emptyBranch'"
+    assert reply.headers["X-Error-Message"] == "The local Hub does not support 'emptyBranch'"
     reply = httpx2.put(f"{endpoint}/api/models/{repo}/settings", json={"discussionsDisabled": True})
     assert (reply.status_code, reply.headers["X-Error-Message"]) == (
         400,
-        "The local Hub cannot set 'discussionsDisabled'",
+        "The local Hub does not support 'discussionsDisabled'",
     )
 
 

@@ -8,13 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
 
 from toolkit.core.hub_client import read_token
-from toolkit.hub.local import request
-from toolkit.hub.local.serve import running_hub
 
 MEGABYTE = 2**20
 SERVED = """
@@ -120,19 +116,3 @@ def test_a_large_file_goes_up_and_down_without_being_in_memory(hub: tuple[dict[s
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server}/status").read_text())
     assert peak is not None
     assert int(peak[1]) < 150_000  # kB: what the program itself takes
-
-
-def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "PAGE", 2)
-    with running_hub(tmp_path) as url:
-        api = HfApi(endpoint=url, token="x")
-        for number in range(5):
-            api.create_repo(f"demo/{number}")
-            operations = [CommitOperationAdd(f"f o/{number}-{each}&.txt", b"x") for each in range(5)]
-            api.create_commit("demo/0", operations, commit_message=str(number))
-        first = httpx2.get(f"{url}/api/models")
-        assert (len(first.json()), 'rel="next"' in first.headers["Link"]) == (2, True)
-        assert len(list(api.list_models(author="demo"))) == 5
-        assert len(list(api.list_models(limit=3))) == 3
-        assert [each.title for each in api.list_repo_commits("demo/0", formatted=True)][:5] == list("43210")
-        assert len(list(api.list_repo_tree("demo/0", "f o", recursive=True))) == 25

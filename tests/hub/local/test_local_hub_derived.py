@@ -21,11 +21,11 @@ def api(tmp_path_factory) -> Iterator[HfApi]:
         yield HfApi(endpoint=url, token="x")
 
 
-def push(api: HfApi, kind: str, files: dict[str, object]) -> str:
-    repo = api.create_repo(f"demo/{len([*api.list_models(), *api.list_datasets()])}", repo_type=kind).repo_id
+def push(api: HfApi, files: dict[str, object]) -> str:
+    repo = api.create_repo(f"demo/{len([*api.list_models()])}").repo_id
     contents = {path: json.dumps(each) if isinstance(each, dict) else str(each) for path, each in files.items()}
     operations = [CommitOperationAdd(path, content.encode()) for path, content in contents.items()]
-    api.create_commit(repo, operations, commit_message="files", repo_type=kind)
+    api.create_commit(repo, operations, commit_message="files")
     return repo
 
 
@@ -78,22 +78,9 @@ def push(api: HfApi, kind: str, files: dict[str, object]) -> str:
     ],
 )
 def test_a_model_is_described_by_its_files(api, files, library, task, tags):
-    info = api.model_info(push(api, "model", files))
+    info = api.model_info(push(api, files))
     assert (info.library_name, info.pipeline_tag) == (library, task)
     assert set(tags) <= set(info.tags)
     assert ("/home" in str(info.tags), info.card_data is None) == (False, "README.md" not in files)
     for tag in (*filter(None, (library, task)), *tags):
         assert info.id in {each.id for each in api.list_models(filter=tag)}
-
-
-@pytest.mark.parametrize(
-    ("paths", "found"),
-    [
-        (["data/train.parquet", "dataset_infos.json", "manifest.json"], "format:parquet"),
-        (["a.jsonl", "b.jsonl", "c.csv"], "format:json"),
-        (["LICENSE.txt", "dataset_info.json"], None),
-    ],
-)
-def test_a_dataset_is_tagged_with_the_format_of_its_data(api, paths, found):
-    info = api.dataset_info(push(api, "dataset", dict.fromkeys(paths, "")))
-    assert [tag for tag in info.tags if tag.startswith("format:")] == ([found] if found else [])

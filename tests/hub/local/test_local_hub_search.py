@@ -79,11 +79,10 @@ def test_a_search_says_as_much_as_was_asked_for(api: HfApi) -> None:
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
-        (lambda api: api.list_models(pipeline_tag="x"), "cannot search models by 'pipeline_tag'"),
-        (lambda api: api.list_models(sort="created_at"), "cannot search models by 'sort'"),
-        (lambda api: api.list_spaces(linked=True), "cannot search spaces by 'linked'"),
+        (lambda api: api.list_models(sort="created_at"), "sort"),
+        (lambda api: api.list_spaces(linked=True), "linked"),
     ],
 )
 def test_a_search_that_the_hub_lacks_is_refused(api: HfApi, ask: Callable[[HfApi], object], told: str) -> None:
-    with pytest.raises(BadRequestError, match=told):
+    with pytest.raises(BadRequestError, match=f"does not support '{told}'"):
         list(ask(api))  # type: ignore[call-overload]

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from starlette.responses import Response
@@ -23,10 +24,9 @@ from toolkit.hub.local.objects import (
     malformed,
     repo_id,
 )
-from toolkit.hub.local.request import Call, answer, paged, parse_object, refuse_others, text_field, whole_number
+from toolkit.hub.local.request import Call, answer, parse_object, refuse_others, text_field, whole_number
 from toolkit.hub.local.store import find_pull
 
-PULLS = 50  # on one page
 _LONGEST_CARD = 2_000_000  # bytes; of a card, or of another file that describes
 # The types that the Hub requires of these fields of a card, where they are there.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
@@ -45,9 +45,8 @@ _OF_DATASETS = (
     *("task_categories", "task_ids", "language", "license", "size_categories", "source_datasets"),
     *("annotations_creators", "language_creators", "multilinguality"),
 )
-_CREATED_WITH = {"name", "organization", "type", "visibility", "private", "sdk"}
 _SDKS = ("gradio", "streamlit", "docker", "static")
-_SEARCHED_BY = {"author", "search", "filter", "limit", "cursor", "full", "cardData", "expand", "expand[]"}
+_SEARCHED_BY = ("author", "search", "filter", "limit", "full", "cardData", "expand", "expand[]")
 
 # Accounts
 
@@ -75,8 +74,7 @@ def may_read(call: Call) -> Response:
 
 
 def create(call: Call) -> Response:
-    wanted = call.json()
-    refuse_others(wanted, _CREATED_WITH, "create a repository with")
+    wanted = call.json("name", "organization", "type", "visibility", "private", "sdk")
     repo = call.store.canonical(_repo_in(call, wanted))
     author = call.require_writer(repo.namespace)
     url = {"name": str(repo), "url": call.endpoint + repo.url_path}
@@ -95,7 +93,7 @@ def delete(call: Call) -> Response:
 
 
 def move(call: Call) -> Response:
-    wanted = call.json()
+    wanted = call.json("fromRepo", "toRepo", "type")
     source, target = (_split_id(wanted, name) for name in ("fromRepo", "toRepo"))
     repository = call.writable(source)
     call.require_writer(target.namespace)
@@ -105,9 +103,7 @@ def move(call: Call) -> Response:
 
 def settings(call: Call) -> Response:
     """Who sees a repository, and whether its files are for its owner alone."""
-    wanted = call.json()
-    repository = call.writable()
-    refuse_others(wanted, {"private", "visibility", "gated"}, "set")
+    repository, wanted = call.writable(), call.json("private", "visibility", "gated")
     private, gated = _is_private(wanted, repository.private), wanted.get("gated", repository.gated or False)
     if gated not in ("auto", "manual", False):
         raise malformed(f"'gated' must be auto, manual or false: {gated!r}")
@@ -155,17 +151,17 @@ def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
 
 def info(call: Call) -> Response:
     found = call.commit()
-    refuse_others(call.request.query_params, {"blobs", "expand", "expand[]"}, "describe a repository with")
+    refuse_others(call.request.query_params, ("blobs", "expand", "expand[]"))
     return answer(_describe(call, *found, full=True, card=True))
 
 
 def search(call: Call) -> Response:
     """The repositories of one kind, by name. Other searches are refused: the whole list would be a wrong answer."""
-    kind = call.args["kind"]
-    refuse_others(call.request.query_params, _SEARCHED_BY, f"search {kind} by")
-    full = call.flag("full")
+    kind, query, full = call.args["kind"], call.request.query_params, call.flag("full")
+    refuse_others(query, _SEARCHED_BY)
     card = call.flag("cardData") or (full and kind != "models")
-    return paged(call, list(_found(call, kind)), lambda each: _describe(call, *each, full=full, card=card))
+    found = islice(_found(call, kind), whole_number(query["limit"]) if "limit" in query else None)
+    return answer([_describe(call, *each, full=full, card=card) for each in found])
 
 
 def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
@@ -200,7 +196,7 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         "tags": _tags(repository.repo.kind, data),
     }
     known = {*described, "cardData", "siblings", "sdk", "pipeline_tag", "library_name"}
-    refuse_others(dict.fromkeys(expanded, True), known, "expand")
+    refuse_others(dict.fromkeys(expanded, True), known)
     texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
     described |= {field: data[field] for field in texts if isinstance(data.get(field), str)}
     if (card or "cardData" in expanded) and (on_card := card_data(call, repository, commit)):
@@ -238,7 +234,7 @@ def _texts(value: object) -> list[str]:
 
 
 def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
-    """What describes a repository: its card, and what its files say where that is silent."""
+    """What describes a repository: its card, and for a model what its files say where that is silent."""
 
     def read(path: str) -> Mapping[str, Any]:
         try:
@@ -246,7 +242,8 @@ def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, An
         except RefusedError:
             return {}
 
-    return with_derived(repository.repo.kind, card_data(call, repository, commit), commit.files.below(), read)
+    card = card_data(call, repository, commit)
+    return with_derived(card, commit.files.below(), read) if repository.repo.kind == "models" else card
 
 
 def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
@@ -306,9 +303,8 @@ def refs(call: Call) -> Response:
 
 
 def create_branch(call: Call) -> Response:
-    wanted = call.json()
-    refuse_others(wanted, {"startingPoint"}, "make a branch with")
-    return _create_ref(call, "branches", call.revision, text_field(wanted, "startingPoint", MAIN))
+    start = text_field(call.json("startingPoint"), "startingPoint", MAIN)
+    return _create_ref(call, "branches", call.revision, start)
 
 
 def delete_ref(call: Call) -> Response:
@@ -317,7 +313,7 @@ def delete_ref(call: Call) -> Response:
 
 
 def create_tag(call: Call) -> Response:
-    return _create_ref(call, "tags", text_field(call.json(), "tag"), call.revision)
+    return _create_ref(call, "tags", text_field(call.json("tag", "message"), "tag"), call.revision)
 
 
 def _create_ref(call: Call, kind: RefKind, name: str, revision: str) -> Response:
@@ -332,7 +328,7 @@ def _refs(folder: str, names: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def squash(call: Call) -> Response:
-    repository, message = call.writable(), text_field(call.json(), "message")
+    repository, message = call.writable(), text_field(call.json("message"), "message")
     call.store.squash(repository.repo, call.revision, message, call.require_user())
     return answer({})
 
@@ -341,7 +337,7 @@ def history(call: Call) -> Response:
     """The commits of a revision, newest first."""
     commits = call.store.ancestry(call.readable(), call.revision)
     formatted = "formatted" in call.request.query_params.getlist("expand[]")
-    return paged(call, commits, lambda commit: _commit(commit, formatted))
+    return answer([_commit(commit, formatted) for commit in commits])
 
 
 def _commit(commit: Commit, formatted: bool) -> dict[str, object]:
@@ -361,7 +357,7 @@ def _commit(commit: Commit, formatted: bool) -> dict[str, object]:
 
 
 def pulls(call: Call) -> Response:
-    """One page, newest first, narrowed by `type`, `status` and `author`."""
+    """All of them, newest first, narrowed by `type`, `status` and `author`."""
     repository, query = call.readable(), call.request.query_params
     kind, status, author = (query.get(name) for name in ("type", "status", "author"))
     found = [
@@ -371,15 +367,13 @@ def pulls(call: Call) -> Response:
         and status in (None, "all", "open" if each.is_open else "closed")
         and author in (None, each.author)
     ]
-    first = whole_number(query.get("p", "0")) * PULLS
-    shown = [_describe_pull(repository, each) for each in found[first : first + PULLS]]
-    return answer({"discussions": shown, "count": len(found), "start": first})
+    shown = [_describe_pull(repository, each) for each in found]
+    return answer({"discussions": shown, "count": len(found), "start": 0})
 
 
 def set_pull_status(call: Call) -> Response:
     """Close a pull request or open it again: its author or who may write here."""
-    repository, user, wanted = call.readable(), call.require_user(), call.json()
-    refuse_others(wanted, {"status"}, "change a pull request with")
+    repository, user, wanted = call.readable(), call.require_user(), call.json("status")
     number, status = whole_number(call.args["number"]), text_field(wanted, "status")
     if user != find_pull(repository, number).author:
         call.require_writer(repository.repo.namespace)
@@ -392,7 +386,7 @@ def set_pull_status(call: Call) -> Response:
 
 def merge_pull(call: Call) -> Response:
     repository = call.writable()
-    refuse_others(call.json(), (), "merge a pull request with")
+    refuse_others(call.json(), ())
     commit = call.store.merge(repository.repo, whole_number(call.args["number"]), call.require_user())
     return answer({"mergeCommitId": commit.id})
 

@@ -65,7 +65,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_SITE}/tree/{_REVISION}{_PATH}", pages.tree),
     ("GET", f"{_SITE}/blob/{_REVISION}{_PATH}", pages.file),
     ("GET", f"{_SITE}/commits/{_REVISION}", pages.commits),
-    ("GET", f"{_SITE}/commit/{_REVISION}", pages.commit),
+    ("GET", f"{_SITE}/commit/{_REVISION}", pages.tree),
     ("GET", f"{_SITE}/discussions/{_NUMBER}", pages.pull_request),
 )
 _ROUTES = tuple((method, re.compile(pattern, re.DOTALL), handler) for method, pattern, handler in ROUTES)

@@ -1,7 +1,6 @@
-"""What the Hub reads from a repository's files where the card is silent: library, task, base, and tags."""
+"""What the Hub reads from a model's files where its card is silent: library, task, base, and tags."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,37 +15,20 @@ _TASKS = {
     ("ForImageClassification",): "image-classification",
     ("ForCTC", "ForSpeechSeq2Seq"): "automatic-speech-recognition",
 }
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".arrow": "arrow",
-    ".txt": "text",
-    ".png": "imagefolder",
-    ".jpg": "imagefolder",
-    ".wav": "audiofolder",
-    ".tar": "webdataset",
-}
 _REPO_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_NOT_DATA = re.compile(
-    r"(.*_infos|.*manifest|.*config|.*info|state)\.json|(requirements|licen[cs]e)\.txt", re.IGNORECASE
-)
 
 
 def with_derived(
-    kind: str, card: Mapping[str, Any], paths: Collection[str], read: Callable[[str], Mapping[str, Any]]
+    card: Mapping[str, Any], paths: Collection[str], read: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The card's metadata, and what the files at `paths` say beside it. `read` gives a JSON file, or nothing of it."""
-    found = _of_model(paths, read) if kind == "models" else _of_dataset(paths) if kind == "datasets" else {}
+    """A model's metadata: of its card, else of the files at `paths`. `read` gives a JSON file, or nothing of it."""
+    found = _of_files(paths, read)
     merged = found | {name: value for name, value in card.items() if value is not None}
     tags = card.get("tags")
-    merged["tags"] = [*(tags if isinstance(tags, list) else [tags]), *found.get("tags", [])]
-    return merged
+    return merged | {"tags": [*(tags if isinstance(tags, list) else [tags]), *found["tags"]]}
 
 
-def _of_model(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+def _of_files(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
     suffixes = {PurePosixPath(path).suffix for path in paths}
     tags = [tag for tag in ("safetensors", "gguf", "onnx") if f".{tag}" in suffixes]
     library, task, base, relation = None, None, None, "finetune"
@@ -70,10 +52,3 @@ def _of_model(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) 
 
 def _task(name: object) -> str | None:
     return next((task for ends, task in _TASKS.items() if str(name).endswith(ends)), None)
-
-
-def _of_dataset(paths: Collection[str]) -> dict[str, Any]:
-    """The commonest format of the files that may be data, as `datasets` chooses how to read them."""
-    data = [each for each in map(PurePosixPath, paths) if not _NOT_DATA.fullmatch(each.name)]
-    found = Counter(_FORMATS[each.suffix] for each in data if each.suffix in _FORMATS)
-    return {"tags": [f"format:{found.most_common(1)[0][0]}", "library:datasets"]} if found else {}

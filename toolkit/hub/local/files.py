@@ -44,7 +44,6 @@ from toolkit.hub.local.request import (
     Call,
     answer,
     list_field,
-    paged,
     parse_object,
     size_field,
     text_field,
@@ -288,7 +287,7 @@ def tree(call: Call) -> Response:
         if path.startswith(start) and (call.flag("recursive") or "/" not in path[len(start) :])
     )
     expand = call.flag("expand")
-    return paged(call, paths, lambda path: _entry(call, repository, path, inside.get(path) or folders[path], expand))
+    return answer([_entry(call, repository, path, inside.get(path) or folders[path], expand) for path in paths])
 
 
 def paths_info(call: Call) -> Response:

@@ -53,8 +53,7 @@ WITH RECURSIVE part (line, last) AS (
 SELECT path, sha256, size, oid, lfs, max(seq)
 FROM changes CROSS JOIN part ON part.line = changes.line AND seq <= last WHERE {chosen} GROUP BY path ORDER BY path
 """
-_ALL = _FILES.format(chosen="TRUE")
-_BELOW = _FILES.format(chosen="path > :folder || '/' AND path < :folder || '0'")  # 0 is what follows /
+_BETWEEN = _FILES.format(chosen="path > :start AND path < :end")
 _CHOSEN = _FILES.format(chosen="path IN (SELECT value FROM json_each(:paths))")
 
 
@@ -72,15 +71,13 @@ class Files:
 
     def below(self, folder: str = "") -> dict[str, FileEntry]:
         """Every file below a folder, at any depth; by path."""
-        return self._read(_BELOW if folder else _ALL, folder=folder)
+        start, end = (f"{folder}/", f"{folder}0") if folder else ("", b"")  # 0 follows /, and bytes follow texts
+        return self._read(_BETWEEN, start=start, end=end)
 
     def get(self, path: str) -> FileEntry | None:
         return self.find([path]).get(path)
 
-    def __contains__(self, path: str) -> bool:
-        return self.get(path) is not None
-
-    def _read(self, query: str, **values: str) -> dict[str, FileEntry]:
+    def _read(self, query: str, **values: str | bytes) -> dict[str, FileEntry]:
         with _opened(self.history) if self.db is None else nullcontext(self.db) as db:
             rows = db.execute(query, {"commit": self.commit_id, **values}).fetchall()
         return {

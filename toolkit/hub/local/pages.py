@@ -29,7 +29,6 @@ from toolkit.hub.local.objects import (
 from toolkit.hub.local.request import Call, bad_token, whole_number
 from toolkit.hub.local.store import find_pull
 
-COMMITS = 100  # on one page
 LONGEST_TEXT = 200_000  # bytes
 _LANGUAGES = dict(zip(CARDS, ("English", "한국어"), strict=True))
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
@@ -61,7 +60,7 @@ def repository(call: Call) -> Response:
 
 
 def tree(call: Call) -> Response:
-    """One folder of a revision, folders first."""
+    """One folder of a revision, folders first; also at the address of a commit, which clients print."""
     found, commit = call.commit()
     folder = call.args.get("path", "").strip("/")
     start = check_path(folder) + "/" if folder else ""
@@ -108,23 +107,15 @@ def file(call: Call) -> Response:
 def commits(call: Call) -> Response:
     """The commits of a revision, newest first, each with its files."""
     found = call.readable()
-    page = call.store.ancestry(found, call.revision)
-    older = _address(found, "commits", page[COMMITS].id) if len(page) > COMMITS else None
     entries = [
         {
             "label": each.title or "(without a title)",
             "address": _address(found, "tree", each.id),
             "note": f"{each.id[:8]} · {each.author} · {_moment(each.date)}",
         }
-        for each in page[:COMMITS]
+        for each in call.store.ancestry(found, call.revision)
     ]
-    return _repository_page(call, found, "list", "Commits", lists=[("", entries)], older=older)
-
-
-def commit(call: Call) -> Response:
-    """Lead from the address of a commit, which clients print, to its files."""
-    found, made = call.commit()
-    return RedirectResponse(_address(found, "tree", made.id))
+    return _repository_page(call, found, "list", "Commits", lists=[("", entries)])
 
 
 def pull_request(call: Call) -> Response:
@@ -153,7 +144,7 @@ def refused(error: RefusedError) -> Response:
 def _page(template: str, *, title: str, user: str | None, **values: object) -> Response:
     """A page that runs no script and loads nothing from elsewhere, whatever a card holds."""
     css, policy = _style()
-    shown = {"home": None, "crumbs": [], "heading": None, "note": None, "older": None, **values}
+    shown = {"home": None, "crumbs": [], "heading": None, "note": None, **values}
     content = _PAGES.get_template(f"{template}.jinja").render(style=css, title=title, user=user, **shown)
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     # YAML escapes can spell lone surrogates.
@@ -193,7 +184,7 @@ def _card(call: Call, found: Repository, made: Commit, path: str) -> Response:
     others = [
         (label, _address(found, "blob", call.revision, name), name == path)
         for name, label in _LANGUAGES.items()
-        if name in made.files and path in CARDS
+        if path in CARDS and made.files.get(name)
     ]
 
     def image(address: str) -> str | None:

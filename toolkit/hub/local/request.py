@@ -4,10 +4,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
-from urllib.parse import parse_qs, urlencode
+from typing import IO, Any
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,9 +27,6 @@ from toolkit.hub.local.store import Store
 
 OWNER = "demo"  # whose Hub it is
 MAX_BODY = 16 * 2**20  # bytes of a body, or of a line of a commit; large files have no limit
-PAGE = 1_000  # entries of a tree, a history or a search in one answer
-
-Entry = TypeVar("Entry")
 
 # Accounts
 
@@ -203,9 +200,11 @@ class Call:
 
     # What the body says
 
-    def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises `RefusedError` (400)."""
-        return parse_object(self.body.read())
+    def json(self, *known: str) -> dict[str, Any]:
+        """The body as a JSON object; with `known`, without other fields. Raises `RefusedError` (400)."""
+        value = parse_object(self.body.read())
+        refuse_others(value, known or value)
+        return value
 
     def json_or_form(self) -> dict[str, Any]:
         """The body as JSON, or as a form whose every field is a list."""
@@ -251,11 +250,10 @@ def list_field(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return found
 
 
-def refuse_others(given: Mapping[str, Any], known: Collection[str], what: str) -> None:
+def refuse_others(given: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise `RefusedError` (400) for what is asked for and not known: without it, it would be another request."""
-    asked = [name for name, value in given.items() if value not in (None, False, [], {})]
-    if unknown := [name[:40] for name in asked if name not in known]:
-        raise malformed(f"The local Hub cannot {what} {', '.join(map(repr, unknown))}")
+    if unknown := [name for name, value in given.items() if value not in (None, False, [], {}) and name not in known]:
+        raise malformed(f"The local Hub does not support {', '.join(map(repr, unknown))}")
 
 
 def whole_number(text: str) -> int:
@@ -271,17 +269,3 @@ def whole_number(text: str) -> int:
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response in ASCII."""
     return Response(json.dumps(value), status, headers, "application/json")
-
-
-def paged(call: Call, entries: Sequence[Entry], shown: Callable[[Entry], object]) -> Response:
-    """One page of a list, `limit` long from `cursor` on, with a link to the next one. `shown` describes an entry."""
-    query = call.request.query_params
-    start = whole_number(query.get("cursor", "0"))
-    end = start + max(1, min(whole_number(query.get("limit", str(PAGE))), PAGE))
-    page = [shown(entry) for entry in entries[start:end]]
-    if end >= len(entries):
-        return answer(page)
-    kept = [(name, value) for name, value in query.multi_items() if name != "cursor"]
-    raw_path = call.request.scope["raw_path"].decode("ascii")
-    url = f"{call.endpoint}{raw_path}?{urlencode([*kept, ('cursor', end)])}"
-    return answer(page, headers={"Link": f'<{url}>; rel="next"'})

@@ -1,10 +1,10 @@
 """Repositories in a folder; nothing is remembered that is not on the disk.
 
     ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
-        repository.json     visibility, gate, branches, tags, pull requests: a commit exists once this file names it
+        repository.json     visibility, gate, branches, tags, pull requests, former names: a commit exists once it
+                            is named here
         history.sqlite      commits, each with what it changed
         blobs/SHA256        contents
-    ROOT/moved.json         where a repository went that had a name once
     ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
     ROOT/lock               held while something changes, also against other processes
     ROOT/servers            held by every server, so that one knows whether it is alone
@@ -14,6 +14,7 @@ A process killed at any instant leaves what nothing names at worst, never half a
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -69,7 +70,7 @@ from toolkit.hub.local.objects import (
 if sys.platform != "win32":
     import fcntl
 
-_MOVED = "moved.json"
+log = logging.getLogger("toolkit")
 _KEPT_SECONDS = 86_400  # for an upload to be committed, whatever happens to the server meanwhile
 _SHA_BEGUN = re.compile("[0-9a-f]{7,40}")  # git shows 7 digits at least
 
@@ -199,44 +200,31 @@ class Store:
             _write_state(draft, Repository(repo, private, first.date, {MAIN: first.id}, {}))
             target.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(target)
-            self._write_moves({old: new for old, new in self._moves().items() if old != _address(repo).lower()})
 
     def delete(self, repo: RepoId) -> None:
         with self.locked():
             self.repository(repo)
             doomed = self.fresh()
             self._folder(repo).rename(doomed)
-            self._write_moves({old: new for old, new in self._moves().items() if new != _address(repo)})
         shutil.rmtree(doomed)
 
     def move(self, repo: RepoId, target: RepoId) -> None:
         """Rename a repository; its old names lead to the new one. Raises `RefusedError` (409) when that is taken."""
         with self.locked():
-            self.repository(repo)
-            taken = self.canonical(target)
+            repository, taken = self.repository(repo), self.canonical(target)
             if self._folder(taken).exists() and (taken != repo or target == repo):
                 raise RefusedError(409, f"A {repo.kind[:-1]} repository called {taken} already exists")
-            target = replace(target, namespace=taken.namespace)
-            folder, goal = self._folder(target), _address(target)
-            moves = {old: goal if new == _address(repo) else new for old, new in self._moves().items()}
-            moves[_address(repo).lower()] = goal
-            self._write_moves({old: new for old, new in moves.items() if old != goal.lower()})
+            folder = self._folder(replace(target, namespace=taken.namespace))
+            former = {**repository.former, str(repo).lower(): _now()}
+            _write_state(self._folder(repo), replace(repository, former=former))
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._folder(repo).rename(folder)
 
     def moved(self, repo: RepoId) -> RepoId | None:
-        """Where a repository went that had this name."""
-        target = self._moves().get(_address(repo).lower())
-        return RepoId(*target.split("/")) if target else None
-
-    def _moves(self) -> dict[str, str]:
-        file = self.root / _MOVED
-        found: dict[str, str] = read_json(file) if file.exists() else {}
-        return found
-
-    def _write_moves(self, moves: dict[str, str]) -> None:
-        if moves != self._moves():
-            _write_json(self.root / _MOVED, moves)
+        """Where the repository is that had this name last."""
+        name = str(repo).lower()
+        found = [each for each in self.repositories(repo.kind) if name in each.former]
+        return max(found, key=lambda each: each.former[name]).repo if found else None
 
     def update(self, repo: RepoId, change: Callable[[Repository], Repository]) -> None:
         """Replace a repository's state by what `change` makes of it, in one instant."""
@@ -394,6 +382,7 @@ class Store:
     def _upgrade(self, commits: Path) -> None:
         """Read the commits of 0.1.0 and 0.2.0, each a file with all its tree, into a history that takes their place."""
         parents = {file.stem: read_json(file)["parent"] for file in commits.glob("*.json")}
+        log.info("Reading in %s commits of an older version: %s.", len(parents), commits.parent.relative_to(self.root))
         draft = self.fresh()
         create_history(draft)
         while ready := [each for each, parent in parents.items() if parent not in parents]:
@@ -443,10 +432,6 @@ def _spelt(folder: Path, name: str) -> str:
     return next((each.name for each in folder.iterdir() if each.name.lower() == name.lower()), name)
 
 
-def _address(repo: RepoId) -> str:
-    return f"{repo.kind}/{repo}"
-
-
 def _read_pull(state: Mapping[str, Any]) -> PullRequest:
     return PullRequest(**{field.name: state[field.name] for field in fields(PullRequest)})
 
@@ -455,11 +440,7 @@ def _write_state(folder: Path, repository: Repository) -> None:
     state = asdict(repository)
     del state["repo"]  # the folder's own path, which a move changes
     state["discussions"] = state.pop("pulls")
-    _write_json(folder / "repository.json", state)
-
-
-def _write_json(target: Path, value: object) -> None:
-    write_bytes(target, json.dumps(value).encode())
+    write_bytes(folder / "repository.json", json.dumps(state).encode())
 
 
 def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
