@@ -136,14 +136,10 @@ def _split_id(wanted: Mapping[str, Any], name: str) -> RepoId:
 
 def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
     """The wanted visibility: `visibility`, or `private` of older clients; the default where both are null or absent."""
-    visibility, private = wanted.get("visibility"), wanted.get("private")
-    if visibility not in (None, "public", "private"):
-        raise malformed(f"Unknown visibility: {visibility!r}")
-    if private is not None and not isinstance(private, bool):
-        raise malformed(f"'private' must be true or false: {private!r}")
-    if visibility is not None:
-        return bool(visibility == "private")
-    return default if private is None else private
+    told = wanted.get("visibility") or wanted.get("private")
+    if told not in ("public", "private", True, False, None):
+        raise malformed(f"Unknown visibility: {told!r}")
+    return default if told is None else told in ("private", True)
 
 
 # Descriptions and searches
@@ -264,26 +260,21 @@ def card_data(call: Call, repository: Repository, commit: Commit, path: str = "R
 
 def validate_yaml(call: Call) -> Response:
     """Check the metadata of a card, before a client commits it."""
-    errors, warnings = [], []
     try:
         metadata = front_matter(text_field(call.json(), "content"))
-        errors = [
+        wrong = [
             f'"{field}" must be {" or ".join("text" if kind is str else "a list" for kind in kinds)}'
             for field, kinds in _FIELD_TYPES.items()
             if metadata.get(field) is not None and not isinstance(metadata[field], kinds)
         ]
-        warnings = [] if metadata else ["empty or missing yaml metadata in repo card"]
     except ValueError as error:
-        errors = [str(error)]
-    found = {
-        "errors": [{"message": message} for message in errors],
-        "warnings": [{"message": message} for message in warnings],
-    }
-    if not errors:
-        return answer(found)
-    refused = malformed("Invalid metadata in README.md")
-    refused.extra.update(found)
-    raise refused
+        metadata, wrong = {}, [str(error)]
+    if wrong:
+        refused = malformed("Invalid metadata in README.md")
+        refused.extra.update(errors=[{"message": each} for each in wrong], warnings=[])
+        raise refused
+    missing = [] if metadata else [{"message": "empty or missing yaml metadata in repo card"}]
+    return answer({"errors": [], "warnings": missing})
 
 
 # References and history

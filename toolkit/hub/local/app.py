@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.hub.local import api, files, pages
 from toolkit.hub.local.objects import RefusedError, malformed, repo_not_found
-from toolkit.hub.local.request import MAX_BODY, Accounts, Call, answer, make_accounts
+from toolkit.hub.local.request import MAX_BODY, Call, answer, hash_tokens, who
 from toolkit.hub.local.store import Store
 
 Handler = Callable[[Call], Response]
@@ -82,12 +82,12 @@ def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_tok
     Raises:
         ToolkitError: The root cannot be made or written to.
     """
-    store, accounts = Store(root), make_accounts(tokens, owner_token)
+    store, users = Store(root), hash_tokens(tokens, owner_token)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            response = await _respond(request, store, accounts)
+            response = await _respond(request, store, users)
         except RefusedError as refused:
             response = _refusal_response(request, refused)
         except ClientDisconnect:
@@ -101,18 +101,18 @@ def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_tok
     return app
 
 
-async def _respond(request: Request, store: Store, accounts: Accounts) -> Response:
+async def _respond(request: Request, store: Store, users: Mapping[bytes, str]) -> Response:
     _refuse_other_sites(request)
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.
     if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
         return await files.lfs_upload(Call(request, store, _unquoted(match), BytesIO(), None))
-    account = accounts.who(request.headers.get("authorization"))
+    user = who(users, request.headers.get("authorization"))
     handler, args = _route("GET" if request.method == "HEAD" else request.method, path)
-    limit = None if account is not None and handler is files.commit else MAX_BODY
+    limit = None if user is not None and handler is files.commit else MAX_BODY
     with SpooledTemporaryFile(2**20, dir=str(store.incoming)) as body:
         await _read_body(request, body, limit)
-        return await run_in_threadpool(handler, Call(request, store, args, body, account))
+        return await run_in_threadpool(handler, Call(request, store, args, body, user))
 
 
 async def _read_body(request: Request, body: IO[bytes], limit: int | None) -> None:
@@ -132,22 +132,17 @@ def _route(method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
         if method == route_method and (match := pattern.fullmatch(path)):
             return handler, _unquoted(match)
     if match := _BELOW_A_REPO.fullmatch(path):
-        return _unknown_below_a_repo, _unquoted(match)
+        return _unknown, _unquoted(match)
     if _BELOW_NO_REPO.fullmatch(path):
         raise repo_not_found()  # an id without namespace; this Hub has none
-    raise _unknown(method, path)
+    return _unknown, {}
 
 
-def _unknown_below_a_repo(call: Call) -> Response:
-    """Refuse an address that the Hub lacks. A client that probes for it hears of a missing repository first."""
-    call.readable()
-    raise _unknown(call.request.method, _raw_path(call.request))
-
-
-def _unknown(method: str, path: str) -> RefusedError:
-    """The refusal of an address that the public Hub has and this one lacks: it names the address."""
-    known = path.startswith("/api/")
-    return RefusedError(404, f"The local Hub does not know {method} {path[:200]}" if known else "Not found")
+def _unknown(call: Call) -> Response:
+    """Refuse an address that this Hub lacks. A client that probes for it hears of a missing repository first."""
+    if call.args:
+        call.readable()
+    raise RefusedError(404, f"The local Hub does not know {call.request.method} {_raw_path(call.request)[:200]}")
 
 
 def _raw_path(request: Request) -> str:

@@ -16,8 +16,14 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolkit.core.errors import InputError
-from toolkit.hub.local.objects import FileEntry, entry_not_found, malformed, parent_folders, repo_not_found
+from toolkit.hub.local.objects import (
+    FileEntry,
+    RefusedError,
+    entry_not_found,
+    malformed,
+    parent_folders,
+    repo_not_found,
+)
 
 HISTORY = "history.sqlite"  # its name in a repository's folder
 _SECONDS = 60.0  # that a reader or writer waits for another
@@ -121,12 +127,6 @@ def _commits(history: Path, chosen: str, value: str | int) -> list[Commit]:
     return [Commit(own, parent, files=Files(history, own), **json.loads(about)) for own, parent, about in rows]
 
 
-def named_contents(history: Path) -> set[str]:
-    """The sha256 of every content that a commit names."""
-    with _opened(history) as db:
-        return {sha256 for (sha256,) in db.execute("SELECT DISTINCT sha256 FROM changes")}
-
-
 # Write
 
 
@@ -198,9 +198,7 @@ class Draft:
 def _opened(history: Path) -> Iterator[sqlite3.Connection]:
     """A connection outside of any transaction.
 
-    Raises:
-        RefusedError: (404) The repository is gone.
-        InputError: The file is damaged.
+    Raises `RefusedError`: 404 when the repository is gone, 500 when its file is damaged.
     """
     address = f"{history.absolute().as_uri()}?mode=rw"  # not as a new file; writable, to undo what a kill left half
     try:
@@ -217,7 +215,6 @@ def _opened(history: Path) -> Iterator[sqlite3.Connection]:
             if code == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, str(error)) from error
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise InputError(
-                    f"{history} is damaged: {error}.", "Put a copy back, or move its folder away."
-                ) from error
+                where = "/".join(history.parts[-4:])
+                raise RefusedError(500, f"{where} is damaged ({error}): put a copy back, or delete it all") from error
             raise

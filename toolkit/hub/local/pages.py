@@ -127,7 +127,7 @@ def pull_request(call: Call) -> Response:
 
 def login(call: Call) -> Response:
     """Make a browser ask for the token, and send it back to the front page."""
-    if call.account is None:
+    if call.user is None:
         raise bad_token(ask_browser=True)
     return RedirectResponse("/", 303)
 

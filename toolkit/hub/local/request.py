@@ -25,55 +25,34 @@ from toolkit.hub.local.objects import (
 )
 from toolkit.hub.local.store import Store
 
-OWNER = "demo"  # whose Hub it is
+OWNER = "demo"  # whose Hub it is: they may write in every namespace, others in that of their name
 MAX_BODY = 16 * 2**20  # bytes of a body, or of a line of a commit; large files have no limit
 
 # Accounts
 
 
-@dataclass(frozen=True)
-class Account:
-    """A user, who owns the namespace of their name, or may write in every one."""
-
-    name: str
-    everywhere: bool
+def hash_tokens(tokens: Mapping[str, str] | None, owner_token: str | None) -> dict[bytes, str]:
+    """Users by the hashes of their tokens; `tokens` and `owner_token` as `running_hub` takes them."""
+    owner = {} if owner_token is None else {owner_token: OWNER}
+    return {_hash(token): user for token, user in {**(tokens or {}), **owner}.items()}
 
 
-@dataclass(frozen=True)
-class Accounts:
-    """Accounts by the hashes of their tokens, so that the time of a look-up reveals nothing about a token.
+def who(users: Mapping[bytes, str], header: str | None) -> str | None:
+    """The user of an `Authorization` header; None without one. Raises `RefusedError` (401) for a wrong token.
 
-    With `everybody`, the Hub asks for no token: any request comes from that account.
+    A browser shows the token as the password of its dialogue, with any name. Where nobody has a token, everybody is
+    the owner. Tokens are compared by their hashes, so that the time of a look-up reveals nothing about one.
     """
-
-    by_hash: Mapping[bytes, Account]
-    everybody: Account | None
-
-    def who(self, header: str | None) -> Account | None:
-        """The account of an `Authorization` header; None without one. Raises `RefusedError` (401) for a wrong token.
-
-        A browser shows the token as the password of its dialogue, with any name.
-        """
-        if self.everybody is not None:
-            return self.everybody
-        if header is None:
-            return None
-        scheme, _, value = header.partition(" ")
-        is_basic = scheme.lower() == "basic"
-        account = self.by_hash.get(_hash(_password(value) if is_basic else value.strip()))
-        if account is None or scheme.lower() not in ("bearer", "basic"):
-            raise bad_token(ask_browser=is_basic)
-        return account
-
-
-def make_accounts(tokens: Mapping[str, str] | None, owner_token: str | None) -> Accounts:
-    """The accounts of a Hub; `tokens` and `owner_token` as `running_hub` takes them."""
-    if tokens is None and owner_token is None:
-        return Accounts({}, Account(OWNER, everywhere=True))
-    found = {_hash(token): Account(user, everywhere=False) for token, user in (tokens or {}).items()}
-    if owner_token is not None:
-        found[_hash(owner_token)] = Account(OWNER, everywhere=True)
-    return Accounts(found, None)
+    if not users:
+        return OWNER
+    if header is None:
+        return None
+    scheme, _, value = header.partition(" ")
+    is_basic = scheme.lower() == "basic"
+    user = users.get(_hash(_password(value) if is_basic else value.strip()))
+    if user is None or scheme.lower() not in ("bearer", "basic"):
+        raise bad_token(ask_browser=is_basic)
+    return user
 
 
 def bad_token(*, ask_browser: bool) -> RefusedError:
@@ -98,17 +77,13 @@ def _hash(token: str) -> bytes:
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose path was taken apart: `args` holds its unquoted parts. `account` is None without a token."""
+    """A request whose path was taken apart: `args` holds its unquoted parts. `user` is None without a token."""
 
     request: Request
     store: Store
     args: Mapping[str, str]
     body: IO[bytes]
-    account: Account | None
-
-    @property
-    def user(self) -> str | None:
-        return None if self.account is None else self.account.name
+    user: str | None
 
     @property
     def endpoint(self) -> str:
@@ -172,8 +147,7 @@ class Call:
         return not repository.private or self.may_write(repository.repo.namespace)
 
     def may_write(self, namespace: str) -> bool:
-        account = self.account
-        return account is not None and (account.everywhere or account.name.lower() == namespace.lower())
+        return self.user == OWNER or (self.user or "").lower() == namespace.lower()
 
     def require_files(self, repository: Repository) -> None:
         """Raise `RefusedError` (401, 403) for the files of a gated repository, unless the user may write to it."""

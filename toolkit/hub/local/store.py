@@ -12,6 +12,7 @@
 A process killed at any instant leaves what nothing names at worst, never half a commit.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -19,9 +20,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +38,6 @@ from toolkit.hub.local.history import (
     ancestry,
     create_history,
     find_commit,
-    named_contents,
     new_commit,
     same,
 )
@@ -67,11 +64,7 @@ from toolkit.hub.local.objects import (
     revision_not_found,
 )
 
-if sys.platform != "win32":
-    import fcntl
-
 log = logging.getLogger("toolkit")
-_KEPT_SECONDS = 86_400  # for an upload to be committed, whatever happens to the server meanwhile
 _SHA_BEGUN = re.compile("[0-9a-f]{7,40}")  # git shows 7 digits at least
 
 
@@ -82,7 +75,6 @@ class Store:
         """Make the root if it is not there. Raises `ToolkitError` when it cannot be made or written to."""
         self.root = root
         self.incoming = root / "incoming"
-        self._lock = threading.Lock()
         try:
             if not root.exists():
                 root.mkdir(parents=True)
@@ -99,26 +91,16 @@ class Store:
 
     def _tidy(self) -> None:
         """Remove what killed processes left, unless another store uses this root, and read in what 0.2.0 wrote."""
-        if sys.platform != "win32":
-            servers = os.open(self.root / "servers", os.O_RDWR | os.O_CREAT)
-            weakref.finalize(self, os.close, servers)
-            with suppress(BlockingIOError):
-                fcntl.flock(servers, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._sweep()
-            fcntl.flock(servers, fcntl.LOCK_SH)
+        servers = os.open(self.root / "servers", os.O_RDWR | os.O_CREAT)
+        weakref.finalize(self, os.close, servers)
+        with suppress(BlockingIOError):
+            fcntl.flock(servers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in self.incoming.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        fcntl.flock(servers, fcntl.LOCK_SH)
         for commits in self.root.glob("*/*/*/commits"):
             with self.locked():
                 self._upgrade(commits)
-
-    def _sweep(self) -> None:
-        """Remove what is half there, and contents that no commit took within a day."""
-        for left in self.incoming.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for history in self.root.glob(f"*/*/*/{HISTORY}"):
-            unnamed = {each.name for each in (history.parent / "blobs").iterdir()} - named_contents(history)
-            for blob in map((history.parent / "blobs").joinpath, unnamed):
-                if time.time() - blob.stat().st_mtime > _KEPT_SECONDS:
-                    blob.unlink()
 
     def fresh(self) -> Path:
         """An unused path on the file system of the repositories, to be renamed into its place."""
@@ -151,9 +133,8 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep everybody else from changing anything. A killed process lets go of the lock."""
-        with self._lock, (self.root / "lock").open("ab") as file:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.root / "lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     # Repositories
