@@ -66,9 +66,10 @@ def test_what_a_template_says_against_a_conversation_is_said_to_the_user(tokeniz
 TURNS = "{% for m in messages %}{{ m.content }}<end_of_turn>{% endfor %}"
 
 
-def test_a_template_without_the_bos_that_its_tokenizer_adds_is_refused(tokenizer):
+def test_a_template_without_the_bos_that_its_tokenizer_adds_is_asked_but_not_trained(tokenizer):
+    assert chat.prompt_ids(with_template(tokenizer, TURNS), MESSAGES[:-1])[0] != tokenizer.bos_token_id
     with pytest.raises(InputError, match="writes no begin-of-text token"):
-        chat.encode(with_template(tokenizer, TURNS), MESSAGES)
+        chat.check_beginning(tokenizer, chat.encode(with_template(tokenizer, TURNS), MESSAGES).input_ids)
 
 
 def test_a_template_without_bos_is_fine_when_the_tokenizer_never_adds_one(tokenizer):

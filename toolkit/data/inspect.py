@@ -87,6 +87,7 @@ def inspect_dataset(dataset: LocatedDataset, base: str, row: int = 0, split: str
     tokenizer = load_tokenizer(locate_base_to_load(base, weights=False).path)
     with after_saying(f"Row {row} of {split}:"):
         example = chat.encode(tokenizer, found["messages"])
+        chat.check_beginning(tokenizer, example.input_ids)
     return DatasetReport(
         id=dataset.id,
         revision=dataset.revision,

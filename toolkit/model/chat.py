@@ -86,8 +86,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[i
 
     Raises:
         InputError: The tokenizer has no chat template, or one that cannot be trained with, refuses the conversation,
-            leaves out one of its turns, or does not write exactly one begin-of-text token where the tokenizer
-            requires one; or a text holds a control token.
+            leaves out one of its turns, or writes its begin-of-text token twice; or a text holds a control token.
     """
     form = read_format(tokenizer)
     _refuse_control_tokens(form, messages)
@@ -97,7 +96,12 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[i
         raise InputError(
             f"The chat template leaves out the {dropped} turn.", f"Remove the {dropped} turns from the data."
         )
-    _check_beginning(tokenizer, ids, messages)
+    beginning = tokenizer.bos_token_id
+    # Llama 2's template writes it once a round.
+    rounds = sum(message["role"] == "user" for message in messages)
+    repeated = begins_every_text(tokenizer) and ids.count(beginning) > max(rounds, 1)
+    if beginning is not None and (repeated or ids[:2] == [beginning] * 2):
+        raise InputError("The chat template writes its begin-of-text token twice.", OTHER_TEMPLATE)
     return ids
 
 
@@ -128,16 +132,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Example:
     return Example(prompt + answer[: answer.index(form.end_id) + 1], len(prompt))
 
 
-def _check_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], messages: Messages) -> None:
-    """Where the tokenizer begins any text with a token, a prompt does so once, or once a round (Llama 2)."""
-    beginning = tokenizer.bos_token_id
-    if beginning is None:
-        return
-    adds = tokenizer("x").input_ids[:1] == [beginning]
-    rounds = sum(message["role"] == "user" for message in messages)
-    if ids[:2] == [beginning] * 2 or (adds and ids.count(beginning) > max(rounds, 1)):
-        raise InputError("The chat template writes its begin-of-text token twice.", OTHER_TEMPLATE)
-    if adds and ids[:1] != [beginning]:
+def begins_every_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer begins any text with its begin-of-text token."""
+    return tokenizer.bos_token_id is not None and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
+
+
+def check_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
+    """Refuse to train on texts without the begin-of-text token that the base begins every text with.
+
+    An adapter of another tool that was trained so is asked so: `apply_chat_template` sends none.
+
+    Raises:
+        InputError: The token is missing.
+    """
+    if begins_every_text(tokenizer) and ids[:1] != [tokenizer.bos_token_id]:
         raise InputError(
             "The chat template writes no begin-of-text token, which its tokenizer puts before any text.",
             OTHER_TEMPLATE,

@@ -288,6 +288,8 @@ def _template(look: _Look) -> Section:
     notes = []
     if begins > 1:
         notes.append(f"Its text begins with {tokenizer.bos_token} already: tokenised once more, it has {begins}.")
+    if chat.begins_every_text(tokenizer) and not text.startswith(tokenizer.bos_token):
+        notes.append(f"It writes no {tokenizer.bos_token}, which other texts begin with: prompts go without it.")
     # Training saves the base's with what it leaves open settled.
     same = base is not None and not _refusal(lambda: read_format(base)) and own.template == read_format(base).template
     facts = {"from": "base" if same else "adapter", "ends_an_answer": tokenizer.decode([own.end_id])}

@@ -258,6 +258,7 @@ def _encode_rows(
     for number, row in enumerate(split):
         with after_saying(f"Row {number} of {name}:"):
             example = chat.encode(tokenizer, row["messages"])
+            chat.check_beginning(tokenizer, example.input_ids)
         if len(example.input_ids) > recipe.training.max_length:
             raise InputError(
                 f"Row {number} of {name} has {len(example.input_ids)} tokens, "

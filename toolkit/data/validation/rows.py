@@ -240,12 +240,13 @@ def check_tokens(tokenizer: PreTrainedTokenizerBase, max_length: int | None, tur
     """Check that a base's chat template renders a conversation as training needs it, in at most so many tokens."""
     messages = [{"role": turn.role or "", "content": turn.content or ""} for turn in turns]
     try:
-        length = len(chat.encode(tokenizer, messages).input_ids)
+        ids = chat.encode(tokenizer, messages).input_ids
+        chat.check_beginning(tokenizer, ids)
     except InputError as error:
         add("tokens.contract", error.found, 0)
         return
-    if max_length is not None and length > max_length:
-        add("tokens.length", f"{length} tokens, at most {max_length} are allowed", 0)
+    if max_length is not None and len(ids) > max_length:
+        add("tokens.length", f"{len(ids)} tokens, at most {max_length} are allowed", 0)
 
 
 def _check_turns(turns: Sequence[Turn], add: Add) -> bool:
