@@ -81,9 +81,8 @@ def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
 @pytest.mark.parametrize(
     ("arguments", "typed", "said"),
     [
-        ([], "", "No line holds a description"),
-        ([], "\n \n", "No line holds a description"),
-        ([" "], None, "The description is empty"),
+        ([], "\n \n", "There is no description"),
+        ([" "], None, "There is no description"),
         (["A fox.", "--from", "-"], "A fox.", "not both"),
         (["--from", "missing.txt"], None, "missing.txt cannot be read"),
         (["A fox.", "--candidates", "missing.txt"], None, "missing.txt cannot be read"),

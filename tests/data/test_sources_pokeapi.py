@@ -251,12 +251,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PKT_CACHE", str(tmp_path / "file" / "cache"))
     with host() as (url, seen):
-        records, facts = read("pokeapi", location=url, revision=COMMIT)
-    assert len(records) == 2
+        assert len(read("pokeapi", location=url, revision=COMMIT)[0]) == 2
     assert len(seen) == 8
-    assert len(facts.notes) == 1
-    assert "not cached" in facts.notes[0]
-    assert str(tmp_path) not in facts.notes[0]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="PokéAPI's tables are not beside this repository")

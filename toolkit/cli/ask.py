@@ -178,12 +178,18 @@ def _lines(output: Output, /, description: str | None, file: Path | None) -> Ite
     if description is not None:
         lines = iter([Line(description)])
     elif file is None and sys.stdin.isatty():
+        lines = iter(())
+    else:
+        lines = (Line(*read) for read in _read(output, file or Path("-"), "description"))
+    from toolkit.core.text import clean_text
+
+    described = (line for line in lines if clean_text(line.text))
+    first = next(described, None)
+    if first is None:
         raise InputError(
             "There is no description.", "Give one in quotes, a file of them with --from FILE, or pipe them in."
         )
-    else:
-        lines = (Line(*read) for read in _read(output, file or Path("-"), "description"))
-    return _asked(lines)
+    return chain([first], described)
 
 
 def _read(output: Output, file: Path, *columns: str) -> Iterator[tuple[str, str]]:
@@ -193,19 +199,6 @@ def _read(output: Output, file: Path, *columns: str) -> Iterator[tuple[str, str]
     for note in notes:
         output.say(f"{file}: {note}")
     return texts
-
-
-def _asked(lines: Iterator[Line]) -> Iterator[Line]:
-    from toolkit.core.text import clean_text
-
-    # A line that cleaning empties is skipped; an empty argument is a mistake.
-    asked = (line for line in lines if line.where is None or clean_text(line.text))
-    first = next(asked, None)
-    if first is None:
-        raise InputError("No line holds a description.", "Write one description a line.")
-    if not clean_text(first.text):
-        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
-    return chain([first], asked)
 
 
 def _at(line: Line) -> AbstractContextManager[None]:

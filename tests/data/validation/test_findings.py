@@ -295,7 +295,7 @@ FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("schema.messages", _instead("messages", [{"role": "user"}]), "no `content`"),
     ("schema.column", _wrong_column, "`family` is int64"),
     ("schema.file", _twice, "exists 2 times"),
-    ("schema.text", _not_utf8, "`id`"),
+    ("schema.file", _not_utf8, "'utf-8' codec can't decode"),
     ("schema.empty-split", _no_rows, ""),
     ("schema.no-train", _no_train, ""),
     ("manifest.hash", _manifest, "changed since it was written"),

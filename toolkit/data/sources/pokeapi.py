@@ -11,11 +11,12 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
+from toolkit.core.errors import EnvironmentLacks, InputError, after_saying, library_errors
 from toolkit.core.folder import json_hash, write_bytes
 from toolkit.core.hub_client import cache_home, public_location
 from toolkit.core.recipe import SourceSettings
@@ -67,17 +68,16 @@ def read_pokeapi(source: SourceSettings, languages: Sequence[str]) -> tuple[Sour
     """
     refuse_other_settings(source, "location", "revision")
     location, revision = source.location or RAW_FILES, source.revision
-    notes: list[str] = []
     if source.location is None and revision is None:
         revision = REVISION
     if location.startswith(("http://", "https://")):
         shown = public_location(location)
-        bodies = _from_host(location, revision, notes)
+        bodies = _from_host(location, revision)
     else:
         shown = Path(location).name
         bodies = _from_folder(Path(location))
     content = json_hash({table: hashlib.sha256(body).hexdigest() for table, body in bodies.items()})
-    facts = SourceFacts("pokeapi", shown, revision, "other", content, notes)
+    facts = SourceFacts("pokeapi", shown, revision, "other", content)
     versions = _identifiers(bodies, "versions")
     return facts, _records(bodies, _species(bodies), versions, languages, facts)
 
@@ -96,7 +96,7 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
         return {table: (folder / f"{table}.csv").read_bytes() for table in TABLES}
 
 
-def _from_host(location: str, revision: str | None, notes: list[str]) -> dict[str, bytes]:
+def _from_host(location: str, revision: str | None) -> dict[str, bytes]:
     """The tables that a host serves. Only those of a commit are cached: a branch or a tag can move."""
     address, mark, query = location.partition("?")
     place = address.rstrip("/")
@@ -112,10 +112,13 @@ def _from_host(location: str, revision: str | None, notes: list[str]) -> dict[st
         if body is None:
             url = f"{place}/{table}.csv{mark}{query}"
             body = _fetch(url)
-            _check(table, body, url)
-            if cache and (problem := _keep(cache, table, body)):
-                notes.append(problem)
-                cache = None
+            with after_saying(f"{public_location(url)} is not PokéAPI's table:"):
+                list(_rows({table: body}, table))
+            # A cache that cannot be written saves nothing, and loses nothing.
+            with suppress(OSError):
+                if cache:
+                    cache.mkdir(parents=True, exist_ok=True)
+                    write_bytes(cache / f"{table}-{hashlib.sha256(body).hexdigest()}.csv", body)
         bodies[table] = body
     return bodies
 
@@ -125,16 +128,6 @@ def _cached(folder: Path, table: str) -> bytes | None:
         body = file.read_bytes()
         if file.stem == f"{table}-{hashlib.sha256(body).hexdigest()}":
             return body
-    return None
-
-
-def _keep(folder: Path, table: str, body: bytes) -> str | None:
-    """Put a table into the cache; says why when the folder cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / f"{table}-{hashlib.sha256(body).hexdigest()}.csv", body)
-    except OSError as error:
-        return f"the tables are not cached: {error.strerror} (PKT_CACHE names another place for it)"
     return None
 
 
@@ -171,17 +164,6 @@ def _fetch(address: str) -> bytes:
     if response.status_code != 200:
         raise InputError(f"{shown} answered {response.status_code}.", remedy)
     return response.content
-
-
-def _check(table: str, body: bytes, url: str) -> None:
-    """Raise InputError unless what was fetched is the table, to its last row."""
-    try:
-        for _ in _rows({table: body}, table):
-            pass
-    except InputError as error:
-        raise InputError(
-            f"{public_location(url)} is not PokéAPI's table: {error.found}", "Check `location` and `revision`."
-        ) from error
 
 
 def _rows(bodies: Mapping[str, bytes], table: str) -> Iterator[tuple[int, list[str]]]:

@@ -18,7 +18,6 @@ CODES: dict[str, tuple[Severity, str]] = {
     "schema.file": ("error", "a file that cannot be read"),
     "schema.messages": ("error", "no column `messages` of lists of {role, content}"),
     "schema.column": ("error", "a column that is missing, or of another type than text"),
-    "schema.text": ("error", "a text that is not UTF-8"),
     "schema.null": ("error", "a row without messages"),
     "schema.null-value": ("warning", "a row without a value where others have one"),
     "schema.empty-split": ("error", "a split without rows"),

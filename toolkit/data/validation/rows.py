@@ -12,7 +12,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -103,38 +103,29 @@ def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[Che
         pyarrow.parquet.ParquetFile(parquet_of(shard.path)) as file,
     ):
         for batch in file.iter_batches(BATCH_ROWS, columns=["messages", *shard.columns]):
-            texts = partial(_texts, f"rows {first} to {first + len(batch) - 1} of {shard.name}", shard.split, found)
-            turns = _turns(batch["messages"], texts)
-            cells = zip(*(texts(name, batch[name]) for name in shard.columns), strict=True)
+            turns = _turns(batch["messages"])
+            cells = zip(*(_texts(batch[name]) for name in shard.columns), strict=True)
             values = [dict(zip(shard.columns, row, strict=True)) for row in cells] or [{}] * len(turns)
             yield [CheckedRow(first + place, *row) for place, row in enumerate(zip(turns, values, strict=True))]
             first += len(batch)
 
 
-def _turns(messages: pa.Array, texts: Callable[[str, pa.Array], list[str | None]]) -> list[list[Turn]]:
+def _turns(messages: pa.Array) -> list[list[Turn]]:
     """The turns of each row; none where `messages` is null."""
     import pyarrow.compute as compute
 
     flat = compute.list_flatten(messages)
-    roles, contents = (texts(name, compute.struct_field(flat, name)) for name in ("role", "content"))
+    roles, contents = (_texts(compute.struct_field(flat, name)) for name in ("role", "content"))
     rows: list[list[Turn]] = [[] for _ in range(len(messages))]
     for row, role, content in zip(compute.list_parent_indices(messages).to_pylist(), roles, contents, strict=True):
         rows[row].append(Turn(role, content))
     return rows
 
 
-def _texts(where: str, split: str, found: Findings, name: str, column: pa.Array) -> list[str | None]:
-    """The texts of a column. Those that are not UTF-8 become a finding, and are read as far as they can be."""
+def _texts(column: pa.Array) -> list[str | None]:
     import pyarrow as pa
 
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        found.add("schema.text", split, text=f"`{name}` in {where}")
-        values = column.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "replace") for value in values]
+    return list((column.cast(pa.string()) if pa.types.is_integer(column.type) else column).to_pylist())
 
 
 def learn_shared(sample: Iterable[Sequence[Turn]]) -> Shared:
