@@ -119,7 +119,15 @@ def pushed(tmp_path, adapter, dataset, monkeypatch, endpoint):  # noqa: F811
     from huggingface_hub import HfApi
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    for kind, folder, repo in (("model", adapter, "both"), ("dataset", dataset, "both"), ("dataset", dataset, "rows")):
+    for config in ("en", "ko"):
+        (tmp_path / "several" / config).mkdir(parents=True)
+        (tmp_path / "several" / config / "train.jsonl").write_text("{}")
+    datasets = [
+        ("dataset", dataset, "both"),
+        ("dataset", dataset, "rows"),
+        ("dataset", tmp_path / "several", "several"),
+    ]
+    for kind, folder, repo in (("model", adapter, "both"), *datasets):
         HfApi(endpoint=endpoint).create_repo(f"u/{repo}", repo_type=kind)
         HfApi(endpoint=endpoint).upload_folder(repo_id=f"u/{repo}", repo_type=kind, folder_path=folder)
 
@@ -129,6 +137,7 @@ def test_of_the_hub_an_id_is_its_adapter_or_else_its_dataset(inspect):
     assert json.loads(inspect("u/both", "--no-weights", "--json").stdout)["sections"]["adapter"]["facts"]["revision"]
     assert json.loads(inspect("u/both", "--row", 0, "--json").stdout)["row"] == 0
     assert json.loads(inspect("u/rows", "--json").stdout)["id"] == "u/rows"
+    assert "u/several has several configs: en, ko." in inspect("u/several").stderr
     missing = inspect("u/nothing")
     assert missing.exit_code == 4
     assert "u/nothing does not exist" in missing.stderr

@@ -79,7 +79,9 @@ def _dataset(what: str, revision: str | None, no_adapter: ToolkitError | None) -
     try:
         found = locate_dataset(what, revision)
     except (InputError, HubError) as no_dataset:
-        raise no_adapter or no_dataset from None
+        # It is there, with several configs.
+        several = isinstance(no_dataset, InputError) and isinstance(no_adapter, HubError)
+        raise no_dataset if several else no_adapter or no_dataset from None
     if no_adapter is not None and any(found.path.rglob(ADAPTER_CONFIG)):
         raise no_adapter
     with after_saying(no_adapter.found) if no_adapter else nullcontext():
