@@ -72,18 +72,16 @@ def inspect(
 
 
 def _dataset(what: str, revision: str | None, no_adapter: ToolkitError | None) -> LocatedDataset:
-    """The dataset of this name; where there is none, the error is that of the adapter, if one may be meant."""
+    """The dataset of this name. Where there is none, the error is the adapter's, or both: either may be meant."""
     from toolkit.core.layout import ADAPTER_CONFIG
     from toolkit.data.dataset import locate_dataset
 
     try:
-        found = locate_dataset(what, revision)
-    except (InputError, HubError) as no_dataset:
-        # It is there, with several configs.
-        several = isinstance(no_dataset, InputError) and isinstance(no_adapter, HubError)
-        raise no_dataset if several else no_adapter or no_dataset from None
-    if no_adapter is not None and any(found.path.rglob(ADAPTER_CONFIG)):
-        raise no_adapter
-    with after_saying(no_adapter.found) if no_adapter else nullcontext():
-        found.files()
-    return found
+        with after_saying(no_adapter.found) if no_adapter else nullcontext():
+            found = locate_dataset(what, revision)
+            if no_adapter is None or not any(found.path.rglob(ADAPTER_CONFIG)):
+                found.files()
+                return found
+    except HubError as no_dataset:
+        raise no_adapter or no_dataset from None
+    raise no_adapter
