@@ -257,6 +257,18 @@ def test_every_dropped_record_is_counted_and_kept_with_its_reason(tmp_path: Path
     assert result.read == result.rows["train"] + sum(result.dropped.values())
 
 
+def test_a_family_may_be_the_name_of_another_creature() -> None:
+    creatures = [
+        Creature("a/1", "a/1", {"en": "Rex"}),
+        Creature("a/2", "rex", {"en": "Rexor"}),
+        Creature("a/3", "Rexor", {"en": "Rexorus"}),
+        Creature("a/4", "cats", {"en": "Tom"}),
+    ]
+    merge_creatures(creatures)
+    assert len({creature.family for creature in creatures[:3]}) == 1
+    assert creatures[3].family == "cats"
+
+
 def test_a_mask_that_says_the_name_drops_the_row_instead_of_leaking_it(tmp_path: Path) -> None:
     result = build(
         tmp_path,

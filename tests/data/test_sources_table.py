@@ -217,7 +217,7 @@ def test_captions_are_read_only_where_name_and_description_are_missing(tmp_path:
 
 
 def test_a_language_is_known_by_its_name_too(tmp_path: Path) -> None:
-    languages = ("English", "en_GB", "한국어", "Korean", "fr")
+    languages = ("English", "en_GB", "한국어", "국문", "fr")
     rows = "".join(f"Rex,A dog.,{language}\n" for language in languages)
     records, _ = read("table", location=save(tmp_path, f"name,description,language\n{rows}"))
     assert [record.language for record in records] == ["en", "en", "ko", "ko", "fr"]

@@ -56,6 +56,7 @@ def test_lines_before_one_that_is_not_utf8_are_given(tmp_path: Path) -> None:
         ("a.csv", "id,en_text\n1,Rex: A dog.\n", "description", ["A dog."]),
         ("a.csv", "id,en_text\n1,Rex: A dog.\n", "name", ["Rex"]),
         ("a.csv", "id,name\n1,nan\n2,Nan\n3,\n", "name", ["Nan"]),
+        ("a.yaml", "- Rex\n2. Tom\n-5 dogs\n", "name", ["Rex", "Tom", "-5 dogs"]),
         ("a.list", "[MissingNo.]\n{5}\n", "name", ["[MissingNo.]", "{5}"]),
     ],
 )

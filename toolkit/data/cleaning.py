@@ -166,8 +166,8 @@ def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
     """Merge creatures with the same English or Korean name; return the merged one by each old key.
 
     Key and family are those of the first source that knows families, else of the first source. The names of all stay,
-    and the families of merged creatures become one family. A name merges nothing when its creatures have different
-    names in the other language.
+    and the families of merged creatures become one family; one that is called as a creature is that creature's
+    (`evolves_from`). A name merges nothing when its creatures have different names in the other language.
     """
     ordered = sorted(creatures, key=lambda creature: creature.family == creature.key)
     standing = [ordered[first] for first in first_connected(len(ordered), _same_names(ordered)).tolist()]
@@ -178,6 +178,8 @@ def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
         pairs.append((number[first.family], number[creature.family]))
         for language, name in creature.names.items():
             first.names.setdefault(language, name)
+    named = {slug(name): number[creature.family] for creature in ordered for name in creature.names.values()}
+    pairs += [(place, named[slug(family)]) for family, place in number.items() if slug(family) in named]
     joined = first_connected(len(families), pairs)
     for creature in ordered:
         creature.family = families[joined[number[creature.family]]]

@@ -110,7 +110,8 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
     """Notes on how a file is read, and its texts that are not empty, each with its place.
 
     Args:
-        path: A table, or a UTF-8 file with a text on each line; `-` is standard input, read no further than asked for.
+        path: A table, or a UTF-8 file with a text on each line, with or without marks of a list; `-` is standard input,
+            read no further than asked for.
         wanted: The column of the texts in a table; the next where it has none. `en_text` holds `Name: description`.
 
     Raises:
@@ -150,7 +151,7 @@ def _text_lines(path: Path) -> Iterator[tuple[str, str]]:
         for number, raw in enumerate(lines, 1):
             place = f"Line {number} of {'standard input' if piped else path}"
             try:
-                text = raw.removeprefix(codecs.BOM_UTF8).decode().strip()
+                text = records.LEAD.sub("", raw.removeprefix(codecs.BOM_UTF8).decode(), count=1).strip()
             except UnicodeDecodeError as error:
                 formats = f"Save the text as UTF-8, or a table as {', '.join(KINDS)}."
                 raise InputError(f"{place} is not UTF-8.", formats) from error

@@ -20,7 +20,7 @@ from toolkit.core.text import has_hangul, language_of
 
 LANGUAGES = ("en", "ko")
 # Beside names and codes that begin with the code of two letters: `Korean`, `kor`, `en-US`.
-NAMES_OF_LANGUAGES = {"영어": "en", "한국어": "ko", "kr": "ko"}
+NAMES_OF_LANGUAGES = {"영어": "en", "영문": "en", "한국어": "ko", "한글": "ko", "국문": "ko", "kr": "ko"}
 CAPTION = "en_text"
 """The column `Name: description` of the data that the seed notebook used."""
 OPTIONAL = ("key", "family", "language", "name_en", "name_ko", "license")
@@ -38,7 +38,7 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」
 # A colon and white space, with markdown's marks of bold before or behind it, or a full-width colon.
 _COLON = r"(?:[:：][*_]+(?=\s|$)|:(?=\s|$)|：)"
 _CAPTION = re.compile(rf"([^:：\n]{{1,{LONGEST_CAPTION_NAME}}}?)\s?{_COLON}(.*)", re.DOTALL)
-_LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
+LEAD = re.compile(r"\s*(?:(?:[-*•#>]+|\d+[.)])\s+)*")
 _NUMBER = re.compile(r"(?:(?:label|class)_|#|[-+])?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false", re.IGNORECASE)
 _SIMPLE = (str, int, float, Decimal, date, time, timedelta)
 
@@ -352,7 +352,7 @@ def split_caption(text: str) -> tuple[str, str]:
 
     Markdown's bold, list and heading marks and quotes around the name or around the whole are left out.
     """
-    found = _CAPTION.fullmatch(_LEAD.sub("", text, count=1).rstrip())
+    found = _CAPTION.fullmatch(LEAD.sub("", text, count=1).rstrip())
     if found is None:
         return "", text
     name, description = found[1].strip("*_ \t"), found[2].strip()
