@@ -77,9 +77,7 @@ def test_what_somebody_changed_or_added_is_never_replaced_unless_it_was_asked_fo
     "manifest",
     [
         '{"name": "A web app", "icons": []}',
-        '{"kind": "dataset", "name": "a web app with kinds"}',
         '{"kind": "adapter", "toolkit": "0.1.0"}',
-        '["toolkit", "kind"]',
         "no JSON",
     ],
 )
@@ -151,16 +149,9 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_leftovers_of_a_living_process_are_left_alone(tmp_path):
-    living = tmp_path / f".out.{os.getppid()}.partial"
-    living.mkdir()
-    with folder.atomic_folder(tmp_path / "out", "dataset"):
-        pass
-    assert living.is_dir()
-
-
-def test_the_swap_of_a_living_process_is_left_alone(tmp_path):
-    living = tmp_path / f".out.{os.getppid()}.replaced"
+@pytest.mark.parametrize("what", ["partial", "replaced"])
+def test_what_a_living_process_left_for_now_is_left_alone(tmp_path, what):
+    living = tmp_path / f".out.{os.getppid()}.{what}"
     living.mkdir()
     folder.recover(tmp_path / "out")
     assert living.is_dir()
@@ -200,14 +191,6 @@ def test_the_same_content_has_the_same_hash_anywhere_and_the_manifest_does_not_c
     assert folder.content_hash(tmp_path / "one") == folder.content_hash(tmp_path / "two")
     (tmp_path / "two" / "data" / "x").write_text("y")
     assert folder.content_hash(tmp_path / "one") != folder.content_hash(tmp_path / "two")
-
-
-def test_the_manifest_names_every_file_beside_it(tmp_path):
-    (tmp_path / "a").write_text("a")
-    folder.write_manifest(tmp_path, "adapter", {"seed": 7})
-    manifest = folder.read_manifest(tmp_path, "adapter")
-    assert manifest["files"] == {"a": folder.sha256_file(tmp_path / "a")}
-    assert manifest["seed"] == 7
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "adapter"}'])

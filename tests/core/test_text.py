@@ -17,12 +17,10 @@ from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language, language
             "Exposure to sunlight adds to its strength. It grows.",
         ),
         ("It is kind-\nhearted, and a sea—\nwide one.", "It is kind-hearted, and a sea—wide one."),
-        ("half\u00adway", "halfway"),
         ("PokÃ©mon", "Pokémon"),
         ("Poke\u0301mon", "Pokémon"),
         ("a\u200bb\ufeff \u202etext\u202c\x07 end", "ab text end"),
         ("  two \t words\u2028here ", "two words here"),
-        ("It’s “so”", "It’s “so”"),
         ("salt &am\u200bp; sand", "salt & sand"),
     ],
 )

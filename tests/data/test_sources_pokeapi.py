@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import importlib.util
 import logging
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -129,13 +123,6 @@ def test_a_host_that_goes_on_failing_is_given_up_in_one_line(
     assert not files_in(home)
 
 
-def test_a_host_that_nobody_answers_at_is_the_environments_fault() -> None:
-    with host() as (url, _):
-        pass
-    with pytest.raises(EnvironmentLacks, match="Connection refused"):
-        read("pokeapi", location=url, revision=COMMIT)
-
-
 def test_a_missing_file_is_not_asked_for_twice() -> None:
     with host("404") as (url, seen), pytest.raises(InputError, match="answered 404"):
         read("pokeapi", location=f"{url}/x", revision="abc")
@@ -225,55 +212,9 @@ def test_two_hosts_do_not_share_a_cache() -> None:
     assert len(seen) == 16
 
 
-READ_ONCE = """
-import sys
-from toolkit.core.recipe import SourceSettings
-from toolkit.data.sources.pokeapi import read_pokeapi
-facts, records = read_pokeapi(SourceSettings(name="pokeapi", location=sys.argv[1], revision=sys.argv[2]), ["en"])
-assert len(list(records)) == 2 and not facts.notes
-"""
-
-
-def test_a_fetch_that_was_killed_goes_on_where_it_was_and_leaves_nothing_wrong() -> None:
-    with host(*[""] * 4, "silent") as (url, seen):
-        child = subprocess.Popen([sys.executable, "-c", READ_ONCE, url, COMMIT])
-        while len(seen) < 5 and child.poll() is None:
-            threading.Event().wait(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        records, facts = read("pokeapi", location=url, revision=COMMIT)
-    assert len(records) == 2
-    assert not facts.notes
-    assert len(seen) == 5 + 4
-
-
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PKT_CACHE", str(tmp_path / "file" / "cache"))
     with host() as (url, seen):
         assert len(read("pokeapi", location=url, revision=COMMIT)[0]) == 2
     assert len(seen) == 8
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="PokéAPI's tables are not beside this repository")
-@pytest.mark.parametrize("faults", [["every=3,status=503"], ["every=3,status=429"], ["truncate=3"]])
-def test_the_published_tables_survive_a_bad_host(faults: list[str]) -> None:
-    specification = importlib.util.spec_from_file_location("serve", SHARED / "serve.py")
-    assert specification is not None
-    assert specification.loader is not None
-    serve = importlib.util.module_from_spec(specification)
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    specification.loader.exec_module(serve)
-    sys.dont_write_bytecode = before
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve.handler(serve.faults(faults))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            location = f"http://127.0.0.1:{server.server_port}"
-            fetched, facts = read("pokeapi", location=location, revision=pokeapi.REVISION)
-        finally:
-            server.shutdown()
-            thread.join()
-    local, local_facts = read("pokeapi", location=str(SHARED / "csv"))
-    assert [record.description for record in fetched] == [record.description for record in local]
-    assert facts.content_hash == local_facts.content_hash

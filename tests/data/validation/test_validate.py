@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from support.datasets import build
 from support.validation import Splits, codes, finding, skipped, write
-from toolkit.core.errors import InputError
 from toolkit.core.hub_client import hub
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.validation import validate
@@ -67,11 +65,6 @@ def test_a_sound_dataset_has_no_finding(tmp_path: Path) -> None:
     assert report.ok
     assert report.rows == {"train": 3, "test": 1, "unseen": 2}
     assert list(skipped(report)) == ["balance", "lang.answer", "tokens.length", "tokens.contract"]
-
-
-def test_what_the_build_rejected_is_not_taken_for_a_split(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"reason": ["empty"]}), tmp_path / "rejected.parquet")
-    assert validate(write(tmp_path, sound())).findings == []
 
 
 def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
@@ -161,21 +154,3 @@ def test_a_dataset_on_a_hub_is_downloaded_and_checked(tmp_path: Path, monkeypatc
         hub().upload_folder(repo_id="demo/names", repo_type="dataset", folder_path=write(tmp_path / "mine", sound()))
         assert validate("demo/names", strict=True).ok
         assert finding(validate("demo/names", revision=first.oid), "schema.no-train").count == 1
-
-
-def test_the_report_is_json_with_every_figure(tmp_path: Path) -> None:
-    splits = sound()
-    put(splits["train"][1], "A lizard that some \u202ecall Chara.")
-    report = json.loads(json.dumps(validate(write(tmp_path, splits)).to_json()))
-    assert report["ok"] is False
-    assert report["rows"] == {"train": 3, "test": 1, "unseen": 2}
-    leak = next(found for found in report["findings"] if found["code"] == "leak.own-name")
-    assert leak["places"][0]["row"] == 1
-    assert "\\u202e" in leak["places"][0]["excerpt"]
-
-
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_that_is_no_dataset_is_an_error(tmp_path: Path, name: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError):
-        validate(tmp_path / name)
