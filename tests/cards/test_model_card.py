@@ -69,6 +69,12 @@ def test_the_card_is_the_golden_one(name: str, kind: str, tmp_path: Path) -> Non
     assert text == golden.read_text(encoding="utf-8")
 
 
+def test_a_switch_is_a_row_only_where_it_is_on(tmp_path: Path) -> None:
+    text = card(adapter_folder(tmp_path), changed(MANIFEST, recipe__lora__use_dora=True))
+    assert "| lora.use_dora | **True** | False |" in text
+    assert "rslora" not in text
+
+
 def test_the_front_matter_has_known_keys_and_plain_values(tmp_path: Path) -> None:
     found = metadata(card(adapter_folder(tmp_path)))
     assert set(found) <= ALLOWED_KEYS

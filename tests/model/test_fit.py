@@ -86,7 +86,6 @@ PREFIXES = {
         lambda name: name.replace("model.model.layers", "model.model.language_model.layers"),
         ("base_model.model.model.language_model.", "base_model.model.model."),
     ),
-    "of another family": (lambda name: name.replace("self_attn", "attention"), ("attention.", "self_attn.")),
 }
 
 

@@ -15,7 +15,7 @@ MANIFEST: dict[str, Any] = {
     "training_libraries": {"peft": "0.21.2", "torch": "2.13.0"},
     "recipe": {
         "name": "by-hand",
-        "lora": {"r": 6, "target_modules": ["q_proj", "v_proj"]},
+        "lora": {"r": 6, "target_modules": ["q_proj", "v_proj"], "use_rslora": False, "modules_to_save": None},
         "training": {"learning_rate": 0.0002, "max_steps": 20, "epochs": None},
         "decoding": {"temperature": 0.7, "top_k": 50, "top_p": 0.95, "max_new_tokens": 16},
     },

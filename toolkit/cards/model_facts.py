@@ -170,7 +170,8 @@ def settings_facts(recipe: JsonObject) -> dict[str, list[Facts]]:
         for key, value in recipe.get(section, {}).items():
             field = kind.model_fields.get(key)
             default = field.get_default(call_default_factory=True) if field and not field.is_required() else None
-            if value is None and default is None:
+            # What is not there, and a switch that is off as it is by default, says nothing.
+            if value == default and (value is None or value is False):
                 continue
             name, changed = f"{section}.{key}", value != default
             rows[name] = {"name": md_cell(name), "value": _value(value), "default": _value(default), "changed": changed}

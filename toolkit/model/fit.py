@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
 from toolkit.core.folder import read_json
-from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -82,19 +82,12 @@ def read_settings(folder: Path) -> PeftConfig:
     kind = values.get("peft_type") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise InputError(f"{file} is no configuration of peft (it has no `peft_type`).", "Name an adapter of peft.")
-    version = values.get("peft_version")
-    newer = f"Install the peft that saved it ({version})." if version else "Install the peft that saved it."
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+    config, version = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind), values.get("peft_version")
+    unknown = _unknown(values, {field.name for field in fields(config)}) if config else [f"the kind {kind}"]
+    if unknown:
         raise InputError(
-            f"The adapter in {folder} is of the kind {kind}, which the installed peft {__version__} does not know.",
-            newer,
-        )
-    known = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind])}
-    if unknown := _unknown(values, known):
-        raise InputError(
-            f"The adapter in {folder} has settings that the installed peft {__version__} does not know and would leave "
-            f"out: {', '.join(unknown)}.",
-            newer,
+            f"The adapter in {folder} has what the installed peft {__version__} does not know: {', '.join(unknown)}.",
+            f"Install the peft that saved it{f' ({version})' if version else ''}.",
         )
     with library_errors(f"The adapter in {folder} cannot be loaded", AGAIN), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
@@ -116,30 +109,21 @@ def _unknown(values: Mapping[str, object], known: Collection[str]) -> list[str]:
 
 def _refuse_kind(settings: PeftConfig, folder: Path) -> None:
     """Raise InputError for adapters that change no weights, or that a folder alone does not bring back."""
-    kind = settings.peft_type.value
-    if settings.is_prompt_learning or settings.is_adaption_prompt or kind in WHOLE_TEXT:
-        raise InputError(
-            f"The adapter in {folder} is of the kind {kind}, which pkt cannot ask: it changes more than weights.",
-            "Ask it with peft itself, or train a LoRA adapter.",
-        )
-    if settings.task_type not in (None, "CAUSAL_LM"):
-        raise InputError(
-            f"The adapter in {folder} was trained for the task {settings.task_type}, not to write text (CAUSAL_LM).",
-            "Name an adapter of a language model.",
-        )
-    if getattr(settings, "alora_invocation_tokens", None):
-        raise InputError(
-            f"The adapter in {folder} works only after tokens that invoke it (`alora_invocation_tokens`).",
-            "Ask it with peft itself, or train a LoRA adapter.",
-        )
-    start = str(getattr(settings, "init_lora_weights", None))
+    kind, start = settings.peft_type.value, str(getattr(settings, "init_lora_weights", None))
     lost = next((name for prefix, name in LOST.items() if start.startswith(prefix)), None)
-    if lost:
-        raise InputError(
-            f"The adapter in {folder} was begun by {lost}, which changed the weights of its base, and its files do not "
-            "say how.",
-            PLAIN,
-        )
+    remedy = "Ask it with peft itself, or train a LoRA adapter."
+    if settings.is_prompt_learning or settings.is_adaption_prompt or kind in WHOLE_TEXT:
+        found = f"is of the kind {kind}, which pkt cannot ask: it changes more than weights"
+    elif settings.task_type not in (None, "CAUSAL_LM"):
+        found = f"was trained for the task {settings.task_type}, not to write text (CAUSAL_LM)"
+    elif getattr(settings, "alora_invocation_tokens", None):
+        found = "works only after tokens that invoke it (`alora_invocation_tokens`)"
+    elif lost:
+        found = f"was begun by {lost}, which changed the weights of its base, and its files do not say how"
+        remedy = PLAIN
+    else:
+        return
+    raise InputError(f"The adapter in {folder} {found}.", remedy)
 
 
 def refuse_start(settings: PeftConfig, base: PreTrainedModel, folder: Path) -> None:
@@ -207,38 +191,27 @@ def fill(model: PeftModel, weights: Mapping[str, torch.Tensor]) -> Fit:
 
 def refuse_misfit(fit: Fit, folder: Path) -> None:
     """Raise InputError for an adapter that does not fit its base, with the first name and what would mend it."""
-    found = f"The adapter in {folder} does not fit its base"
     if fit.wrong_shape:
         name, shape, wanted = fit.wrong_shape[0]
-        differing = [pair for pair in zip(shape, wanted, strict=False) if len(set(pair)) > 1]
-        if re.search("embed|wte|lm_head", name) and len(differing) == 1 and not (folder / TOKENIZER_CONFIG).is_file():
-            raise InputError(
-                f"{found}: it was trained with {differing[0][0]:,} tokens, the base has embeddings for "
-                f"{differing[0][1]:,}, and the tokenizer with the others is not in the folder.",
-                "Save the tokenizer that it was trained with into the folder.",
-            )
-        raise InputError(
-            f"{found}: {name} is {list(shape)} in the file and {list(wanted)} in the model.",
-            "Use the base that it was trained on (`base_model_name_or_path` in its adapter_config.json).",
+        found = f"{name} is {list(shape)} in the file and {list(wanted)} in the model"
+        remedy = (
+            "Use the base that it was trained on (`base_model_name_or_path` in its adapter_config.json), and save the "
+            "tokenizer of the training into the folder where only the number of tokens differs."
         )
-    if fit.prefix is not None:
+    elif fit.prefix is not None:
         theirs, ours = fit.prefix
         names = f"`{theirs}` where the model has {f'`{ours}`' if ours else 'nothing'}" if theirs else f"no `{ours}`"
-        raise InputError(
-            f"{found}: the names of its tensors have {names}, so that none is loaded (first {fit.unknown[0]}).",
-            "Save it again from the model without a wrapper, or rename the tensors in the file (`safetensors.torch`).",
-        )
-    if fit.unknown:
-        raise InputError(
-            f"{found}: {len(fit.unknown)} of its tensors are nowhere in the model, first {fit.unknown[0]}.",
-            "Use the base that it was trained on, or save it again with peft's `save_pretrained`.",
-        )
-    if fit.missing:
-        raise InputError(
-            f"{found}: {len(fit.missing)} tensors that its adapter_config.json asks for are not in the file, first "
-            f"{fit.missing[0]}.",
-            "Save or download it again: only a part of it is there.",
-        )
+        found = f"the names of its tensors have {names}, so that none is loaded (first {fit.unknown[0]})"
+        remedy = "Save it from the model without a wrapper, or rename the tensors in the file (`safetensors.torch`)."
+    elif fit.unknown:
+        found = f"{len(fit.unknown)} of its tensors are nowhere in the model, first {fit.unknown[0]}"
+        remedy = "Use the base that it was trained on, or save it again with peft's `save_pretrained`."
+    elif fit.missing:
+        found = f"{len(fit.missing)} tensors that its settings ask for are not in the file, first {fit.missing[0]}"
+        remedy = "Save or download it again: only a part of it is there."
+    else:
+        return
+    raise InputError(f"The adapter in {folder} does not fit its base: {found}.", remedy)
 
 
 def _places(model: PeftModel, state: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -262,28 +235,17 @@ def _replaced_whole(model: PeftModel) -> set[str]:
     }
 
 
-def _prefix(unknown: Iterable[str], missing: Iterable[str]) -> tuple[str, str] | None:
+def _prefix(unknown: Sequence[str], missing: Sequence[str]) -> tuple[str, str] | None:
     """The one difference between all unknown names and all missing ones: what to take out, and what to put there."""
-    given, wanted = {name: name.split(".") for name in unknown}, set(missing)
+    given, wanted = [name.split(".") for name in unknown], set(missing)
     if not given or len(given) != len(wanted):
         return None
-    wrappers = WRAPPERS.intersection(*given.values())
-    if wrappers and {".".join(part for part in parts if part not in wrappers) for parts in given.values()} == wanted:
+    wrappers = WRAPPERS.intersection(*given)
+    if wrappers and {".".join(part for part in parts if part not in wrappers) for parts in given} == wanted:
         return "".join(f"{part}." for part in sorted(wrappers)), ""
-    first = next(iter(given.values()))
-    choices = sorted(name.split(".") for name in wanted)
-    nearest = max(choices, key=lambda parts: (_shared(parts[::-1], first[::-1]), _shared(parts, first)))
-    ending = _shared(nearest[::-1], first[::-1])
-    theirs, ours = first[: len(first) - ending], nearest[: len(nearest) - ending]
-    old, new = (".".join([*parts, ""]) for parts in (theirs, ours))
-    if {new + name.removeprefix(old) for name in given} == wanted:
-        return old, new
-    start = _shared(theirs, ours)
-    old, new = (".".join([*parts[start:], ""]) for parts in (theirs, ours))
-    return (old, new) if {name.replace(f".{old}", f".{new}") for name in given} == wanted else None
-
-
-def _shared(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many parts two names have in common at their beginnings."""
-    alike = (one == other for one, other in zip(first, second, strict=False))
-    return next((at for at, same in enumerate(alike) if not same), min(len(first), len(second)))
+    # The longest ending that the first one has in common with one of the others leaves both beginnings.
+    endings = (".".join(given[0][at:]) for at in range(len(given[0])))
+    same = ((ending, name) for ending in endings for name in missing if f".{name}".endswith(f".{ending}"))
+    ending, ours = next(same, ("", ""))
+    old, new = unknown[0].removesuffix(ending), ours.removesuffix(ending)
+    return (old, new) if {new + name.removeprefix(old) for name in unknown} == wanted else None
