@@ -61,7 +61,7 @@ def test_a_sound_adapter_is_one_page_and_the_same_facts_as_json(inspect, adapter
     assert "✗" not in page
     found = json.loads(inspect(adapter, "--json").stdout)
     assert found["ok"] is True
-    assert found["sections"]["settings"]["facts"]["r"] == 2
+    assert found["sections"]["adapter"]["facts"]["r"] == 2
     assert found["sections"]["fit"]["facts"]["complete"] is True
 
 
@@ -69,7 +69,7 @@ def test_a_broken_adapter_exits_1_with_the_reason_last(inspect, adapter):
     scale(adapter, 0)
     shown = inspect(adapter)
     assert shown.exit_code == 1
-    assert "✗ It changes nothing" in shown.stderr
+    assert "changes nothing: with it" in shown.stderr
     assert shown.stderr.endswith(f"{adapter} is broken.\n")
     assert json.loads(inspect(adapter, "--json").stdout)["ok"] is False
 
@@ -99,7 +99,7 @@ def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):
     ("arguments", "code", "said"),
     [
         (["nowhere"], 2, "no adapter folder nowhere"),
-        (["."], 2, "Name ./adapter."),
+        (["."], 2, "such as ./adapter."),
         (["empty"], 2, "empty holds no adapter (no adapter_config.json). "),
         (["adapter", "--row", "0"], 2, "adapter"),
         (["dataset", "--row", "7"], 2, "no row 7"),

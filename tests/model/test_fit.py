@@ -19,22 +19,12 @@ pytestmark = pytest.mark.filterwarnings(
 
 BIASED = {"attention_bias": True}
 FITTING = {
-    "lora": {},
     "some layers": {"layers_to_transform": [1]},
     "a rank and a factor a layer": {"rank_pattern": {"layers.0.*q_proj": 8}, "alpha_pattern": {"v_proj": 1}},
-    "dora": {"use_dora": True, "target_modules": ["q_proj", "embed_tokens"]},
-    "rslora": {"use_rslora": True},
-    "pissa": {"init_lora_weights": "pissa"},
-    "all biases": {"bias": "all"},
     "biases of its layers": {"bias": "lora_only"},
     "a bias of its own": {"lora_bias": True},
     "a whole head": {"modules_to_save": ["lm_head", "norm"]},
-    "whole embeddings": {"modules_to_save": ["embed_tokens"]},
-    "whole tied embeddings": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
-    "embeddings": {"target_modules": ["embed_tokens", "q_proj"]},
     "tied embeddings": {"target_modules": ["embed_tokens"], "ensure_weight_tying": True},
-    "some tokens": {"trainable_token_indices": [3, 4]},
-    "parameters": {"target_modules": [], "target_parameters": ["mlp.up_proj.weight"]},
     "replicated layers": {"layer_replication": [[0, 2], [1, 2]]},
 }
 

@@ -97,11 +97,11 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit_of_a_repository(pushed, adapte
 @pytest.mark.parametrize(
     ("files", "folders", "within", "said"),
     [
-        ({"notes.txt": b"#"}, ["lora/"], "", r"u/r holds its adapter in lora/\. Name u/r/lora\."),
-        ({}, ["out/lora/"], "/out", r"u/r/out holds its adapter in lora/\. Name u/r/out/lora\."),
-        ({}, ["a/", "b/c/"], "", r"u/r holds 2 adapters, in a/, b/c/\. Name one of them, such as u/r/a\."),
-        ({}, ["lora/"], "/lara", r"u/r has no folder lara, and u/r holds its adapter in lora/"),
-        ({}, [""], "/lora", r"u/r has no folder lora, and u/r holds its adapter at its top\. Name u/r\."),
+        ({"notes.txt": b"#"}, ["lora/"], "", r"u/r holds adapters in other places: lora\. .* such as u/r/lora\."),
+        ({}, ["out/lora/"], "/out", r"u/r/out holds adapters .*: lora\. .* such as u/r/out/lora\."),
+        ({}, ["a/", "b/c/"], "", r"u/r holds adapters in other places: a, b/c\. Name one of them, such as u/r/a\."),
+        ({}, ["lora/"], "/lara", r"u/r has no folder lara, and u/r holds adapters in other places: lora"),
+        ({}, [""], "/lora", r"u/r has no folder lora, and .* its top\. .* such as u/r\."),
         ({ADAPTER_WEIGHTS: b"0"}, [], "", r"u/r holds no adapter \(no adapter_config\.json\)"),
     ],
 )  # fmt: skip
@@ -188,15 +188,8 @@ def naming(adapter, base, **more):
     ("named", "said"),
     [
         ("/data/models/gemma-2b", "Give its Hub id or its folder.$"),
-        ("./base", "Give its Hub id or its folder.$"),
-        ("../base", "Give its Hub id or its folder.$"),
-        ("~/models/gemma", "Give its Hub id or its folder.$"),
         ("D:\\models\\gemma", "Give its Hub id or its folder.$"),
         ("models/google/gemma-2b", "Give its Hub id or its folder.$"),
-        ("/kaggle/input/gemma/transformers/2b/1", "Give its Hub id or its folder.$"),
-        ("s3://bucket/gemma-2b", "Give its Hub id or its folder.$"),
-        ("https://huggingface.co/google/gemma-2b", 'likely `base="google/gemma-2b"`'),
-        ("https://huggingface.co/google/gemma-2b/tree/v1", 'likely `base="google/gemma-2b@v1"`'),
         ("/root/.cache/hub/models--google--gemma-2b/snapshots/2ac5", 'likely `base="google/gemma-2b@2ac5"`'),
         ("C:\\Users\\a\\hub\\models--google--gemma-2b\\snapshots\\2ac5\\", 'likely `base="google/gemma-2b@2ac5"`'),
     ],

@@ -9,16 +9,15 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
 from support.adapters import (
     DESCRIPTIONS,
     make_adapter,
     put_on,
     with_samples,
-    write_manifest_like_train,
 )
-from support.models import small_model, untied
+from support.models import small_model
 from toolkit import cli
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, read_manifest, sha256_file, write_json
@@ -76,62 +75,13 @@ def test_a_merged_weight_is_rounded_once(tmp_path, small_base, use_small_base):
         assert torch.equal(merged[f"{name}.weight"], weight.bfloat16()), name
 
 
-SETTINGS = {
-    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
-    "embeddings, tied": {"target_modules": ["embed_tokens"], "ensure_weight_tying": True},
-    "head": {"target_modules": ["lm_head"]},
-    "embeddings and head": {"target_modules": ["embed_tokens", "lm_head"]},
-    "a whole head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
-    "whole embeddings": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
-    "whole embeddings, tied": {
-        "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True,
-    },
-    "a norm": {"target_modules": ["v_proj"], "modules_to_save": ["norm"]},
-    "DoRA": {"target_modules": ["q_proj", "embed_tokens"], "use_dora": True, "use_rslora": True},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("settings", "tied"),
-    [
-        pytest.param(settings, tied, id=f"{name}, base {'tied' if tied else 'untied'}")
-        for name, settings in SETTINGS.items()
-        for tied in (True, False)
-        if tied or "ensure_weight_tying" not in settings
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:.*tie_word_embeddings")
-def test_merged_logits_are_the_adapters_wherever_it_was_put(
-    tmp_path, small_base, use_small_base, settings, tied, monkeypatch
-):
-    from peft import PeftModel
-
-    base = small_base if tied else untied(small_base, tmp_path / "untied")
-    monkeypatch.setattr(bases, "tiny_base_folder", lambda: base)
-    folder = put_on(tmp_path / "adapter", base, **settings)
-    located = bases.LocatedBase(TINY_BASE_ID, None, base)
-    write_manifest_like_train(folder, located)
-    with_samples(folder)
-    tokenizer = loading.load_tokenizer(folder)
-    plain = loading.load_base(located, loading.Precision("none", "float32"))
-    expected = logits(PeftModel.from_pretrained(plain, folder).eval(), tokenizer)
-    assert merge.merge(folder, tmp_path / "merged", "float32").differences == ()
-    torch.testing.assert_close(logits(load(tmp_path / "merged"), tokenizer), expected, atol=1e-4, rtol=1e-4)
-
-
 KINDS = {
     "transposed": ("gpt2", LoraConfig(target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)),
     "transposed, biases": ("gpt2", LoraConfig(target_modules=["c_attn"], lora_bias=True, bias="all")),
     "transposed, embeddings": ("gpt2", LoraConfig(target_modules=["wte", "c_fc"], use_dora=True)),
     "experts": ("mixtral", LoraConfig(target_modules=["q_proj"], target_parameters=["experts.gate_up_proj"])),
-    "DoRA": ("llama", LoraConfig(target_modules=["q_proj", "embed_tokens"], use_dora=True)),
-    "rsLoRA": ("llama", LoraConfig(target_modules=["down_proj"], use_rslora=True)),
-    "PiSSA": ("llama", LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa")),
-    "tokens": ("llama", LoraConfig(target_modules=["q_proj"], trainable_token_indices=[5, 6])),
     "layers repeated": ("llama", LoraConfig(target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]])),
     "AdaLoRA": ("llama", AdaLoraConfig(target_modules=["q_proj"], init_r=4, total_step=10)),
-    "IA3": ("llama", IA3Config(target_modules=["k_proj"], feedforward_modules=[])),
-    "LoHa": ("llama", LoHaConfig(target_modules=["q_proj"])),
 }
 SMALLEST = {"mixtral": {"num_local_experts": 4}, "gpt2": {"n_embd": 32, "n_head": 2, "n_layer": 2}}
 

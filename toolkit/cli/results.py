@@ -357,13 +357,13 @@ def inspected(out: Output, report: AdapterReport) -> None:
     for name, section in report.sections.items():
         lines = [f"not known: {section.unknown}"] if section.unknown else [_facts(section)]
         for line in (*lines, *(f"! {note}" for note in section.notes)):
-            page.add_row(name, _text(line))
+            page.add_row(name, Text(printable(line)))
             name = ""
     for use in report.uses:
-        page.add_row(use.tool, _text(f"{MARKS[use.works]} {'; '.join(use.why)}"))
+        page.add_row(use.tool, Text(printable(f"{MARKS[use.works]} {'; '.join(use.why)}")))
     out.show(page)
     for problem in report.problems:
-        out.show(_text(f"✗ {problem}"))
+        out.show(Text(printable(f"✗ {problem}")))
     unknown = ", ".join(name for name in ("tensors", "tokenizer", "fit", "change") if report.sections[name].unknown)
     sound = f"not broken as far as it is known: without {unknown}" if unknown else "sound"
     out.say(f"{report.adapter} is {sound if report.ok else 'broken'}.")
@@ -389,11 +389,6 @@ def _value(name: str, fact: Any) -> str:
     if isinstance(fact, float):
         return f"{fact:.0%}" if "share" in name else f"{fact:g}"
     return size(fact) if name == "bytes" else f"{fact:,}" if isinstance(fact, int) else str(fact)
-
-
-def _text(line: str) -> Text:
-    """Text of others is shown as it is: no mark-up, nothing that commands a terminal."""
-    return Text(printable(line))
 
 
 def row_shown(out: Output, report: DatasetReport) -> None:

@@ -25,18 +25,8 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
     TRAINING_LOG,
 )
+from toolkit.model import base as bases
 from toolkit.model.attach import lengthen_embeddings, put_on
-from toolkit.model.base import (
-    CONFIG,
-    HASHED,
-    TOKENIZER,
-    LocatedBase,
-    base_hash,
-    cached_file,
-    info_of,
-    locate_base_to_load,
-    log,
-)
 from toolkit.model.chat_template import default_template, read_format
 from toolkit.model.fit import AGAIN, PICKLED, read_settings
 from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
@@ -50,7 +40,18 @@ Model = TypeVar("Model", bound="PreTrainedModel | PeftModel")
 CHAT_TEMPLATE = "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
 NEEDED = (
-    *(ADAPTER_CONFIG, *TOKENIZER, CARD, KOREAN_CARD, MANIFEST, ANSWERS, TRAINING_LOG, EVALUATION, PREDICTIONS, SAMPLES),
+    *(
+        ADAPTER_CONFIG,
+        *bases.TOKENIZER,
+        CARD,
+        KOREAN_CARD,
+        MANIFEST,
+        ANSWERS,
+        TRAINING_LOG,
+        EVALUATION,
+        PREDICTIONS,
+        SAMPLES,
+    ),
 )
 # How many folders with adapters are named.
 SHOWN = 5
@@ -86,8 +87,8 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
     with after_saying(f"There is no folder {name}, and"), hub_errors(f"the adapter {repo_id}"):
         files = _listed(repo_id, revision)
         wanted = None if files is None else _wanted(repo_id, within, files)
-        if cached_file(repo_id, f"{within}/{ADAPTER_WEIGHTS}".lstrip("/"), revision) is None:
-            log.info("Downloading the adapter %s.", name)
+        if bases.cached_file(repo_id, f"{within}/{ADAPTER_WEIGHTS}".lstrip("/"), revision) is None:
+            bases.log.info("Downloading the adapter %s.", name)
         folder = Path(hub().snapshot_download(repo_id, revision=revision, allow_patterns=wanted)) / within
     if not (folder / ADAPTER_CONFIG).is_file():
         raise HubError(f"The Hub cannot be reached, and {name} is not in the cache.", "Check the network.")
@@ -100,7 +101,7 @@ def _listed(repo_id: str, revision: str | None) -> list[str] | None:
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
 
     try:
-        info = info_of(repo_id, revision)
+        info = bases.info_of(repo_id, revision)
         if info is not None:
             return [file.rfilename for file in info.siblings or []]
         return [file.path for file in get_cached_repo_tree(repo_id, revision=revision)]
@@ -131,20 +132,13 @@ def _wanted(repo_id: str, within: str, files: Sequence[str]) -> list[str]:
 
 
 def _no_adapter(name: str, files: Sequence[str]) -> InputError:
-    """The error for a folder or a repository without an adapter at its top: where it is, if anywhere."""
-    if ADAPTER_CONFIG in files:
-        return InputError(f"{name} holds its adapter at its top.", f"Name {name}.")
-    folders = sorted(file.rpartition("/")[0] for file in files if file.endswith(f"/{ADAPTER_CONFIG}"))
-    if len(folders) == 1:
-        return InputError(f"{name} holds its adapter in {folders[0]}/.", f"Name {name}/{folders[0]}.")
-    if folders:
-        shown = ", ".join(f"{folder}/" for folder in folders[:SHOWN]) + (", …" if len(folders) > SHOWN else "")
-        return InputError(
-            f"{name} holds {len(folders)} adapters, in {shown}.", f"Name one of them, such as {name}/{folders[0]}."
-        )
-    return InputError(
-        f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder or a repository that holds one."
-    )
+    """The error for a folder or a repository without an adapter at its top: where there are some, if anywhere."""
+    folders = sorted(file.rpartition("/")[0] for file in files if f"/{file}".endswith(f"/{ADAPTER_CONFIG}"))
+    if not folders:
+        return InputError(f"{name} holds no adapter (no {ADAPTER_CONFIG}).", "Name a folder or a repository with one.")
+    shown = ", ".join(folder or "its top" for folder in folders[:SHOWN]) + (", …" if len(folders) > SHOWN else "")
+    first = f"{name}/{folders[0]}".rstrip("/")
+    return InputError(f"{name} holds adapters in other places: {shown}.", f"Name one of them, such as {first}.")
 
 
 def load_adapter(
@@ -168,7 +162,10 @@ def load_adapter(
 
 
 def _loaded(
-    base: LocatedBase, quantization: str, tokenizer: PreTrainedTokenizerBase, put: Callable[[PreTrainedModel], Model]
+    base: bases.LocatedBase,
+    quantization: str,
+    tokenizer: PreTrainedTokenizerBase,
+    put: Callable[[PreTrainedModel], Model],
 ) -> tuple[Model, Precision]:
     """A base with something put on it, in a precision that its numbers fit."""
     precision = chosen_precision(base, quantization)
@@ -202,7 +199,7 @@ def load_without(
     return model, tokenizer
 
 
-def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> LocatedBase:
+def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> bases.LocatedBase:
     """The base that an adapter names, or the one given by Hub id or folder, downloaded when it is not here.
 
     Raises:
@@ -212,16 +209,16 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
     config = read_settings(folder)
     named = config.base_model_name_or_path
     if base not in (None, named):
-        located = locate_base_to_load(base, quantization=quantization)
+        located = bases.locate_base_to_load(base, quantization=quantization)
     elif named:
         with after_saying(f"{folder / ADAPTER_CONFIG} names the base {named}, which `base` overrules:"):
-            located = locate_base_to_load(str(named), config.revision, quantization=quantization)
+            located = bases.locate_base_to_load(str(named), config.revision, quantization=quantization)
     else:
         raise InputError(f"{folder / ADAPTER_CONFIG} names no base.", "Give its Hub id or its folder as `base`.")
     if located.id == TINY_BASE_ID and (folder / MANIFEST).is_file():
         # The tiny base changes with the toolkit.
         trained_on = read_manifest(folder, "adapter").get("base", {}).get("content")
-        if trained_on not in (None, base_hash(located)):
+        if trained_on not in (None, bases.base_hash(located)):
             raise InputError(
                 f"The adapter in {folder} was trained on the tiny base of another version of pkt.",
                 "Train it again, or use that version.",
@@ -229,7 +226,7 @@ def locate_base_of(folder: Path, quantization: str, base: str | None = None) -> 
     return located
 
 
-def adapter_tokenizer(folder: Path, base: LocatedBase) -> PreTrainedTokenizerBase:
+def adapter_tokenizer(folder: Path, base: bases.LocatedBase) -> PreTrainedTokenizerBase:
     """The tokenizer of an adapter, and its chat template: each its own, else its base's.
 
     Raises:
@@ -272,7 +269,7 @@ def may_be_quantized(folder: Path, base: str | None = None) -> bool:
     base = base or named.get("base_model_name_or_path")
     if base == TINY_BASE_ID:
         return False
-    config = cached_file(base, CONFIG, named.get("revision")) if base else None
+    config = bases.cached_file(base, bases.CONFIG, named.get("revision")) if base else None
     return config is None or "quantization_config" in read_json(config)
 
 
@@ -283,8 +280,10 @@ def answers_hash(folder: Path, quantization: str, base: str | None = None) -> st
         InputError, HubError, EnvironmentLacks: As `locate_base_of`.
     """
     located = locate_base_of(folder, quantization, base)
-    files = [file for file in folder.iterdir() if file.suffix in HASHED and file.name not in (MANIFEST, EVALUATION)]
+    files = [
+        file for file in folder.iterdir() if file.suffix in bases.HASHED and file.name not in (MANIFEST, EVALUATION)
+    ]
     hashes = {file.name: sha256_file(file) for file in files if file.is_file()}
     # The content of the tiny base and of a folder, the commit of another: a branch may have moved on.
     by_content = located.id == TINY_BASE_ID or located.revision is None
-    return json_hash([hashes, base_hash(located) if by_content else located.revision])
+    return json_hash([hashes, bases.base_hash(located) if by_content else located.revision])

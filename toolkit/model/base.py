@@ -38,9 +38,8 @@ TOKENIZER = [
     # Without a class of its own in tokenizer_config.json, a tokenizer is that of the model's architecture.
     CONFIG,
 ]
-# Where Hub ids stand in paths and addresses: owner, name and revision.
+# A Hub id and commit in a path: `hub/models--google--gemma-2b/snapshots/2ac5`.
 IN_A_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)(?:[/\\]snapshots[/\\](\w+))?", re.ASCII)
-ON_A_PAGE = re.compile(r"(?:https?://[^/]+/|hf://)([\w.-]+)/([\w.-]+)(?:/tree/([\w.-]+))?", re.ASCII)
 SMALLER = "Free some space, set HF_HUB_CACHE to a folder with more, or choose a smaller `base`."
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -148,8 +147,8 @@ def _is_path(base: str) -> bool:
 
 
 def _repository_of(location: str) -> str | None:
-    """The Hub id in the address of a page or in the path of a cache, with the revision if it is there."""
-    found = IN_A_CACHE.search(location) or ON_A_PAGE.match(location)
+    """The Hub id in the path of a cache, with the revision if it is there."""
+    found = IN_A_CACHE.search(location)
     return f"{found[1]}/{found[2]}" + (f"@{found[3]}" if found[3] else "") if found else None
 
 

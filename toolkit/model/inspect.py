@@ -22,17 +22,9 @@ from toolkit.core.folder import is_manifest, read_json
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.model import adapter as adapters
+from toolkit.model import base as bases
 from toolkit.model import chat, loading, vllm
 from toolkit.model.attach import lengthen_embeddings, next_logits, put_on
-from toolkit.model.base import (
-    CONFIG,
-    LocatedBase,
-    base_hash,
-    base_license,
-    locate_base_to_load,
-    published_quantization,
-    read_config,
-)
 from toolkit.model.chat_template import QUESTION, read_format, render
 from toolkit.model.fit import AGAIN, PICKLED, fill, read_settings, refuse_misfit, refuse_start
 from toolkit.model.memory import memory_errors
@@ -76,7 +68,7 @@ class AdapterReport:
 
     Attributes:
         adapter: As it was named.
-        sections: By name, in this order: `adapter`, `settings`, `tensors` (of its file), `base`, `tokenizer`,
+        sections: By name, in this order: `adapter`, `tensors` (of its file), `base`, `tokenizer`,
             `template`, `fit` (of adapter and base), `change` (of the base's answers), `card`.
         uses: What can be done with it.
         problems: Why it is broken; none where it is sound.
@@ -113,7 +105,7 @@ class _Look:
     config: Facts = field(default_factory=dict)
     manifest: Facts = field(default_factory=dict)
     tensors: list[str] = field(default_factory=list)
-    base: LocatedBase | None = None
+    base: bases.LocatedBase | None = None
     base_config: PretrainedConfig | None = None
     base_tokenizer: PreTrainedTokenizerBase | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
@@ -156,7 +148,6 @@ def inspect_adapter(
     # Each needs what those before it found; of a broken adapter, the base's weights are not even downloaded.
     sections = {
         "adapter": look.section(_adapter, broken=True),
-        "settings": look.section(_settings, broken=True),
         "tensors": look.section(_tensors, broken=True),
         "base": look.section(_base),
         "tokenizer": look.section(_tokenizer, broken=True),
@@ -172,6 +163,9 @@ def inspect_adapter(
 
 
 def _adapter(look: _Look) -> Section:
+    """Its kind and origin, rank, factor and modules, and all else that is not as peft has it by default."""
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
     config = read_json(look.folder / ADAPTER_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise InputError(f"{ADAPTER_CONFIG} is not a JSON object with a `peft_type`.", AGAIN)
@@ -180,45 +174,30 @@ def _adapter(look: _Look) -> Section:
         look.manifest.update(manifest)
     at = COMMIT.search(look.folder.as_posix())
     facts = {"kind": config["peft_type"], "task": config.get("task_type"), "peft_version": config.get("peft_version")}
-    return Section(facts | {"trained_by_pkt": look.manifest.get("toolkit"), "revision": at and at[0]})
-
-
-def _settings(look: _Look) -> Section:
-    """Rank, factor and modules, and all else that is not as peft has it by default."""
-    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, __version__
-
-    kind = look.config.get("peft_type")
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        return Section(unknown=f"peft {__version__} knows no adapters of the kind {kind}")
-    facts = {}
-    for key, value in look.config.items():
-        default = getattr(PEFT_TYPE_TO_CONFIG_MAPPING[kind], key, None)
+    facts |= {"trained_by_pkt": look.manifest.get("toolkit"), "revision": at and at[0]}
+    for key, value in config.items():
+        default = getattr(PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"]), key, None)
         if key in SHOWN or (key not in ASIDE and value != default and (value or default)):
             facts[key] = value
     return Section(facts)
 
 
 def _tensors(look: _Look) -> Section:
-    """Read one after the other; what is NaN or infinite breaks the adapter."""
-    from safetensors import safe_open
+    from safetensors.torch import load_file
 
     file = look.folder / ADAPTER_WEIGHTS
     if not file.is_file() and (look.folder / PICKLED).is_file():
         return Section(unknown=f"{PICKLED} is a pickle, which can run code of strangers when it is read")
     if not file.is_file():
         raise InputError(f"{look.folder} holds no {ADAPTER_WEIGHTS}.", AGAIN)
-    dtypes, count = set(), 0
-    with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", AGAIN), safe_open(file, "pt") as opened:
-        for name in sorted(opened.keys()):
-            tensor = opened.get_tensor(name)
-            look.tensors.append(name)
-            dtypes.add(str(tensor.dtype).removeprefix("torch."))
-            count += tensor.numel()
-            if not bool(tensor.float().isfinite().all()):
-                raise InputError(f"{name} holds NaN or infinite numbers.", AGAIN)
-    return Section(
-        {"count": len(look.tensors), "parameters": count, "bytes": file.stat().st_size, "dtypes": sorted(dtypes)}
-    )
+    with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", AGAIN):
+        tensors = load_file(file)
+    if broken := [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]:
+        raise InputError(f"{len(broken)} of its tensors hold NaN or infinite numbers, first {min(broken)}.", AGAIN)
+    look.tensors = sorted(tensors)
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    return Section({"count": len(tensors), "parameters": parameters, "bytes": file.stat().st_size, "dtypes": dtypes})
 
 
 def _base(look: _Look) -> Section:
@@ -233,20 +212,20 @@ def _base(look: _Look) -> Section:
         notes.append(f"{ADAPTER_CONFIG} records no revision of it: the newest is taken, which may be another.")
     other = look.given not in (None, named)
     try:
-        base = locate_base_to_load(str(look.given or named), None if other else recorded, weights=False)
-        look.base, look.base_config = base, read_config(base.id, base.path / CONFIG)
+        base = bases.locate_base_to_load(str(look.given or named), None if other else recorded, weights=False)
+        look.base, look.base_config = base, bases.read_config(base.id, base.path / bases.CONFIG)
     except ToolkitError as error:
         return Section(facts, [*notes, f"It is not here: {error.found}"])
     content, same = look.manifest.get("base", {}).get("content"), None
     if content and any(base.path.glob("*.safetensors")):
-        same = base_hash(base) == content
+        same = bases.base_hash(base) == content
         if not same and not other:
             look.problems.append(
                 "Its base is not the one that it was trained on: the contents of its files are others."
             )
     elif base.id != TINY_BASE_ID and base.revision and COMMIT.fullmatch(str(recorded)):
         same = (base.id, base.revision) == (named, recorded)
-    published = published_quantization(look.base_config)
+    published = bases.published_quantization(look.base_config)
     return Section(facts | {"revision": base.revision, "as_trained_on": same, "quantization": published}, notes)
 
 
@@ -320,12 +299,7 @@ def _fit(look: _Look) -> Section:
             model = AutoModelForCausalLM.from_config(look.base_config)
         lengthen_embeddings(model, look.folder, look.tokenizer)
         fit = fill(PeftModel(model, settings), load_file(look.folder / ADAPTER_WEIGHTS))
-    try:
-        refuse_misfit(fit, look.folder)
-        if adapters.adapter_changes_nothing(look.folder):
-            look.problems.append("It changes nothing: with it, the base answers as without it.")
-    except InputError as error:
-        look.problems.append(error.found)
+    look.problems += _refusal(lambda: refuse_misfit(fit, look.folder))
     facts = {"complete": fit.complete, **asdict(fit), "loaded": len(fit.loaded)}
     facts |= {"prefix": fit.prefix and "{!r} in place of {!r}".format(*fit.prefix)}
     return Section(facts | {"wrong_shape": ["{} {}, not {}".format(*each) for each in fit.wrong_shape]})
@@ -403,7 +377,7 @@ def _card(look: _Look) -> Section:
     for key, found in files.items():
         if found and facts.get(key) not in (None, found, [found]):
             notes.append(f"{key}: it says {facts[key]}, the files say {found}.")
-    licence = base_license(look.base) if look.base and (look.base.path / CARD).is_file() else "other"
+    licence = bases.base_license(look.base) if look.base and (look.base.path / CARD).is_file() else "other"
     if licence != "other" and facts.get("license") not in (None, licence):
         notes.append(f"license: it says {facts['license']}, the base's is {licence}.")
     facts["results"] = [f"{each.metric_name or each.metric_type} {each.metric_value}" for each in results]
@@ -427,7 +401,7 @@ def _uses(look: _Look, sections: Mapping[str, Section]) -> list[Use]:
         unmerged += _refusal(lambda: read_format(tokenizer))
     if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
         unmerged.append(f"{kind} changes no weights that could be merged")
-    if look.base_config and published_quantization(look.base_config):
+    if look.base_config and bases.published_quantization(look.base_config):
         unmerged.append("its base is quantised where it is published: give the `base` that it was made from")
     against, takes = ([], []) if look.problems else vllm.can_serve(look.config, look.tensors, look.longer)
     return [

@@ -36,8 +36,6 @@ PROBE_TEXT = "A small red fox with six tails. 꼬리가 여섯인 작은 여우:
 FP16_ROOM = 65504 / 2
 # Kept whole by family, its head among them. Gemma 3n clamps these small ones in its forward pass.
 UNQUANTISED = {"gemma3n": ["lm_head", "prediction_coefs", "correction_coefs"]}
-# What bitsandbytes publishes bases in, which comes with pkt.
-PUBLISHED = ("nf4", "fp4", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +94,8 @@ def load_base(base: LocatedBase, precision: Precision) -> PreTrainedModel:
     config = read_config(base.id, base.path / CONFIG)
     kind, published, compute = config.model_type, published_quantization(config), getattr(torch, precision.compute)
     remedy = how_to_mend(base)
-    if published not in (None, *PUBLISHED):
-        remedy = f"Install what {published} needs, or choose the base that it was made from."
+    if published:
+        remedy = f"{remedy} Or install what {published} needs."
     # A None would overrule what the base itself says.
     held = {"quantization_config": nf4_config(compute, kind)} if precision.base == "nf4" and not published else {}
     with library_errors(f"The base {base.id} cannot be loaded", remedy), memory_errors():

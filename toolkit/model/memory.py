@@ -5,7 +5,6 @@ What a base needs is an estimate from its configuration, made before its weights
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gc
 import os
@@ -208,25 +207,19 @@ def modules_trained_whole(settings: LoraSettings, modules: Mapping[str, int], qu
     """
     names = settings.modules_to_save or ()
     chosen, lora = paths_of(names, modules), paths_of(target_names(settings), modules)
+    known = sorted({path.rpartition(".")[2] for path in modules})
     for name in names:
         if not paths_of([name], chosen):
-            known = sorted({path.rpartition(".")[2] for path in modules})
-            near = difflib.get_close_matches(name, known, cutoff=0.4) or known
             raise InputError(
                 f"`lora.modules_to_save` names {name}, and the base has no module with weights of that name.",
-                f"Choose among its modules: {', '.join(near)}.",
+                f"Choose among its modules: {', '.join(each for each in known if not each.isdecimal())}.",
             )
     for path in chosen:
         for inside in (other for other in modules if f"{other}.".startswith(f"{path}.")):
-            if inside in quantised:
+            if inside in quantised or inside in lora or (inside in chosen and inside != path):
                 raise InputError(
-                    f"`lora.modules_to_save` names {path}: the weights of {inside} are in 4 bits and cannot change.",
-                    'Give `training.quantization="none"`, or name it in `lora.target_modules`.',
-                )
-            if inside in lora or (inside in chosen and inside != path):
-                raise InputError(
-                    f"`lora.modules_to_save` names {path}, and {inside} is trained in another way already.",
-                    "Name each module once, in `lora.target_modules` or in `lora.modules_to_save`.",
+                    f"`lora.modules_to_save` names {path}, and {inside} is in 4 bits or trained another way already.",
+                    'Name each module once, and give `training.quantization="none"` to train it whole.',
                 )
     return chosen
 
@@ -263,7 +256,7 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str 
         dense = max((4 * inputs * (inputs + 4 * outputs) for inputs, outputs in targets), default=0)
     if training.gradient_checkpointing != "off":
         kept = kept // base.layers + TYPICAL_TOKENS * base.layers * base.hidden * 4
-    held = load_bytes(base, training.quantization, compute) + base.other * widened
+    held = load_bytes(base, quantization, compute) + base.other * widened
     return held + trained * (8 + optimizer) + kept + dense
 
 
