@@ -34,7 +34,6 @@ SETTINGS = {
     "embeddings": {"target_modules": ["embed_tokens"]},
     "embeddings and head": {"target_modules": ["embed_tokens", "lm_head"]},
     "whole embeddings": {"modules_to_save": ["embed_tokens", "norm"]},
-    "whole embeddings, kept tied": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
     "whole head": {"modules_to_save": ["lm_head"]},
     "some tokens": {"trainable_token_indices": [3, 260]},
     "parameters": {"target_parameters": ["up_proj.weight"]},
@@ -51,6 +50,7 @@ ADDED = {
         "use_dora": True,
     },
     "chatml, all tokens trained": {"added": ["<|im_start|>", "<|im_end|>"], "modules_to_save": ["embed_tokens"]},
+    "all tokens trained, head kept tied": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
 }
 
 

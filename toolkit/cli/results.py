@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.cells import cell_len
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
@@ -23,7 +22,7 @@ from toolkit.core.text import printable
 
 if TYPE_CHECKING:
     from toolkit.data.build import BuildResult
-    from toolkit.data.inspect import DatasetReport, Piece
+    from toolkit.data.inspect import DatasetReport
     from toolkit.data.validation.findings import Finding, Report
     from toolkit.hub.publish import Published
     from toolkit.hub.upload import Plan
@@ -392,7 +391,7 @@ def _value(name: str, fact: Any) -> str:
 
 
 def row_shown(out: Output, report: DatasetReport) -> None:
-    """The splits, and a row: what is supervised begins with a mark and a line of its own."""
+    """The splits, and a row: what is supervised comes last, behind a mark."""
     if out.wrote_json(report):
         return
     at = f" at {report.revision}" if report.revision else ""
@@ -403,23 +402,11 @@ def row_shown(out: Output, report: DatasetReport) -> None:
         f"Row {report.row} of {report.split}{named} in {report.tokens} tokens of {report.base}. "
         f"Training learns {report.supervised} of them, behind ▶:"
     )
-    for line in _lines(report.pieces, out.console.width):
-        out.show(Text(line, no_wrap=True))
-
-
-def _lines(pieces: list[Piece], width: int) -> Iterator[str]:
-    """Tokens with bars between them, in lines that end where the text's do and where what is supervised begins."""
-    line, before = "", None
-    for piece in pieces:
-        text = printable(piece.text) + f"×{len(piece.ids)}" * (len(piece.ids) > 1)
-        if before and (
-            "\n" in before.text or before.supervised != piece.supervised or cell_len(f"{line}│{text}") > width
-        ):
-            yield line
-            before = None
-        line = f"{line}│{text}" if before else f"{'▶' if piece.supervised else ' '} {text}"
-        before = piece
-    yield line
+    for mark, supervised in ((" ", False), ("▶", True)):
+        pieces = [piece for piece in report.pieces if piece.supervised is supervised]
+        tokens = (printable(piece.text) + f"×{len(piece.ids)}" * (len(piece.ids) > 1) for piece in pieces)
+        # A line of the text is one here too.
+        out.show(Text(f"{mark} " + "│".join(tokens).replace("\\n│", "\\n\n  "), overflow="fold"))
 
 
 def _table(*columns: Column | str, show_header: bool = True) -> Table:
