@@ -15,7 +15,6 @@ from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     MAIN,
-    FileEntry,
     PullRequest,
     RefKind,
     RefusedError,
@@ -174,9 +173,10 @@ def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
 
 def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
     """A repository as the clients read it; `full` adds its files, `card` its metadata. Asked to expand, only that."""
-    expanded = [each for name in ("expand", "expand[]") for each in call.request.query_params.getlist(name)]
-    data = metadata(call, repository, commit)
-    described: dict[str, object] = {
+    query, data = call.request.query_params, metadata(call, repository, commit)
+    expanded = {*query.getlist("expand"), *query.getlist("expand[]")}
+    texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
+    described = {
         "id": str(repository.repo),
         "author": repository.repo.namespace,
         "sha": commit.id,
@@ -190,23 +190,22 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         "trendingScore": 0,
         "xetEnabled": False,  # what clients before 1.0 ask
         "tags": _tags(repository.repo.kind, data),
+        "cardData": card_data(call, repository, commit) or None if card or "cardData" in expanded else None,
+        "siblings": _siblings(commit, call.flag("blobs")) if full or "siblings" in expanded else None,
+        **{field: next(iter(_texts(data.get(field))), None) for field in texts},
     }
-    known = {*described, "cardData", "siblings", "sdk", "pipeline_tag", "library_name"}
-    refuse_others(dict.fromkeys(expanded, True), known)
-    texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
-    described |= {field: data[field] for field in texts if isinstance(data.get(field), str)}
-    if (card or "cardData" in expanded) and (on_card := card_data(call, repository, commit)):
-        described["cardData"] = on_card
-    if full or "siblings" in expanded:
-        with_blobs = call.flag("blobs")
-        described["siblings"] = [_sibling(*each, with_blobs) for each in commit.files.below().items()]
-    return {name: value for name, value in described.items() if name in ("id", *expanded)} if expanded else described
+    refuse_others(dict.fromkeys(expanded, True), described)
+    return {name: value for name, value in described.items() if not expanded or name in {"id", *expanded}}
 
 
-def _sibling(path: str, entry: FileEntry, with_blobs: bool) -> dict[str, object]:
+def _siblings(commit: Commit, with_blobs: bool) -> list[dict[str, object]]:
+    files = commit.files.below().items()
     if not with_blobs:
-        return {"rfilename": path}
-    return {"rfilename": path, "size": entry.size, "blobId": entry.oid, **lfs_details(entry, "sha256")}
+        return [{"rfilename": path} for path, _ in files]
+    return [
+        {"rfilename": path, "size": entry.size, "blobId": entry.oid, **lfs_details(entry, "sha256")}
+        for path, entry in files
+    ]
 
 
 def _tags(kind: str, card: Mapping[str, Any]) -> list[str]:

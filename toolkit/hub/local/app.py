@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.hub.local import api, files, pages
-from toolkit.hub.local.objects import RefusedError, malformed, repo_not_found
+from toolkit.hub.local.objects import RefusedError, repo_not_found
 from toolkit.hub.local.request import MAX_BODY, Call, answer, hash_tokens, who
 from toolkit.hub.local.store import Store
 
@@ -147,18 +147,14 @@ def _unknown(call: Call) -> Response:
 
 def _raw_path(request: Request) -> str:
     """The path before unquoting: a revision such as `feat/x` arrives as the one segment `feat%2Fx`."""
-    try:
-        path: str = request.scope["raw_path"].decode("ascii")
-    except UnicodeDecodeError:
-        raise malformed("The path must be percent-encoded") from None
+    path: str = request.scope["raw_path"].decode("utf-8", "surrogateescape")
     return path
 
 
 def _unquoted(match: re.Match[str]) -> dict[str, str]:
-    try:
-        return {name: unquote(part, errors="strict") for name, part in match.groupdict().items() if part is not None}
-    except UnicodeDecodeError:
-        raise malformed("The path is not UTF-8") from None
+    """The parts of a path; what is not UTF-8 becomes surrogates, which no name may hold."""
+    parts = match.groupdict().items()
+    return {name: unquote(part, errors="surrogateescape") for name, part in parts if part is not None}
 
 
 def _refuse_other_sites(request: Request) -> None:

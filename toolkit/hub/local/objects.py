@@ -12,7 +12,6 @@ from typing import Literal
 
 KINDS = ("models", "datasets", "spaces")
 MAIN = "main"
-SHA = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # The client takes any other 401 for a repository that does not exist.
 BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -20,7 +19,7 @@ BAD_TOKEN = "Invalid credentials in Authorization header"
 _NAME = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 _RESERVED_NAMESPACES = {"api", *KINDS}  # the Hub's own addresses begin with them
 _FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
-_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//")
+_REF = re.compile(r"(?!refs/|[0-9a-f]{40}$)\w[\w.+#@-]*(?:/\w[\w.+#@-]*)*")
 
 RefKind = Literal["branches", "tags"]
 
@@ -114,10 +113,8 @@ def check_sha256(text: str) -> str:
 
 
 def check_ref(name: str) -> str:
-    """`name` when git would accept it for a branch or tag. Raises `RefusedError` (400)."""
-    parts = name.split("/")
-    unusable = any(part == "" or part.startswith((".", "-")) or part.endswith((".", ".lock")) for part in parts)
-    if unusable or _FORBIDDEN_IN_REF.search(name) or SHA.fullmatch(name) or name.startswith("refs/"):
+    """`name` when it can be one of a branch or tag. Raises `RefusedError` (400)."""
+    if not _REF.fullmatch(name):
         raise malformed(f"Invalid name for a branch or tag: {name!r}")
     return name
 

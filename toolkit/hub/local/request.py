@@ -102,11 +102,8 @@ class Call:
     # What the user may do
 
     def repo(self) -> RepoId:
-        """The repository that the path names. Raises `RefusedError` (404) for an impossible name."""
-        try:
-            return repo_id(self.args.get("kind", "models"), self.args["namespace"], self.args["name"])
-        except RefusedError:
-            raise repo_not_found() from None
+        """The repository that the path names. Raises `RefusedError` (400) for an impossible name."""
+        return repo_id(self.args.get("kind", "models"), self.args["namespace"], self.args["name"])
 
     def readable(self, repo: RepoId | None = None) -> Repository:
         """The repository, by default the one in the path.

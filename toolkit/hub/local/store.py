@@ -80,9 +80,6 @@ class Store:
                 root.mkdir(parents=True)
                 root.chmod(0o700)  # it holds private repositories
             self.incoming.mkdir(exist_ok=True)
-            probe = self.fresh()
-            probe.touch()
-            probe.unlink()
             self._tidy()
         except OSError as error:
             raise unwritable(root, error) from error
