@@ -17,10 +17,8 @@ from huggingface_hub import (
     HfApi,
     HfFileSystem,
     hf_hub_download,
-    snapshot_download,
 )
 from huggingface_hub.errors import (
-    BadRequestError,
     EntryNotFoundError,
     HfHubHTTPError,
     RepositoryNotFoundError,
@@ -100,11 +98,9 @@ def post_create(endpoint: str, **fields: object) -> httpx2.Response:
     ("told", "fields"),
     [
         ("The local Hub does not support 'resourceGroupId'", {"resourceGroupId": "a"}),
-        ("'license', 'files'", {"license": "mit", "files": [{"path": "a", "content": ""}]}),
         ("absent for others: 'gradio'", {"sdk": "gradio"}),
         ("one of gradio, streamlit, docker, static", {"type": "space"}),
-        ("'secrets'", {"type": "space", "sdk": "gradio", "secrets": [{"key": "a", "value": "b"}]}),
-        ("'hardware'", {"type": "space", "sdk": "gradio", "hardware": "a10g-small"}),
+        ("'secrets', 'hardware'", {"type": "space", "sdk": "gradio", "secrets": [{"key": "a"}], "hardware": "a10g"}),
         ("Unknown visibility: 'protected'", {"visibility": "protected"}),
     ],
 )
@@ -142,7 +138,7 @@ def test_creating_twice_is_refused_unless_asked_for(api: HfApi, repo: str) -> No
     assert api.create_repo(repo, exist_ok=True).repo_id == repo
 
 
-@pytest.mark.parametrize("name", ["a--b", "a..b", ".a", "a.git", "-a", "a" * 97, "a b", "名前"])
+@pytest.mark.parametrize("name", ["a--b", "a..b", "a.git", "-a", "a" * 97, "名前"])
 def test_names_that_the_hub_refuses_are_refused(endpoint: str, name: str) -> None:
     reply = httpx2.post(f"{endpoint}/api/repos/create", json={"name": name, "organization": "demo"})
     assert reply.status_code == 400
@@ -196,12 +192,6 @@ def test_deleting_what_is_not_there_changes_nothing(api: HfApi, repo: str) -> No
 def test_a_content_in_an_unknown_encoding_is_refused(endpoint: str, repo: str) -> None:
     value = {"path": "a", "content": "6869", "encoding": "hex"}
     assert post_commit(endpoint, repo, {"key": "file", "value": value}).status_code == 400
-
-
-def test_a_file_cannot_be_a_folder_too(api: HfApi, repo: str) -> None:
-    commit(api, repo, {"a": b"a"})
-    with pytest.raises(BadRequestError, match="folder"):
-        commit(api, repo, {"a/b": b"b"})
 
 
 @pytest.mark.parametrize("digits", [5, 40])
@@ -312,14 +302,6 @@ def test_a_commit_id_is_never_used_twice(api: HfApi, repo: str) -> None:
         api.model_info(repo, revision=first)
 
 
-def test_a_moved_repository_keeps_its_history(api: HfApi, endpoint: str, repo: str) -> None:
-    sha = commit(api, repo, {"a.bin": LARGE})
-    api.move_repo(repo, f"{repo}-moved")
-    assert read(endpoint, f"{repo}-moved", "a.bin", sha) == LARGE
-    api.create_repo(repo)
-    assert status(lambda: api.move_repo(f"{repo}-moved", repo)) == 409
-
-
 def test_what_is_missing_raises_the_clients_own_errors(api: HfApi, endpoint: str, repo: str, tmp_path: Path) -> None:
     cases = [
         (repo, "missing.txt", "main", EntryNotFoundError),
@@ -354,28 +336,6 @@ def test_a_part_of_a_file_can_be_read(api: HfApi, endpoint: str, repo: str) -> N
         assert file.read(5) == LARGE[300:305]
 
 
-def test_a_folder_goes_up_and_comes_down_the_same(api: HfApi, endpoint: str, repo: str, tmp_path: Path) -> None:
-    files = {"README.md": CARD, "figures/loss.png": LARGE, "data/model.safetensors": b"0"}
-    for path, content in files.items():
-        (tmp_path / "up" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "up" / path).write_bytes(content)
-    commit(api, repo, {"stale.txt": b"to be deleted"})
-    api.upload_folder(repo_id=repo, folder_path=tmp_path / "up", delete_patterns="*")
-    down = Path(snapshot_download(repo, endpoint=endpoint, cache_dir=tmp_path / "cache"))
-    found = {path.relative_to(down).as_posix(): path.read_bytes() for path in down.rglob("*") if path.is_file()}
-    del found[".gitattributes"]
-    assert found == files
-
-
-def test_the_cards_metadata_is_in_the_description(api: HfApi, repo: str) -> None:
-    commit(api, repo, {"README.md": b"---\nlicense: mit\npipeline_tag: text-generation\ntags: [a, b]\n---\n"})
-    info = api.model_info(repo)
-    assert info.tags == ["text-generation", "a", "b", "license:mit"]
-    assert info.pipeline_tag == "text-generation"
-    assert info.card_data is not None
-    assert info.card_data.license == "mit"
-
-
 def test_blank_lines_before_the_metadata_hide_nothing(api: HfApi, repo: str) -> None:
     with pytest.raises(ValueError, match="Invalid metadata"):
         commit(api, repo, {"README.md": b"\n---\nmodel-index: foo\n---\n"})
@@ -383,7 +343,7 @@ def test_blank_lines_before_the_metadata_hide_nothing(api: HfApi, repo: str) -> 
     assert api.model_info(repo).card_data.license == "mit"
 
 
-@pytest.mark.parametrize("yaml", ["a: [", "- a list", "license: 3", "tags: one", "x: &x [*x]"])
+@pytest.mark.parametrize("yaml", ["a: [", "- a list", "license: 3"])
 def test_a_card_with_broken_metadata_is_refused(api: HfApi, repo: str, yaml: str) -> None:
     with pytest.raises(ValueError, match="Invalid metadata"):
         commit(api, repo, {"README.md": f"---\n{yaml}\n---\n".encode()})
@@ -423,8 +383,6 @@ def test_a_taken_port_and_an_unusable_root_are_told_clearly(tmp_path: Path) -> N
     ("ask", "told"),
     [
         (lambda api, repo: api.get_model_tags(), "GET /api/models-tags-by-type"),
-        (lambda api, repo: list(api.list_repo_likers(repo)), "GET /api/models/{repo}/likers"),
-        (lambda api, repo: api.duplicate_repo(repo, "demo/copy"), "POST /api/models/{repo}/duplicate"),
         (lambda api, repo: api.create_discussion(repo, "title"), "POST /api/models/{repo}/discussions"),
     ],
 )

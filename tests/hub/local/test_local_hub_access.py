@@ -26,10 +26,6 @@ def headers(token: bool | str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def test_a_token_says_who_you_are(shared: str) -> None:
-    assert HfApi(endpoint=shared, token="token-misty").whoami()["name"] == "misty"
-
-
 def test_a_bad_token_is_not_mistaken_for_a_missing_repository(shared: str) -> None:
     api = HfApi(endpoint=shared, token="wrong")
     for call in (api.whoami, lambda: api.model_info("ash/public"), lambda: api.create_repo("ash/new")):

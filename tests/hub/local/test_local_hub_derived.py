@@ -10,7 +10,6 @@ from toolkit.hub.local.serve import running_hub
 
 CAUSAL = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
 VISUAL = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}}
-T5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
 PEFT = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "google/gemma-3-1b-it"}
 ELSEWHERE = PEFT | {"base_model_name_or_path": "/home/ash/base"}
 
@@ -40,8 +39,6 @@ def push(api: HfApi, files: dict[str, object]) -> str:
         ),
         ({"config.json": VISUAL}, "transformers", "image-text-to-text", ["gemma3"]),
         ({"config.json": {"model_type": "x", "architectures": []}}, "transformers", None, ["x"]),
-        ({"config.json": T5}, "transformers", None, ["t5"]),
-        ({"config.json": {"model_type": ["?"], "architectures": "?"}}, None, None, []),
         ({"config.json": "{", "adapter_config.json": "[1]"}, None, None, []),
         (
             {"config.json": CAUSAL, "README.md": "---\nlibrary_name: vllm\npipeline_tag: null\n---\n"},
@@ -55,7 +52,6 @@ def push(api: HfApi, files: dict[str, object]) -> str:
             "text-generation",
             ["base_model:google/gemma-3-1b-it", "base_model:adapter:google/gemma-3-1b-it"],
         ),
-        ({"adapter_config.json": ELSEWHERE}, "peft", "text-generation", []),
         (
             {"adapter_config.json": ELSEWHERE, "README.md": "---\nbase_model: a/b\n---\n"},
             "peft",

@@ -90,15 +90,6 @@ def test_a_commit_takes_room_for_what_it_changes_only(store: Store, tmp_path: Pa
     assert store.commit_at(store.repository(REPO), "main").files.find(["7.txt"])["7.txt"].size == 2
 
 
-def test_the_beginning_of_an_id_names_a_commit_where_it_is_the_only_one(store: Store) -> None:
-    made = commit(store, "main", {"a": "1"})
-    repository = store.repository(REPO)
-    assert store.commit_at(repository, made[:7]).id == store.commit_at(repository, made.upper()).id == made
-    for unknown in (made[:6], made + "0", "0000000", "nothing"):
-        with pytest.raises(RefusedError, match="Invalid rev id"):
-            store.commit_at(repository, unknown)
-
-
 def write_old(root: Path) -> dict[str, dict[str, str]]:
     """A repository of 0.1.0 or 0.2.0: main with three commits, a branch from the first, and a commit without a name."""
     folder = root / "models/demo/a"

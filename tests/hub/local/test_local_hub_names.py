@@ -70,6 +70,8 @@ def test_a_former_name_ends_when_it_is_taken_again_or_its_repository_is_deleted(
         ash.model_info("ash/old")
     ash.create_repo("ash/old", repo_type="dataset")
     assert ash.dataset_info("ash/old").id == "ash/old"
+    with pytest.raises(HfHubHTTPError, match="already exists"):
+        ash.move_repo("ash/new", "ash/old", repo_type="dataset")
     ash.move_repo("ash/old", "ash/last", repo_type="dataset")
     assert ash.dataset_info("ash/old").id == "ash/last"
     ash.move_repo("ash/new", "ash/old", repo_type="dataset")

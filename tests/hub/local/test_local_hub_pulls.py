@@ -132,15 +132,6 @@ def test_the_page_of_a_pull_request_shows_its_files(hub: str) -> None:
     assert (page.status_code, "c.txt" in page.text, "refs/pr/1" in page.text) == (200, True, True)
 
 
-def test_pull_requests_survive_a_restart(tmp_path: Path) -> None:
-    for expected in ([], [1]):
-        with running_hub(tmp_path, tokens={"token-ash": "ash"}) as url:
-            api = client(url, "ash")
-            api.create_repo(REPO, exist_ok=True)
-            assert [each.num for each in api.get_repo_discussions(REPO)] == expected
-            commit(api, {"a.txt": b"A"}, create_pr=True)
-
-
 def test_what_version_0_1_0_kept_is_read(tmp_path: Path) -> None:
     with running_hub(tmp_path) as url:
         api = HfApi(endpoint=url, token="x")
