@@ -173,6 +173,8 @@ def test_the_summary_of_a_training_says_what_was_measured_and_what_comes_next(mo
     out, written = printing()
     results.trained(out, result, "data")
     assert [" ".join(line.split()) for line in written.getvalue().splitlines()] == [*said, *NEXT]
+    results.trained(out, result, None)
+    assert "evaluate runs/adapter DATASET`, a dataset with a split test, which this one lacks." in written.getvalue()
 
 
 def test_the_doctors_addresses_are_whole_in_80_columns():

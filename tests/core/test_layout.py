@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_the_one_file_of_rows_is_train_in_every_layout_of_the_hub(name: str) -> 
         (f"data/train_a-{SHARD}.parquet data/train_b-{SHARD}.parquet", ["train_a", "train_b"]),
         (f"data/en-{SHARD}.parquet data/ko-{SHARD}.parquet", ["en", "ko"]),
         ("train.jsonl stats.json", ["train"]),
+        ("펫_학습.jsonl 검증용.jsonl 평가/a.jsonl", ["train", "validation", "test"]),
+        (unicodedata.normalize("NFD", "학습.jsonl 검증.jsonl"), ["train", "validation"]),
         (f"data/train-{SHARD}.parquet old/data/train-{SHARD}.parquet", ["train"]),
     ],
 )

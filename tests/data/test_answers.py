@@ -117,7 +117,7 @@ def test_a_qualified_name_is_masked_by_its_name_and_answered_whole(tmp_path: Pat
         ("Pikachu (Alolan Form)", "A pikachu of the isles.", "leak.own-name"),
         *[
             (answer, "불꼬리는 작다.", "leak.own-name")
-            for answer in ("“불꼬리”(“Emberling”)", "#004 불꼬리", "1. 불꼬리", "004 '불꼬리'")
+            for answer in ("“불꼬리”(“Emberling”)", "#004 불꼬리", "1. 불꼬리", "004 '불꼬리'", "**불꼬리**", "불꼬리!")
         ],
         ("007", "It is the 7 of 007s.", "leak.own-name"),
         ("No. 7", "There are 7 of them.", None),

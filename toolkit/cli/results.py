@@ -96,8 +96,8 @@ def _finding(out: Output, finding: Finding, width: int, *, heading: bool) -> Non
         out.say(f"  and {finding.count - len(finding.places):,} more")
 
 
-def trained(out: Output, result: TrainResult, dataset: str) -> None:
-    """An adapter that was trained, and on which dataset it can be measured."""
+def trained(out: Output, result: TrainResult, dataset: str | None) -> None:
+    """An adapter that was trained, and on which dataset it can be measured; None where its own holds out no rows."""
     if out.wrote_json(result):
         return
     resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
@@ -113,7 +113,8 @@ def trained(out: Output, result: TrainResult, dataset: str) -> None:
     table.add_row("  peak memory", size(result.peak_memory_bytes))
     table.add_row("  adapter", str(result.adapter))
     out.show(table)
-    out.say(f"Measure it with `{program()} evaluate {result.adapter} {dataset}`.")
+    other = "" if dataset else ", a dataset with a split test, which this one lacks"
+    out.say(f"Measure it with `{program()} evaluate {result.adapter} {dataset or 'DATASET'}`{other}.")
 
 
 def evaluated(out: Output, evaluation: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
-from toolkit.core.layout import DEFAULT_BASELINES, DTYPES
+from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -46,7 +46,7 @@ def train(
     located = locate_dataset(dataset, dataset_revision)
     with output.training() as progress:
         result = train.train(located, out, loaded, restart=not resume, progress=progress, note=output.say)
-    results.trained(output, result, dataset)
+    results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
 
 
 @main.command()

@@ -13,6 +13,7 @@ layouts that `datasets` and the Hub know: `data/train-00000-of-00002.parquet`, w
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -30,6 +31,8 @@ FIGURES = "figures"
 MANIFEST = "manifest.json"
 
 SPLITS = ("train", "validation", "test", "unseen")
+# Those that an adapter is measured on.
+HELD_OUT = frozenset(("test", "unseen"))
 REJECTED = "rejected.parquet"
 VALIDATION = "validation.json"
 # Columns of a dataset's rows, in order; `messages` is the conversation, all others are texts.
@@ -69,9 +72,9 @@ _ABOUT = {REJECTED, MANIFEST, VALIDATION, "dataset_info.json", "dataset_infos.js
 _ABOUT |= {"config.json", "tokenizer.json", TOKENIZER_CONFIG}
 # The words that name a split, as `datasets` knows them; `unseen` is this toolkit's own.
 _WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "dev", "val"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("train", "training", "학습", "훈련"), "train"),
+    **dict.fromkeys(("validation", "valid", "dev", "val", "검증"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "시험", "평가", "테스트"), "test"),
     "unseen": "unseen",
 }
 _WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_WORDS)})(?![a-z])")
@@ -194,7 +197,7 @@ def _file(name: str) -> _File:
 
 def _word(text: str) -> str:
     """The split that the first word of a text means, empty where none does."""
-    found = _WORD.search(text.lower())
+    found = _WORD.search(unicodedata.normalize("NFC", text.lower()))
     return _WORDS[found[0]] if found else ""
 
 

@@ -45,8 +45,8 @@ ORDINARY_WORDS = frozenset(
 """Names, in any language, that English or Korean uses as words."""
 
 
-# Beside a name in its cell: a number before it, and quotes.
-_AROUND = re.compile(r"^(?:(?:[#№] ?\d+|\d+[.)]|0\d+)[\s.:)-]+)?[\"'“”„«»「『《〈]*|[\"'“”«»」』》〉]+$")
+# Beside a name in its cell: a number before it, quotes and other marks.
+_AROUND = re.compile(r"^(?:(?:[#№] ?\d+|\d+[.)]|0\d+)[\s.:)-]+)?[^\w♀♂]*|[^\w♀♂]+$")
 
 
 @lru_cache(maxsize=200_000)

@@ -108,7 +108,9 @@ def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> Evaluati
     test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
     if not test and not unseen:
         there = f"its splits are {', '.join(dataset.files())}"
-        raise InputError(f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Build one that has.")
+        raise InputError(
+            f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Name a dataset that has."
+        )
     candidates = sorted({answer_of(row) for split in splits.values() for row in split})
     named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
     others = {name for name in named if isinstance(name, str) and name}
