@@ -26,7 +26,7 @@ from toolkit.core.text import clean_text, fits_language
 from toolkit.data.build import BuildResult
 from toolkit.data.cleaning import Creature, merge_creatures
 from toolkit.data.duplicates import cluster_texts
-from toolkit.data.splits import Shares, assign_splits
+from toolkit.data.splits import assign_splits
 from toolkit.model.chat import REQUEST, request_variants
 
 EVERYTHING_TO_TRAIN = {"validation_size": 0, "test_size": 0, "unseen_size": 0}
@@ -401,7 +401,7 @@ def test_splits_keep_their_promises_whatever_the_rows_even_with_large_shares(
     names = [f"c{creature}" for creature, _ in rows]
     families = [f"f{creature // 2}" for creature, _ in rows]
     clusters = [f"k{cluster}" for _, cluster in rows]
-    shares = Shares(validation=0.4, test=0.5, unseen=0.3)
+    shares = DatasetSettings(validation_size=0.4, test_size=0.5, unseen_size=0.3)
     answers = [[f"Name {creature % 6}"] for creature, _ in rows]
     assigned = assign_splits(names, families, clusters, answers, shares, seed)
     for keys in (families, clusters, [answer for (answer,) in answers]):

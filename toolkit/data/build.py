@@ -31,7 +31,7 @@ from toolkit.data.cleaning import (
 from toolkit.data.dataset import Row, write_rejected, write_split
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
-from toolkit.data.splits import Shares, assign_splits, join_clusters
+from toolkit.data.splits import assign_splits, join_clusters
 from toolkit.data.validation import validate
 from toolkit.model.chat import naming_messages, request_variants
 from toolkit.model.chat_template import with_answer
@@ -155,7 +155,7 @@ def _rows_by_split(
         [draft.creature.family for draft in kept],
         [kept[cluster].id for cluster in clusters],
         [keys_of(draft.creature.answer(settings.answer) or "") for draft in kept],
-        Shares(settings.validation_size, settings.test_size, settings.unseen_size),
+        settings,
         seed,
     )
     rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}

@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
+from toolkit.core.recipe import DatasetSettings
 from toolkit.data.duplicates import first_connected
 
 MIN_CLUSTERS = 3
 """A known creature with fewer different descriptions is only trained on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Shares of the whole: of a known creature's descriptions, and for `unseen` of the families."""
-
-    validation: float
-    test: float
-    unseen: float
 
 
 def assign_splits(
@@ -27,7 +18,7 @@ def assign_splits(
     families: Sequence[str],
     clusters: Sequence[str],
     answers: Sequence[Collection[str]],
-    shares: Shares,
+    settings: DatasetSettings,
     seed: int,
 ) -> list[str]:
     """The split of each row, from its creature, family, cluster and the keys of its answer (`answer_keys`).
@@ -36,7 +27,7 @@ def assign_splits(
     Every other creature has at least one cluster in `train`. The same rows and seed give the same splits in any order
     of rows.
     """
-    unseen = _unseen_families(families, clusters, answers, shares.unseen, seed)
+    unseen = _unseen_families(families, clusters, answers, settings.unseen_size, seed)
     owners: dict[str, set[str]] = defaultdict(set)
     for creature, cluster in zip(creatures, clusters, strict=True):
         owners[cluster].add(creature)
@@ -46,7 +37,7 @@ def assign_splits(
             known[creature].add(cluster)
     split: dict[str, str] = {}
     for creature, described in known.items():
-        split |= _assign_creature(creature, described, owners, shares, seed)
+        split |= _assign_creature(creature, described, owners, settings, seed)
     return [
         "unseen" if family in unseen else split.get(cluster, "train")
         for family, cluster in zip(families, clusters, strict=True)
@@ -93,7 +84,7 @@ def _unseen_families(
 
 
 def _assign_creature(
-    creature: str, clusters: Iterable[str], owners: dict[str, set[str]], shares: Shares, seed: int
+    creature: str, clusters: Iterable[str], owners: dict[str, set[str]], settings: DatasetSettings, seed: int
 ) -> dict[str, str]:
     """The split of the clusters that are this creature's alone; shared ones stay in train."""
     clusters = set(clusters)
@@ -105,8 +96,10 @@ def _assign_creature(
     )
     held_out = min(len(alone), len(clusters) - 1)
     # Rounded up or down by a draw of the creature's own, so that the shares come out right over all creatures.
-    test = min(int(len(clusters) * shares.test + _draw(seed, "test", creature)), held_out)
-    validation = min(int(len(clusters) * shares.validation + _draw(seed, "validation", creature)), held_out - test)
+    test = min(int(len(clusters) * settings.test_size + _draw(seed, "test", creature)), held_out)
+    validation = min(
+        int(len(clusters) * settings.validation_size + _draw(seed, "validation", creature)), held_out - test
+    )
     return {
         cluster: "test" if place < test else "validation" for place, cluster in enumerate(alone[: test + validation])
     }

@@ -127,18 +127,20 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
             "Rename one, or write one text on each line of a .txt file.",
         )
 
-    def texts() -> Iterator[tuple[str, str]]:
-        numbers: set[bool] = set()
-        for number, cells in read_rows(table, [column]):
-            place = f"{path}, row {number}"
-            text = records.cell_text(cells[column], column, place)
-            text = records.split_caption(text)["description" in wanted] if column == records.CAPTION else text.strip()
-            if text and not (text in records.NOTHING and "name" in wanted):
-                numbers.add("name" in wanted and records.is_number(text))
-                yield text, place
-        records.refuse_numbers(numbers, str(path))
+    return table.notes, _texts_of(table, column, "name" in wanted)
 
-    return table.notes, texts()
+
+def _texts_of(table: Table, column: str, names: bool) -> Iterator[tuple[str, str]]:
+    """The texts of a column, or names, which marks of an empty cell are not."""
+    numbers: set[bool] = set()
+    for number, cells in read_rows(table, [column]):
+        place = f"{table.path}, row {number}"
+        text = records.cell_text(cells[column], column, place).strip()
+        text = records.split_caption(text)[0 if names else 1] if column == records.CAPTION else text
+        if text and not (names and text in records.NOTHING):
+            numbers.add(names and records.is_number(text))
+            yield text, place
+    records.refuse_numbers(numbers, str(table.path))
 
 
 def _text_lines(path: Path) -> Iterator[tuple[str, str]]:

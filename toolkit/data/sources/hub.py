@@ -47,7 +47,7 @@ def read_hub(source: SourceSettings, languages: Sequence[str]) -> tuple[SourceFa
 
     def rows() -> Iterator[TableRow]:
         for name, split in splits.items():
-            labels = records.class_labels(split.features.to_dict() if split.features else None)
+            labels = records.class_labels(split.features.to_dict() if split.features else {})
             for number, row in enumerate(_rows(split, facts.location), 1):
                 place = f"{facts.location}{revision}/{name}:{number}"
                 where = f"The dataset {facts.location}, split {name}, row {number}"

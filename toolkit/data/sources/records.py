@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings, SourceSettings
@@ -223,8 +223,9 @@ def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence
     marks: Counter[tuple[str, str]] = Counter()
     numbers: set[bool] = set()
     for row in chain.from_iterable(map(_one_text_each, rows)):
-        record, cells = _record(row, marks, facts, languages)
-        used |= dict.fromkeys(column for column in row.columns.optional if cells[column])
+        texts = _texts(row, marks)
+        used |= dict.fromkeys(column for column in row.columns.optional if column in texts)
+        record = _record(row, texts, facts, languages)
         if record.names:
             numbers.add(all(map(is_number, record.names.values())))
         yield record
@@ -259,28 +260,29 @@ def _one_text_each(row: TableRow) -> Iterator[TableRow]:
         yield row
 
 
-def _record(
-    row: TableRow, marks: Counter[tuple[str, str]], facts: SourceFacts, languages: Sequence[str]
-) -> tuple[Record, dict[str, str]]:
-    """A row as a record, and its cells; counts the marks of empty cells by column."""
+def _texts(row: TableRow, marks: Counter[tuple[str, str]]) -> dict[str, str]:
+    """The cells that are not empty, by column; counts the marks of empty ones."""
+    texts = {column: cell_text(row.cells.get(column), column, row.where) for column in row.columns.all}
+    for column in [column for column in texts if column != row.columns.description]:
+        texts[column] = texts[column].strip()
+        if texts[column] in NOTHING:
+            marks[column, texts.pop(column)] += 1
+    return {column: text for column, text in texts.items() if text}
+
+
+def _record(row: TableRow, texts: Mapping[str, str], facts: SourceFacts, languages: Sequence[str]) -> Record:
     columns = row.columns
-    cells = {column: cell_text(row.cells.get(column), column, row.where) for column in columns.all}
-    for column, text in cells.items():
-        if column != columns.description and (text := text.strip()) in NOTHING:
-            marks[column, text] += 1
-            text = ""
-        cells[column] = text
-    description, name = cells[columns.description], cells[columns.name]
+    name, description = texts.get(columns.name, ""), texts.get(columns.description, "")
     if columns.description == columns.name:
         name, description = split_caption(description)
     names: dict[str, str] = {columns.name_language or ("ko" if has_hangul(name) else "en"): name} if name else {}
-    given = {column: cells[column] for column in columns.optional if cells[column]}
+    given = {column: texts[column] for column in columns.optional if column in texts}
     names |= {code: given[column] for code, column in (("en", "name_en"), ("ko", "name_ko")) if column in given}
     key = given.get("key") or f"{facts.name}/{slug(name or next(iter(names.values()), ''))}"
-    family = cells[columns.family] if columns.family else given.get("family")
+    family = texts.get(columns.family or "family")
     stated = given.get("language", "").lower()
     language = NAMES_OF_LANGUAGES.get(stated, stated[:2])
-    record = Record(
+    return Record(
         key=key,
         names=names,
         family=family or key,
@@ -290,7 +292,6 @@ def _record(
         source_ref=row.source_ref,
         license=given.get("license") or facts.license,
     )
-    return record, cells
 
 
 def cell_text(value: object, column: str, where: str) -> str:
@@ -314,11 +315,10 @@ def cell_text(value: object, column: str, where: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
-def class_labels(features: object) -> dict[str, list[str]]:
+def class_labels(features: Mapping[str, Any]) -> dict[str, list[str]]:
     """The names behind the numbers of ClassLabel columns, from features as `Features.to_dict` gives them."""
-    known = features.items() if isinstance(features, dict) else ()
-    labels = {column: kind for column, kind in known if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"}
-    return {column: list(kind["names"]) for column, kind in labels.items() if kind.get("names")}
+    kinds = {column: kind for column, kind in features.items() if isinstance(kind, dict)}
+    return {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
 def with_labels(cells: Mapping[str, object], labels: Mapping[str, Sequence[str]], where: str) -> Mapping[str, object]:

@@ -231,20 +231,17 @@ def _check_answers(rows: pd.DataFrame, form: str | None, found: Findings) -> dic
 def _not_comparable(rows: pd.DataFrame, columns: Set[str]) -> dict[str, str]:
     """Checks between rows that this dataset does not allow, and why."""
     splits = set(rows.split.unique())
-    skipped: dict[str, str] = {}
-    if len(splits) < 2:
-        skipped |= dict.fromkeys(("dup.exact", "dup.near"), "only one split has rows")
-    if "family" not in columns or "unseen" not in splits:
-        skipped["split.family"] = "no split `unseen`" if "family" in columns else "no column `family`"
-    if splits.isdisjoint({"unseen"}) or "train" not in splits:
-        skipped["split.answer"] = f"no split `{'train' if 'unseen' in splits else 'unseen'}`"
-    if rows.creature.isna().all():
-        skipped |= dict.fromkeys(("split.creature", "balance"), NO_CREATURES)
-    elif "train" not in splits:
-        skipped |= dict.fromkeys(("split.creature", "balance"), "no split `train`")
-    else:
-        if splits.isdisjoint(HELD_OUT_OF_KNOWN):
-            skipped["split.creature"] = "no split `validation` or `test`"
-        if rows.creature[rows.split == "train"].nunique() < FEWEST_FOR_MEDIAN:
-            skipped["balance"] = f"fewer than {FEWEST_FOR_MEDIAN} creatures in `train`"
-    return skipped
+    one = "only one split has rows" if len(splits) < 2 else ""
+    train, unseen = (f"no split `{split}`" if split not in splits else "" for split in ("train", "unseen"))
+    held_out = "no split `validation` or `test`" if splits.isdisjoint(HELD_OUT_OF_KNOWN) else ""
+    creatures = (NO_CREATURES if rows.creature.isna().all() else "") or train
+    few = rows.creature[rows.split == "train"].nunique() < FEWEST_FOR_MEDIAN
+    reasons = {
+        "dup.exact": one,
+        "dup.near": one,
+        "split.family": unseen if "family" in columns else "no column `family`",
+        "split.answer": unseen or train,
+        "split.creature": creatures or held_out,
+        "balance": creatures or (f"fewer than {FEWEST_FOR_MEDIAN} creatures in `train`" if few else ""),
+    }
+    return {code: reason for code, reason in reasons.items() if reason}
