@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from toolkit.model.naming import Answerer
 
 
-class Line(NamedTuple):
-    """A description or a name, without blanks at its ends, and where it was read: `Line 3 of creatures.txt`."""
-
-    text: str
-    where: str | None = None
+Line = tuple[str, str | None]
+"""A description, and where it was read, if anywhere: `Line 3 of creatures.txt`."""
 
 
 def answering(command: Function) -> Function:
@@ -94,10 +91,10 @@ def name(
     from toolkit.model import naming
 
     answerer = _load(output, candidates, **which)
-    for line in lines:
-        with _at(line), output.waiting() as progress:
-            named = naming.name(answerer, line.text, count, seed, progress)
-        results.named(output, named, wanted=count, one_of_several=line.where is not None)
+    for text, where in lines:
+        with _at(where), output.waiting() as progress:
+            named = naming.name(answerer, text, count, seed, progress)
+        results.named(output, named, wanted=count, one_of_several=where is not None)
 
 
 @main.command()
@@ -122,10 +119,10 @@ def identify(
     from toolkit.model import naming
 
     answerer = _load(output, candidates, **which)
-    for line in lines:
-        with _at(line), output.waiting() as progress:
-            identified = naming.identify(answerer, line.text, top, progress)
-        results.identified(output, identified, one_of_several=line.where is not None)
+    for text, where in lines:
+        with _at(where), output.waiting() as progress:
+            identified = naming.identify(answerer, text, top, progress)
+        results.identified(output, identified, one_of_several=where is not None)
 
 
 @main.command()
@@ -175,15 +172,12 @@ def _lines(output: Output, /, description: str | None, file: Path | None) -> Ite
     """The descriptions to answer, read lazily; the first is read at once, so that no model is loaded for none."""
     if description is not None and file is not None:
         raise InputError("There are a description and a file of them.", "Give DESCRIPTION or --from, not both.")
-    if description is not None:
-        lines = iter([Line(description)])
-    elif file is None and sys.stdin.isatty():
-        lines = iter(())
-    else:
-        lines = (Line(*read) for read in _read(output, file or Path("-"), "description"))
+    lines: Iterator[Line] = iter([(description, None)] if description is not None else [])
+    if description is None and (file is not None or not sys.stdin.isatty()):
+        lines = _read(output, file or Path("-"), "description")
     from toolkit.core.text import clean_text
 
-    described = (line for line in lines if clean_text(line.text))
+    described = ((text, where) for text, where in lines if clean_text(text))
     first = next(described, None)
     if first is None:
         raise InputError(
@@ -192,15 +186,16 @@ def _lines(output: Output, /, description: str | None, file: Path | None) -> Ite
     return chain([first], described)
 
 
-def _read(output: Output, file: Path, *columns: str) -> Iterator[tuple[str, str]]:
+def _read(output: Output, file: Path, *columns: str) -> Iterator[Line]:
     from toolkit.data.sources.formats import read_texts
 
+    texts: Iterator[Line]
     notes, texts = read_texts(file, *columns)
     for note in notes:
         output.say(f"{file}: {note}")
     return texts
 
 
-def _at(line: Line) -> AbstractContextManager[None]:
-    """Put the place of a line before an error about it."""
-    return nullcontext() if line.where is None else after_saying(f"{line.where}:")
+def _at(where: str | None) -> AbstractContextManager[None]:
+    """Put the place of a description before an error about it."""
+    return nullcontext() if where is None else after_saying(f"{where}:")

@@ -10,7 +10,6 @@ import codecs
 import csv
 import json
 import math
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -36,8 +35,6 @@ LETTERS = "double quotes are letters like any other"
 QUOTES = ("", ESCAPED, LETTERS)
 # How JSON begins, and no description or name does.
 _JSON_BEGINS = ('{"', '["', "[{", "[[")
-# Excel's first line, which is no row.
-_SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +203,8 @@ def _read_as(table: Table) -> Table:
 
 
 def _delimiter(table: Table) -> str:
-    """The comma, unless only another mark splits the header, or Excel's first line names one."""
+    """The comma, unless only another mark splits the header."""
     header = next((line for line in file_lines(table.path, table.encoding) if line.strip()), "")
-    if named := _SEPARATOR.fullmatch(header):
-        return named[1]
     columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in ",;\t|"}
     return "," if columns[","] > 1 else max(columns, key=lambda mark: columns[mark])
 
@@ -244,9 +239,8 @@ def _cells(table: Table) -> Iterator[tuple[int, list[str], list[str]]]:
 
     def lines() -> Iterator[str]:
         for line in file_lines(table.path, table.encoding):
-            # A blank line in place of Excel's: lines are counted.
-            held.append("\n" if number == 1 and _SEPARATOR.fullmatch(line) else line)
-            yield held[-1].replace('\\"', '""') if table.quotes == ESCAPED else held[-1]
+            held.append(line)
+            yield line.replace('\\"', '""') if table.quotes == ESCAPED else line
 
     number, width = 1, 0
     letters = table.quotes == LETTERS
