@@ -160,7 +160,7 @@ DAMAGED = "name,description\na,고양이\n".encode() + b"b,caf\xe9\n"
         (DAMAGED, "utf-8", "row 3 is not UTF-8: byte 0xe9 at 34"),
         (DAMAGED, "ascii", "row 2 is not ASCII: byte 0xea at 19"),
         (b"name,description\na,\x81\xff\x8d\n", None, "row 2 is not UTF-8: byte 0x81 at 19"),
-        (b"PK\x03\x04\xff\xfe", None, "is an Excel, ZIP or Parquet file, whatever its name says"),
+        (b"PK\x03\x04\xff\xfe", None, "is an Excel, compressed or Parquet file, whatever its name says"),
     ],
 )
 def test_a_file_in_no_encoding_is_named_with_its_row_and_byte(
@@ -453,8 +453,14 @@ def test_columns_of_any_source_that_are_used_by_name_alone_are_said(tmp_path: Pa
     assert facts.notes == []
 
 
+def test_a_stray_quote_among_quoted_cells_makes_no_letters_of_the_others(tmp_path: Path) -> None:
+    rows = "".join(f'"{name}"\t"A beast."\n' for name in ("Rex", "Tom", "Max"))
+    with pytest.raises(InputError, match=r"row 3 cannot be read: .* double quote too many or too few"):
+        read("table", location=save(tmp_path, f'name\tdescription\n"Ann"\t"A fox."\nBob\t"A cat.\n{rows}', "t.tsv"))
+
+
 def test_marks_of_an_empty_cell_are_no_names_and_are_said(tmp_path: Path) -> None:
-    rows = [("nan", "none"), ("Null", "x"), ("#N/A", "nan"), ("Type: Null", "nan"), ("nan", "")]
+    rows = [("nan", "none"), ("Null", "x"), ("?", "#SPILL!"), ("Type: Null", "nan"), ("nan", "")]
     text = "name,family,description\n" + "".join(f"{name},{family},nan\n" for name, family in rows)
     records, facts = read("table", location=save(tmp_path, text))
     assert [next(iter(record.names.values()), "") for record in records] == ["", "Null", "", "Type: Null", ""]

@@ -67,7 +67,7 @@ def check_replaceable(target: Path, kind: str, *, even_changed: bool = False) ->
     if target.is_dir():
         if any(target.iterdir()) and not _is_own(target, kind):
             raise InputError(
-                f"{target} is not empty and is not a{'n' * (kind == 'adapter')} {kind} folder that pkt wrote.",
+                f"{target} is not empty and is not a{'n' * (kind[0] in 'ae')} {kind} folder that pkt wrote.",
                 "Choose another output folder, or empty it first.",
             )
         if not even_changed and (changed := changed_by_hand(target)):

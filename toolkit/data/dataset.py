@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 ROW_GROUP = 10_000
 REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "source_ref")
 
-MESSAGES_WANTED = "Write the turns of each row into `messages`, a list of {role: user or assistant, content}."
+MESSAGES_WANTED = (
+    "Write the turns of each row into `messages`, a list of {role: user or assistant, content}; "
+    "`pkt build-dataset` does with names and descriptions."
+)
 
 Row = dict[str, Any]
 """A row of any dataset, by column."""

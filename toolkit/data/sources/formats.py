@@ -210,16 +210,20 @@ def _delimiter(table: Table) -> str:
 
 
 def _fits(table: Table) -> tuple[float, str]:
-    """The last row before one that is damaged or has a text over what looks like rows, and the doubt; or infinity."""
-    last = 0
+    """The last row before one that is damaged or has a text over what looks like rows, and the doubt; or infinity.
+
+    Quotes are no letters where most rows have a cell in them: nothing fits then.
+    """
+    last = rows = quoted = 0
     try:
         for number, cells, lines in _cells(table):
             if len(lines) > 1 and all(_like_row(line, table.delimiter, len(cells)) for line in lines[1:]):
                 return last, f"rows {number} to {number + len(lines) - 1} are one by quotes that may be one too many"
-            last = number
+            last, rows = number, rows + 1
+            quoted += any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
     except InputError:
         return last, ""
-    return math.inf, ""
+    return (-1 if table.quotes == LETTERS and 2 * quoted > rows else math.inf), ""
 
 
 def _like_row(line: str, delimiter: str, width: int) -> bool:

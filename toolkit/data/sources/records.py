@@ -26,8 +26,9 @@ CAPTION = "en_text"
 OPTIONAL = ("key", "family", "language", "name_en", "name_ko", "license")
 NOTHING = frozenset(
     {
-        *("nan", "NaN", "-nan", "-NaN", "NaT", "NA", "N/A", "n/a", "<NA>", "None", "null", "NULL", "\\N", "-", "없음"),
-        *("#N/A", "#NA", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!"),
+        *("nan", "NaN", "-nan", "-NaN", "NaT", "NA", "N/A", "n/a", "<NA>", "None", "null", "NULL", "(null)", "\\N"),
+        *("undefined", "-", "--", "–", "—", ".", "...", "…", "?", "없음", "미상", "해당 없음", "해당없음"),
+        *("#N/A", "#NA", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#ERROR!"),
     }
 )
 """What programs write into an empty cell, beside descriptions. Exactly these: `Null` and `Nan` are names."""

@@ -73,7 +73,7 @@ def _detected(path: Path) -> str:
             return "utf-8"
         sample = b"".join(lines) + stream.read(SAMPLE) + stream.readline()
     if sample.startswith((b"PK\x03\x04", b"\x1f\x8b", b"PAR1")):
-        raise InputError(f"{path} is an Excel, ZIP or Parquet file, whatever its name says.", "Save it as CSV.")
+        raise InputError(f"{path} is an Excel, compressed or Parquet file, whatever its name says.", "Save it as CSV.")
     best = from_bytes(sample, cp_isolation=UNICODE if b"\0" in sample else WINDOWS).best()
     if best is None or best.encoding == "utf_8":
         raise _undecodable(path, "utf-8")
