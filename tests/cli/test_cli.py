@@ -250,14 +250,14 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
 
     asked = []
 
-    def locate(base):
-        asked.append(base)
+    def locate(base, weights):
+        asked.append((base, weights))
         raise InputError("x.", "y.")
 
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(folder, "locate_tokenizer", locate)
+    monkeypatch.setattr(folder, "locate_base_to_load", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
-    assert (result.exit_code, asked) == (2, ["owner/base"])
+    assert (result.exit_code, asked) == (2, [("owner/base", False)])
 
 
 def test_an_adapter_whose_manifest_has_no_recipe(tmp_path):

@@ -211,7 +211,7 @@ def test_for_a_tokenizer_no_weights_are_downloaded(tmp_path, small_base, monkeyp
         monkeypatch.setenv("HF_ENDPOINT", url)
         HfApi(endpoint=url).create_repo("owner/small")
         HfApi(endpoint=url).upload_folder(repo_id="owner/small", folder_path=small_base)
-        found = bases.locate_tokenizer("owner/small")
+        found = bases.locate_base_to_load("owner/small", weights=False).path
         assert not list(found.glob("*.safetensors"))
         assert loading.load_tokenizer(found).chat_template == loading.load_tokenizer(small_base).chat_template
         assert list(bases.locate_base("owner/small").path.glob("*.safetensors"))

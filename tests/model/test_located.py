@@ -38,11 +38,11 @@ def pushed(tmp_path, adapter, monkeypatch, endpoint):  # noqa: F811
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
-    def push(repo_id, files, folders=(), repo_type="model"):
-        HfApi(endpoint=endpoint).create_repo(repo_id, repo_type=repo_type, exist_ok=True)
+    def push(repo_id, files, folders=()):
+        HfApi(endpoint=endpoint).create_repo(repo_id, exist_ok=True)
         there = {f"{folder}{file.name}": file for folder in folders for file in adapter.iterdir()}
         adds = [CommitOperationAdd(name, content) for name, content in (files | there).items()]
-        HfApi(endpoint=endpoint).create_commit(repo_id, adds, commit_message="files", repo_type=repo_type)
+        HfApi(endpoint=endpoint).create_commit(repo_id, adds, commit_message="files")
 
     return push
 
@@ -123,10 +123,7 @@ def test_what_holds_no_adapter_is_refused_before_a_download(pushed, adapter, fil
     assert not list(Path("cache").glob("models--u--r/snapshots"))
 
 
-def test_a_dataset_is_said_to_be_one_and_a_name_of_nothing_to_be_none(pushed):
-    pushed("u/rows", {"data/train.parquet": b"0"}, repo_type="dataset")
-    with pytest.raises(InputError, match=r"u/rows is a dataset\. Name a repository that holds an adapter"):
-        adapters.locate_adapter("u/rows")
+def test_a_name_of_nothing_is_said_to_be_that(pushed):
     with pytest.raises(HubError, match="There is no folder u/nothing/a, and the adapter u/nothing does not exist"):
         adapters.locate_adapter("u/nothing/a")
     for name in ("adapter", "/tmp/none", "./u/r", "u/r/../a", "u//r", "u/r//a", "https://huggingface.co/u/r"):

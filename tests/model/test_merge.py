@@ -281,19 +281,6 @@ def test_what_float16_does_not_hold_is_refused(tmp_path, small_base, use_small_b
     assert merge.merge(large, tmp_path / "merged", "bfloat16").samples == 3
 
 
-def test_an_adapter_that_changes_nothing_is_refused(tmp_path, small_base, use_small_base):
-    untrained = with_samples(make_adapter(tmp_path / "untrained", small_base, trained=False))
-    with pytest.raises(InputError, match="changes nothing"):
-        merge.merge(untrained, tmp_path / "merged")
-
-
-def test_another_version_of_the_tiny_base_is_refused(adapter, tmp_path):
-    manifest = read_json(adapter / "manifest.json")
-    write_json(adapter / "manifest.json", manifest | {"base": {"content": "other"}})
-    with pytest.raises(InputError, match="tiny base of another version"):
-        merge.merge(adapter, tmp_path / "merged")
-
-
 @pytest.mark.parametrize("lines", ['{"id": 1}\n', "[]\n", "nonsense\n"])
 def test_samples_that_are_none_are_an_input_error(adapter, tmp_path, lines):
     (adapter / "samples.jsonl").write_text(lines)

@@ -14,16 +14,11 @@ from toolkit.core.hub_client import hub, hub_errors, is_hub_id
 from toolkit.core.layout import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    ANSWERS,
-    CARD,
     EVALUATION,
-    KOREAN_CARD,
     MANIFEST,
     PREDICTIONS,
-    SAMPLES,
     TINY_BASE_ID,
     TOKENIZER_CONFIG,
-    TRAINING_LOG,
 )
 from toolkit.model import base as bases
 from toolkit.model.attach import lengthen_embeddings, put_on
@@ -39,20 +34,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="PreTrainedModel | PeftModel")
 CHAT_TEMPLATE = "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
-NEEDED = (
-    *(
-        ADAPTER_CONFIG,
-        *bases.TOKENIZER,
-        CARD,
-        KOREAN_CARD,
-        MANIFEST,
-        ANSWERS,
-        TRAINING_LOG,
-        EVALUATION,
-        PREDICTIONS,
-        SAMPLES,
-    ),
-)
+NEEDED = ("*.json", "*.jsonl", "README*.md", PREDICTIONS, *bases.TOKENIZER)
 # How many folders with adapters are named.
 SHOWN = 5
 
@@ -98,18 +80,13 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
 def _listed(repo_id: str, revision: str | None) -> list[str] | None:
     """The files of a repository, by the Hub or else by the cache; None where neither knows."""
     from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
         info = bases.info_of(repo_id, revision)
         if info is not None:
             return [file.rfilename for file in info.siblings or []]
         return [file.path for file in get_cached_repo_tree(repo_id, revision=revision)]
-    except RepositoryNotFoundError:
-        for kind in ("dataset", "space"):
-            if hub().repo_exists(repo_id, repo_type=kind):
-                raise InputError(f"{repo_id} is a {kind}.", "Name a repository that holds an adapter.") from None
-        raise
     except CachedRepoTreeNotFoundError:
         return None
 

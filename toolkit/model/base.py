@@ -124,22 +124,23 @@ def locate_base_to_load(
     """
     folder, is_path = Path(base), _is_path(base)
     # What names a commit is on the Hub, whatever lies in the working directory: `locate_base` refuses such a folder.
-    if base == TINY_BASE_ID or not folder.is_dir() or (revision is not None and not is_path):
-        if is_path:
-            likely = _repository_of(base)
-            such_as = f', likely `base="{likely}"`' if likely else ""
-            raise InputError(f"There is no folder {base} on this machine.", f"Give its Hub id or its folder{such_as}.")
-        repo_id, _, at = base.partition("@")
-        if not weights:
-            small = locate_tokenizer(repo_id, at or revision)
-            return LocatedBase(repo_id, revision if repo_id == TINY_BASE_ID else small.name, small)
+    if base != TINY_BASE_ID and folder.is_dir() and (revision is None or is_path):
+        if not _is_base(folder):
+            raise InputError(f"The folder {base} holds no model ({CONFIG} and safetensors).", "Choose another `base`.")
+        repo_id, _, at = (_repository_of(str(folder.resolve())) or folder.resolve().name).partition("@")
+        if weights:
+            _check_machine(repo_id, read_config(repo_id, folder / CONFIG), quantization, None, ignore)
+        return LocatedBase(repo_id, at or None, folder)
+    if is_path:
+        likely = _repository_of(base)
+        such_as = f', likely `base="{likely}"`' if likely else ""
+        raise InputError(f"There is no folder {base} on this machine.", f"Give its Hub id or its folder{such_as}.")
+    repo_id, _, at = base.partition("@")
+    if weights or repo_id == TINY_BASE_ID:
         return locate_base(repo_id, at or revision, quantization=quantization)
-    if not _is_base(folder):
-        raise InputError(f"The folder {base} holds no model ({CONFIG} and safetensors).", "Choose another `base`.")
-    repo_id, _, at = (_repository_of(str(folder.resolve())) or folder.resolve().name).partition("@")
-    if weights:
-        _check_machine(repo_id, read_config(repo_id, folder / CONFIG), quantization, None, ignore)
-    return LocatedBase(repo_id, at or None, folder)
+    with hub_errors(f"The base {repo_id}"):
+        small = _download(repo_id, at or revision, TOKENIZER)
+    return LocatedBase(repo_id, small.name, small)
 
 
 def _is_path(base: str) -> bool:
@@ -150,19 +151,6 @@ def _repository_of(location: str) -> str | None:
     """The Hub id in the path of a cache, with the revision if it is there."""
     found = IN_A_CACHE.search(location)
     return f"{found[1]}/{found[2]}" + (f"@{found[3]}" if found[3] else "") if found else None
-
-
-def locate_tokenizer(base: str, revision: str | None = None) -> Path:
-    """A folder with the tokenizer and configuration of a base given by Hub id; its weights are not downloaded.
-
-    Raises:
-        InputError, HubError, EnvironmentLacks: As `locate_base`.
-    """
-    if base == TINY_BASE_ID:
-        return tiny_base_folder()
-    _refuse_folder(base)
-    with hub_errors(f"The base {base}"):
-        return _download(base, revision, TOKENIZER)
 
 
 def _refuse_folder(base: str) -> None:

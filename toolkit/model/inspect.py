@@ -91,7 +91,7 @@ class _Look:
 
     Attributes:
         folder: The adapter's; `config` its `adapter_config.json`, `manifest` its manifest where pkt trained it.
-        tensors: Names in its file.
+        tensors: Those of its file, by name.
         given: The base that it is looked at with in place of its own.
         base: That base, without its weights, if it can be had; `base_config` and `base_tokenizer` are its.
         tokenizer: The adapter's own, else the base's, with the chat template that is used.
@@ -104,7 +104,7 @@ class _Look:
     given: str | None
     config: Facts = field(default_factory=dict)
     manifest: Facts = field(default_factory=dict)
-    tensors: list[str] = field(default_factory=list)
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     base: bases.LocatedBase | None = None
     base_config: PretrainedConfig | None = None
     base_tokenizer: PreTrainedTokenizerBase | None = None
@@ -191,10 +191,9 @@ def _tensors(look: _Look) -> Section:
     if not file.is_file():
         raise InputError(f"{look.folder} holds no {ADAPTER_WEIGHTS}.", AGAIN)
     with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", AGAIN):
-        tensors = load_file(file)
+        look.tensors = tensors = load_file(file)
     if broken := [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]:
         raise InputError(f"{len(broken)} of its tensors hold NaN or infinite numbers, first {min(broken)}.", AGAIN)
-    look.tensors = sorted(tensors)
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     parameters = sum(tensor.numel() for tensor in tensors.values())
     return Section({"count": len(tensors), "parameters": parameters, "bytes": file.stat().st_size, "dtypes": dtypes})
@@ -279,7 +278,6 @@ def _fit(look: _Look) -> Section:
     """Compare the file with the model that adapter and base make, built without weights."""
     import torch
     from peft import PeftModel
-    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
     try:
@@ -298,7 +296,7 @@ def _fit(look: _Look) -> Section:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(look.base_config)
         lengthen_embeddings(model, look.folder, look.tokenizer)
-        fit = fill(PeftModel(model, settings), load_file(look.folder / ADAPTER_WEIGHTS))
+        fit = fill(PeftModel(model, settings), look.tensors)
     look.problems += _refusal(lambda: refuse_misfit(fit, look.folder))
     facts = {"complete": fit.complete, **asdict(fit), "loaded": len(fit.loaded)}
     facts |= {"prefix": fit.prefix and "{!r} in place of {!r}".format(*fit.prefix)}

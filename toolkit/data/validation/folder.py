@@ -20,7 +20,7 @@ from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compa
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, open_shards, read_own_manifest
 from toolkit.data.validation.findings import CODES, Findings, Report, Skipped
 from toolkit.data.validation.rows import CheckedRow, Turn, check_row, check_tokens, learn_shared, read_batches
-from toolkit.model.base import locate_tokenizer
+from toolkit.model.base import locate_base_to_load
 from toolkit.model.loading import load_tokenizer
 
 
@@ -40,7 +40,7 @@ def validate(
         dataset: Hub id, or a folder with Parquet files in any of the layouts that the Hub recognises.
         revision: Commit, branch or tag on the Hub.
         strict: Whether warnings count as errors in `Report.ok`.
-        base: Hub id of a base, to check that its chat template renders every conversation as training needs it.
+        base: Hub id or folder of a base, to check that its chat template renders every row as training needs it.
         max_length: With a base, the most tokens of a conversation.
         near_duplicate: Similarity from which two texts are nearly the same. Default: what the dataset was built with by
             its manifest, else the default of `pkt build-dataset`.
@@ -49,7 +49,8 @@ def validate(
         InputError: No such folder or id, no Parquet file in it, or no tokenizer of such a base.
         HubError, EnvironmentLacks: The Hub refuses a download or cannot be reached.
     """
-    tokens = partial(check_tokens, load_tokenizer(locate_tokenizer(base)), max_length) if base else None
+    tokenizer = load_tokenizer(locate_base_to_load(base, weights=False).path) if base else None
+    tokens = partial(check_tokens, tokenizer, max_length) if tokenizer else None
     located, found = locate_dataset(str(dataset), revision), Findings()
     folder, files = located.path, located.files()
     manifest = read_own_manifest(folder, found)
