@@ -101,7 +101,7 @@ def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):
         (["empty"], 2, "empty holds no adapter (no adapter_config.json). "),
         (["adapter", "--row", "0"], 2, "adapter"),
         (["dataset", "--row", "7"], 2, "no row 7"),
-        (["dataset", "--split", "rare"], 2, "no split 'rare'"),
+        (["dataset", "--split", "rare"], 2, "in its split rare"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(inspect, adapter, dataset, tmp_path, monkeypatch, arguments, code, said):

@@ -92,10 +92,9 @@ def test_without_a_row_the_first_of_the_first_split_is_shown(dataset):
 @pytest.mark.parametrize(
     ("row", "split", "said"),
     [
-        (5, None, "no row 5. Its rows are 0 to 4."),
+        (5, None, "no row 5 in its split train. Its rows are train 0 to 4, test 0 to 0."),
         (-1, None, "no row -1"),
-        (1, "test", "Its rows are 0 to 0."),
-        (0, "validation", "no split 'validation'. There are train, test."),
+        (0, "validation", "no row 0 in its split validation"),
     ],
 )
 def test_a_row_or_split_that_is_not_there_is_said_with_those_that_are(dataset, row, split, said):

@@ -82,7 +82,7 @@ def test_a_damaged_tokenizer_is_an_input_error(tmp_path, small_base, name, damag
     ("name", "damage", "said"),
     [
         (ADAPTER_WEIGHTS, None, "holds no adapter_model.safetensors"),
-        (ADAPTER_CONFIG, None, "holds no adapter_config.json"),
+        (ADAPTER_CONFIG, None, "adapter_config.json does not exist"),
         (ADAPTER_CONFIG, lambda text: changed(text, base_model_name_or_path=None), "names no base"),
         (ADAPTER_CONFIG, lambda _: "3", "no configuration of peft"),
         (ADAPTER_CONFIG, lambda _: "{", "not valid JSON"),

@@ -21,6 +21,7 @@ BIASED = {"attention_bias": True}
 FITTING = {
     "some layers": {"layers_to_transform": [1]},
     "a rank and a factor a layer": {"rank_pattern": {"layers.0.*q_proj": 8}, "alpha_pattern": {"v_proj": 1}},
+    "all biases": {"bias": "all"},
     "biases of its layers": {"bias": "lora_only"},
     "a bias of its own": {"lora_bias": True},
     "a whole head": {"modules_to_save": ["lm_head", "norm"]},

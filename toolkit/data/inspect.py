@@ -74,15 +74,10 @@ def inspect_dataset(dataset: LocatedDataset, base: str, row: int = 0, split: str
         HubError, EnvironmentLacks: As `locate_base_to_load`.
     """
     rows = {name: count for name in dataset.files() if (count := count_rows(dataset, name))}
-    if not rows:
-        raise InputError(f"The dataset {dataset.id} has no rows.", "Run `pkt validate` on it.")
-    split = split or next(iter(rows))
-    if split not in rows:
-        raise InputError(f"The dataset {dataset.id} has no split {split!r}.", f"There are {', '.join(rows)}.")
-    if not 0 <= row < rows[split]:
-        raise InputError(
-            f"The split {split} of the dataset {dataset.id} has no row {row}.", f"Its rows are 0 to {rows[split] - 1}."
-        )
+    split = split or next(iter(rows), "train")
+    if not 0 <= row < rows.get(split, 0):
+        there = ", ".join(f"{name} 0 to {count - 1}" for name, count in rows.items()) or "none"
+        raise InputError(f"The dataset {dataset.id} has no row {row} in its split {split}.", f"Its rows are {there}.")
     found = read_split(dataset, split)[row]
     tokenizer = load_tokenizer(locate_base_to_load(base, weights=False).path)
     with after_saying(f"Row {row} of {split}:"):

@@ -67,8 +67,6 @@ def read_settings(folder: Path) -> PeftConfig:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     file = folder / ADAPTER_CONFIG
-    if not file.is_file():
-        raise InputError(f"{folder} holds no {ADAPTER_CONFIG}.", AGAIN)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         if (folder / PICKLED).is_file():
             raise InputError(
