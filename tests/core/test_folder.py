@@ -115,12 +115,6 @@ def test_a_full_disk_is_a_lack_of_the_machine_and_a_read_only_one_a_wrong_path()
     assert str(folder.unwritable(None, OSError(errno.EACCES, "Permission denied", "x"))).startswith("x: Permission")
 
 
-def test_a_file_is_not_a_folder(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="is a file"), folder.atomic_folder(tmp_path / "file", "dataset"):
-        pass
-
-
 KILLED_IN_THE_SWAP = """
 import os, pathlib, signal, sys
 from toolkit.core import folder

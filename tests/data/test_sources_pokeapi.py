@@ -203,15 +203,6 @@ def test_a_cached_file_that_is_damaged_is_fetched_again(home: Path, damage: byte
     assert len(seen) == 9
 
 
-def test_two_hosts_do_not_share_a_cache() -> None:
-    with host() as (one, _), host() as (two, seen):
-        read("pokeapi", location=one, revision=COMMIT)
-        read("pokeapi", location=two, revision=COMMIT)
-        assert len(seen) == 8
-        read("pokeapi", location=f"{two}/a/b", revision=COMMIT)
-    assert len(seen) == 16
-
-
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PKT_CACHE", str(tmp_path / "file" / "cache"))

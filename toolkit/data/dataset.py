@@ -195,23 +195,14 @@ def parquet_of(file: Path) -> Path | pa.BufferReader:
         rows = _json_rows(text.read())
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{file} holds something else than rows.", "Write one object a line, or a list of objects.")
-    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    for name in columns.keys() - {"messages"}:
+        # Values of other columns may have any types, and several.
+        texts = (value if isinstance(value, str | None) else json.dumps(value) for value in columns[name])
+        columns[name] = pa.array(texts, pa.string())
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names}), sink)
+    pq.write_table(pa.table(columns), sink)
     return pa.BufferReader(sink.getvalue())
-
-
-def _column(name: str, values: list[Any]) -> pa.Array:
-    """A column of values; as texts where their types differ, which those of `messages` may not."""
-    import pyarrow as pa
-
-    try:
-        return pa.array(values)
-    except pa.ArrowException:
-        if name == "messages":
-            raise
-        texts = (value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False) for value in values)
-        return pa.array(texts, pa.string())
 
 
 def _json_rows(content: str) -> list[Any]:

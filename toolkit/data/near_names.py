@@ -143,10 +143,7 @@ def _near_korean(text: str, name: str) -> tuple[int, str] | None:
         if not (word[0] == name[0] or word[1:].startswith(name[1:])):
             continue
         # A syllable more or less is two letters.
-        if PARTICLES.fullmatch(word, len(name)) and _one_edit(word[: len(name)], letters):
+        begun = unicodedata.normalize("NFD", word[: len(name)])
+        if PARTICLES.fullmatch(word, len(name)) and OSA.distance(begun, letters, score_cutoff=1) <= 1:
             return found.start(), word
     return None
-
-
-def _one_edit(word: str, letters: str) -> bool:
-    return OSA.distance(unicodedata.normalize("NFD", word), letters, score_cutoff=1) <= 1

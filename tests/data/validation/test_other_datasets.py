@@ -154,11 +154,6 @@ def test_a_creature_is_out_of_balance_when_it_is_five_times_off_and_not_by_chanc
         assert balance[0].places[0].excerpt == f"Trundlo: {unusual} rows, {usual} are usual"
 
 
-def test_integers_serve_as_ids(tmp_path: Path) -> None:
-    turns = named([[user(text)] for text in described(22)])
-    assert codes(report_on(tmp_path, turns, id=list(range(22)))) == set()
-
-
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
 def test_texts_are_read_in_any_of_arrows_forms(tmp_path: Path, kind: pa.DataType) -> None:
     turns = named([[user(text)] for text in described(22)])

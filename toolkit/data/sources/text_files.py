@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, cast
@@ -64,13 +64,15 @@ def _detected(path: Path) -> str:
     """The encoding of a file: UTF-8 when all of it is, else the likeliest of a few."""
     with read_errors(path), _binary(path) as stream:
         lines: deque[bytes] = deque(maxlen=LINES_BEFORE)
-        for line in stream:
-            lines.append(line)
-            # A header with null characters is UTF-16, whose bytes can all be UTF-8 too.
-            if not _is_utf8(line) or (b"\0" in line and len(lines) == 1):
-                break
-        else:
-            return "utf-8"
+        with suppress(UnicodeDecodeError):
+            for line in stream:
+                lines.append(line)
+                line.decode()
+                # A header with null characters is UTF-16, whose bytes can all be UTF-8 too.
+                if b"\0" in line and len(lines) == 1:
+                    break
+            else:
+                return "utf-8"
         sample = b"".join(lines) + stream.read(SAMPLE) + stream.readline()
     if sample.startswith((b"PK\x03\x04", b"\x1f\x8b", b"PAR1")):
         raise InputError(f"{path} is an Excel, compressed or Parquet file, whatever its name says.", "Save it as CSV.")
@@ -78,14 +80,6 @@ def _detected(path: Path) -> str:
     if best is None or best.encoding == "utf_8":
         raise _undecodable(path, "utf-8")
     return str(best.encoding).replace("_", "-")
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _undecodable(path: Path, encoding: str) -> InputError:
