@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,24 @@ def test_a_folder_of_0_2_0_opens_with_every_commit(tmp_path: Path, monkeypatch: 
         commit(store, "main", {"e": "new"})
     assert sorted(path.name for path in (tmp_path / "models/demo/a").iterdir()) == ["blobs", HISTORY, "repository.json"]
     assert list(store.incoming.iterdir()) == []
+
+
+def test_an_old_folder_is_read_in_once_by_two_servers_that_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees, locked, first = write_old(tmp_path), Store.locked, iter([True])
+
+    @contextmanager
+    def late(store: Store) -> Iterator[None]:
+        if next(first, False):
+            Store(tmp_path)  # has the lock before
+        with locked(store):
+            yield
+
+    monkeypatch.setattr(Store, "locked", late)
+    store = Store(tmp_path)
+    repository = store.repository(REPO)
+    assert {each: texts(store, store.commit_at(repository, each).files) for each in trees} == trees
 
 
 def test_what_a_killed_server_left_is_removed_unless_another_one_runs(tmp_path: Path) -> None:

@@ -294,11 +294,11 @@ def refs(call: Call) -> Response:
 
 def create_branch(call: Call) -> Response:
     start = text_field(call.json("startingPoint"), "startingPoint", MAIN)
-    return _create_ref(call, "branches", call.revision, start)
+    return _create_ref(call, "heads", call.revision, start)
 
 
 def delete_ref(call: Call) -> Response:
-    call.store.delete_ref(call.writable().repo, "tags" if call.args["ref"] == "tag" else "branches", call.revision)
+    call.store.delete_ref(call.writable().repo, "tags" if call.args["ref"] == "tag" else "heads", call.revision)
     return answer({})
 
 

@@ -8,17 +8,16 @@ import hashlib
 import hmac
 import mimetypes
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from toolkit.hub.local.history import last_change
+from toolkit.hub.local.history import Commit, last_change
 from toolkit.hub.local.ignore import ignored_by
 from toolkit.hub.local.objects import (
     MAIN,
@@ -206,12 +205,10 @@ def _change(body: IO[bytes], author: str, contents: Path) -> Change:
     if first.get("key") != "header":
         raise malformed("A commit must start with its header")
     header = _value(first)
-    parent = text_field(header, "parentCommit", "").lower()
-    if parent and not re.fullmatch("[0-9a-f]{5,40}", parent):
-        raise malformed(f"Not the id of a commit: {parent!r}")
+    parent = text_field(header, "parentCommit", "").lower() or None
     operations = tuple(_operation(line, contents) for line in lines)
     title, message = text_field(header, "summary"), text_field(header, "description", "")
-    return Change(operations, title, message, author, parent or None, contents)
+    return Change(operations, title, message, author, parent, contents)
 
 
 def _lines(body: IO[bytes]) -> Iterator[dict[str, Any]]:
@@ -275,24 +272,14 @@ def resolve(call: Call) -> Response:
 def tree(call: Call) -> Response:
     """The entries of a folder, or of everything below it."""
     repository, commit = call.commit()
-    below = call.args.get("path", "")
-    start = check_path(below) + "/" if below else ""
-    inside = commit.files.below(below)
-    if below and not inside:
-        raise entry_not_found(f"{below} does not exist on {call.revision}", commit.id)
-    folders = _folders(inside)
-    paths = sorted(
-        path
-        for path in (*folders, *inside)
-        if path.startswith(start) and (call.flag("recursive") or "/" not in path[len(start) :])
-    )
-    expand = call.flag("expand")
-    return answer([_entry(call, repository, path, inside.get(path) or folders[path], expand) for path in paths])
+    found = listing(commit, call.args.get("path", ""), recursive=call.flag("recursive"))
+    return answer([_entry(call, repository, *each, call.flag("expand")) for each in found.items()])
 
 
 def paths_info(call: Call) -> Response:
     """Like `tree`, for chosen paths; those that do not exist are left out."""
-    wanted = call.json_or_form()
+    is_form = call.request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    wanted = parse_qs(call.body.read().decode("utf-8", "replace")) if is_form else call.json()
     paths = wanted.get("paths", [])
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise malformed("'paths' must be a list of paths")
@@ -329,13 +316,25 @@ def _entry(call: Call, repository: Repository, path: str, entry: FileEntry | Tre
     return described
 
 
-def _folders(files: Tree) -> dict[str, dict[str, FileEntry]]:
-    """Every folder, with all files below it."""
+def listing(commit: Commit, folder: str, *, recursive: bool = False) -> dict[str, FileEntry | Tree]:
+    """What is in a folder, or at any depth below it: files, and folders with all files in them; by path.
+
+    Raises `RefusedError` (404) where a folder other than the root holds nothing.
+    """
+    start = check_path(folder) + "/" if folder else ""
+    files = commit.files.below(folder)
+    if folder and not files:
+        raise entry_not_found(f"{folder} does not exist on {commit.id}", commit.id)
     folders: dict[str, dict[str, FileEntry]] = {}
     for path, entry in files.items():
-        for folder in parent_folders(path):
-            folders.setdefault(folder, {})[path] = entry
-    return folders
+        for above in parent_folders(path):
+            folders.setdefault(above, {})[path] = entry
+    found: dict[str, FileEntry | Tree] = {**folders, **files}
+    return {
+        path: found[path]
+        for path in sorted(found)
+        if path.startswith(start) and (recursive or "/" not in path[len(start) :])
+    }
 
 
 def _media_type(path: str) -> str:

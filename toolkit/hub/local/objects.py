@@ -21,7 +21,7 @@ _RESERVED_NAMESPACES = {"api", *KINDS}  # the Hub's own addresses begin with the
 _FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _REF = re.compile(r"(?!refs/|[0-9a-f]{40}$)\w[\w.+#@-]*(?:/\w[\w.+#@-]*)*")
 
-RefKind = Literal["branches", "tags"]
+RefKind = Literal["heads", "tags"]  # as git calls branches and tags
 
 # Refusals
 
@@ -188,10 +188,10 @@ class Repository:
     former: dict[str, str] = field(default_factory=dict)
 
     def refs(self, kind: RefKind) -> dict[str, str]:
-        return self.branches if kind == "branches" else self.tags
+        return self.branches if kind == "heads" else self.tags
 
     def with_refs(self, kind: RefKind, refs: dict[str, str]) -> "Repository":
-        return replace(self, branches=refs) if kind == "branches" else replace(self, tags=refs)
+        return replace(self, branches=refs) if kind == "heads" else replace(self, tags=refs)
 
     def pull(self, ref: str) -> PullRequest | None:
         """The pull request that a reference (`refs/pr/1`) names, if any does."""

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from toolkit.cards.page import CARDS, card_html, metadata_html, style
 from toolkit.core import size
 from toolkit.hub.local.api import card_data, card_text, metadata
+from toolkit.hub.local.files import listing
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     KINDS,
@@ -22,6 +23,7 @@ from toolkit.hub.local.objects import (
     FileEntry,
     RefusedError,
     Repository,
+    Tree,
     check_path,
     entry_not_found,
     parent_folders,
@@ -63,15 +65,10 @@ def tree(call: Call) -> Response:
     """One folder of a revision, folders first; also at the address of a commit, which clients print."""
     found, commit = call.commit()
     folder = call.args.get("path", "").strip("/")
-    start = check_path(folder) + "/" if folder else ""
-    inside = commit.files.below(folder)
-    if folder and not inside:
-        raise entry_not_found(f"{folder} does not exist on {call.revision}")
-    paths = {start + path[len(start) :].partition("/")[0] for path in inside}
-    entries = [
-        _entry(call, found, path, inside.get(path)) for path in sorted(paths, key=lambda path: (path in inside, path))
-    ]
-    total = f"{len(inside):,} file{'s' * (len(inside) != 1)}, {size(sum(each.size for each in inside.values()))}"
+    inside, files = listing(commit, folder), commit.files.below(folder).values()
+    shown = sorted(inside, key=lambda path: isinstance(inside[path], FileEntry))
+    entries = [_entry(call, found, path, inside[path]) for path in shown]
+    total = f"{len(files):,} file{'s' * (len(files) != 1)}, {size(sum(each.size for each in files))}"
     crumbs = _crumbs(call, found, folder)
     return _repository_page(call, found, "list", "Files", crumbs=crumbs, lists=[("", entries)], note=total)
 
@@ -232,10 +229,9 @@ def _summary(call: Call, found: Repository) -> dict[str, object]:
     }
 
 
-def _entry(call: Call, found: Repository, path: str, entry: FileEntry | None) -> dict[str, object]:
-    """A file, or a folder where there is none of that path."""
+def _entry(call: Call, found: Repository, path: str, entry: FileEntry | Tree) -> dict[str, object]:
     label = posixpath.basename(path)
-    if entry is None:
+    if not isinstance(entry, FileEntry):
         return {"label": f"{label}/", "address": _address(found, "tree", call.revision, path)}
     return {
         "label": label,

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
-from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -176,12 +175,6 @@ class Call:
         value = parse_object(self.body.read())
         refuse_others(value, known or value)
         return value
-
-    def json_or_form(self) -> dict[str, Any]:
-        """The body as JSON, or as a form whose every field is a list."""
-        if self.request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return dict(parse_qs(self.body.read().decode("utf-8", "replace")))
-        return self.json()
 
 
 def parse_object(text: bytes) -> dict[str, Any]:

@@ -95,8 +95,8 @@ class Store:
             for left in self.incoming.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         fcntl.flock(servers, fcntl.LOCK_SH)
-        for commits in self.root.glob("*/*/*/commits"):
-            with self.locked():
+        with self.locked():
+            for commits in self.root.glob("*/*/*/commits"):
                 self._upgrade(commits)
 
     def fresh(self) -> Path:
@@ -217,16 +217,14 @@ class Store:
         def change(repository: Repository) -> Repository:
             target, refs = self.commit_at(repository, revision), repository.refs(kind)
             if check_ref(name) in refs:
-                raise RefusedError(
-                    409, f"Reference refs/{'heads' if kind == 'branches' else kind}/{name} already exists"
-                )
+                raise RefusedError(409, f"Reference refs/{kind}/{name} already exists")
             return repository.with_refs(kind, {**refs, name: target.id})
 
         self.update(repo, change)
 
     def delete_ref(self, repo: RepoId, kind: RefKind, name: str) -> None:
         """Delete a branch or a tag. Raises `RefusedError`: 404 for an unknown name, 403 for main."""
-        if (kind, name) == ("branches", MAIN):
+        if (kind, name) == ("heads", MAIN):
             raise RefusedError(403, "Cannot delete refs/heads/main")
 
         def change(repository: Repository) -> Repository:
@@ -279,7 +277,7 @@ class Store:
             if pull is not None:
                 changed = repository.with_pull(replace(pull, head=commit.id))
             else:
-                changed = repository.with_refs("branches", {**repository.branches, ref: commit.id})
+                changed = repository.with_refs("heads", {**repository.branches, ref: commit.id})
             _write_state(self._folder(repo), changed)
         return commit
 
@@ -291,7 +289,7 @@ class Store:
                 raise revision_not_found(branch)
             files = self.commit_at(repository, branch).files.below()
             commit = _write_commit(folder, None, Change(tuple(_taken({}, files, {}, 0)), message, "", author))
-            _write_state(folder, repository.with_refs("branches", {**repository.branches, branch: commit.id}))
+            _write_state(folder, repository.with_refs("heads", {**repository.branches, branch: commit.id}))
 
     # Pull requests
 
@@ -338,7 +336,7 @@ class Store:
             operations = _taken(base.files.below(), head.files.below(), main.files.below(), number)
             title = Change(tuple(operations), f"{pull.title} (#{number})", "", author)
             commit = _write_commit(self._folder(repo), main, title)
-            changed = repository.with_refs("branches", {**repository.branches, MAIN: commit.id})
+            changed = repository.with_refs("heads", {**repository.branches, MAIN: commit.id})
             _write_state(self._folder(repo), changed.with_pull(replace(pull, status="merged", merged=commit.id)))
         return commit
 
