@@ -16,7 +16,14 @@ TWO = [
     *("불꼬리(Emberling)", "불꼬리 (Emberling)", "불꼬리（Emberling）", "불꼬리[Emberling]", "불꼬리 【Emberling】"),
     *("불꼬리/Emberling", "불꼬리, Emberling", "불꼬리·Emberling", "불꼬리; Emberling", "불꼬리 | Emberling"),
     *("불꼬리 - Emberling", "불꼬리=Emberling", "불꼬리: Emberling", "불꼬리 alias Emberling"),
-    *("불꼬리 (a.k.a. Emberling)", "《불꼬리》(Emberling)"),
+    *(
+        "불꼬리 (a.k.a. Emberling)",
+        "《불꼬리》(Emberling)",
+        "불꼬리.Emberling",
+        "불꼬리<Emberling>",
+        "불꼬리{Emberling}",
+    ),
+    *("불꼬리_Emberling", "불꼬리 → Emberling", "불꼬리 & Emberling", "불꼬리<br>Emberling"),
 ]
 ALOLAN = "Pikachu (Alolan Form)"
 
@@ -55,6 +62,7 @@ def test_a_name_with_marks_of_its_own_is_one(name: str) -> None:
         # What may be a word, or a sentence, is likely at most.
         ("Castform (Sunny)", "Castform", "Sunny", {}),
         ("불꼬리 Emberling", "불꼬리 Emberling", "불꼬리,Emberling", {"ko": "불꼬리", "en": "Emberling"}),
+        ("Mime Jr. 흉내내", "Mime Jr. 흉내내", "Mime Jr.,흉내내", {"en": "Mime Jr.", "ko": "흉내내"}),
         ("불꼬리 또는 Emberling", "불꼬리,Emberling", "", {"ko": "불꼬리", "en": "Emberling"}),
         # A remark within the brackets: no name ends there.
         *[
@@ -69,6 +77,10 @@ def test_words_beside_a_name_are_no_names(cell: str, sure: str, likely: str | No
     if likely is not None:
         assert ",".join(names_in(cell).likely) == likely
     assert names_by_language(cell) == languages
+
+
+def test_quotes_and_marks_around_one_of_two_names_are_no_part_of_it() -> None:
+    assert names_by_language("“불꼬리” (*Emberling*)") == {"ko": "불꼬리", "en": "Emberling"}
 
 
 def test_the_script_of_an_answer_is_both_only_in_the_form_that_pkt_writes() -> None:

@@ -22,11 +22,11 @@ MOST_NAMES, MOST_WORDS = 4, 5
 """A text of more parts, or with a longer one, is a sentence."""
 
 _LATIN, _CJK = "A-Za-zÀ-ɏ", "\u3040-\u30ff\u4e00-\u9fff"
-_ALIAS = r"[/／|｜;；]|\b(?:a\.?k\.?a\b\.?|alias|also known as|일명|또는|혹은)(?=[\s:])"
+_ALIAS = r"[/／|｜;；]|<br ?/?>|\b(?:a\.?k\.?a\b\.?|alias|also known as|일명|또는|혹은)(?=[\s:])"
 _LIST = r"[,，、·・]"
-_BRACKET = r"[()（）\[\]［］【】〈〉《》「」『』]"
+_BRACKET = r"[()（）\[\]［］{}<>＜＞【】〈〉《》「」『』]"
 _MARK = rf"\s*(?:{_ALIAS}|{_LIST}|{_BRACKET})[\s:]*"
-_GAP = r"[\s:：=~–—\"'“”‘’-]*"
+_GAP = r"(?:[^\w♀♂.]|_|\.(?!\s))*"
 _BETWEEN_SCRIPTS = (
     rf"(?:(?<=[가-힣])|(?<=[가-힣][♀♂])){_GAP}(?=[{_LATIN}]{{3}}|[{_CJK}])"
     rf"|(?:(?<=[{_LATIN}{_CJK}]{{2}})|(?<=[{_LATIN}][♀♂.])){_GAP}(?=[가-힣])"
@@ -122,13 +122,13 @@ def names_by_language(cell: str) -> dict[str, str]:
 
 
 def _closed(cell: str, start: int, end: int) -> str:
-    """A span of a cell with the bracket that closes it."""
-    return cell[start : end + (_open(cell[start:end]) > 0)].strip()
+    """A span of a cell with the bracket that closes it, without quotes and marks around."""
+    return cell[start : end + (_open(cell[start:end]) > 0)].strip(' \t\n*_~"“”«»')
 
 
 def _open(text: str) -> int:
     """How many more brackets open in a text than close."""
-    return len(re.findall(r"[(（\[［]", text)) - len(re.findall(r"[)）\]］]", text))
+    return len(re.findall(r"[(（\[［{<]", text)) - len(re.findall(r"[)）\]］}>]", text))
 
 
 def _parts(cell: str) -> list[_Part]:
