@@ -16,7 +16,6 @@ from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     MAIN,
     PullRequest,
-    RefKind,
     RefusedError,
     RepoId,
     Repository,
@@ -28,14 +27,10 @@ from toolkit.hub.local.store import find_pull
 
 _LONGEST_CARD = 2_000_000  # bytes; of a card, or of another file that describes
 # The types that the Hub requires of these fields of a card, where they are there.
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "base_model": (str, list),
-    "language": (str, list),
-    "library_name": (str,),
-    "license": (str, list),
-    "model-index": (list,),
-    "pipeline_tag": (str,),
-    "tags": (list,),
+_FIELD_TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
+    ("base_model", "language", "license"): (str, list),
+    ("library_name", "pipeline_tag"): (str,),
+    ("model-index", "tags"): (list,),
 }
 # Fields of a card that become tags: by their value alone, or after the field's name, as all do for datasets.
 _PLAIN = ("library_name", "pipeline_tag", "language", "tags")
@@ -263,7 +258,8 @@ def validate_yaml(call: Call) -> Response:
         metadata = front_matter(text_field(call.json(), "content"))
         wrong = [
             f'"{field}" must be {" or ".join("text" if kind is str else "a list" for kind in kinds)}'
-            for field, kinds in _FIELD_TYPES.items()
+            for fields, kinds in _FIELD_TYPES.items()
+            for field in fields
             if metadata.get(field) is not None and not isinstance(metadata[field], kinds)
         ]
     except ValueError as error:
@@ -294,7 +290,8 @@ def refs(call: Call) -> Response:
 
 def create_branch(call: Call) -> Response:
     start = text_field(call.json("startingPoint"), "startingPoint", MAIN)
-    return _create_ref(call, "heads", call.revision, start)
+    call.store.create_ref(call.writable().repo, "heads", call.revision, start)
+    return answer({})
 
 
 def delete_ref(call: Call) -> Response:
@@ -303,11 +300,8 @@ def delete_ref(call: Call) -> Response:
 
 
 def create_tag(call: Call) -> Response:
-    return _create_ref(call, "tags", text_field(call.json("tag", "message"), "tag"), call.revision)
-
-
-def _create_ref(call: Call, kind: RefKind, name: str, revision: str) -> Response:
-    call.store.create_ref(call.writable().repo, kind, name, revision)
+    name = text_field(call.json("tag", "message"), "tag")
+    call.store.create_ref(call.writable().repo, "tags", name, call.revision)
     return answer({})
 
 

@@ -201,27 +201,29 @@ def _require_committer(call: Call, repository: Repository, *, as_pull: bool) -> 
 def _change(body: IO[bytes], author: str, contents: Path) -> Change:
     """The commit that a body describes, read line by line, with its files' contents in the folder `contents`."""
     lines = _lines(body)
-    first = next(lines, {})
-    if first.get("key") != "header":
+    kind, header = next(lines, (None, {}))
+    if kind != "header":
         raise malformed("A commit must start with its header")
-    header = _value(first)
     parent = text_field(header, "parentCommit", "").lower() or None
-    operations = tuple(_operation(line, contents) for line in lines)
+    operations = tuple(_operation(*line, contents) for line in lines)
     title, message = text_field(header, "summary"), text_field(header, "description", "")
     return Change(operations, title, message, author, parent, contents)
 
 
-def _lines(body: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _lines(body: IO[bytes]) -> Iterator[tuple[object, dict[str, Any]]]:
+    """What each line is, and its value."""
     while line := body.readline(MAX_BODY + 1):
         if len(line) > MAX_BODY:
             message = "upload it as a large file (LFS), as the answer to preupload says"
             raise RefusedError(413, f"A file of the commit takes more than {MAX_BODY:,} bytes: {message}")
         if line.strip():
-            yield parse_object(line)
+            parsed = parse_object(line)
+            if not isinstance(value := parsed.get("value"), dict):
+                raise malformed("Each line must have a 'value'")
+            yield parsed.get("key"), value
 
 
-def _operation(line: dict[str, Any], contents: Path) -> Operation:
-    kind, value = line.get("key"), _value(line)
+def _operation(kind: object, value: dict[str, Any], contents: Path) -> Operation:
     path = text_field(value, "path")
     if kind == "deletedFolder":
         return Remove(check_path(path.rstrip("/")), is_folder=True)
@@ -244,13 +246,6 @@ def _decode(content: str, encoding: object = "base64") -> bytes:
         return base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
     except ValueError:
         raise malformed(f"The content is not valid {encoding or 'UTF-8'}") from None
-
-
-def _value(line: dict[str, Any]) -> dict[str, Any]:
-    value = line.get("value")
-    if not isinstance(value, dict):
-        raise malformed("Each line must have a 'value'")
-    return value
 
 
 # Read

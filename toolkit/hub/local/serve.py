@@ -1,7 +1,6 @@
 """Run the Hub: in a thread for the length of a `with` block, or in the foreground until interrupted."""
 
 import secrets
-import string
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from toolkit.hub.local.app import create_app
 from toolkit.hub.local.store import Store
 
 TOKEN = "token"  # the file in the root
-_ALPHABET = string.ascii_letters + string.digits
 
 
 @contextmanager
@@ -89,7 +87,7 @@ def kept_token(root: Path) -> Path:
         ToolkitError: The file holds no token, or cannot be read or written.
     """
     # The form of the public Hub's tokens, which `without_secrets` keeps out of logs and errors.
-    token = "hf_" + "".join(secrets.choice(_ALPHABET) for _ in range(34)) + "\n"
+    token = f"hf_{secrets.token_hex(17)}\n"
     file = Store(root).kept(TOKEN, token.encode("ascii"))
     read_token(file)
     return file

@@ -21,13 +21,12 @@ import re
 import secrets
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from toolkit.core.folder import read_json, sync, unwritable, write_bytes
 from toolkit.hub.local.history import (
@@ -150,8 +149,9 @@ class Store:
             raise repo_not_found() from None
         # Version 0.1.0 also wrote access requests, and discussions and events beside the pull requests.
         state.pop("requests", None)
-        pulls = [_read_pull(each) for each in state.pop("discussions", []) if each["head"]]
-        return Repository(repo, **state, pulls=tuple(pulls))
+        names = [field.name for field in fields(PullRequest)]
+        kept = [each for each in state.pop("discussions", []) if each["head"]]
+        return Repository(repo, **state, pulls=tuple(PullRequest(*map(each.get, names)) for each in kept))
 
     def repositories(self, kind: str) -> list[Repository]:
         """All repositories of one kind, by name."""
@@ -406,10 +406,6 @@ def _spelt(folder: Path, name: str) -> str:
     if (folder / name).exists() or not folder.exists():
         return name
     return next((each.name for each in folder.iterdir() if each.name.lower() == name.lower()), name)
-
-
-def _read_pull(state: Mapping[str, Any]) -> PullRequest:
-    return PullRequest(**{field.name: state[field.name] for field in fields(PullRequest)})
 
 
 def _write_state(folder: Path, repository: Repository) -> None:
