@@ -73,11 +73,6 @@ def status(call: Callable[[], object]) -> int:
     return raised.value.response.status_code
 
 
-def test_without_tokens_everybody_is_demo(api: HfApi, endpoint: str) -> None:
-    assert api.whoami()["name"] == "demo"
-    assert httpx2.get(f"{endpoint}/api/whoami-v2").json()["name"] == "demo"
-
-
 def test_a_name_without_namespace_is_created_under_ones_own(api: HfApi) -> None:
     assert api.create_repo("just-a-name", repo_type="dataset").repo_id == "demo/just-a-name"
 
@@ -131,11 +126,6 @@ def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoi
         400,
         "The local Hub does not support 'discussionsDisabled'",
     )
-
-
-def test_creating_twice_is_refused_unless_asked_for(api: HfApi, repo: str) -> None:
-    assert status(lambda: api.create_repo(repo)) == 409
-    assert api.create_repo(repo, exist_ok=True).repo_id == repo
 
 
 @pytest.mark.parametrize("name", ["a--b", "a..b", "a.git", "-a", "a" * 97, "名前"])

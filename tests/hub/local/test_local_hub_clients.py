@@ -71,14 +71,6 @@ def test_the_hf_command_uploads_and_downloads_a_folder_of_a_revision(
     assert not (tmp_path / "main" / "deep").exists()
 
 
-def test_a_wrong_token_is_called_so_by_the_hf_command(hub: tuple[dict[str, str], int]) -> None:
-    command = [str(Path(sys.executable).with_name("hf")), "auth", "whoami"]
-    environment = hub[0] | {"HF_TOKEN": "hf_wrongwrong"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "nvalid" in done.stdout + done.stderr
-
-
 def test_who_forgets_to_disable_xet_reads_what_to_do(hub: tuple[dict[str, str], int], tmp_path: Path) -> None:
     pytest.importorskip("hf_xet")
     (tmp_path / "weights.bin").write_bytes(bytes(range(256)))

@@ -138,8 +138,3 @@ def test_a_hub_in_the_foreground_runs_until_it_is_interrupted(tmp_path: Path) ->
         assert httpx2.get(url).status_code == 200
         hub.send_signal(signal.SIGINT)
         assert hub.communicate() == ("stopped\n", "")
-
-
-def test_the_web_server_is_not_imported_with_the_package() -> None:
-    check = "import sys, toolkit.hub.local; sys.exit('starlette' in sys.modules)"
-    subprocess.run([sys.executable, "-c", check], env=ENVIRONMENT, check=True)

@@ -33,6 +33,7 @@ from toolkit.hub.local.objects import (
     check_path,
     check_sha256,
     entry_not_found,
+    git_blob_id,
     is_path,
     lfs_pointer,
     malformed,
@@ -301,9 +302,8 @@ def _entry(call: Call, repository: Repository, path: str, entry: FileEntry | Tre
         described = {"type": "file", "path": path, "size": entry.size, "oid": entry.oid, **lfs_details(entry, "oid")}
         files: Iterable[FileEntry] = [entry]
     else:
-        listing = "".join(f"{each} {file.oid}\n" for each, file in entry.items())
-        oid = hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
-        described = {"type": "directory", "path": path, "size": 0, "oid": oid}
+        inside = "".join(f"{each} {file.oid}\n" for each, file in entry.items())
+        described = {"type": "directory", "path": path, "size": 0, "oid": git_blob_id(inside.encode())}
         files = entry.values()
     if expand:
         last = last_change(call.store.history(repository), files)

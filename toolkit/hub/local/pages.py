@@ -132,7 +132,7 @@ def login(call: Call) -> Response:
 def refused(error: RefusedError) -> Response:
     """A refusal, for a person."""
     title = f"{error.status} {http.HTTPStatus(error.status).phrase}"
-    page = _page("refused", title=title, user=None, message=error.message, status=error.status)
+    page = _page("list", title=title, user=None, heading=title, lists=[], note=f"{error.message}.")
     page.status_code = error.status
     page.headers.update(error.headers)
     return page

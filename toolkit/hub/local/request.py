@@ -190,9 +190,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 def text_field(value: Mapping[str, Any], name: str, default: str | None = None) -> str:
     """A field that must be text; null or absent, it is the default. Raises `RefusedError` (400)."""
-    found = value.get(name)
-    if found is None:
-        found = default
+    found = default if value.get(name) is None else value[name]
     if not isinstance(found, str):
         raise malformed(f"{name!r} must be text")
     return found

@@ -157,10 +157,8 @@ class Store:
         """All repositories of one kind, by name."""
         found = []
         for state in sorted((self.root / kind).glob("*/*/repository.json")):
-            try:
+            with suppress(RefusedError):  # deleted or moved since it was listed
                 found.append(self.repository(RepoId(kind, *state.parts[-3:-1])))
-            except RefusedError:  # deleted or moved since it was listed
-                continue
         return found
 
     def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> None:
