@@ -120,19 +120,7 @@ def read_drafts(
         for record in records:
             keys.add(record.key)
             names.add(tuple(record.names.items()))
-            drafts.all.append(
-                Draft(
-                    creature=_creature_of(drafts, record, origin),
-                    text=clean_text(record.description),
-                    language=sys.intern(record.language),
-                    origin=origin,
-                    source=record.source,
-                    source_ref=record.source_ref,
-                    license=sys.intern(record.license),
-                    parallel=record.parallel,
-                    attributes=_attributes(record.attributes),
-                )
-            )
+            drafts.all.append(_draft(drafts, record, origin))
             if len(drafts.all) % REPORT_EVERY == 0:
                 progress("reading", len(drafts.all), None)
         if len(keys) >= 2 * len(names):
@@ -148,6 +136,20 @@ def read_drafts(
     for draft in drafts.all:
         draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
     return drafts
+
+
+def _draft(drafts: Drafts, record: Record, origin: int) -> Draft:
+    return Draft(
+        creature=_creature_of(drafts, record, origin),
+        text=clean_text(record.description),
+        language=sys.intern(record.language),
+        origin=origin,
+        source=record.source,
+        source_ref=record.source_ref,
+        license=sys.intern(record.license),
+        parallel=record.parallel,
+        attributes=json.dumps(dict(record.attributes), ensure_ascii=False, sort_keys=True),
+    )
 
 
 def _merge_creatures(drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
@@ -196,10 +198,6 @@ def _same_names(creatures: Sequence[Creature]) -> list[tuple[int, int]]:
             named[name].append(place)
             others[name].update(other for code, other in names.items() if code != name[0])
     return [(same[0], other) for name, same in named.items() if len(others[name]) < 2 for other in same[1:]]
-
-
-def _attributes(attributes: Mapping[str, object]) -> str:
-    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else "{}"
 
 
 def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
