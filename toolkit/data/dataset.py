@@ -62,11 +62,7 @@ class LocatedDataset:
     config: str | None = None
 
     def files(self) -> dict[str, list[Path]]:
-        """The files of each split, `SPLITS` first (`core/layout.py`).
-
-        Raises:
-            InputError: There are none, or several configs or splits that may be meant.
-        """
+        """The files of each split, `SPLITS` first, as `split_files` finds them."""
         return split_files(self.path, self.id if self.revision else str(self.path), self.config)
 
     def manifest(self) -> dict[str, Any]:

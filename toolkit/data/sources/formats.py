@@ -18,13 +18,12 @@ from itertools import islice
 from pathlib import Path
 
 from toolkit.core.errors import InputError
+from toolkit.core.layout import JSON, PARQUET
 from toolkit.data.sources import records
 from toolkit.data.sources.json_rows import json_rows
 from toolkit.data.sources.text_files import encoding_of, file_lines, read_errors
 
 DELIMITED = (".csv", ".tsv")
-JSON = (".jsonl", ".ndjson", ".json")
-PARQUET = ".parquet"
 KINDS = (*DELIMITED, *JSON, PARQUET)
 STANDARD_INPUT = Path("-")
 BATCH_ROWS = 4096

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
+from toolkit.core.layout import JSON
 from toolkit.core.recipe import SourceSettings
 from toolkit.data.sources import records
-from toolkit.data.sources.formats import JSON, KINDS, kind_of, open_table, read_rows
+from toolkit.data.sources.formats import KINDS, kind_of, open_table, read_rows
 from toolkit.data.sources.records import Record, SourceFacts, TableRow
 
 SETTINGS = ("location", "description_column", "name_column", "name_language", "family_column", "encoding")
@@ -61,21 +62,16 @@ def _find(location: str | None) -> tuple[dict[str, Path], str]:
     base = next((folder for folder in pattern.parents if not re.search(r"[*?\[]", str(folder))), pattern)
     # A Korean name from a Mac is decomposed, and looks the same as the composed one that is typed.
     forms = [pattern, *(base / unicodedata.normalize(form, str(pattern.relative_to(base))) for form in ("NFC", "NFD"))]
-    try:
+    with library_errors(f"{location} cannot be searched for", remedy):
         found = () if pattern.is_dir() else {path for form in forms for path in base.glob(str(form.relative_to(base)))}
-        paths = sorted(path for path in found if not path.is_dir())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{location} cannot be searched for: {error}.", remedy) from error
+    paths = sorted(path for path in found if not path.is_dir())
     if named := [form for form in forms if form.is_file()]:
         paths, base = named[:1], pattern.parent
     if not paths:
         raise InputError(f"{location} {'is a folder' if pattern.is_dir() else 'matches no file'}.", remedy)
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path} is not a regular file, or is a broken link.", remedy)
-        if kind_of(path) not in KINDS:
-            formats = f"Save it as {', '.join(KINDS)}; all but the last may end in .gz too."
-            raise InputError(f"{path} is not a table that pkt reads.", formats)
+    if others := [path for path in paths if kind_of(path) not in KINDS]:
+        formats = f"Save it as {', '.join(KINDS)}; all but the last may end in .gz too."
+        raise InputError(f"{others[0]} is not a table that pkt reads.", formats)
     return {_readable(path.relative_to(base)): path for path in paths}, _readable(pattern.relative_to(base))
 
 
