@@ -180,7 +180,7 @@ def test_numbers_of_rows_as_keys_join_no_names_of_two_sources(tmp_path: Path, ea
     if not refused:
         assert build_from(tmp_path / "out", settings).creatures == 5
         return
-    with pytest.raises(InputError, match=r"share keys that number rows: 20 for 5 names in table\.jsonl"):
+    with pytest.raises(InputError, match="share keys that number rows: 20 for 5 names"):
         build_from(tmp_path / "out", settings)
 
 

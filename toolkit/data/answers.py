@@ -105,10 +105,7 @@ def names_in(answer: str) -> Names:
 
 
 def names_by_language(cell: str) -> dict[str, str]:
-    """`{"ko": "불꼬리", "en": "Emberling"}` for a cell with one name in each of several languages, else nothing.
-
-    Nothing for `불꼬리 (영어: Emberling)` either, where a name would end within brackets.
-    """
+    """`{"ko": "불꼬리", "en": "Emberling"}` for a cell with one name in each of several languages, else nothing."""
     spans: list[_Part] = []
     for part in _parts(cell):
         if spans and part.language in (spans[-1].language, ""):
@@ -118,17 +115,14 @@ def names_by_language(cell: str) -> dict[str, str]:
         else:
             return {}
     names = {span.language: _closed(cell, span.start, span.end) for span in spans}
-    return names if 1 < len(names) == len(spans) and not any(map(_open, names.values())) else {}
+    return names if 1 < len(names) == len(spans) and all(names.values()) else {}
 
 
 def _closed(cell: str, start: int, end: int) -> str:
-    """A span of a cell with the bracket that closes it, without quotes and marks around."""
-    return cell[start : end + (_open(cell[start:end]) > 0)].strip(' \t\n*_~"“”«»')
-
-
-def _open(text: str) -> int:
-    """How many more brackets open in a text than close."""
-    return len(re.findall(r"[(（\[［{<]", text)) - len(re.findall(r"[)）\]］}>]", text))
+    """A span of a cell with the bracket that closes it, without marks around; empty for `불꼬리 (영어:`."""
+    texts = (cell[start:end], cell[start : end + 1])
+    whole = (text for text in texts if len(re.findall(r"[(（\[［{<]", text)) == len(re.findall(r"[)）\]］}>]", text)))
+    return next(whole, "").strip(' \t\n*_~"“”«»')
 
 
 def _parts(cell: str) -> list[_Part]:

@@ -97,8 +97,8 @@ class Drafts:
     same_parallel: list[tuple[str, str]] = field(default_factory=list)
     # Cells with a name in each of several languages, and the names.
     split: dict[str, dict[str, str]] = field(default_factory=dict)
-    # Pairs of sources, by index, of which one names a creature of the other by its key alone.
-    by_key: set[tuple[int, int]] = field(default_factory=set)
+    # Those that two records name in different languages, the same by their key alone.
+    by_key: list[Creature] = field(default_factory=list)
 
     def kept(self) -> list[Draft]:
         """Drafts that nothing has dropped so far."""
@@ -111,26 +111,20 @@ def read_drafts(
     """Read, clean and drop: a draft of every record, each unusable one with its reason, and the creatures of all.
 
     Raises:
-        InputError: Names of different sources would be one creature's by keys that are numbers of rows.
+        InputError: Names of two languages would be one creature's by keys that are numbers of rows.
     """
     drafts = Drafts()
-    numbered: dict[int, str] = {}
-    for origin, (facts, records) in enumerate(sources):
-        keys, names = set(), set()
+    for origin, (_, records) in enumerate(sources):
         for record in records:
-            keys.add(record.key)
-            names.add(tuple(record.names.items()))
             drafts.all.append(_draft(drafts, record, origin))
             if len(drafts.all) % REPORT_EVERY == 0:
                 progress("reading", len(drafts.all), None)
-        if len(keys) >= 2 * len(names):
-            numbered[origin] = f"{len(keys):,} for {len(names):,} names in {facts.location}"
     progress("reading", len(drafts.all), len(drafts.all))
-    if told := next((told for origin, told in numbered.items() if origin in chain(*drafts.by_key)), None):
-        raise InputError(
-            f"The sources share keys that number rows: {told}.",
-            "Give each creature one `key` in all sources, or rename those columns.",
-        )
+    for language in ANSWER_LANGUAGES:
+        names = [creature.names[language] for creature in drafts.by_key if language in creature.names]
+        if names and len(names) >= 2 * len(set(names)):
+            found = f"The sources share keys that number rows: {len(names):,} for {len(set(names)):,} names."
+            raise InputError(found, "Give each creature one `key` in all sources, or rename those columns.")
     _merge_creatures(drafts, [facts for facts, _ in sources])
     languages = wanted_languages(settings)
     for draft in drafts.all:
@@ -209,8 +203,8 @@ def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
     if creature is not None and (other := _other_name(creature, names)):
         key = f"{key}/{slug(other)}"
         creature = drafts.creatures.get(key)
-    if creature is not None and creature.origin != origin and not creature.names.keys() & names.keys():
-        drafts.by_key.add((creature.origin, origin))
+    if creature is not None and names and creature.names.keys().isdisjoint(names):
+        drafts.by_key.append(creature)
     if creature is None:
         family = key if record.family == record.key else record.family
         creature = drafts.creatures[key] = Creature(key, clean_text(family), {}, origin)

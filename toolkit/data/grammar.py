@@ -148,10 +148,7 @@ _TO_CONSONANT = {vowel: consonant for consonant, vowel in _TO_VOWEL.items()}
 
 
 def _any_of(forms: Iterable[str], call: str) -> re.Pattern[str]:
-    """One of the particles; a call (`피카츄야, 가자`) only where nothing else can be meant.
-
-    Before more letters `이` is no subject's: `물벌이네`, `물벌이죠` are right after a vowel too.
-    """
+    """One of the particles; a call (`피카츄야, 가자`) only where nothing else can be meant; not the 이 of `이네`."""
     ends = (f"{form}(?![가-힣])" if form in ("이", "가") else form for form in sorted(forms, key=len, reverse=True))
     return re.compile("|".join([f"(?P<call>{call})", *ends]))
 
