@@ -289,10 +289,13 @@ def _manifest(path: Path) -> None:
 FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("schema.file", _cut, "train-00000"),
     ("schema.messages", _instead("prompt", "x"), "its columns are prompt"),
-    ("schema.messages", _instead("messages", '[{"role": "user", "content": "x"}]'), "perhaps JSON"),
+    (
+        "schema.messages",
+        _instead("messages", '[{"role": "user", "content": "x"}]'),
+        "`messages` is string, no lists of {role, content}",
+    ),
     ("schema.messages", _instead("messages", [["user", "x"]]), "`messages` is list<"),
-    ("schema.messages", _instead("messages", [{"from": "human", "value": "x"}]), "have from, value, no `role`"),
-    ("schema.messages", _instead("messages", [{"role": "user"}]), "no `content`"),
+    ("schema.messages", _instead("messages", [{"from": "human", "value": "x"}]), "<from: string, value: string>>"),
     ("schema.column", _wrong_column, "`family` is int64"),
     ("schema.file", _twice, "exists 2 times"),
     ("schema.file", _not_utf8, "'utf-8' codec can't decode"),

@@ -87,21 +87,12 @@ def damage_found(split: str, name: str, path: Path, found: Findings) -> Iterator
 def _problem_with_messages(schema: pa.Schema) -> str | None:
     import pyarrow.types as types
 
-    kinds = dict(zip(schema.names, schema.types, strict=True))
-    if "messages" not in kinds:
+    kind = dict(zip(schema.names, schema.types, strict=True)).get("messages")
+    if kind is None:
         return no_messages(schema.names)
-    if _is_text(kinds["messages"]):
-        return "`messages` is text, perhaps JSON, which is to be parsed into lists of {role, content}"
-    turn = getattr(kinds["messages"], "value_type", None)
-    if turn is None or not types.is_struct(turn):
-        return f"`messages` is {kinds['messages']}"
-    inner = {field.name: field.type for field in turn}
-    for name in ("role", "content"):
-        if name not in inner:
-            return f"its turns have {', '.join(inner) or 'nothing'}, no `{name}`"
-        if not _is_text(inner[name]):
-            return f"the `{name}` of its turns is {inner[name]}"
-    return None
+    turn = getattr(kind, "value_type", None)
+    texts = {field.name for field in turn if _is_text(field.type)} if turn and types.is_struct(turn) else set()
+    return None if {"role", "content"} <= texts else f"`messages` is {kind}, no lists of {{role, content}}"
 
 
 def _is_text(kind: pa.DataType) -> bool:
