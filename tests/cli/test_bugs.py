@@ -48,7 +48,7 @@ def dataset(tmp_path_factory):
     ("place", "code", "command"),
     [
         ("toolkit.model.loading.memory_errors", TYPO, ("name", "A fox.", "--adapter", "{adapter}")),
-        ("toolkit.model.adapter.memory_errors", TYPO, ("name", "A fox.", "--adapter", "{adapter}")),
+        ("toolkit.model.attach.memory_errors", TYPO, ("name", "A fox.", "--adapter", "{adapter}")),
         ("toolkit.data.dataset._read", TYPO_AT_A_FILE, ("train", "{dataset}", "{tmp}/out")),
         ("toolkit.cards.templates._environment", TYPO, ("build-dataset", "{tmp}/out")),
         ("toolkit.hub.verify.hub", TYPO, ("verify", "owner/name", "--endpoint", "http://127.0.0.1:9")),

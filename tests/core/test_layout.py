@@ -26,7 +26,7 @@ def splits(*names: str, config: str | None = None) -> dict[str, str]:
         f"data/train_sft-{SHARD}.parquet",
         f"en/train-{SHARD}.parquet",
         *("default/train/0000.parquet", "default/partial-train/0000.parquet", f"train/data-{SHARD}.parquet"),
-        *("train.jsonl", "data/train.jsonl.gz", "train.json", "Train.ndjson", "training.parquet", "train_v2.parquet"),
+        *("train.jsonl", "data/train.jsonl.gz", "train.json", "Train.ndjson", "training.parquet", "train_v2.PARQUET"),
         *("mydata.parquet", "data/mydata.jsonl", "pokemon-train.json", f"data/pokemon-{SHARD}.parquet"),
     ],
 )

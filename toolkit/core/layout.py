@@ -116,7 +116,7 @@ def files_by_split(
         InputError: No file of rows, no such config, or several without a choice.
     """
     names = sorted(names)
-    rows = [name for name in names if name.removesuffix(".gz").endswith((PARQUET, *JSON))]
+    rows = [name for name in names if name.lower().removesuffix(".gz").endswith((PARQUET, *JSON))]
     groups: dict[str, list[str]] = {}
     if configs:
         patterns = configs[_chosen(configs, config or ("default" if "default" in configs else None), where)]
@@ -179,7 +179,7 @@ def _placed(names: Iterable[str], rows: Iterable[str]) -> list[_File]:
     apart = tuple(name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}"))
     seen = [name for name in rows if not (re.search(r"(?:^|/)(?:\.|__)", name) or name.startswith(apart))]
     seen = [name for name in seen if name.rpartition("/")[2] not in _ABOUT]
-    files = [_file(name) for name in [name for name in seen if name.endswith(PARQUET)] or seen]
+    files = [_file(name) for name in [name for name in seen if name.lower().endswith(PARQUET)] or seen]
     if len({file.split for file in files}) > 1:
         return [file for file in files if file.split]
     return files if any(_word(file.split) for file in files) else [file._replace(split="train") for file in files]

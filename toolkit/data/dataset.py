@@ -184,9 +184,9 @@ def parquet_of(file: Path) -> Path | pa.BufferReader:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         return file
-    opened = gzip.open if file.suffix == ".gz" else open
+    opened = gzip.open if file.suffix.lower() == ".gz" else open
     with opened(file, "rt", encoding="utf-8-sig") as text:
         rows = _json_rows(text.read())
     if not all(isinstance(row, dict) for row in rows):
@@ -216,7 +216,7 @@ def _json_rows(content: str) -> list[Any]:
 
 def parquet_errors(file: Path) -> AbstractContextManager[None]:
     """Translate what goes wrong while a dataset's file is read."""
-    kind = "Parquet file" if file.suffix == ".parquet" else "table of JSON"
+    kind = "Parquet file" if file.suffix.lower() == ".parquet" else "table of JSON"
     return library_errors(f"{file} is not a readable {kind}", "Build or download the dataset again.")
 
 
