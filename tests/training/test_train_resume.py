@@ -254,8 +254,9 @@ def test_the_same_training_again_is_done_already_unless_it_is_restarted(tmp_path
     folder.write_json(out / "manifest.json", moved | {"base": moved["base"] | {"content": "other"}})
     with pytest.raises(InputError, match=r"\(other base\): 3 steps, evaluated, evaluation.json changed"):
         train.train(dataset, out, settings)
-    assert train.train(dataset, out, settings, restart=True).resumed_from == 0
-    assert not (out / "evaluation.json").exists()
+    anew = train.train(dataset, out, settings, restart=True)
+    assert (anew.resumed_from, (out / "evaluation.json").exists()) == (0, False)
+    assert f"{out} will be replaced with what was changed or added there by hand: evaluation.json." in anew.notes
 
 
 def test_the_adapter_is_read_back_before_it_counts(tmp_path, dataset, use_small_base, monkeypatch):

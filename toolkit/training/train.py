@@ -15,6 +15,7 @@ from toolkit.core import Note, ignore
 from toolkit.core.errors import InputError, ToolkitError, after_saying, library_errors
 from toolkit.core.folder import (
     atomic_folder,
+    changed_by_hand,
     check_replaceable,
     json_hash,
     library_versions,
@@ -146,6 +147,8 @@ def train(
             remove_checkpoints(folder)
         facts, log = read_manifest(out, "adapter"), read_jsonl(out / TRAINING_LOG)
         return _result(out, facts, log, facts["steps"], notes)
+    if restart and (changed := changed_by_hand(out)):
+        say(f"{out} will be replaced with what was changed or added there by hand: {', '.join(changed[:5])}.")
     start = prepare_checkpoints(folder, inputs.identity, restart=restart)
     for text in start.notes:
         say(text)
