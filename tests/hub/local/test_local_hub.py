@@ -18,12 +18,7 @@ from huggingface_hub import (
     HfFileSystem,
     hf_hub_download,
 )
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from toolkit.core.errors import InputError
 from toolkit.hub.local.serve import running_hub
@@ -121,11 +116,6 @@ def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoi
     branch = {"emptyBranch": True, "overwrite": False}
     reply = httpx2.post(f"{endpoint}/api/models/{repo}/branch/new", json=branch)
     assert reply.headers["X-Error-Message"] == "The local Hub does not support 'emptyBranch'"
-    reply = httpx2.put(f"{endpoint}/api/models/{repo}/settings", json={"discussionsDisabled": True})
-    assert (reply.status_code, reply.headers["X-Error-Message"]) == (
-        400,
-        "The local Hub does not support 'discussionsDisabled'",
-    )
 
 
 @pytest.mark.parametrize("name", ["a--b", "a..b", "a.git", "-a", "a" * 97, "名前"])

@@ -13,15 +13,7 @@ from toolkit.cards.page import front_matter
 from toolkit.hub.local.derived import with_derived
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.history import Commit
-from toolkit.hub.local.objects import (
-    MAIN,
-    PullRequest,
-    RefusedError,
-    RepoId,
-    Repository,
-    malformed,
-    repo_id,
-)
+from toolkit.hub.local.objects import MAIN, PullRequest, RefusedError, RepoId, Repository, malformed, repo_id
 from toolkit.hub.local.request import Call, answer, parse_object, refuse_others, text_field, whole_number
 from toolkit.hub.local.store import find_pull
 

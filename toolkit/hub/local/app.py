@@ -101,7 +101,7 @@ def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_tok
     return app
 
 
-async def _respond(request: Request, store: Store, users: Mapping[bytes, str]) -> Response:
+async def _respond(request: Request, store: Store, users: Mapping[bytes, str] | None) -> Response:
     _refuse_other_sites(request)
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.

@@ -30,19 +30,21 @@ MAX_BODY = 16 * 2**20  # bytes of a body, or of a line of a commit; large files 
 # Accounts
 
 
-def hash_tokens(tokens: Mapping[str, str] | None, owner_token: str | None) -> dict[bytes, str]:
-    """Users by the hashes of their tokens; `tokens` and `owner_token` as `running_hub` takes them."""
+def hash_tokens(tokens: Mapping[str, str] | None, owner_token: str | None) -> dict[bytes, str] | None:
+    """Users by the hashes of their tokens, None where nobody needs one; the arguments as `running_hub` takes them."""
+    if tokens is None and owner_token is None:
+        return None
     owner = {} if owner_token is None else {owner_token: OWNER}
     return {_hash(token): user for token, user in {**(tokens or {}), **owner}.items()}
 
 
-def who(users: Mapping[bytes, str], header: str | None) -> str | None:
+def who(users: Mapping[bytes, str] | None, header: str | None) -> str | None:
     """The user of an `Authorization` header; None without one. Raises `RefusedError` (401) for a wrong token.
 
-    A browser shows the token as the password of its dialogue, with any name. Where nobody has a token, everybody is
+    A browser shows the token as the password of its dialogue, with any name. Where nobody needs a token, everybody is
     the owner. Tokens are compared by their hashes, so that the time of a look-up reveals nothing about one.
     """
-    if not users:
+    if users is None:
         return OWNER
     if header is None:
         return None
