@@ -206,7 +206,7 @@ def take_turns(start: Job, ways: Sequence[str], rounds: int) -> dict[str, list[d
 
 def trl_settings(device: str) -> list[str]:
     """Names of what is tried: how batches are made, and what else speeds a step up on this device."""
-    precise = loading.chosen_precision("nf4").compute
+    precise = memory.compute_dtype()
     extras = ["", "bf16"] if precise != "bfloat16" else [""]
     if device == "cuda" and importlib.util.find_spec("liger_kernel"):
         extras += ["liger", *(["bf16, liger"] if precise != "bfloat16" else [])]
@@ -278,7 +278,7 @@ def write_base(job: Job) -> None:
         num_key_value_heads=1,
         head_dim=head_dim,
     )
-    dtype = getattr(torch, loading.chosen_precision("nf4").compute)
+    dtype = getattr(torch, memory.compute_dtype())
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -313,7 +313,7 @@ def way_trainer(job: Job, data: list[Example], settings: recipe.Recipe, folder: 
         lora, precision, micro_batch = trainer.prepare_model(located, settings, data, refuse)
         state = TrainingState(lambda _: None, Spent())
         return trainer.make_trainer(lora, data, [], settings, folder, precision, micro_batch, state)
-    precision = loading.chosen_precision("nf4")
+    precision = loading.chosen_precision(located, "nf4")
     base = loading.load_base(located, precision)
     if job.way == "trl":
         return trl_trainer(job, base, data, settings, folder, precision)

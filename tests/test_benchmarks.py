@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALLEST = {
     "build_dataset.py": ["--rows", "200", "--pairs", "200"],
     "first_answer.py": ["--rounds", "1"],
+    "local_hub.py": ["--files", "20", "--commits", "2", "--shape", "flat"],
     "rank_candidates.py": ["--rounds", "1", "--base", "tiny", "--names", "20"],
     "train_throughput.py": [
         "--shape",

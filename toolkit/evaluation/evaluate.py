@@ -136,8 +136,10 @@ def evaluate(
             note(f"Continuing an interrupted evaluation: {journal.found} answers are kept.")
         elif not restart and (target / EVALUATION).is_file():
             there = read_json(target / EVALUATION)
-            known = {**there, "dataset": there.get("dataset", {}).get("content")}
-            wanted = {"adapter": about_adapter, "dataset": content, "settings": settings, "seed": recipe.seed}
+            # Publishing writes the base's commit into the adapter's settings, and so gives it another identity.
+            adapters = [{**of, "identity": None} for of in (there.get("adapter", {}), about_adapter)]
+            known = {**there, "adapter": adapters[0], "dataset": there.get("dataset", {}).get("content")}
+            wanted = {"adapter": adapters[1], "dataset": content, "settings": settings, "seed": recipe.seed}
             refuse_other_results(target, known, wanted)
         precision, predictions = _predict(plan, journal, progress)
         evaluation = {
