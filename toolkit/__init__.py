@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from toolkit.run import run_pipeline as run_pipeline
     from toolkit.training.train import train as train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 _EXPORTS = {
     "core.errors": ("ToolkitError",),
     "core.hub_client": ("use_hub",),
