@@ -187,7 +187,7 @@ def naming(adapter, base, **more):
         ("/data/models/gemma-2b", "Give its Hub id or its folder.$"),
         ("D:\\models\\gemma", "Give its Hub id or its folder.$"),
         ("models/google/gemma-2b", "Give its Hub id or its folder.$"),
-        ("/root/.cache/hub/models--google--gemma-2b/snapshots/2ac5", 'likely `base="google/gemma-2b@2ac5"`'),
+        ("/home/ana/.cache/hub/models--google--gemma-2b/snapshots/2ac5", 'likely `base="google/gemma-2b@2ac5"`'),
         ("C:\\Users\\a\\hub\\models--google--gemma-2b\\snapshots\\2ac5\\", 'likely `base="google/gemma-2b@2ac5"`'),
     ],
 )  # fmt: skip
