@@ -119,6 +119,9 @@ def test_the_card_says_which_files_are_which_split_and_which_config_is_the_defau
         "---\nconfigs:\n- data_files: {train: raw/one.jsonl, dev: [raw/two.jsonl]}\n---\n"
     )
     assert found(None) == {"train": ["one.jsonl"], "validation": ["two.jsonl"]}
+    (tmp_path / "raw/two.jsonl").unlink()
+    with pytest.raises(InputError, match="no file of rows for dev, raw/two"):
+        found(None)
     for broken in ("configs: [", "configs: true", "configs: [a]"):
         (tmp_path / "README.md").write_text(f"---\n{broken}\n---\n")
         assert found(None) == {"train": ["train.jsonl"]}

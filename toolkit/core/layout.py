@@ -122,6 +122,8 @@ def files_by_split(
         patterns = configs[_chosen(configs, config or ("default" if "default" in configs else None), where)]
         found = {split: [name for name in rows if _matches(name, of_split)] for split, of_split in patterns.items()}
         groups = {split: of_split for split, of_split in found.items() if of_split}
+        for split in sorted(patterns.keys() - groups.keys()) if groups else ():
+            raise InputError(f"{where} holds no file of rows for {split}, {patterns[split][0]} by its card.", WANTED)
     elif files := _placed(names, rows):
         # Beside `data/train-00000-of-00001.parquet` nothing in other folders counts for `datasets` either.
         alone = config is None and any(file.sharded and not file.config for file in files)
