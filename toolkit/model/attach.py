@@ -104,7 +104,7 @@ def attach(base: PreTrainedModel, folder: Path) -> tuple[PeftModel, Fit]:
     refuse_start(config, base, folder)
     with library_errors(f"The adapter in {folder} cannot be loaded", REFIT), memory_errors():
         kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
-        # Some begin with random numbers that its file does not replace (PiSSA by `niter`): the same ones each time.
+        # A fresh adapter draws random numbers. Its file replaces them, so the caller's own draws must not move on.
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = kind(base, config)
