@@ -47,8 +47,8 @@ def test_one_description_gives_one_object(ask):
 @pytest.mark.parametrize("by_pipe", [True, False])
 def test_several_give_one_line_each_in_order_from_one_loading(ask, tmp_path, monkeypatch, verb, by_pipe):
     loaded = []
-    load = adapters.load_adapter
-    monkeypatch.setattr(adapters, "load_adapter", lambda folder, **how: loaded.append(folder) or load(folder, **how))
+    load = adapters.load_adapters
+    monkeypatch.setattr(adapters, "load_adapters", lambda folder, **how: loaded.append(folder) or load(folder, **how))
     text = "A red fox.\n\n \u200b\n꼬리가 여섯인 여우\n"
     (tmp_path / "creatures.txt").write_text(text, encoding="utf-8")
     arguments, typed = ([], text) if by_pipe else (["--from", str(tmp_path / "creatures.txt")], None)
@@ -90,7 +90,7 @@ def test_what_was_answered_stays_when_a_later_line_is_wrong(ask):
 )
 @pytest.mark.parametrize("verb", ["name", "identify"])
 def test_what_cannot_be_asked_is_said_before_anything_is_loaded(ask, monkeypatch, verb, arguments, typed, said):
-    monkeypatch.setattr(adapters, "load_adapter", lambda *_, **__: pytest.fail("the adapter was loaded"))
+    monkeypatch.setattr(adapters, "load_adapters", lambda *_, **__: pytest.fail("the adapter was loaded"))
     result = ask(verb, *arguments, typed=typed)
     assert result.exit_code == 2
     assert said in result.stderr

@@ -177,8 +177,8 @@ def test_the_command_loads_once_and_shows_every_error_of_an_answer_as_a_problem(
     monkeypatch.setattr("toolkit.cli.process.silence", lambda: None)
     monkeypatch.setattr(serve, "check_installed", lambda: None)
     monkeypatch.setattr(serve, "serve", lambda *arguments: served.append(arguments))
-    load = adapters.load_adapter
-    monkeypatch.setattr(adapters, "load_adapter", lambda *given, **how: loaded.append(given) or load(*given, **how))
+    load = adapters.load_adapters
+    monkeypatch.setattr(adapters, "load_adapters", lambda *given, **how: loaded.append(given) or load(*given, **how))
     result = CliRunner().invoke(cli.main, ["app", "--adapter", str(adapter), "--port", "0"])
     assert result.exit_code == 0, result.output
     about, answer, host, port, _ = served[0]

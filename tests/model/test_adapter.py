@@ -8,9 +8,10 @@ import peft
 import pytest
 import torch
 
-from support.adapters import make_adapter
+from support.adapters import make_adapter, put_on
+from support.models import untied
 from toolkit.core.errors import EnvironmentLacks, HubError, InputError
-from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
@@ -256,3 +257,47 @@ def test_the_tiny_base_is_not_stored_quantised_and_one_that_is_not_here_may_be(a
     named = json.loads((adapter / ADAPTER_CONFIG).read_text())
     (adapter / ADAPTER_CONFIG).write_text(json.dumps(named | {"base_model_name_or_path": "owner/never-downloaded"}))
     assert adapters.may_be_quantized(adapter)
+
+
+def answers(model, tokenizer):
+    with torch.inference_mode():
+        return model(**tokenizer(loading.PROBE_TEXT, return_tensors="pt")).logits
+
+
+def test_several_adapters_share_the_tensors_of_one_base_and_answer_as_alone(tmp_path, small_base, use_small_base):
+    folders = [
+        put_on(tmp_path / "one", small_base, target_modules=["q_proj"]),
+        put_on(tmp_path / "two", small_base, target_modules=["q_proj", "down_proj"], use_dora=True),
+        put_on(tmp_path / "three", small_base, target_modules=["v_proj"], modules_to_save=["gate_proj"]),
+    ]
+    loaded = adapters.load_adapters(folders)
+    for folder, (model, tokenizer, _) in zip(folders, loaded, strict=True):
+        alone, _, _ = adapters.load_adapter(folder)
+        assert answers(model, tokenizer).equal(answers(alone, tokenizer))
+    stored = [{parameter.data_ptr() for parameter in model.parameters()} for model, _, _ in loaded]
+    weights = list(loading.load_base(*plain(small_base)).parameters())
+    assert len(stored[0] & stored[1] & stored[2]) == len(weights)
+
+
+def plain(folder):
+    return bases.LocatedBase(TINY_BASE_ID, None, folder), loading.Precision("none", "float32")
+
+
+def test_an_adapter_that_changes_the_weights_of_its_base_does_not_share_it(tmp_path, small_base, use_small_base):
+    one = put_on(tmp_path / "one", small_base, target_modules=["q_proj"])
+    pissa = put_on(tmp_path / "pissa", small_base, target_modules=["q_proj"], init_lora_weights="pissa")
+    adapters.load_adapter(pissa)
+    with pytest.raises(InputError, match=r"pissa changes its base's own weights.*Load it alone"):
+        adapters.load_adapters([one, pissa])
+
+
+def test_adapters_of_two_bases_are_not_loaded_together(tmp_path, small_base, use_small_base):
+    one = put_on(tmp_path / "one", small_base, target_modules=["q_proj"])
+    other = shutil.copytree(small_base, tmp_path / "base")
+    two = shutil.copytree(one, tmp_path / "two")
+    config = json.loads((two / ADAPTER_CONFIG).read_text())
+    (two / ADAPTER_CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": str(other)}))
+    assert len(adapters.load_adapters([one, two])) == 2
+    untied(small_base, other)
+    with pytest.raises(InputError, match=r"one is an adapter of the base .*, and .*two one of base"):
+        adapters.load_adapters([one, two])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import glob
 from collections.abc import Callable, Sequence
@@ -21,10 +22,17 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
 )
 from toolkit.model import base as bases
-from toolkit.model.attach import lengthen_embeddings, put_on
+from toolkit.model.attach import lengthen_embeddings, next_logits, put_on
 from toolkit.model.chat_template import default_template, read_format
 from toolkit.model.fit import AGAIN, PICKLED, read_settings
-from toolkit.model.loading import Precision, chosen_precision, load_base, load_tokenizer, overflow_on_text
+from toolkit.model.loading import (
+    PROBE_TEXT,
+    Precision,
+    chosen_precision,
+    load_base,
+    load_tokenizer,
+    overflow_on_text,
+)
 from toolkit.model.saving import LORA_A, LORA_B
 
 if TYPE_CHECKING:
@@ -132,26 +140,71 @@ def load_adapter(
         InputError: The adapter is damaged, does not fit its base, changes nothing or is not finite.
         EnvironmentLacks: The memory does not hold it.
     """
-    located = locate_base_of(folder, quantization, base)
-    tokenizer = adapter_tokenizer(folder, located)
-    model, precision = _loaded(located, quantization, tokenizer, lambda plain: put_on(plain, folder, tokenizer))
-    return model, tokenizer, precision
+    return load_adapters([folder], quantization, base)[0]
+
+
+def load_adapters(
+    folders: Sequence[Path], quantization: str = "none", base: str | None = None
+) -> list[tuple[PeftModel, PreTrainedTokenizerBase, Precision]]:
+    """Several adapters, each as `load_adapter` gives it, on one base whose weights are in memory once.
+
+    Raises:
+        InputError: Their bases differ, one changes its base's own weights (as PiSSA does), or as `load_adapter`.
+        EnvironmentLacks: The memory does not hold them.
+    """
+    located = [locate_base_of(folder, quantization, base) for folder in folders]
+    _refuse_other_base(folders, located)
+    tokenizers = [adapter_tokenizer(folder, each) for folder, each in zip(folders, located, strict=True)]
+
+    def put(plain: PreTrainedModel) -> list[PeftModel]:
+        models, asked = [], tokenizers[0](PROBE_TEXT)["input_ids"]
+        alone = len(folders) == 1
+        before = None if alone else next_logits(plain, asked)
+        for folder, tokenizer in zip(folders, tokenizers, strict=True):
+            models.append(put_on(plain if alone else _sharing_tensors(plain), folder, tokenizer))
+            if before is not None and not before.equal(next_logits(plain, asked)):
+                raise InputError(
+                    f"The adapter in {folder} changes its base's own weights, so that no other can share the base.",
+                    "Load it alone.",
+                )
+        return models
+
+    models, precision = _loaded(located[0], quantization, tokenizers[0], put)
+    return [(model, tokenizer, precision) for model, tokenizer in zip(models, tokenizers, strict=True)]
+
+
+def _refuse_other_base(folders: Sequence[Path], located: Sequence[bases.LocatedBase]) -> None:
+    for folder, each in zip(folders, located, strict=True):
+        if each.path != located[0].path and bases.base_hash(each) != bases.base_hash(located[0]):
+            first, other = (f"{one.id}{f' at {one.revision}' if one.revision else ''}" for one in (located[0], each))
+            raise InputError(
+                f"{folders[0]} is an adapter of the base {first}, and {folder} one of {other}.",
+                "Load adapters of one base together, or give the `base` for all.",
+            )
+
+
+def _sharing_tensors(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a model's modules that hold the tensors of the model itself."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def _loaded(
     base: bases.LocatedBase,
     quantization: str,
     tokenizer: PreTrainedTokenizerBase,
-    put: Callable[[PreTrainedModel], Model],
-) -> tuple[Model, Precision]:
-    """A base with something put on it, in a precision that its numbers fit."""
+    put: Callable[[PreTrainedModel], list[Model]],
+) -> tuple[list[Model], Precision]:
+    """A base with something put on it, once or more, in a precision that its numbers fit."""
     precision = chosen_precision(base, quantization)
-    model = put(load_base(base, precision))
-    if precision.compute == "float16" and (found := overflow_on_text(model, "float16", tokenizer)):
-        del model
-        precision = precision.widened(found)
-        model = put(load_base(base, precision))
-    return model, precision
+    models = put(load_base(base, precision))
+    if precision.compute == "float16":
+        found = next(filter(None, (overflow_on_text(model, "float16", tokenizer) for model in models)), None)
+        if found:
+            del models
+            precision = precision.widened(found)
+            models = put(load_base(base, precision))
+    return models, precision
 
 
 def load_without(
@@ -167,7 +220,7 @@ def load_without(
     """
     located = locate_base_of(folder, quantization, base)
     tokenizer = load_tokenizer(located.path)
-    model, _ = _loaded(located, quantization, tokenizer, lambda plain: plain)
+    [model], _ = _loaded(located, quantization, tokenizer, lambda plain: [plain])
     try:
         read_format(tokenizer)
     except InputError:

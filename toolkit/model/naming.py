@@ -112,14 +112,35 @@ def open_adapter(
         HubError: The Hub has no such adapter, or cannot be reached.
         EnvironmentLacks: The memory is too small.
     """
-    folder = adapters.locate_adapter(str(adapter), revision)
-    manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
-    decoding = load_recipe(manifest.get("recipe")).decoding if manifest else DecodingSettings()
-    known = _cleaned(candidates) if candidates is not None else _learnt(folder / ANSWERS)
-    model, tokenizer, _ = adapters.load_adapter(folder, base=base)
-    prepared = rank.prepare(rank.encode_answers(tokenizer, known, progress))
-    request = manifest.get("request") or chat.REQUEST
-    return Answerer(model, tokenizer, request, manifest.get("system"), decoding, known, prepared)
+    return open_adapters([adapter], candidates, progress, revision=revision, base=base)[0]
+
+
+def open_adapters(
+    named: Sequence[str | Path],
+    candidates: Sequence[str] | None = None,
+    progress: Progress = ignore,
+    *,
+    revision: str | None = None,
+    base: str | None = None,
+) -> list[Answerer]:
+    """Several adapters, each as `open_adapter` loads it, on one base that is in memory once.
+
+    Raises:
+        InputError: Their bases differ, or one changes its base's own weights; or as `open_adapter`.
+        HubError, EnvironmentLacks: As `open_adapter`.
+    """
+    folders = [adapters.locate_adapter(str(each), revision) for each in named]
+    manifests = [read_manifest(each, "adapter") if (each / MANIFEST).is_file() else {} for each in folders]
+    decodings = [load_recipe(each.get("recipe")).decoding if each else DecodingSettings() for each in manifests]
+    known = [_cleaned(candidates) if candidates is not None else _learnt(each / ANSWERS) for each in folders]
+    answerers = []
+    for (model, tokenizer, _), manifest, decoding, names in zip(
+        adapters.load_adapters(folders, base=base), manifests, decodings, known, strict=True
+    ):
+        prepared = rank.prepare(rank.encode_answers(tokenizer, names, progress))
+        request = manifest.get("request") or chat.REQUEST
+        answerers.append(Answerer(model, tokenizer, request, manifest.get("system"), decoding, names, prepared))
+    return answerers
 
 
 def name(
