@@ -100,12 +100,19 @@ def test_what_a_new_repository_cannot_have_is_refused(endpoint: str, told: str, 
     assert post_create(endpoint, **dict.fromkeys(fields)).status_code == 200
 
 
-def test_a_description_is_that_of_the_card_and_another_is_refused(api: HfApi, endpoint: str, repo: str) -> None:
+def test_a_description_holds_what_was_asked_for_or_is_refused(api: HfApi, endpoint: str, repo: str) -> None:
     commit(api, repo, {"README.md": CARD})
-    info = api.model_info(repo)
-    assert (info.card_data.license, info.tags, info.pipeline_tag) == ("mit", ["names"], None)
-    for ask in (lambda: api.model_info(repo, expand=["sha"]), lambda: api.model_info(repo, securityStatus=1)):
+    assert api.model_info(repo, expand=["sha", "cardData"]).card_data.license == "mit"
+    assert set(httpx2.get(f"{endpoint}/api/models/{repo}?expand=sha&expand=tags").json()) == {"id", "sha", "tags"}
+    # `upload_large_folder` of clients before 1.0 asks it.
+    assert httpx2.get(f"{endpoint}/api/models/{repo}?expand=xetEnabled").json() == {"id": repo, "xetEnabled": False}
+    assert [each.pipeline_tag for each in api.list_models(search=repo, expand=["pipeline_tag"])] == [None]
+    for ask in (
+        lambda: api.model_info(repo, expand=["downloadsAllTime"]),
+        lambda: api.model_info(repo, securityStatus=1),
+    ):
         assert status(ask) == 400
+    assert set(httpx2.get(f"{endpoint}/api/models/{repo}/revision/HEAD?expand[]=likes").json()) == {"id", "likes"}
     branch = {"emptyBranch": True, "overwrite": False}
     reply = httpx2.post(f"{endpoint}/api/models/{repo}/branch/new", json=branch)
     assert reply.headers["X-Error-Message"] == "The local Hub does not support 'emptyBranch'"
@@ -220,6 +227,25 @@ def test_a_tag_on_an_unknown_revision_is_refused_for_that(api: HfApi, repo: str)
     with pytest.raises(RevisionNotFoundError):
         api.create_tag(repo, tag="not a name", revision="missing")
     assert status(lambda: api.create_tag(repo, tag="not a name")) == 400
+
+
+def test_a_squashed_branch_keeps_its_files_and_others_their_history(api: HfApi, endpoint: str, repo: str) -> None:
+    commit(api, repo, {"a.txt": b"1", "big.bin": LARGE})
+    second = commit(api, repo, {"a.txt": b"2"})
+    api.create_branch(repo, branch="old")
+    api.super_squash_history(repo, commit_message="all of it")
+    assert [each.title for each in api.list_repo_commits(repo)] == ["all of it"]
+    assert api.list_repo_commits(repo, revision="old")[0].commit_id == second
+    assert (read(endpoint, repo, "a.txt"), read(endpoint, repo, "big.bin")) == (b"2", LARGE)
+    assert {each.path: each.lfs is None for each in api.list_repo_tree(repo)} == {
+        ".gitattributes": True,
+        "a.txt": True,
+        "big.bin": False,
+    }
+    commit(api, repo, {"a.txt": b"3"})
+    assert len(api.list_repo_commits(repo)) == 2
+    with pytest.raises(RevisionNotFoundError):
+        api.super_squash_history(repo, branch="missing")
 
 
 def test_history_lists_every_commit_newest_first(api: HfApi, repo: str) -> None:

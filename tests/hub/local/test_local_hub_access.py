@@ -70,6 +70,7 @@ def test_only_the_owner_of_a_namespace_writes_there(shared: str, token: bool | s
         lambda: api.create_tag("ash/public", tag="v1"),
         lambda: api.upload_file(repo_id="ash/public", path_in_repo="b.txt", path_or_fileobj=b"b"),
         lambda: api.update_repo_settings("ash/public", private=True),
+        lambda: api.move_repo("ash/public", "misty/public"),
     ]
     for write in writes:
         with pytest.raises(HfHubHTTPError) as raised:

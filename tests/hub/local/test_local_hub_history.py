@@ -1,14 +1,17 @@
-"""How the local Hub keeps commits: what a commit's files are, and what is refused or removed at a start."""
+"""How the local Hub keeps commits: what a commit's files are, and the folders of versions before 0.3.0."""
 
+import hashlib
 import itertools
+import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from toolkit.core.errors import InputError
-from toolkit.hub.local.history import HISTORY, Files
-from toolkit.hub.local.objects import Change, Operation, RefusedError, Remove, repo_id
+from toolkit.hub.local.history import HISTORY, Files, last_change
+from toolkit.hub.local.objects import Change, FileEntry, Operation, RefusedError, Remove, git_blob_id, repo_id
 from toolkit.hub.local.store import Store, receive
 
 REPO = repo_id("models", "demo", "a")
@@ -89,10 +92,79 @@ def test_a_commit_takes_room_for_what_it_changes_only(store: Store, tmp_path: Pa
     assert store.commit_at(store.repository(REPO), "main").files.find(["7.txt"])["7.txt"].size == 2
 
 
-def test_a_folder_of_an_older_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "models/demo/a/commits").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"models/demo/a is a repository of version 0\.2\.0 or older"):
-        Store(tmp_path)
+def write_old(root: Path) -> dict[str, dict[str, str]]:
+    """A repository of 0.1.0 or 0.2.0: main with three commits, a branch from the first, and a commit without a name."""
+    folder = root / "models/demo/a"
+    for name in ("commits", "blobs"):
+        (folder / name).mkdir(parents=True)
+    ids = {name: hashlib.sha1(name.encode()).hexdigest() for name in ("one", "two", "three", "branch", "unnamed")}
+    parents = {"one": None, "two": "one", "three": "two", "branch": "one", "unnamed": "branch"}
+    trees = {
+        "one": {"a": "1", "b/c": "1"},
+        "two": {"a": "2", "b/c": "1"},
+        "three": {"a": "2", "d": "3"},
+        "branch": {"a": "b", "b/c": "1"},
+        "unnamed": {},
+    }
+    for name, files in trees.items():
+        entries = {}
+        for path, text in files.items():
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
+            (folder / "blobs" / sha256).write_text(text)
+            entries[path] = FileEntry(sha256, len(text), git_blob_id(text.encode()), False)
+        about = {"title": name, "message": "\ud800", "author": "ash", "date": "2026-01-01T00:00:00.000Z"}
+        parent = parents[name] and ids[str(parents[name])]
+        kept = {path: {**vars(entry), "commit": ids[name]} for path, entry in entries.items()}
+        file = folder / "commits" / f"{ids[name]}.json"
+        file.write_text(json.dumps({"id": ids[name], "parent": parent, **about, "files": kept}))
+    branches = {"main": ids["three"], "other": ids["branch"]}
+    state = {
+        "private": True,
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "branches": branches,
+        "tags": {"v1": ids["one"]},
+    }
+    (folder / "repository.json").write_text(json.dumps({**state, "discussions": [], "gated": None}))
+    return {ids[name]: files for name, files in trees.items()}
+
+
+def test_a_folder_of_0_2_0_opens_with_every_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    caplog.set_level("INFO", "toolkit")
+    trees = write_old(tmp_path)
+    with monkeypatch.context() as patch:  # stopped after the history is in its place
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path)
+    assert caplog.messages == ["Reading in 5 commits of an older version: models/demo/a."]
+    for _ in range(2):
+        store = Store(tmp_path)
+        repository = store.repository(REPO)
+        assert {each: texts(store, store.commit_at(repository, each).files) for each in trees} == trees
+        assert [each.title for each in store.ancestry(repository, "main")][-3:] == ["three", "two", "one"]
+        changed = store.commit_at(repository, "other").files.below().values()
+        assert last_change(store.history(repository), changed).title == "branch"
+        assert (repository.private, store.commit_at(repository, "other").message) == (True, "\ud800")
+        commit(store, "main", {"e": "new"})
+    assert sorted(path.name for path in (tmp_path / "models/demo/a").iterdir()) == ["blobs", HISTORY, "repository.json"]
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_an_old_folder_is_read_in_once_by_two_servers_that_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees, locked, first = write_old(tmp_path), Store.locked, iter([True])
+
+    @contextmanager
+    def late(store: Store) -> Iterator[None]:
+        if next(first, False):
+            Store(tmp_path)  # has the lock before
+        with locked(store):
+            yield
+
+    monkeypatch.setattr(Store, "locked", late)
+    store = Store(tmp_path)
+    repository = store.repository(REPO)
+    assert {each: texts(store, store.commit_at(repository, each).files) for each in trees} == trees
 
 
 def test_what_a_killed_server_left_is_removed_unless_another_one_runs(tmp_path: Path) -> None:

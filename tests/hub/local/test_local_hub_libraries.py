@@ -102,8 +102,10 @@ assert ModelCard.load("demo/adapter").data.base_model == "demo/base"
 from transformers import pipeline
 told = dict(max_new_tokens=2, do_sample=False, return_full_text=False)
 answers = [
-    pipeline("text-generation", model=name)("a", **told)[0]["generated_text"] for name in ("demo/base", "demo/adapter")
+    pipeline(**named)("a", **told)[0]["generated_text"]
+    for named in (dict(model="demo/base"), dict(task="text-generation", model="demo/adapter"))
 ]
+assert HfApi().model_info("demo/base").pipeline_tag == "text-generation"
 assert all(answers), answers
 """
 

@@ -1,6 +1,7 @@
 """Pull requests in the local Hub, through the real client."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,24 @@ def test_the_page_of_a_pull_request_shows_its_files(hub: str) -> None:
     url = commit(client(hub, "ash"), {"c.txt": b"c"}, create_pr=True).pr_url  # type: ignore[attr-defined]
     page = httpx2.get(url, follow_redirects=True)
     assert (page.status_code, "c.txt" in page.text, "refs/pr/1" in page.text) == (200, True, True)
+
+
+def test_what_version_0_1_0_kept_is_read(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        api.create_repo(REPO)
+        head = str(commit(api, {"a.txt": b"A"}, create_pr=True).oid)  # type: ignore[attr-defined]
+    file = tmp_path / "models" / REPO / "repository.json"
+    state = json.loads(file.read_text())
+    comment = {"id": "1", "type": "comment", "at": state["created_at"], "by": "ash", "text": "Why?"}
+    (pull,) = state["discussions"]
+    talk = {**pull, "number": 2, "base": None, "head": None, "events": [comment]}
+    state["discussions"] = [{**pull, "events": [comment]}, talk]
+    asked = {"misty": {"id": "1", "status": "pending", "at": state["created_at"]}}
+    file.write_text(json.dumps({**state, "requests": asked}))
+    with running_hub(tmp_path) as url:
+        api = HfApi(endpoint=url, token="x")
+        assert [each.num for each in api.get_repo_discussions(REPO)] == [1]
+        assert api.model_info(REPO, revision="refs/pr/1").sha == head
+        api.merge_pull_request(REPO, 1)
+        assert read(url, "a.txt") == b"A"

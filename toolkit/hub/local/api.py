@@ -1,17 +1,20 @@
 """The JSON API beside the files: accounts, repositories, their references, history and pull requests, and searches."""
 
+import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
+from toolkit.hub.local.derived import with_derived
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import MAIN, PullRequest, RefusedError, RepoId, Repository, malformed, repo_id
-from toolkit.hub.local.request import Call, answer, refuse_others, text_field, whole_number
+from toolkit.hub.local.request import Call, answer, parse_object, refuse_others, text_field, whole_number
 from toolkit.hub.local.store import find_pull
 
 _LONGEST_CARD = 2_000_000  # bytes; of a card, or of another file that describes
@@ -21,7 +24,15 @@ _FIELD_TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
     ("library_name", "pipeline_tag"): (str,),
     ("model-index", "tags"): (list,),
 }
+# Fields of a card that become tags: by their value alone, or after the field's name, as all do for datasets.
+_PLAIN = ("library_name", "pipeline_tag", "language", "tags")
+_NAMED = ("license", "base_model", "datasets")
+_OF_DATASETS = (
+    *("task_categories", "task_ids", "language", "license", "size_categories", "source_datasets"),
+    *("annotations_creators", "language_creators", "multilinguality"),
+)
 _SDKS = ("gradio", "streamlit", "docker", "static")
+_SEARCHED_BY = ("author", "search", "filter", "limit", "full", "cardData", "expand", "expand[]")
 
 # Accounts
 
@@ -50,7 +61,7 @@ def may_read(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     wanted = call.json("name", "organization", "type", "visibility", "private", "sdk")
-    repo = _repo_in(call, wanted)
+    repo = call.store.canonical(_repo_in(call, wanted))
     author = call.require_writer(repo.namespace)
     url = {"name": str(repo), "url": call.endpoint + repo.url_path}
     files = {".gitattributes": GIT_ATTRIBUTES} | _first_card(repo, wanted)
@@ -64,6 +75,15 @@ def create(call: Call) -> Response:
 
 def delete(call: Call) -> Response:
     call.store.delete(call.writable(_repo_in(call, call.json())).repo)
+    return answer({})
+
+
+def move(call: Call) -> Response:
+    wanted = call.json("fromRepo", "toRepo", "type")
+    source, target = (_split_id(wanted, name) for name in ("fromRepo", "toRepo"))
+    repository = call.writable(source)
+    call.require_writer(target.namespace)
+    call.store.move(repository.repo, target)
     return answer({})
 
 
@@ -95,6 +115,11 @@ def _repo_in(call: Call, wanted: Mapping[str, Any]) -> RepoId:
     return repo_id(text_field(wanted, "type", "model") + "s", namespace, text_field(wanted, "name"))
 
 
+def _split_id(wanted: Mapping[str, Any], name: str) -> RepoId:
+    namespace, _, repo_name = text_field(wanted, name).partition("/")
+    return repo_id(text_field(wanted, "type", "model") + "s", namespace, repo_name)
+
+
 def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
     """The wanted visibility: `visibility`, or `private` of older clients; the default where both are null or absent."""
     told = wanted.get("visibility") or wanted.get("private")
@@ -108,31 +133,37 @@ def _is_private(wanted: Mapping[str, Any], default: bool) -> bool:
 
 def info(call: Call) -> Response:
     found = call.commit()
-    refuse_others(call.request.query_params, ("blobs",))
-    return answer(_describe(call, *found))
+    refuse_others(call.request.query_params, ("blobs", "expand", "expand[]"))
+    return answer(_describe(call, *found, full=True, card=True))
 
 
 def search(call: Call) -> Response:
     """The repositories of one kind, by name. Other searches are refused: the whole list would be a wrong answer."""
+    kind, query, full = call.args["kind"], call.request.query_params, call.flag("full")
+    refuse_others(query, _SEARCHED_BY)
+    card = call.flag("cardData") or (full and kind != "models")
+    found = islice(_found(call, kind), whole_number(query["limit"]) if "limit" in query else None)
+    return answer([_describe(call, *each, full=full, card=card) for each in found])
+
+
+def _found(call: Call, kind: str) -> Iterator[tuple[Repository, Commit]]:
     query = call.request.query_params
-    refuse_others(query, ("author", "search", "limit", "full", "cardData"))
-    author, words = query.get("author"), query.getlist("search")
-    found = [
-        each
-        for each in call.store.repositories(call.args["kind"])
-        if call.may_see(each)
-        and author in (None, each.repo.namespace)
-        and all(word.lower() in str(each.repo).lower() for word in words)
-    ]
-    limit = whole_number(query["limit"]) if "limit" in query else None
-    return answer([_describe(call, each, call.store.commit_at(each, MAIN)) for each in found[:limit]])
+    author, words, wanted = query.get("author"), query.getlist("search"), set(query.getlist("filter"))
+    for repository in call.store.repositories(kind):
+        name = str(repository.repo).lower()
+        if call.may_see(repository) and (author is None or author.lower() == repository.repo.namespace.lower()):
+            commit = call.store.commit_at(repository, MAIN)
+            tags = _tags(kind, metadata(call, repository, commit)) if wanted else []
+            if all(word.lower() in name for word in words) and wanted <= set(tags):
+                yield repository, commit
 
 
-def _describe(call: Call, repository: Repository, commit: Commit) -> dict[str, object]:
-    """A repository as the clients read it, by its card and its list of files."""
-    card = card_data(call, repository, commit)
+def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool, card: bool) -> dict[str, object]:
+    """A repository as the clients read it; `full` adds its files, `card` its metadata. Asked to expand, only that."""
+    query, data = call.request.query_params, metadata(call, repository, commit)
+    expanded = {*query.getlist("expand"), *query.getlist("expand[]")}
     texts = ("sdk",) if repository.repo.kind == "spaces" else ("pipeline_tag", "library_name")
-    return {
+    described = {
         "id": str(repository.repo),
         "author": repository.repo.namespace,
         "sha": commit.id,
@@ -143,11 +174,15 @@ def _describe(call: Call, repository: Repository, commit: Commit) -> dict[str, o
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": _texts(card.get("tags")),
-        "cardData": card or None,
-        "siblings": _siblings(commit, call.flag("blobs")),
-        **{field: next(iter(_texts(card.get(field))), None) for field in texts},
+        "trendingScore": 0,
+        "xetEnabled": False,  # what clients before 1.0 ask
+        "tags": _tags(repository.repo.kind, data),
+        "cardData": card_data(call, repository, commit) or None if card or "cardData" in expanded else None,
+        "siblings": _siblings(commit, call.flag("blobs")) if full or "siblings" in expanded else None,
+        **{field: next(iter(_texts(data.get(field))), None) for field in texts},
     }
+    refuse_others(dict.fromkeys(expanded, True), described)
+    return {name: value for name, value in described.items() if not expanded or name in {"id", *expanded}}
 
 
 def _siblings(commit: Commit, with_blobs: bool) -> list[dict[str, object]]:
@@ -160,12 +195,37 @@ def _siblings(commit: Commit, with_blobs: bool) -> list[dict[str, object]]:
     ]
 
 
+def _tags(kind: str, card: Mapping[str, Any]) -> list[str]:
+    """The tags that find a repository: the card's own, and its licence, languages, task and the like."""
+    plain, named = (("tags",), _OF_DATASETS) if kind == "datasets" else (_PLAIN, _NAMED)
+    found = [text for field in plain for text in _texts(card.get(field))]
+    found += [
+        f"{'dataset' if field == 'datasets' else field}:{text}" for field in named for text in _texts(card.get(field))
+    ]
+    if isinstance(relation := card.get("base_model_relation"), str):
+        found += [f"base_model:{relation}:{text}" for text in _texts(card.get("base_model"))]
+    return list(dict.fromkeys(found))
+
+
 def _texts(value: object) -> list[str]:
     """A field of a card that is one text or a list of them."""
     return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
 # Cards
+
+
+def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
+    """What describes a repository: its card, and for a model what its files say where that is silent."""
+
+    def read(path: str) -> Mapping[str, Any]:
+        try:
+            return parse_object((card_text(call, repository, commit, path) or "").encode())
+        except RefusedError:
+            return {}
+
+    card = card_data(call, repository, commit)
+    return with_derived(card, commit.files.below(), read) if repository.repo.kind == "models" else card
 
 
 def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
@@ -243,21 +303,30 @@ def _refs(folder: str, names: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
+def squash(call: Call) -> Response:
+    repository, message = call.writable(), text_field(call.json("message"), "message")
+    call.store.squash(repository.repo, call.revision, message, call.require_user())
+    return answer({})
+
+
 def history(call: Call) -> Response:
     """The commits of a revision, newest first."""
     commits = call.store.ancestry(call.readable(), call.revision)
-    return answer(
-        [
-            {
-                "id": commit.id,
-                "title": commit.title,
-                "message": commit.message,
-                "authors": [{"user": commit.author}],
-                "date": commit.date,
-            }
-            for commit in commits
-        ]
-    )
+    formatted = "formatted" in call.request.query_params.getlist("expand[]")
+    return answer([_commit(commit, formatted) for commit in commits])
+
+
+def _commit(commit: Commit, formatted: bool) -> dict[str, object]:
+    described: dict[str, object] = {
+        "id": commit.id,
+        "title": commit.title,
+        "message": commit.message,
+        "authors": [{"user": commit.author}],
+        "date": commit.date,
+    }
+    if formatted:
+        described["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
+    return described
 
 
 # Pull requests, which the clients call discussions

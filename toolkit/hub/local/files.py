@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from toolkit.hub.local.history import Commit, last_change
+from toolkit.hub.local.ignore import ignored_by
 from toolkit.hub.local.objects import (
     MAIN,
     AddLfsFile,
@@ -66,11 +67,18 @@ _HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Conten
 
 
 def preupload(call: Call) -> Response:
-    """How each file is to be uploaded, and its present id, which tells a change."""
+    """How each file is to be uploaded, whether `.gitignore` leaves it out, and its present id, which tells a change.
+
+    The `.gitignore` is the client's, if it is to be uploaded too, else the repository's.
+    """
     repository, commit = call.commit()
     _require_committer(call, repository, as_pull=call.flag("create_pr"))
-    answers, wanted = [], list_field(call.json(), "files")
-    present = commit.files.find([check_path(text_field(file, "path")) for file in wanted])
+    answers, asked = [], call.json()
+    wanted = list_field(asked, "files")
+    present = commit.files.find([".gitignore", *(check_path(text_field(file, "path")) for file in wanted)])
+    kept = present.get(".gitignore")
+    rules = "" if kept is None else call.store.blob(repository.repo, kept.sha256).read_text("utf-8", "replace")
+    is_ignored = ignored_by(text_field(asked, "gitIgnore", rules))
     for file in wanted:
         path, size = text_field(file, "path"), size_field(file)
         lfs = _belongs_in_lfs(path, size, _decode(text_field(file, "sample", "")))
@@ -79,7 +87,7 @@ def preupload(call: Call) -> Response:
             {
                 "path": path,
                 "uploadMode": "lfs" if lfs else "regular",
-                "shouldIgnore": False,
+                "shouldIgnore": is_ignored(path),
                 "oid": known.etag if known is not None and known.lfs == lfs else None,
             }
         )

@@ -6,7 +6,7 @@ Clients choose their exception from the status and two headers, never from the b
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -173,7 +173,7 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository as it stands now; `branches` and `tags` map names to commit ids.
+    """A repository as it stands now; `branches` and `tags` map names to commit ids, `former` names to when they ended.
 
     The files of a `gated` one (`auto` or `manual`, as the public Hub calls it) are for those who may write to it alone.
     """
@@ -185,6 +185,7 @@ class Repository:
     tags: dict[str, str]
     pulls: tuple[PullRequest, ...] = ()
     gated: str | None = None
+    former: dict[str, str] = field(default_factory=dict)
 
     def refs(self, kind: RefKind) -> dict[str, str]:
         return self.branches if kind == "heads" else self.tags

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from toolkit.cards.page import CARDS, card_html, metadata_html, style
 from toolkit.core import size
-from toolkit.hub.local.api import card_data, card_text
+from toolkit.hub.local.api import card_data, card_text, metadata
 from toolkit.hub.local.files import listing
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
@@ -218,7 +218,7 @@ def _path_in_repository(address: str, folder: str) -> str | None:
 
 def _summary(call: Call, found: Repository) -> dict[str, object]:
     last = call.store.commit_at(found, MAIN)
-    data = card_data(call, found, last)
+    data = metadata(call, found, last)
     named = [str(data[name]) for name in ("license", "pipeline_tag", "library_name") if isinstance(data.get(name), str)]
     return {
         "label": str(found.repo),

@@ -107,11 +107,28 @@ class Call:
         return repo_id(self.args.get("kind", "models"), self.args["namespace"], self.args["name"])
 
     def readable(self, repo: RepoId | None = None) -> Repository:
-        """The repository, by default the one in the path. Raises `RefusedError` (401, 404) where one may not see it."""
-        found = self.store.repository(repo or self.repo())
-        if found is None or not self.may_see(found):
-            raise repo_not_found(stranger=self.user is None)
-        return found
+        """The repository, by default the one in the path.
+
+        Raises:
+            RefusedError: The user may not see it (401, 404), or the path has a name that it no longer has (307).
+        """
+        wanted = repo or self.repo()
+        if (found := self._visible(wanted)) is not None:
+            return found
+        target = self.store.moved(wanted) if repo is None else None
+        if target is not None and self._visible(target) is not None:
+            address, query = (self.request.scope[part].decode("latin-1") for part in ("raw_path", "query_string"))
+            address = address.replace(f"/{wanted}", f"/{target}", 1) + (query and f"?{query}")
+            raise RefusedError(307, f"{wanted} is called {target} now", headers={"Location": address})
+        raise repo_not_found(stranger=self.user is None)
+
+    def _visible(self, repo: RepoId) -> Repository | None:
+        """A repository that exists and that the user may see."""
+        try:
+            repository = self.store.repository(repo)
+        except RefusedError:
+            return None
+        return repository if self.may_see(repository) else None
 
     def commit(self) -> tuple[Repository, Commit]:
         """The repository and the commit that the path names."""

@@ -1,7 +1,7 @@
 """Repositories in a folder; nothing is remembered that is not on the disk.
 
     ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
-        repository.json     visibility, gate, branches, tags, pull requests: a commit exists once it
+        repository.json     visibility, gate, branches, tags, pull requests, former names: a commit exists once it
                             is named here
         history.sqlite      commits, each with what it changed
         blobs/SHA256        contents
@@ -15,6 +15,7 @@ A process killed at any instant leaves what nothing names at worst, never half a
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -23,12 +24,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from toolkit.core.errors import InputError
-from toolkit.core.folder import sync, unwritable, write_bytes
+from toolkit.core.folder import read_json, sync, unwritable, write_bytes
 from toolkit.hub.local.history import (
     HISTORY,
     Commit,
@@ -63,6 +63,7 @@ from toolkit.hub.local.objects import (
     revision_not_found,
 )
 
+log = logging.getLogger("toolkit")
 _SHA_BEGUN = re.compile("[0-9a-f]{7,40}")  # git shows 7 digits at least
 
 
@@ -85,7 +86,7 @@ class Store:
         self.key = self.kept("key", secrets.token_bytes(32)).read_bytes()
 
     def _tidy(self) -> None:
-        """Remove what killed processes left, unless another store uses this root; refuse what 0.2.0 wrote."""
+        """Remove what killed processes left, unless another store uses this root, and read in what 0.2.0 wrote."""
         servers = os.open(self.root / "servers", os.O_RDWR | os.O_CREAT)
         weakref.finalize(self, os.close, servers)
         with suppress(BlockingIOError):
@@ -93,11 +94,9 @@ class Store:
             for left in self.incoming.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         fcntl.flock(servers, fcntl.LOCK_SH)
-        if old := next(self.root.glob("*/*/*/commits"), None):
-            raise InputError(
-                f"{old.parent} is a repository of version 0.2.0 or older.",
-                "Serve the folder once with pkt 0.3.0, which reads it in, or choose another one.",
-            )
+        with self.locked():
+            for commits in self.root.glob("*/*/*/commits"):
+                self._upgrade(commits)
 
     def fresh(self) -> Path:
         """An unused path on the file system of the repositories, to be renamed into its place."""
@@ -136,33 +135,36 @@ class Store:
 
     # Repositories
 
-    def repository(self, repo: RepoId) -> Repository | None:
-        """A repository as it stands now; None where there is none."""
+    def canonical(self, repo: RepoId) -> RepoId:
+        """The name of the repository that has it in any case, else under the namespace as that is spelt."""
+        namespace = _spelt(self.root / repo.kind, repo.namespace)
+        return RepoId(repo.kind, namespace, _spelt(self.root / repo.kind / namespace, repo.name))
+
+    def repository(self, repo: RepoId) -> Repository:
+        """A repository as it stands now, by its name in any case. Raises `RefusedError` (404)."""
+        repo = self.canonical(repo)
         try:
             state = json.loads((self._folder(repo) / "repository.json").read_bytes())
         except FileNotFoundError:
-            return None
-        # Version 0.3.0 also kept the former names of renamed repositories.
-        state.pop("former", None)
-        pulls = tuple(PullRequest(**each) for each in state.pop("discussions"))
-        return Repository(repo, **state, pulls=pulls)
+            raise repo_not_found() from None
+        # Version 0.1.0 also wrote access requests, and discussions and events beside the pull requests.
+        state.pop("requests", None)
+        names = [field.name for field in fields(PullRequest)]
+        kept = [each for each in state.pop("discussions", []) if each["head"]]
+        return Repository(repo, **state, pulls=tuple(PullRequest(*map(each.get, names)) for each in kept))
 
     def repositories(self, kind: str) -> list[Repository]:
         """All repositories of one kind, by name."""
-        states = sorted((self.root / kind).glob("*/*/repository.json"))
-        # One may be deleted since it was listed.
-        return [found for state in states if (found := self.repository(RepoId(kind, *state.parts[-3:-1])))]
-
-    def _present(self, repo: RepoId) -> Repository:
-        """A repository to change, under the lock. Raises `RefusedError` (404) where there is none."""
-        if (found := self.repository(repo)) is None:
-            raise repo_not_found()
+        found = []
+        for state in sorted((self.root / kind).glob("*/*/repository.json")):
+            with suppress(RefusedError):  # deleted or moved since it was listed
+                found.append(self.repository(RepoId(kind, *state.parts[-3:-1])))
         return found
 
     def create(self, repo: RepoId, *, private: bool, author: str, files: dict[str, bytes]) -> None:
         """Make a repository whose first commit holds `files`. Raises `RefusedError` (409) when it exists."""
         with self.receiving() as contents, self.locked():
-            target = self._folder(repo)
+            target = self._folder(self.canonical(repo))
             if target.exists():
                 raise RefusedError(409, f"You already created this repo: {repo}")
             draft = self.fresh()
@@ -177,15 +179,33 @@ class Store:
 
     def delete(self, repo: RepoId) -> None:
         with self.locked():
-            self._present(repo)
+            self.repository(repo)
             doomed = self.fresh()
             self._folder(repo).rename(doomed)
         shutil.rmtree(doomed)
 
+    def move(self, repo: RepoId, target: RepoId) -> None:
+        """Rename a repository; its old names lead to the new one. Raises `RefusedError` (409) when that is taken."""
+        with self.locked():
+            repository, taken = self.repository(repo), self.canonical(target)
+            if self._folder(taken).exists() and (taken != repo or target == repo):
+                raise RefusedError(409, f"A {repo.kind[:-1]} repository called {taken} already exists")
+            folder = self._folder(replace(target, namespace=taken.namespace))
+            former = {**repository.former, str(repo).lower(): _now()}
+            _write_state(self._folder(repo), replace(repository, former=former))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(repo).rename(folder)
+
+    def moved(self, repo: RepoId) -> RepoId | None:
+        """Where the repository is that had this name last."""
+        name = str(repo).lower()
+        found = [each for each in self.repositories(repo.kind) if name in each.former]
+        return max(found, key=lambda each: each.former[name]).repo if found else None
+
     def update(self, repo: RepoId, change: Callable[[Repository], Repository]) -> None:
         """Replace a repository's state by what `change` makes of it, in one instant."""
         with self.locked():
-            _write_state(self._folder(repo), change(self._present(repo)))
+            _write_state(self._folder(repo), change(self.repository(repo)))
 
     # References
 
@@ -240,7 +260,7 @@ class Store:
         is no longer at the change's parent, 400 for an LFS file that was never uploaded, 403 for a closed pull request.
         """
         with self.locked():
-            repository = self._present(repo)
+            repository = self.repository(repo)
             pull = repository.pull(ref)
             if pull is None and ref not in repository.branches:
                 raise revision_not_found(ref)
@@ -259,6 +279,16 @@ class Store:
             _write_state(self._folder(repo), changed)
         return commit
 
+    def squash(self, repo: RepoId, branch: str, message: str, author: str) -> None:
+        """Let one commit with its files be the whole history of a branch; others keep theirs. 404 for no branch."""
+        with self.locked():
+            repository, folder = self.repository(repo), self._folder(repo)
+            if branch not in repository.branches:
+                raise revision_not_found(branch)
+            files = self.commit_at(repository, branch).files.below()
+            commit = _write_commit(folder, None, Change(tuple(_taken({}, files, {}, 0)), message, "", author))
+            _write_state(folder, repository.with_refs("heads", {**repository.branches, branch: commit.id}))
+
     # Pull requests
 
     def propose(self, repo: RepoId, change: Change) -> tuple[Commit, PullRequest]:
@@ -267,7 +297,7 @@ class Store:
         Raises `RefusedError`: 412 for a parent that main never was at, otherwise as `commit`.
         """
         with self.locked():
-            repository = self._present(repo)
+            repository = self.repository(repo)
             history = self.ancestry(repository, MAIN)
             base = next((each for each in history if each.id.startswith(change.parent or "")), None)
             if base is None:
@@ -295,7 +325,7 @@ class Store:
         Raises `RefusedError`: 409 when main changed the same files in another way, 403 for a closed pull request.
         """
         with self.locked():
-            repository = self._present(repo)
+            repository = self.repository(repo)
             pull = find_pull(repository, number)
             if not pull.is_open:
                 raise RefusedError(403, f"The pull request {number} is {pull.status}")
@@ -317,11 +347,29 @@ class Store:
     def adopt(self, repo: RepoId, received: Path, sha256: str) -> None:
         """Take over a received file whose hash was checked. Raises `RefusedError` when the repository is gone."""
         with self.locked():
-            self._present(repo)
+            self.repository(repo)
             received.replace(self.blob(repo, sha256))
 
     def _folder(self, repo: RepoId) -> Path:
         return self.root / repo.kind / repo.namespace / repo.name
+
+    def _upgrade(self, commits: Path) -> None:
+        """Read the commits of 0.1.0 and 0.2.0, each a file with all its tree, into a history that takes their place."""
+        parents = {file.stem: read_json(file)["parent"] for file in commits.glob("*.json")}
+        log.info("Reading in %s commits of an older version: %s.", len(parents), commits.parent.relative_to(self.root))
+        draft = self.fresh()
+        create_history(draft)
+        while ready := [each for each, parent in parents.items() if parent not in parents]:
+            for commit_id in ready:
+                state, names = read_json(commits / f"{commit_id}.json"), ("sha256", "size", "oid", "lfs")
+                files = {path: FileEntry(*(kept[name] for name in names)) for path, kept in state.pop("files").items()}
+                before = Files(draft, str(parents.pop(commit_id))).below()
+                with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
+                    _fill(made, commits.parent, _taken(before, files, before, 0))
+        draft.replace(commits.parent / HISTORY)
+        doomed = self.fresh()
+        commits.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def receive(folder: Path, path: str, content: bytes) -> AddFile:
@@ -349,6 +397,13 @@ def find_pull(repository: Repository, number: int) -> PullRequest:
 def _now() -> str:
     """This moment, as the clients read it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _spelt(folder: Path, name: str) -> str:
+    """The entry of a folder that has this name in any case; the name itself when there is none."""
+    if (folder / name).exists() or not folder.exists():
+        return name
+    return next((each.name for each in folder.iterdir() if each.name.lower() == name.lower()), name)
 
 
 def _write_state(folder: Path, repository: Repository) -> None:
