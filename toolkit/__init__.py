@@ -8,6 +8,7 @@ core        what all rooms share: recipes, folders with manifests, names of file
 cards       facts -> README.md with plots, so that what is published explains itself
 model       a base and its adapter: find, load, render a chat, invent names, rank known names, merge
 data        "Its tail burns with a blue flame." -> cleaned, its creature's name masked, split -> dataset folder
+serving     adapters -> answers over HTTP, from a model that stays loaded
 training    dataset folder + base -> adapter folder (QLoRA)
 evaluation  adapter + dataset -> evaluation.json: which creature is it, and what would a new one be called?
 hub         folders -> a Hub and back: push, publish, verify; `space` is a page to try it, `local` a Hub in a folder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from toolkit.model.naming import name as name
     from toolkit.model.naming import open_adapter as open_adapter
     from toolkit.run import run_pipeline as run_pipeline
+    from toolkit.serving.serve import serve as serve
     from toolkit.training.train import train as train
 
 __version__ = "0.3.0"
@@ -52,6 +54,7 @@ _EXPORTS = {
     "model.merge": ("merge",),
     "model.naming": ("identify", "name", "open_adapter"),
     "run": ("run_pipeline",),
+    "serving.serve": ("serve",),
     "training.train": ("train",),
 }
 _MODULES = {verb: module for module, verbs in _EXPORTS.items() for verb in verbs}

@@ -1,7 +1,8 @@
-"""Commands that ask an adapter: name, identify, app. Descriptions come from an argument, a file or a browser."""
+"""Commands that ask an adapter: name, identify, app, serve. Descriptions come from an argument, a file or a browser."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -31,16 +32,19 @@ def answering(command: Function) -> Function:
     return options.adapter(options.revision("an adapter")(options.base(command)))
 
 
+candidates = click.option(
+    "--candidates",
+    type=PATH,
+    metavar="FILE",
+    help="Known creatures in place of those that the adapter learnt: one name per line, or a table (.csv, .json, ...) "
+    "with a column `name`, or a list as in answers.json.",
+)
+
+
 def question(command: Function) -> Function:
     """DESCRIPTION, `--from`, `--candidates`, and which adapter answers."""
     for option in (
-        click.option(
-            "--candidates",
-            type=PATH,
-            metavar="FILE",
-            help="Known creatures in place of those that the adapter learnt: one name per line, or a table (.csv, "
-            ".json, ...) with a column `name`, or a list as in answers.json.",
-        ),
+        candidates,
         click.option(
             "--from",
             "file",
@@ -154,6 +158,41 @@ def app(output: Output, /, adapter: str, revision: str | None, base: str | None,
         return page.Answer([invented.name for invented in named.names], nearest)
 
     serve.serve(about, answer, host, port, lambda url: output.say(f"The app is at {url}. Stop it with Ctrl-C."))
+
+
+@main.command()
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
+@options.revision("the adapters")
+@options.base
+@candidates
+@options.host
+@click.option("--port", default=8000, show_default=True, type=options.PORT, help="0 picks a free one.")
+@click.option(
+    "--api-key-file",
+    type=PATH,
+    metavar="FILE",
+    help="File with the key that requests must show; made if it is not there. A --host that others reach needs it.",
+)
+@options.hub
+@click.pass_context
+def serve(context: click.Context, /, adapters: tuple[str, ...], candidates: Path | None, **where: Any) -> None:
+    """Keep ADAPTERs, folders or Hub ids of one base, loaded, and answer over HTTP until Ctrl-C or SIGTERM.
+
+    \b
+    POST /v1/chat/completions  as OpenAI's clients send it
+    POST /v1/identify          {"description": "...", "top": 5}
+    POST /v1/name              {"description": "...", "count": 5, "seed": 0}
+    GET  /v1/models, /health, /metrics, and / for a browser
+
+    Each request may name its `model`: the name of an adapter's folder, or its Hub id. The first answers otherwise.
+    """
+    from toolkit.serving.serve import serve as run
+
+    output = context.obj
+    if context.find_root().params["verbose"]:
+        logging.getLogger("toolkit.serving").setLevel(logging.DEBUG)
+    names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
+    run(adapters, names, **where, on_ready=lambda url: output.say(f"Ready at {url}. Stop it with Ctrl-C."))
 
 
 def _load(output: Output, /, candidates: Path | None, adapter: str, revision: str | None, base: str | None) -> Answerer:

@@ -30,6 +30,7 @@ COMMANDS = {
     "name": "ask",
     "identify": "ask",
     "app": "ask",
+    "serve": "ask",
     "preview": "run",
     "hub": "run",
     "doctor": "run",

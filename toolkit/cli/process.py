@@ -23,7 +23,7 @@ QUIET = {
     "TQDM_DISABLE": "1",
 }
 ANSWER = ("name", "identify")
-COMPUTE = ("run", "train", "evaluate")
+COMPUTE = ("run", "train", "evaluate", "serve")
 # What transformers and peft import where it is installed, and an answer of a base in full precision never uses.
 UNUSED = ("bitsandbytes", "datasets", "pandas", "scipy", "sklearn")
 # Cores that other programs keep busy, from which on threads that spin cost more than they gain.
