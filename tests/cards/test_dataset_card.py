@@ -455,18 +455,6 @@ def test_hostile_text_stays_out_of_the_front_matter(tmp_path: Path) -> None:
     assert metadata_load(tmp_path / "a" / "README.md") == metadata_load(tmp_path / "b" / "README.md")
 
 
-def test_a_folder_that_lacks_columns_and_texts_still_has_a_card(tmp_path: Path) -> None:
-    its = [{"description": "A dog." * n, "language": "en", "creature": None, "license": n} for n in range(8)]
-    table = pa.Table.from_pylist([*its, {"description": None, "language": None}])
-    (tmp_path / "data").mkdir()
-    pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    write_card(tmp_path, facts())
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "* unknown: 9 rows" in text
-    assert "8 English and 1 unknown descriptions" in text
-    assert "## Example" not in text
-
-
 @pytest.mark.parametrize("damage", ["cut", "empty"])
 def test_a_damaged_or_empty_folder_is_an_error_that_says_so(damage: str, tmp_path: Path) -> None:
     card(tmp_path)

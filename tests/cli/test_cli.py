@@ -246,7 +246,7 @@ def test_the_longest_conversation_is_the_validators_own_setting(tmp_path):
 
 
 def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
-    from toolkit.data.validation import folder
+    from toolkit.data import validation
 
     asked = []
 
@@ -255,7 +255,7 @@ def test_the_validator_downloads_no_weights(tmp_path, monkeypatch):
         raise InputError("x.", "y.")
 
     when_it_starts(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(folder, "locate_base_to_load", locate)
+    monkeypatch.setattr(validation, "locate_base_to_load", locate)
     result = CliRunner().invoke(cli.main, ["validate", "data", "--tokenizer", "owner/base"])
     assert (result.exit_code, asked) == (2, [("owner/base", False)])
 

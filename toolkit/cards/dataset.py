@@ -72,13 +72,7 @@ def _example(folder: Path) -> str | None:
     for path in split_files(folder, folder.name).get("train", [])[:1]:
         with pyarrow.parquet.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(1, columns=["messages"]) for row in batch.to_pylist())
-            first: dict[str, Any] = next(rows, {})
-            messages = first.get("messages")
-        if isinstance(messages, list) and all(map(_is_turn, messages)):
-            turns = (f"{turn['role']}:\n{turn['content'][:EXAMPLE_CHARACTERS]}" for turn in messages)
-            return fence("\n\n".join(turns), "text")
+            first: dict[str, Any] = next(rows)
+        turns = (f"{turn['role']}:\n{turn['content'][:EXAMPLE_CHARACTERS]}" for turn in first["messages"])
+        return fence("\n\n".join(turns), "text")
     return None
-
-
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))

@@ -25,11 +25,7 @@ from toolkit.data.splits import MIN_CLUSTERS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Each counted column, and what stands for a missing text in it: a broken dataset gets a card too.
-COUNTED_COLUMNS = {
-    **dict.fromkeys(("answer", "description", "creature", "family", "attributes"), ""),
-    **dict.fromkeys(("language", "source", "license"), "unknown"),
-}
+COUNTED_COLUMNS = ["answer", "description", "creature", "family", "attributes", "language", "source", "license"]
 BATCH_ROWS = 20_000
 # What may stand in a figure, whose font has no Korean and reads `$` as a formula.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,19}")
@@ -47,7 +43,7 @@ def write_card(folder: Path, facts: Mapping[str, object]) -> None:
 
 
 def count_dataset(folder: Path) -> DatasetCounts:
-    """Count a dataset folder, which may lack columns and texts.
+    """Count the rows of a dataset folder that `build_dataset` wrote.
 
     Raises:
         InputError: A file is damaged, or no split has a row.
@@ -69,14 +65,8 @@ def _tables(file: Path) -> Iterator[pa.Table]:
     import pyarrow.parquet
 
     with parquet_errors(file), pyarrow.parquet.ParquetFile(file) as opened:
-        texts = {field.name for field in opened.schema_arrow if pa.types.is_string(field.type)}
-        for batch in opened.iter_batches(BATCH_ROWS, columns=[name for name in COUNTED_COLUMNS if name in texts]):
-            yield pa.table(
-                {
-                    name: batch[name].fill_null(empty) if name in texts else pa.array([empty] * len(batch))
-                    for name, empty in COUNTED_COLUMNS.items()
-                }
-            )
+        for batch in opened.iter_batches(BATCH_ROWS, columns=COUNTED_COLUMNS):
+            yield pa.Table.from_batches([batch])
 
 
 def _add(counts: DatasetCounts, split: str, table: pa.Table) -> None:
@@ -117,16 +107,7 @@ def _tally(table: pa.Table, *names: str) -> Iterator[tuple[tuple[str, ...], int]
 @lru_cache(maxsize=20_000)
 def _labels(attributes: str) -> tuple[tuple[str, str], ...]:
     """(kind, label) of those of a row's attributes that a figure and a text can show."""
-    try:
-        known = json.loads(attributes)
-    except (ValueError, RecursionError):
-        return ()
-    if not isinstance(known, dict):
-        return ()
-    types = known.get("types")
-    values = {
-        "generation": known.get("generation"),
-        "register": known.get("register"),
-        "type": types[0] if isinstance(types, list) and types else None,
-    }
+    known = json.loads(attributes)
+    values = {name: known.get(name) for name in ("generation", "register")}
+    values["type"] = next(iter(known.get("types") or ()), None)
     return tuple((kind, str(value)) for kind, value in values.items() if LABEL.fullmatch(str(value)) and value)

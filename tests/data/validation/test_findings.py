@@ -14,7 +14,8 @@ import pytest
 
 from support.validation import Row, Splits, finding, skipped, write
 from toolkit.core.layout import TINY_BASE_ID
-from toolkit.data.validation import folder, validate
+from toolkit.data import validation
+from toolkit.data.validation import validate
 from toolkit.data.validation.findings import CODES
 from toolkit.model.loading import load_tokenizer
 
@@ -332,7 +333,7 @@ def test_a_chat_template_that_renders_a_prompt_otherwise_once_it_is_answered_is_
         tokenizer.chat_template = f"{{{{ messages | length }}}}{tokenizer.chat_template}"
         return tokenizer
 
-    monkeypatch.setattr(folder, "load_tokenizer", load)
+    monkeypatch.setattr(validation, "load_tokenizer", load)
     report = validate(write(tmp_path, sound()), base=TINY_BASE_ID)
     assert finding(report, "tokens.contract").count == 54
     # Lengths need a maximum, too.

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from toolkit.hub.local import app, files, store
+from toolkit.hub.local import files, serve, store
 from toolkit.hub.local.serve import running_hub
 
 
@@ -78,7 +78,7 @@ def test_a_malformed_body_is_answered_with_400_and_a_reason(open_hub: str, body:
 
 
 def test_a_body_that_is_too_long_is_refused_with_the_limit(open_hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "MAX_BODY", 20_000)
+    monkeypatch.setattr(serve, "MAX_BODY", 20_000)
     reply = httpx2.post(f"{open_hub}/api/validate-yaml", content=b" " * 3_000_000)
     assert reply.status_code == 413
     assert "takes 20,000 at most" in reply.json()["error"]
@@ -88,7 +88,7 @@ def test_a_commit_may_be_longer_than_a_body_but_not_a_line_of_it(
     open_hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi(endpoint=open_hub, token="x").create_repo("demo/long")
-    for module in (app, files):
+    for module in (serve, files):
         monkeypatch.setattr(module, "MAX_BODY", 20_000)
     lines = [{"key": "header", "value": {"summary": "x"}}]
     lines += [{"key": "file", "value": {"path": f"{each}.txt", "content": "x" * 15_000}} for each in range(200)]
