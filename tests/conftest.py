@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.adapters import adapter  # noqa: F401 (a fixture)
-from toolkit.cli import process
+from toolkit.core import imports
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import base as bases
 from toolkit.model.chat import REQUEST
@@ -33,7 +33,7 @@ SENTENCES = [
 @pytest.fixture(autouse=True)
 def all_libraries_stay(monkeypatch):
     """A command that answers would choose for the whole process, which runs other tests too."""
-    monkeypatch.setattr(process, "UNUSED", ())
+    monkeypatch.setattr(imports, "UNUSED", ())
 
 
 @pytest.fixture(scope="session")

@@ -217,11 +217,17 @@ def test_the_first_python_block_is_the_code(tmp_path):
 def test_code_runs_without_this_toolkit_and_without_the_token(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "secret")
-    said, _ = reproduce.run_code(
-        "import os\nprint(os.environ.get('HF_TOKEN'), os.environ['HF_HUB_OFFLINE'])", REPO, "c" * 40
+    monkeypatch.setattr(reproduce, "READER", reproduce.READER.replace("import peft, transformers", ""))
+
+    def run(code):
+        with reproduce.reader() as waiting:
+            return reproduce.run_code(waiting, code, REPO, "c" * 40)
+
+    said, _ = run(
+        "import os\nprint(os.environ.get('HF_TOKEN'), os.environ['HF_HUB_OFFLINE'], '피카츄', 'sys' in globals())"
     )
-    assert said == "None 1"
-    failed, last = reproduce.run_code("import toolkit", REPO, "c" * 40)
+    assert said == "None 1 피카츄 False"
+    failed, last = run("import toolkit")
     assert failed is None
     assert "toolkit" in last
     assert (tmp_path / "models--demo--namer" / "refs" / "main").read_text() == "c" * 40

@@ -196,14 +196,14 @@ def serve(context: click.Context, /, adapters: tuple[str, ...], candidates: Path
 
 
 def _load(output: Output, /, candidates: Path | None, adapter: str, revision: str | None, base: str | None) -> Answerer:
-    from toolkit.cli import process
+    from toolkit.core import imports
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
 
     names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
     folder = adapters.locate_adapter(adapter, revision)
-    unused = () if adapters.may_be_quantized(folder, base) else process.UNUSED
-    with process.quick_imports(without=unused), output.waiting() as progress:
+    unused = () if adapters.may_be_quantized(folder, base) else imports.UNUSED
+    with imports.quick_imports(without=unused), output.waiting() as progress:
         return naming.open_adapter(folder, names, progress, base=base)
 
 

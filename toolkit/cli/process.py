@@ -1,16 +1,11 @@
-"""What the command line does to its own process: quiet libraries, threads that sleep, quick imports."""
+"""What the command line does to its own process: quiet libraries, threads that sleep."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import ModuleType
-from typing import cast
+from collections.abc import Callable
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -24,8 +19,6 @@ QUIET = {
 }
 ANSWER = ("name", "identify")
 COMPUTE = ("run", "train", "evaluate", "serve")
-# What transformers and peft import where it is installed, and an answer of a base in full precision never uses.
-UNUSED = ("bitsandbytes", "datasets", "pandas", "scipy", "sklearn")
 # Cores that other programs keep busy, from which on threads that spin cost more than they gain.
 BUSY_CORES = 0.33
 
@@ -64,26 +57,6 @@ def show_log(say: Callable[[str], None]) -> None:
     logger = logging.getLogger("toolkit")
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
-
-
-@contextmanager
-def quick_imports(*, without: tuple[str, ...]) -> Iterator[None]:
-    """Import what an answer needs without looking for garbage, and `without` libraries that it never uses.
-
-    Of 6.9 s of the processor until `pkt name` answers on the tiny base, the first saves 1.6 s and the second 1.4 s. The
-    libraries count as not installed until the process ends: those that ask whether they are there ask once.
-    """
-    modules = cast("dict[str, ModuleType | None]", sys.modules)
-    for name in without:
-        # What the import system itself takes for "there is no such module".
-        modules.setdefault(name, None)
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Modules live to the end: nothing among them is garbage.
-        gc.freeze()
-        gc.enable()
 
 
 def busy_cores() -> float:

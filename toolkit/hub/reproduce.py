@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from toolkit import cards
+from toolkit.core import imports
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, is_hub_id, without_secrets
@@ -24,10 +26,19 @@ from toolkit.core.layout import ADAPTER_CONFIG, CARD, DTYPES, EDITED, EVALUATION
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
+from toolkit.model.adapter import may_be_quantized
 from toolkit.model.loading import nf4_config
 from toolkit.model.memory import drawing_machine
 
-BLOCK_TOOLKIT = "import sys\nsys.modules['toolkit'] = None\n"
+# Imports the libraries of a card's code, and waits for it.
+READER = """
+import gc, sys
+sys.modules["toolkit"] = None
+gc.disable()
+import peft, transformers
+gc.enable()
+exec(compile(sys.stdin.read(), "README.md", "exec"), {"__name__": "__main__"})
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,11 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     if unusable := _unusable(repository):
         return {"unusable": unusable}
     found = Comparison()
-    _compare_cards(repository, found)
-    _compare_files(repository, found)
-    found.differences += [*_wrong_base(repository), *_other_names(repository)]
-    _run_card(repository, found)
+    with reader() as waiting:
+        _compare_cards(repository, found)
+        _compare_files(repository, found)
+        found.differences += [*_wrong_base(repository), *_other_names(repository)]
+        _run_card(repository, found, waiting)
     return {
         "files": len(repository.manifest["files"]),
         "samples": len(repository.samples),
@@ -135,17 +147,20 @@ def _wrong_base(repository: Repository) -> list[str]:
 
 def _other_names(repository: Repository) -> list[str]:
     """Samples whose names the adapter does not give again."""
-    import torch
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoTokenizer
-
     manifest, revision = repository.manifest, repository.revision
     precision = manifest["evaluation_precision"]
-    dtype = getattr(torch, precision["compute"])
-    nf4 = nf4_config(dtype, str(manifest["base"]["architecture"])) if precision["base"] == "nf4" else None
-    held = {"dtype": dtype, **({"quantization_config": nf4} if nf4 else {})}
-    model = AutoPeftModelForCausalLM.from_pretrained(repository.id, revision=revision, **held).eval()
-    tokenizer = AutoTokenizer.from_pretrained(repository.id, revision=revision)
+    in_nf4 = precision["base"] == "nf4"
+    unused = () if in_nf4 or may_be_quantized(repository.folder) else imports.UNUSED
+    with imports.quick_imports(without=unused):
+        import torch
+        from peft import AutoPeftModelForCausalLM
+        from transformers import AutoTokenizer
+
+        dtype = getattr(torch, precision["compute"])
+        nf4 = nf4_config(dtype, str(manifest["base"]["architecture"])) if in_nf4 else None
+        held = {"dtype": dtype, **({"quantization_config": nf4} if nf4 else {})}
+        model = AutoPeftModelForCausalLM.from_pretrained(repository.id, revision=revision, **held).eval()
+        tokenizer = AutoTokenizer.from_pretrained(repository.id, revision=revision)
     settings = DecodingSettings.model_validate(manifest["recipe"]["decoding"])
     evaluation = read_json(repository.folder / EVALUATION)
     # Sampled names are the same only where the random numbers are.
@@ -166,7 +181,7 @@ def _other_names(repository: Repository) -> list[str]:
 # The card's own code.
 
 
-def _run_card(repository: Repository, found: Comparison) -> None:
+def _run_card(repository: Repository, found: Comparison, waiting: subprocess.Popen[str]) -> None:
     """Run the code of the card, unless somebody else wrote it."""
     card, samples = repository.folder / CARD, repository.samples
     code = python_block(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
@@ -175,7 +190,7 @@ def _run_card(repository: Repository, found: Comparison) -> None:
     elif not is_ours(code, repository.manifest, samples, repository.id):
         found.notes.append(f"the code of {CARD} is not what this version of pkt writes, and was not run")
     else:
-        printed, last_error = run_code(code, repository.id, repository.revision)
+        printed, last_error = run_code(waiting, code, repository.id, repository.revision)
         if printed is None:
             found.differences.append(f"{CARD}: its code fails with {last_error}")
         elif not printed:
@@ -205,22 +220,32 @@ def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[st
     return cards.usage_snippet(known, samples, list(map(str, manifest["stop_tokens"])), repo_id) == code
 
 
-def run_code(code: str, repo_id: str, revision: str) -> tuple[str | None, str]:
-    """Run the code of a card offline in another process, without this toolkit, on the files that this one downloaded.
+@contextmanager
+def reader() -> Iterator[subprocess.Popen[str]]:
+    """Start a process, offline and without this toolkit, that imports its libraries while this one works."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("HF_TOKEN", "PYTHONPATH")}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", READER],
+        env=kept | {"HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as waiting:
+        try:
+            yield waiting
+        finally:
+            waiting.kill()
+
+
+def run_code(waiting: subprocess.Popen[str], code: str, repo_id: str, revision: str) -> tuple[str | None, str]:
+    """Run the code of a card in a process of `reader`, on the files that this one downloaded.
 
     Returns its output, or None when it failed; and the last line of its errors.
     """
     _point_at(repo_id, revision)
-    kept = {key: value for key, value in os.environ.items() if key not in ("HF_TOKEN", "PYTHONPATH")}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", BLOCK_TOOLKIT + code],
-        env=kept | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = done.stderr.strip().split("\n")[-1]
-    return (done.stdout.strip() if done.returncode == 0 else None), last
+    printed, errors = waiting.communicate(code)
+    return (printed.strip() if waiting.returncode == 0 else None), errors.strip().split("\n")[-1]
 
 
 def _point_at(repo_id: str, revision: str) -> None:
