@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,9 +85,14 @@ def _unseen_share(count: int) -> float:
 
 def _resampled_means(sums: Numbers, counts: Numbers, seed: int, resamples: int) -> Numbers:
     generator, groups = np.random.default_rng(seed), len(sums)
-    # One resample at a time, so that memory does not grow with their number.
-    drawn = (generator.integers(groups, size=groups) for _ in range(resamples))
-    return np.array([sums[rows].sum() / counts[rows].sum() for rows in drawn])
+    drawn = (generator.integers(groups, size=(some, groups)) for some in _portions(resamples, groups))
+    return np.concatenate([sums[rows].sum(axis=1) / counts[rows].sum(axis=1) for rows in drawn])
+
+
+def _portions(resamples: int, groups: int) -> Iterator[int]:
+    """How many resamples to draw at once, so that memory does not grow with their number."""
+    at_once = max(1, 100_000 // groups)
+    return (min(at_once, resamples - drawn) for drawn in range(0, resamples, at_once))
 
 
 def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bounds: tuple[float, float]) -> float:
@@ -95,10 +100,10 @@ def _jeffreys_end(sums: Numbers, counts: Numbers, seed: int, resamples: int, bou
 
     For shares it is the end of Jeffreys's interval (see Brown, Cai and DasGupta 2001).
     """
-    generator = np.random.default_rng(seed)
+    generator, groups = np.random.default_rng(seed), len(sums)
     more = generator.gamma(0.5, size=(resamples, 2)) * counts.mean()
-    drawn = (generator.standard_exponential(len(sums)) for _ in range(resamples))
-    totals, weights = np.array([((each * sums).sum(), (each * counts).sum()) for each in drawn]).T
+    drawn = (generator.standard_exponential((some, groups)) for some in _portions(resamples, groups))
+    totals, weights = np.concatenate([[(each * sums).sum(axis=1), (each * counts).sum(axis=1)] for each in drawn], 1)
     means = (totals + (more * bounds).sum(axis=1)) / (weights + more.sum(axis=1))
     return float(np.quantile(means, 0.975))
 
