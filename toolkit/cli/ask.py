@@ -192,7 +192,13 @@ def serve(context: click.Context, /, adapters: tuple[str, ...], candidates: Path
     if context.find_root().params["verbose"]:
         logging.getLogger("toolkit.serving").setLevel(logging.DEBUG)
     names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
-    run(adapters, names, **where, on_ready=lambda url: output.say(f"Ready at {url}. Stop it with Ctrl-C."))
+
+    def ready(url: str) -> None:
+        if where["api_key_file"] is not None:
+            output.say(f"Requests must show the key in {where['api_key_file']}. Nothing is encrypted on the way.")
+        output.say(f"Ready at {url}. Stop it with Ctrl-C.")
+
+    run(adapters, names, **where, on_ready=ready)
 
 
 def _load(output: Output, /, candidates: Path | None, adapter: str, revision: str | None, base: str | None) -> Answerer:

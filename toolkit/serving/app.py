@@ -219,7 +219,13 @@ def create_app(served: Sequence[Served], compute: ThreadPoolExecutor, api_key: s
             key = (path if any(path == route.path for route in routes) else "other", status)
             service.requests[key] += 1
             service.seconds[key] = service.seconds.get(key, 0) + seconds
-            log.debug("%s %.200s %d %.0f ms", scope["method"], scope["raw_path"].decode(), status, 1000 * seconds)
+            log.debug(
+                "%s %.200s %d %.0f ms",
+                scope["method"],
+                scope["raw_path"].decode("ascii", "backslashreplace"),
+                status,
+                1000 * seconds,
+            )
 
     return app
 
