@@ -12,7 +12,9 @@ machine counts little; on one thread of a quiet machine that is the time that pa
 
 import random
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import click
 import torch
@@ -20,8 +22,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, rank
-from toolkit.model.tiny.making.pretrain import train_tokenizer
-from toolkit.model.tiny.making.synthetic import describe, invent_name, sample_creature
+
+# `tiny_base` lies beside this folder, and is no part of what is installed.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tiny_base.pretrain import train_tokenizer
+from tiny_base.synthetic import describe, invent_name, sample_creature
 
 BATCH = 16
 WORDS = 2048

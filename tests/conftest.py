@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from support.adapters import adapter  # noqa: F401 (a fixture)
+from tiny_base.pretrain import train_tokenizer
 from toolkit.core import imports
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.model import base as bases
 from toolkit.model.chat import REQUEST
-from toolkit.model.tiny.making.pretrain import train_tokenizer
 
 SENTENCES = [
     REQUEST,

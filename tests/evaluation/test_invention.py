@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from support.names import made_names, random_letters
+from tiny_base.synthetic import invent_korean_name
 from toolkit.evaluation.invention import (
     Judgement,
     Sample,
@@ -13,7 +14,6 @@ from toolkit.evaluation.invention import (
     is_well_formed,
     judge_all,
 )
-from toolkit.model.tiny.making.synthetic import invent_korean_name
 
 
 def judge(name, known, training, script):

@@ -8,8 +8,8 @@ from statistics import mean
 import pytest
 
 from support.names import made_names, random_letters
+from tiny_base.synthetic import invent_korean_name, invent_name
 from toolkit.evaluation import likeness
-from toolkit.model.tiny.making.synthetic import invent_korean_name, invent_name
 
 
 def test_bits_of_a_case_computed_by_hand():

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from toolkit.model.tiny.making import synthetic
-from toolkit.model.tiny.making.synthetic import frames, gerund, join, lexicon, third, tidy, verb_phrase
+from tiny_base import synthetic
+from tiny_base.synthetic import frames, gerund, join, lexicon, third, tidy, verb_phrase
 
 WRONG_ARTICLE = re.compile(r"\ba (?=[aio]|e(?!u)|u(?!ni(?!n)|se))(?!one\b)|\ban (?=[bcdfgjklmnpqrstvwxyz])", re.I)
 FORBIDDEN = re.compile(r"pok[eé]mon|\b(?:golem|ditto|electrode|persian|mew|abra|muk|seel|hypno)\b", re.I)

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
+from tiny_base.pretrain import SHARES, WEIGHTS, corpus_names, lessons
 from toolkit.core.folder import file_hashes, read_manifest
 from toolkit.core.recipe import load_recipe
 from toolkit.data.sources import read_records
 from toolkit.model import base as bases
-from toolkit.model.tiny.making.pretrain import SHARES, WEIGHTS, corpus_names, lessons
 
 LESSONS = 3000
 RUN = 12

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from toolkit.model.tiny.making.synthetic import invent_name, sample_creature
+from tiny_base.synthetic import invent_name, sample_creature
 
 
 def made_names(count, invent=invent_name, seed=1):

@@ -1,4 +1,4 @@
-"""Train the tiny base from scratch: `python -m toolkit.model.tiny.making.pretrain OUT`.
+"""Train the tiny base from scratch: `python -m tiny_base.pretrain OUT`.
 
 A Gemma 3 text model of about 3 million parameters, on the synthetic lessons alone. Same seed, same machine, same bytes.
 """
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tiny_base import synthetic
+from tiny_base.synthetic import Creature, describe
 from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
 from toolkit.model import chat
 from toolkit.model.base import tiny_base_folder
 from toolkit.model.chat import REQUEST
 from toolkit.model.chat_template import with_answer
-from toolkit.model.tiny.making import synthetic
-from toolkit.model.tiny.making.synthetic import Creature, describe
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ A Gemma 3 text model of {parameters:,} parameters with random initial weights, t
 conversations about invented creatures: {steps:,} steps, {tokens:,} tokens, seed {seed}. It is the base of PokePicker
 Toolkit's demo, and of no other use. It has seen no text of the embedded corpus, and no English name in it.
 
-Made by `python -m toolkit.model.tiny.making.pretrain`.
+Made by `python -m tiny_base.pretrain`, in the toolkit's repository.
 """
 
 
