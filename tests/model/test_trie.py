@@ -1,8 +1,9 @@
 """Sequences laid out as tries in rows: each node sees its own way up and nothing else."""
 
 import pytest
+import torch
 
-from toolkit.model.trie import lay_out
+from toolkit.model.trie import BLOCK, key_blocks, lay_out
 
 SEQUENCES = [(5, 1), (5, 6), (5, 6, 1), (5, 6, 7, 1), (8,), (9, 6, 1)]
 
@@ -37,3 +38,29 @@ def test_a_row_has_no_more_nodes_than_room_unless_one_sequence_needs_them(room):
     rows = lay_out(sequences, room)
     assert rows.tokens.shape[1] == max(room, 3)
     assert (len(rows.starts) - 1 == len(sequences)) == (room < 4)
+
+
+def test_what_is_not_to_be_shared_is_laid_out_for_each_sequence():
+    rows = lay_out([(5, 6, 7, 1)] * 2, 64, shared=[1, 1])
+    assert rows.tokens.tolist() == [[5, 6, 7, 6, 7]]
+    assert rows.before.tolist() == [[0, 1, 2], [0, 3, 4]]
+
+
+def test_nodes_that_pad_a_row_see_themselves_and_are_seen_by_no_other():
+    rows = lay_out([(5, 6, 7, 1)], 64, multiple=8)
+    assert rows.tokens.shape == (1, 8)
+    assert torch.equal(rows.visible[0, 3:, 3:], torch.eye(5, dtype=torch.bool))
+    assert not rows.visible[0, :3, 3:].any()
+    assert not rows.visible[0, 3:, :3].any()
+
+
+def test_a_block_has_the_keys_that_its_nodes_see_and_no_more_than_a_row():
+    opening = tuple(range(40))
+    rows = lay_out([(*opening, *[100 + number] * 30) for number in range(12)], 1000, multiple=BLOCK)
+    nodes = rows.tokens.shape[1]
+    index, mask = key_blocks(rows.visible, torch.float32)
+    assert index.shape == (nodes // BLOCK, 4 * BLOCK)
+    seen = torch.zeros(nodes // BLOCK, BLOCK, nodes, dtype=torch.bool)
+    seen.scatter_(2, index[:, None].expand(-1, BLOCK, -1), mask[:, 0] == 0)
+    assert torch.equal(seen.view(1, nodes, nodes), rows.visible)
+    assert key_blocks(rows.visible[:, :BLOCK, :BLOCK], torch.float32)[0].shape == (1, BLOCK)

@@ -1,4 +1,4 @@
-"""Packed rows with logits at the supervised positions only are the same mathematics as one full pass a sequence."""
+"""Rows that share what prompts share, with logits at the supervised positions only: the mathematics of full passes."""
 
 import pytest
 import torch
@@ -11,9 +11,25 @@ from toolkit.training import packing
 
 
 def examples():
+    """A tree of prompts: one that begins another, two that part in a common beginning, one that shares nothing."""
     generator = torch.Generator().manual_seed(1)
-    lengths = [(12, 9), (7, 3), (20, 15)]
-    return [Example(torch.randint(3, 97, (length,), generator=generator).tolist(), start) for length, start in lengths]
+
+    def some(count):
+        return torch.randint(3, 97, (count,), generator=generator).tolist()
+
+    opening, turn, other = some(6), some(5), some(7)
+    return [
+        Example([*opening, *turn, *some(6), *(answer := some(3))], 17),
+        Example([*opening, *turn, *answer], 11),
+        Example([*opening, *some(4), *some(3)], 10),
+        Example([*other, *some(2)], 7),
+        Example([*opening, *turn, *some(2)], 11),
+    ]
+
+
+def wide_model(family):
+    """Of a family, with windows that hold the examples: a mask stands for all layers."""
+    return small_model(family, **FAMILIES[family] | {"vocab_size": 300, "sliding_window": 64})
 
 
 def plain_loss(model, batch):
@@ -30,7 +46,7 @@ def plain_loss(model, batch):
 
 
 def packed_loss(model, batch):
-    inputs, answers = packing.collate(batch, model.device)
+    inputs, answers = packing.collate(batch, model)
     return packing.answer_loss(model(**inputs).logits, answers)
 
 
@@ -54,12 +70,45 @@ def assert_equal_to_plain(model):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_equal_the_plain_computation(family):
-    assert_equal_to_plain(family_model(family))
+    assert_equal_to_plain(wide_model(family))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_so_they_do_whatever_computes_the_attention_and_to_the_last_digits_but_one(attention):
+    model = wide_model("llama")
+    model.set_attn_implementation(attention)
+    assert ("key_blocks" in packing.collate(examples(), model)[0]) == (attention == "sdpa")
+    plain = gradients(model, plain_loss(model, examples()))
+    packed = gradients(model, packed_loss(model, examples()))
+    assert (packed - plain).norm() <= 2e-6 * plain.norm()
+
+
+def test_what_prompts_share_is_read_once_and_answers_are_their_own():
+    model, (first, *_) = wide_model("llama"), examples()
+    rows = [packing.collate([first] * count, model)[0] for count in (1, 2, 9)]
+    # 16 tokens of the prompt; its last one and two of the answer for each of nine: 43 nodes of 171 tokens.
+    assert [row["input_ids"].shape[1] for row in rows] == [19, 64, 64]
+    assert [int((row["input_ids"] != 0).sum()) for row in rows] == [19, 16 + 2 * 3, 16 + 9 * 3]
+    assert len(set(rows[2]["logits_to_keep"].tolist())) == len(rows[2]["logits_to_keep"]) == 27
+    assert "attention_mask" not in rows[0]
+
+
+def test_the_nodes_that_pad_a_row_count_for_nothing(monkeypatch):
+    model = wide_model("gemma3_text")
+    losses = []
+    for multiple in (64, 192):
+        monkeypatch.setattr(packing, "MULTIPLE", multiple)
+        loss = packed_loss(model, examples())
+        losses.append((loss.detach(), gradients(model, loss)))
+    (loss, gradient), (padded_loss, padded_gradient) = losses
+    torch.testing.assert_close(padded_loss, loss, rtol=1e-6, atol=0)
+    assert (padded_gradient - gradient).norm() <= 2e-6 * gradient.norm()
 
 
 def test_so_they_do_where_layers_share_keys_and_values():
     # The small models of Gemma 4. In double precision, because gradients near 10 round by more than 1e-5.
     layers = {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "layer_types": WINDOWED["layer_types"] * 2}
+    layers["sliding_window"] = 64
     model = small_model("gemma4_text", vocab_size=300, **FAMILIES["gemma4_text"] | layers)
     assert_equal_to_plain(model.double())
 
@@ -79,7 +128,7 @@ def test_so_they_do_in_a_model_that_also_sees_pictures(family):
         "num_key_value_heads": 2,
     }
     text = f"{family}_text"
-    words = SMALL | FAMILIES[text] | {"vocab_size": 300, "model_type": text}
+    words = SMALL | FAMILIES[text] | {"vocab_size": 300, "model_type": text, "sliding_window": 64}
     marks = {"image_token_id": 298, "boi_token_id": 297, "eoi_token_id": 296}
     torch.manual_seed(0)
     config = CONFIG_MAPPING[family](text_config=words, vision_config=eyes, audio_config=None, **marks)
@@ -87,17 +136,19 @@ def test_so_they_do_in_a_model_that_also_sees_pictures(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family):
-    model = family_model(family)
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 3)])
+def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family, sizes):
+    # One at a time, a window may be shorter than an example.
+    model = family_model(family) if set(sizes) == {1} else wide_model(family)
     whole = plain_loss(model, examples())
     whole_gradients = gradients(model, whole)
-    first, second, third = examples()
     supervised = sum(len(example.answer_ids) for example in examples())
     model.zero_grad()
-    losses = []
-    # 7 supervised tokens, then 5: a mean of means would weigh the second batch too much.
-    for micro_batch in ([first, second], [third]):
-        inputs, answers = packing.collate(micro_batch, model.device)
+    losses, rest = [], examples()
+    # Pieces have different numbers of supervised tokens: a mean of means would weigh some too much.
+    for size in sizes:
+        inputs, answers = packing.collate(rest[:size], model)
+        rest = rest[size:]
         loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
         loss.backward()
         losses.append(loss.detach())
@@ -107,9 +158,9 @@ def test_accumulated_micro_batches_have_the_gradients_of_the_whole_batch(family)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_computed_at_the_supervised_positions_only(family):
-    inputs, _ = packing.collate(examples(), "cpu")
+    model = wide_model(family)
     supervised = sum(len(example.answer_ids) for example in examples())
-    assert family_model(family)(**inputs).logits.shape == (1, supervised, 300)
+    assert model(**packing.collate(examples(), model)[0]).logits.shape == (1, supervised, 300)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -129,13 +180,22 @@ def test_the_mean_loss_weighs_tokens_not_batches(monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_that_keep_packed_sequences_apart_are_known_as_such(family):
+def test_families_that_keep_the_examples_of_a_row_apart_are_known_as_such(family):
     assert packing.packs_exactly(family_model(family))
 
 
-@pytest.mark.parametrize("family", ["gpt_oss", "opt", "qwen3_next"])
-def test_families_whose_packed_sequences_see_each_other_are_found(family):
+@pytest.mark.parametrize("family", ["bloom", "mamba", "qwen3_next"])
+def test_families_whose_examples_see_each_other_or_that_take_no_mask_are_found(family):
     assert not packing.packs_exactly(small_model(family))
+
+
+def test_memory_that_runs_out_while_a_family_is_tried_says_nothing_about_the_family(monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(packing, "collate", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        packing.packs_exactly(small_model("llama"))
 
 
 LENGTHS = [
@@ -144,8 +204,13 @@ LENGTHS = [
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_that_compute_packed_sequences_as_alone_are_known_as_such(family):
-    assert packing.packs_as_alone(family_model(family).train(), LENGTHS, "float32")
+def test_families_that_compute_in_a_row_as_alone_are_known_as_such(family):
+    assert packing.packs_as_alone(wide_model(family).train(), LENGTHS, "float32")
+
+
+@pytest.mark.parametrize("family", [family for family, settings in FAMILIES.items() if "sliding_window" in settings])
+def test_windows_shorter_than_an_example_are_found(family):
+    assert not packing.packs_as_alone(family_model(family), LENGTHS, "float32")
 
 
 @pytest.mark.parametrize(
@@ -174,10 +239,8 @@ def test_families_that_compute_otherwise_from_a_length_on_are_found_at_that_leng
     assert packing.packs_as_alone(model, [Example([5, 6, 7], 1)] * 2, "float32")
 
 
-@pytest.mark.parametrize(("family", "expected"), [("gemma", True), ("bloom", True), ("roberta", False)])
-def test_a_family_whose_positions_begin_elsewhere_is_found(family, expected):
-    settings = {"pad_token_id": 1, "is_decoder": True} if family == "roberta" else {}
-    assert packing.counts_from_zero(small_model(family, **settings)) is expected
+def test_a_family_whose_positions_begin_elsewhere_is_found():
+    assert not packing.packs_as_alone(small_model("roberta", pad_token_id=1, is_decoder=True), LENGTHS, "float32")
 
 
 # The loss over a large vocabulary is PyTorch's own, in value and gradient, with no second copy of the logits.

@@ -33,11 +33,11 @@ def holding(monkeypatch, most: int, *, with_checkpointing: int | None = None):
     switch = micro_batch.turn_checkpointing_on
     monkeypatch.setattr(micro_batch, "turn_checkpointing_on", lambda m: (checkpointing.append(1), switch(m)))
 
-    def collate_or_fail(batch, device):
+    def collate_or_fail(batch, model):
         room = with_checkpointing if checkpointing and with_checkpointing is not None else most
         if torch.is_grad_enabled() and len(batch) > room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return collate(batch, device)
+        return collate(batch, model)
 
     monkeypatch.setattr(packing, "collate", collate_or_fail)
 
@@ -148,10 +148,10 @@ def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
     plain = train.train(dataset, tmp_path / "plain", recipe(use_small_base)).validation_loss
     collate = packing.collate
 
-    def collate_or_fail(batch, device):
+    def collate_or_fail(batch, model):
         if not torch.is_grad_enabled() and len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return collate(batch, device)
+        return collate(batch, model)
 
     monkeypatch.setattr(packing, "collate", collate_or_fail)
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
@@ -367,7 +367,7 @@ def strange(tmp_path):
 
 
 def early_best(base, **overrides):
-    settings = {"training__keep": "best", "training__learning_rate": 0.03, "training__save_every": 1}
+    settings = {"training__keep": "best", "training__learning_rate": 0.05, "training__save_every": 1}
     return recipe(base, **settings | overrides)
 
 

@@ -20,7 +20,7 @@ from toolkit.model import base as bases
 from toolkit.model import loading, saving
 from toolkit.training import checkpoints, progress, train
 
-BEST_EARLY = 0.15
+BEST_EARLY = 0.05
 
 
 @pytest.fixture

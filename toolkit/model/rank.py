@@ -23,7 +23,7 @@ from toolkit.model import chat
 from toolkit.model.chat_template import with_answer
 from toolkit.model.loading import nan_error
 from toolkit.model.memory import halving, lacks_memory
-from toolkit.model.trie import NO_TOKEN, Rows, lay_out
+from toolkit.model.trie import NO_TOKEN, Rows, attention_mask, lay_out, sees_all
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def _scores(
     """Of the distinct candidates, `[candidates]` in float64."""
     if prepared.reads_tries is None:
         prepared.reads_tries = reads_tries(model)
-    tries = prepared.reads_tries and _sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
+    tries = prepared.reads_tries and sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
     room = min(ROW, prepared.at_once) if tries else 0
     if room not in prepared.rows:
         prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
@@ -174,13 +174,6 @@ def _probe(model: PreTrainedModel, pair: Sequence[tuple[int, ...]]) -> torch.Ten
     cache, _ = _read(model, (3, 4, 5))
     logits = _logits(model, cache, 3, rows, slice(0, 1))
     return logits[rows.before[pair.index(PROBE)]].float()
-
-
-def _sees_all(model: PreTrainedModel, length: int) -> bool:
-    """Whether every layer sees a text of this many tokens from end to end."""
-    config = model.config.get_text_config()
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    return all(window is None or length <= window for window in windows)
 
 
 def _after_prompt(
@@ -253,7 +246,7 @@ def _logits(model: PreTrainedModel, cache: DynamicCache, prompt_length: int, row
         past_key_values=cache,
         use_cache=True,
         position_ids=prompt_length + rows.depths[held],
-        attention_mask=_mask(rows.visible[held], prompt_length, model.dtype),
+        attention_mask=attention_mask(rows.visible[held], model.dtype, prompt_length),
     ).logits
     cache.crop(-tokens.shape[1])
     return logits.flatten(0, 1)
@@ -268,16 +261,6 @@ def _copy_prompt(cache: DynamicCache, copies: int, wanted: int) -> int:
     elif copies > wanted:
         cache.batch_select_indices(torch.arange(wanted))
     return wanted
-
-
-def _mask(visible: torch.Tensor, prompt_length: int, dtype: torch.dtype) -> torch.Tensor:
-    """Term added to attention scores, `[rows, 1, nodes, prompt + nodes]`: every node sees the prompt."""
-    import torch
-
-    rows, nodes, _ = visible.shape
-    mask = torch.zeros(rows, 1, nodes, prompt_length + nodes, dtype=dtype, device=visible.device)
-    mask[:, 0, :, prompt_length:].masked_fill_(~visible, torch.finfo(dtype).min)
-    return mask
 
 
 def _gathered(logits: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core import Note
-from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
+from toolkit.core.errors import EnvironmentLacks, library_errors
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
@@ -49,10 +49,8 @@ class MicroBatch:
         """Turn gradient checkpointing on where the settings ask for it, and packing off where it is not exact.
 
         Raises:
-            InputError: The base counts positions in its own way, or has no gradient checkpointing.
+            InputError: The base has no gradient checkpointing.
         """
-        if not packing.counts_from_zero(model):
-            raise InputError("The base counts the positions of tokens in its own way.", "Choose another base.")
         if self.checkpointing:
             turn_checkpointing_on(model)
         if len(self.sizes) > 1 and not packing.packs_exactly(model):
@@ -167,7 +165,7 @@ def _gradients_in_pieces(
     total = None
     try:
         for start in range(0, len(batch), size):
-            inputs, answers = packing.collate(batch[start : start + size], model.device)
+            inputs, answers = packing.collate(batch[start : start + size], model)
             loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
             backward(loss)
             total = loss.detach() if total is None else total + loss.detach()

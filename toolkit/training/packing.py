@@ -1,24 +1,31 @@
-"""Batches of answers: sequences packed into one row, with logits and loss at the supervised positions only.
+"""Batches of answers: a trie of their prompts in one row, with logits and loss at the supervised positions only.
 
-Packed sequences do not see each other, and logits are computed only where there is something to learn: the same
-mathematics as padded batches with full logits, for a fraction of the work. The tests compare loss and gradients.
+What prompts share is read once, examples do not see each other, and logits are computed only where there is something
+to learn: the same mathematics as padded batches with full logits, for a fraction of the work. The tests compare loss
+and gradients.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from toolkit.core.errors import InputError, library_errors
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
+from toolkit.model.memory import lacks_memory
+from toolkit.model.trie import attend_in_blocks, attention_mask, key_blocks, lay_out, sees_all
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 VALIDATION_BATCH = 8
+# Of so many nodes a row is padded to a multiple, so that shapes come again and the memory of old ones fits new ones.
+MULTIPLE = 64
 # Relative to the largest logit. Sequences that see each other differ by a thousandth or more; the rest is rounding.
 BORDER_TOLERANCE = 1e-4
 # The same between passes of different shapes, which bf16 and fp16 round differently.
@@ -27,32 +34,39 @@ ROUNDED_TOLERANCE = 5e-2
 AT_ONCE = 2**20
 
 
-def collate(batch: Sequence[Example], device: torch.device) -> tuple[dict[str, torch.Tensor | bool], torch.Tensor]:
-    """Pack examples into one row, `[1, tokens]`, that a causal model reads as separate sequences.
+def collate(batch: Sequence[Example], model: PreTrainedModel) -> tuple[dict[str, Any], torch.Tensor]:
+    """Lay examples out as one row, `[1, nodes]`, in which a causal model reads what prompts share once.
+
+    One example alone is a plain row, which needs neither a mask nor positions.
 
     Returns:
-        The model's arguments, of which `logits_to_keep` indexes the position before each supervised token; and those
+        The model's arguments, of which `logits_to_keep` indexes the node before each supervised token; and those
         tokens, `[supervised]`.
     """
     import torch
 
-    ids: list[int] = []
-    positions: list[int] = []
-    keep: list[int] = []
-    answers: list[int] = []
-    for example in batch:
-        keep += range(len(ids) + example.answer_start - 1, len(ids) + len(example.input_ids) - 1)
-        answers += example.answer_ids
-        positions += range(len(example.input_ids))
-        ids += example.input_ids
-    inputs: dict[str, torch.Tensor | bool] = {
-        "input_ids": torch.tensor([ids], device=device),
-        "position_ids": torch.tensor([positions], device=device),
-        "logits_to_keep": torch.tensor(keep, device=device),
-        # With a cache, attention does not see the borders between sequences.
-        "use_cache": False,
-    }
-    return inputs, torch.tensor(answers, device=device)
+    order = sorted(batch, key=lambda example: example.input_ids)
+    rows = lay_out(
+        [example.input_ids for example in order],
+        sys.maxsize,
+        model.device,
+        # No node is asked twice: PyTorch adds up the gradients of one index in an order of its own.
+        shared=[example.answer_start - 1 for example in order],
+        # A family may compute otherwise in a longer row.
+        multiple=MULTIPLE if len(order) > 1 else 1,
+    )
+    asked = [
+        nodes[example.answer_start - 1 : len(example.input_ids) - 1]
+        for nodes, example in zip(rows.before, order, strict=True)
+    ]
+    answers = [token for example in order for token in example.answer_ids]
+    inputs = {"input_ids": rows.tokens, "logits_to_keep": torch.cat(asked), "use_cache": False}
+    if len(order) > 1:
+        inputs |= {"position_ids": rows.depths, "attention_mask": attention_mask(rows.visible, model.dtype)}
+        if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+            attend_in_blocks()
+            inputs["key_blocks"] = key_blocks(rows.visible, model.dtype)
+    return inputs, torch.tensor(answers, device=model.device)
 
 
 def answer_loss(logits: torch.Tensor, answers: torch.Tensor, supervised: int | None = None) -> torch.Tensor:
@@ -81,7 +95,7 @@ def mean_loss(model: PreTrainedModel, examples: Sequence[Example], at_once: int 
     total, count = 0.0, 0
     with _evaluating(model):
         for start in range(0, len(examples), size):
-            inputs, answers = collate(examples[start : start + size], model.device)
+            inputs, answers = collate(examples[start : start + size], model)
             total += float(answer_loss(model(**inputs).logits, answers)) * len(answers)
             count += len(answers)
     return total / count
@@ -123,45 +137,46 @@ def _rows_at_once(logits: torch.Tensor) -> int:
 
 
 def packs_exactly(model: PreTrainedModel) -> bool:
-    """Whether the model keeps packed sequences apart: a sequence has the same logits whatever precedes it.
+    """Whether the model keeps the examples of a row apart: one has the same logits whatever the others are.
 
-    Families with a recurrent state, or without position ids, do not.
+    Families with a recurrent state, or that take neither mask nor positions, do not.
     """
-    rows = []
-    with _evaluating(model):
-        for first in ([3, 4, 5, 6, 7], [9, 8, 7, 6, 5]):
-            inputs, _ = collate([Example(first, 1), Example([10, 11, 12, 13, 14], 1)], model.device)
-            rows.append(model(**inputs).logits[0, 4:])
-    return _close(rows[0], rows[1], BORDER_TOLERANCE)
-
-
-def counts_from_zero(model: PreTrainedModel) -> bool:
-    """Whether the model itself would count positions from 0: RoBERTa's begin elsewhere."""
-    with _evaluating(model):
-        inputs, _ = collate([Example([3, 4, 5, 6, 7], 1)], model.device)
-        given = model(**inputs).logits
-        inputs.pop("position_ids")
-        own = model(**inputs).logits
-    # A model of NaN is refused later, with another message.
-    return not bool(own.isfinite().all()) or _close(own, given, BORDER_TOLERANCE)
+    probe = Example([3, 4, 10, 11, 12, 13], 3)
+    try:
+        # Families that know no such mask say so each in its way.
+        with library_errors("The model reads no rows of several", "Let it read each alone."), _evaluating(model):
+            rows = [
+                model(**collate([Example([3, 4, *other], 3), probe], model)[0]).logits[0, 3:]
+                for other in ([5, 6, 7, 8], [5, 9, 3, 6])
+            ]
+    except InputError as error:
+        if error.__cause__ is not None and lacks_memory(error.__cause__):
+            raise error.__cause__ from None
+        return False
+    # What overflows is found later, with another message.
+    return not bool(rows[0].isfinite().all()) or _close(rows[0], rows[1], BORDER_TOLERANCE)
 
 
 def packs_as_alone(model: PreTrainedModel, examples: Sequence[Example], compute: str) -> bool:
-    """Whether these examples have the same logits packed into one row as each in a row of its own.
+    """Whether these examples have the same logits in one row as each in a row of its own.
 
     Some families change their computation with the length of the row, or of its longest sequence: other rotary
-    frequencies (Phi-3), chunks (Llama 4), selected attention (DeepSeek 3.2).
+    frequencies (Phi-3), chunks (Llama 4), selected attention (DeepSeek 3.2). Others do not count positions from 0
+    (RoBERTa), or have windows, which the mask of a row would open.
 
     Args:
         model: On its device.
         examples: At the lengths that matter.
         compute: Name of the torch dtype that the model computes in.
     """
+    if not sees_all(model, max(len(example.input_ids) for example in examples)):
+        return False
     tolerance = BORDER_TOLERANCE if compute == "float32" else ROUNDED_TOLERANCE
+    order = sorted(examples, key=lambda example: example.input_ids)
     with _evaluating(model), autocast(compute):
-        packed = model(**collate(examples, model.device)[0]).logits[0]
-        for example in examples:
-            alone = model(**collate([example], model.device)[0]).logits[0]
+        packed = model(**collate(order, model)[0]).logits[0]
+        for example in order:
+            alone = model(**collate([example], model)[0]).logits[0]
             if not _close(alone, packed[: len(alone)], tolerance):
                 return False
             packed = packed[len(alone) :]
