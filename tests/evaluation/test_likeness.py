@@ -9,7 +9,7 @@ import pytest
 
 from support.names import made_names, random_letters
 from tiny_base.synthetic import invent_korean_name, invent_name
-from toolkit.evaluation import likeness
+from toolkit.evaluation import invention as likeness
 
 
 def test_bits_of_a_case_computed_by_hand():

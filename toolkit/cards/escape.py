@@ -67,14 +67,10 @@ def python_literal(text: str) -> str:
 
 
 def _visible(line: str) -> str:
-    return "".join(map(_visible_char, line))
-
-
-def _visible_char(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Cs":
-        return "\ufffd"
-    return "" if category in _HIDDEN or char in _BLANK else char
+    kinds = ((char, unicodedata.category(char)) for char in line)
+    return "".join(
+        "\ufffd" if kind == "Cs" else char for char, kind in kinds if kind not in _HIDDEN and char not in _BLANK
+    )
 
 
 def _backslash_leading(found: re.Match[str]) -> str:

@@ -140,7 +140,7 @@ def _dropped(drafts: Drafts) -> dict[str, int]:
 def _rows_by_split(
     drafts: Drafts, settings: DatasetSettings, seed: int, progress: Progress
 ) -> tuple[dict[str, list[Draft]], dict[str, int]]:
-    """Kept drafts of each split that has any, sorted by id, and how many of them are near-duplicates."""
+    """Kept drafts of each split that has any, sorted by id, and how many are near-duplicates, in how many clusters."""
     kept = drafts.kept()
     for draft in kept:
         draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
@@ -161,7 +161,8 @@ def _rows_by_split(
     rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}
     for draft, split in zip(kept, assigned, strict=True):
         rows[split].append(draft)
-    return {split: its for split, its in rows.items() if its}, _count_shared(near)
+    sizes = [size for size in Counter(near).values() if size > 1]
+    return {split: its for split, its in rows.items() if its}, {"rows": sum(sizes), "clusters": len(sizes)}
 
 
 def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[Row]:
@@ -198,12 +199,6 @@ def _rejected(draft: Draft) -> Row:
         "source": draft.source,
         "source_ref": draft.source_ref,
     }
-
-
-def _count_shared(clusters: list[int]) -> dict[str, int]:
-    """How many texts have a near-duplicate, and how many clusters they make."""
-    sizes = [size for size in Counter(clusters).values() if size > 1]
-    return {"rows": sum(sizes), "clusters": len(sizes)}
 
 
 def _facts(

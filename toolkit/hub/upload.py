@@ -107,16 +107,16 @@ def plan(remote: Remote, contents: Contents, notes: list[str] | None = None) -> 
 
 
 def _changes(remote: Remote, files: Mapping[str, Path]) -> list[Change]:
-    changes = [Change(name, _state(path, remote.files.get(name)), path.stat().st_size) for name, path in files.items()]
+    changes = []
+    for name, path in files.items():
+        there = remote.files.get(name)
+        state = "new" if there is None else "same" if same_file(path, there) else "changed"
+        changes.append(Change(name, state, path.stat().st_size))
     own = remote.manifest.get("files") or {}
     for name, (size, _) in sorted(remote.files.items()):
         if name not in files and name != ATTRIBUTES:
             changes.append(Change(name, "deleted" if name in own else "kept", size))
     return changes
-
-
-def _state(path: Path, there: tuple[int, str] | None) -> str:
-    return "new" if there is None else "same" if same_file(path, there) else "changed"
 
 
 def plan_pull_request(planned: Plan, title: str) -> Plan:

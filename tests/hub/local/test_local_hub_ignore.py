@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from huggingface_hub import HfApi
 
-from toolkit.hub.local.ignore import ignored_by
+from toolkit.hub.local.files import ignored_by
 from toolkit.hub.local.serve import running_hub
 
 PATHS = """

@@ -2,15 +2,16 @@
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
-from toolkit.hub.local.derived import with_derived
 from toolkit.hub.local.files import GIT_ATTRIBUTES, lfs_details
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import MAIN, PullRequest, RefusedError, RepoId, Repository, malformed, repo_id
@@ -217,6 +218,9 @@ def _texts(value: object) -> list[str]:
 
 def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, Any]:
     """What describes a repository: its card, and for a model what its files say where that is silent."""
+    card = card_data(call, repository, commit)
+    if repository.repo.kind != "models":
+        return card
 
     def read(path: str) -> Mapping[str, Any]:
         try:
@@ -224,8 +228,9 @@ def metadata(call: Call, repository: Repository, commit: Commit) -> dict[str, An
         except RefusedError:
             return {}
 
-    card = card_data(call, repository, commit)
-    return with_derived(card, commit.files.below(), read) if repository.repo.kind == "models" else card
+    found, tags = _of_files(commit.files.below(), read), card.get("tags")
+    stated = {name: value for name, value in card.items() if value is not None}
+    return {**found, **stated, "tags": [*(tags if isinstance(tags, list) else [tags]), *found["tags"]]}
 
 
 def card_text(call: Call, repository: Repository, commit: Commit, path: str = "README.md") -> str | None:
@@ -394,3 +399,45 @@ def no_git(call: Call) -> Response:
     repo = f"{'' if kind == 'model' else f'--repo-type {kind} '}{call.repo()}"
     told = f"hf download {repo} --local-dir {call.repo().name}\nhf upload {repo} FOLDER"
     return Response(f"This Hub has no git. With HF_ENDPOINT={call.endpoint}:\n{told}\n", 403, media_type="text/plain")
+
+
+# What the Hub reads from a model's files where its card is silent: library, task, base, and tags
+
+# The task, by how the name of a transformers architecture ends, and by peft's name for it.
+_TASKS = {
+    ("ForCausalLM", "LMHeadModel", "CAUSAL_LM"): "text-generation",
+    ("ForSequenceClassification", "SEQ_CLS"): "text-classification",
+    ("ForTokenClassification", "TOKEN_CLS"): "token-classification",
+    ("ForQuestionAnswering", "QUESTION_ANS"): "question-answering",
+    ("ForMaskedLM",): "fill-mask",
+    ("ForImageClassification",): "image-classification",
+    ("ForCTC", "ForSpeechSeq2Seq"): "automatic-speech-recognition",
+}
+_REPO_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+def _of_files(paths: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """What the files at `paths` say; `read` gives a JSON file, or nothing of it."""
+    suffixes = {PurePosixPath(path).suffix for path in paths}
+    tags = [tag for tag in ("safetensors", "gguf", "onnx") if f".{tag}" in suffixes]
+    library, task, base, relation = None, None, None, "finetune"
+    if adapter := read("adapter_config.json"):
+        library, task, relation = "peft", _task(adapter.get("task_type")), "adapter"
+        base = _REPO_NAME.fullmatch(str(adapter.get("base_model_name_or_path")))  # else a folder where it was trained
+    elif "modules.json" in paths:
+        library, task = "sentence-transformers", "sentence-similarity"
+    elif isinstance(model_type := (config := read("config.json")).get("model_type"), str):
+        names = config.get("architectures")
+        library, task = "transformers", _task(names[0] if isinstance(names, list) and names else None)
+        if task is None and "vision_config" in config:
+            task = "image-text-to-text"
+        tags.append(model_type)
+    elif "gguf" in tags:
+        library, relation = "gguf", "quantized"
+    found = {"library_name": library, "pipeline_tag": task, "base_model": base and base[0]}
+    found = {name: value for name, value in found.items() if value is not None}
+    return {**found, "base_model_relation": relation, "tags": tags}
+
+
+def _task(name: object) -> str | None:
+    return next((task for ends, task in _TASKS.items() if str(name).endswith(ends)), None)

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import mimetypes
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import parse_qs, urlencode
@@ -18,7 +19,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from toolkit.hub.local.history import Commit, last_change
-from toolkit.hub.local.ignore import ignored_by
 from toolkit.hub.local.objects import (
     MAIN,
     AddLfsFile,
@@ -337,3 +337,49 @@ def _media_type(path: str) -> str:
     if guessed.startswith("image/"):
         return guessed
     return "text/plain" if guessed.startswith("text/") else "application/octet-stream"
+
+
+# What a `.gitignore` leaves out: git's rules, but for `[[:alpha:]]` and `[z-a]`
+
+_PARTS = re.compile(
+    r"(?P<folders>(?:(?<=/)|^)\*\*+/)|(?P<below>(?<=/)\*\*+$)|(?P<text>\*+)|(?P<one>\?)|\\(?P<escaped>.)"
+    r"|\[(?P<other>[!^]?)(?P<members>\]?(?:\\.|[^]\\])*)\]|(?P<plain>[^[\\])",
+    re.DOTALL,
+)
+_MEANINGS = {"folders": "(?:.*/)?", "below": ".+", "text": "[^/]*", "one": "[^/]"}
+
+
+def ignored_by(text: str) -> Callable[[str], bool]:
+    """Tells of a path whether the `.gitignore` with this text, at the root of a repository, leaves it out."""
+    rules = [rule for line in text.removeprefix("\ufeff").split("\n") if (rule := _rule(line.removesuffix("\r")))]
+
+    def last(path: str) -> bool:
+        """What the last rule says that matches."""
+        return next((ignored for pattern, ignored in reversed(rules) if pattern.fullmatch(path)), False)
+
+    # Nothing below an ignored folder is taken in again.
+    return lambda path: any(last(f"{folder}/") for folder in parent_folders(path)) or last(path)
+
+
+def _rule(line: str) -> tuple[re.Pattern[str], bool] | None:
+    """What a line matches (a folder ends with `/`), and whether that is ignored; None where it matches nothing."""
+    ends = re.fullmatch(r"((?:\\.|[^\\]|\\$)*?) *", line, re.DOTALL)
+    pattern = ends[1] if ends and not line.startswith("#") else ""
+    is_ignored, pattern = not pattern.startswith("!"), pattern.removeprefix("!")
+    end, pattern = ("(?<!/)/" if pattern.endswith("/") else "(?<!/)/?"), pattern.removesuffix("/")
+    start, pattern = ("" if "/" in pattern else "(?:.*/)?"), pattern.removeprefix("/")
+    parts = list(_PARTS.finditer(pattern))
+    if not pattern or "".join(part[0] for part in parts) != pattern:
+        return None
+    try:
+        return re.compile(start + "".join(map(_meaning, parts)) + end, re.DOTALL), is_ignored
+    except re.error:  # a range backwards
+        return None
+
+
+def _meaning(part: re.Match[str]) -> str:
+    if part["members"] is not None:  # with what Python, but not git, reads in them escaped
+        members = re.sub(r"\\(.)|([\[&~|])", lambda each: re.escape(each[1] or each[2]), part["members"])
+        return f"(?!/)[{'^' if part['other'] else ''}{members}]"
+    literal = part["escaped"] or part["plain"]
+    return re.escape(literal) if literal else _MEANINGS[part.lastgroup or ""]
