@@ -12,6 +12,7 @@ import torch
 from starlette.testclient import TestClient
 
 from support.adapters import put_on
+from toolkit.core.errors import EnvironmentLacks
 from toolkit.core.layout import ANSWERS, TINY_BASE_ID
 from toolkit.model import base as bases
 from toolkit.model import chat, generate, naming
@@ -289,8 +290,8 @@ def test_what_was_answered_is_counted_for_machines_and_people(serve, caplog):
     client.post(CHAT, json=GREEDY)
     client.get("/secret?token=1")
     lines = client.get("/metrics").text.splitlines()
-    assert f'pkt_request_seconds_count{{path="{CHAT}",status="200"}} 1' in lines
-    assert 'pkt_request_seconds_count{path="other",status="404"} 1' in lines
+    assert f'pkt_requests_total{{path="{CHAT}",status="200"}} 1' in lines
+    assert 'pkt_requests_total{path="other",status="404"} 1' in lines
     assert "pkt_completion_tokens_total 12" in lines
     assert f'pkt_adapter_loaded{{adapter="two",base="{TINY_BASE_ID}"}} 1' in lines
     page = client.get("/")
@@ -351,3 +352,20 @@ def test_nothing_more_is_written_when_nobody_waits(served):
     asked = ChatRequest(messages=MESSAGES, max_tokens=50)
     written = complete(served[0].answerer, asked, lambda _: None, lambda: True)
     assert written["usage"]["completion_tokens"] == 1
+
+
+def test_an_error_in_the_middle_of_a_stream_is_its_last_chunk(serve, monkeypatch):
+    def break_off(_answerer, _asked, on_delta, _gone):
+        on_delta({"index": 0, "delta": {"content": "a"}, "logprobs": None, "finish_reason": None})
+        raise EnvironmentLacks("The memory is full.", "Free some.")
+
+    monkeypatch.setattr(application.chat, "complete", break_off)
+    chunks = serve().post(CHAT, json={"messages": MESSAGES, "stream": True}).text.split("\n\n")
+    assert json.loads(chunks[-2].removeprefix("data: "))["error"]["message"] == "The memory is full. Free some."
+
+
+def test_a_name_that_prometheus_must_quote_is_quoted(served):
+    named = [Served('여우 "\\', TINY_BASE_ID, served[0].answerer)]
+    with ThreadPoolExecutor(1) as compute:
+        lines = TestClient(create_app(named, compute), base_url=HERE).get("/metrics").text
+    assert f'pkt_adapter_loaded{{adapter="여우 \\"\\\\",base="{TINY_BASE_ID}"}} 1\n' in lines

@@ -140,6 +140,9 @@ class Service:
             while delta is not None:
                 yield event([delta])
                 delta = await deltas.get()
+            if isinstance(error := job.exception(), ToolkitError):
+                yield f"data: {json.dumps(_shown(_refusal(error)))}\n\n"
+                return
             usage = job.result()["usage"]
             self.tokens.update(usage)
             if (body.stream_options or {}).get("include_usage"):
@@ -159,10 +162,11 @@ class Service:
     async def metrics(self, _: Request) -> Response:
         """In the text format of Prometheus."""
         labels = {key: f'{{path="{key[0]}",status="{key[1]}"}}' for key in self.requests}
-        loaded = [f'{{adapter="{each.name}",base="{each.base}"}}' for each in self.served.values()]
+        quoted = partial(json.dumps, ensure_ascii=False)  # as Prometheus does
+        loaded = [f"{{adapter={quoted(each.name)},base={quoted(each.base)}}}" for each in self.served.values()]
         metrics: dict[str, tuple[str, dict[str, float]]] = {
-            "pkt_request_seconds_count": ("counter", {labels[key]: self.requests[key] for key in labels}),
-            "pkt_request_seconds_sum": ("counter", {labels[key]: self.seconds[key] for key in labels}),
+            "pkt_requests_total": ("counter", {labels[key]: self.requests[key] for key in labels}),
+            "pkt_request_seconds_total": ("counter", {labels[key]: self.seconds[key] for key in labels}),
             "pkt_prompt_tokens_total": ("counter", {"": self.tokens["prompt_tokens"]}),
             "pkt_completion_tokens_total": ("counter", {"": self.tokens["completion_tokens"]}),
             "pkt_queue": ("gauge", {"": len(self.jobs)}),
@@ -283,24 +287,25 @@ async def _unless_gone(request: Request, job: asyncio.Future[T]) -> T:
 
 
 def refused(request: Request, error: Exception) -> Response:
-    """An error in the shape of OpenAI's API."""
+    """The answer to a request that ended in an error."""
+    refusal = _refusal(error, f"{request.method} {request.url.path[:200]}")
+    return JSONResponse(_shown(refusal), refusal.status_code, refusal.headers)
+
+
+def _refusal(error: Exception, address: str = "") -> Refusal:
     match error:
         case Refusal():
-            status, said, headers = error.status_code, error.detail, error.headers
+            return error
         case HTTPException():
-            said = f"This server does not know {request.method} {request.url.path[:200]}."
-            status, headers = error.status_code, error.headers
+            return Refusal(error.status_code, f"This server does not know {address}.", error.headers)
         case ToolkitError():
-            status, said, headers = 400 if isinstance(error, InputError) else 503, str(error), None
+            return Refusal(400 if isinstance(error, InputError) else 503, str(error))
         case ClientDisconnect():
-            status, said, headers = 499, "Nobody waits for the answer.", None
-        case _:
-            status, said, headers = 500, "The server has a bug. Its log says more.", None
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    shown = {
-        "message": said,
-        "type": kind,
-        "param": getattr(error, "param", None),
-        "code": getattr(error, "code", None),
-    }
-    return JSONResponse({"error": shown}, status, headers)
+            return Refusal(499, "Nobody waits for the answer.")
+    return Refusal(500, "The server has a bug. Its log says more.")
+
+
+def _shown(refusal: Refusal) -> dict[str, Any]:
+    """In the shape of OpenAI's API."""
+    kind = "server_error" if refusal.status_code >= 500 else "invalid_request_error"
+    return {"error": {"message": refusal.detail, "type": kind, "param": refusal.param, "code": refusal.code}}
