@@ -40,7 +40,12 @@ class Files:
 
 
 def render_model_card(
-    folder: Path, manifest: Manifest, repo_id: str | None = None, templates: Path | None = None
+    folder: Path,
+    manifest: Manifest,
+    repo_id: str | None = None,
+    templates: Path | None = None,
+    *,
+    plots: bool = True,
 ) -> None:
     """Draw the plots and write both cards of an adapter folder; everything measured comes from the folder's files.
 
@@ -49,12 +54,14 @@ def render_model_card(
         manifest: What training knows, as `manifest.json` will hold it.
         repo_id: Where the adapter will be published; without it the cards say `owner/name`.
         templates: A folder of templates that replace those of the toolkit with the same names.
+        plots: Whether to draw them; not where the folder holds those of the same files.
 
     Raises:
         InputError: `evaluation.json` is damaged, or a template has a mistake.
     """
     texts = card_texts(folder, manifest, repo_id, templates)
-    draw_plots(read_jsonl(folder / TRAINING_LOG), read_evaluation(folder)[0], folder / FIGURES)
+    if plots:
+        draw_plots(read_jsonl(folder / TRAINING_LOG), read_evaluation(folder)[0], folder / FIGURES)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit import cards
+from toolkit import __version__, cards
 from toolkit.core.errors import InputError
 from toolkit.core.folder import manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
@@ -193,7 +193,7 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
     def render(fresh: Path) -> None:
         named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
         write_json(fresh / ADAPTER_CONFIG, read_json(fresh / ADAPTER_CONFIG) | named)
-        cards.render_model_card(fresh, facts, repo_id, templates)
+        cards.render_model_card(fresh, facts, repo_id, templates, plots=manifest.get("toolkit") != __version__)
 
     edited = _edited(folder, "adapter", manifest, remote, options.overwrite_card)
     rewrite(folder, "adapter", manifest, facts, edited, render)
