@@ -3,7 +3,6 @@
 import gc
 import importlib.util
 import os
-import shutil
 import threading
 from contextlib import contextmanager
 
@@ -11,18 +10,14 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
+from support.browser import NEEDS_BROWSER, running
 from toolkit import cli
 from toolkit.core.errors import EnvironmentLacks, InputError
-from toolkit.core.listen import address, listen
 from toolkit.hub.space import app as page
 from toolkit.hub.space import serve
 from toolkit.model import adapter as adapters
 
 NEEDS_GRADIO = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
-CHROMIUM = shutil.which("chromium")
-NEEDS_BROWSER = pytest.mark.skipif(
-    importlib.util.find_spec("playwright") is None or CHROMIUM is None, reason="no playwright, or no chromium"
-)
 ABOUT = page.About("names", ["A small red fox with six tails of flame. " * 6, "꼬리가 여섯인 작은 여우."], "Measured.")
 
 
@@ -33,27 +28,8 @@ def answer(description, presses):
     return page.Answer([f"Fox{presses}", "<b>x</b>", "W" * 90], [("Vulpix", 0.7), ("여우", 0.2)])
 
 
-@contextmanager
 def served(answers):
-    with listen("127.0.0.1", 0) as listener:
-        server = serve.make_server(ABOUT, answers)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            yield address(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    return running(serve.make_server(ABOUT, answers))
 
 
 @contextmanager

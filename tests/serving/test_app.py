@@ -9,9 +9,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import uvicorn
 from starlette.testclient import TestClient
 
 from support.adapters import put_on
+from support.browser import NEEDS_BROWSER, running
 from toolkit.core.errors import EnvironmentLacks
 from toolkit.core.layout import ANSWERS, TINY_BASE_ID
 from toolkit.model import base as bases
@@ -369,3 +371,27 @@ def test_a_name_that_prometheus_must_quote_is_quoted(served):
     with ThreadPoolExecutor(1) as compute:
         lines = TestClient(create_app(named, compute), base_url=HERE).get("/metrics").text
     assert f'pkt_adapter_loaded{{adapter="여우 \\"\\\\",base="{TINY_BASE_ID}"}} 1\n' in lines
+
+
+@NEEDS_BROWSER
+def test_a_person_asks_on_the_page_from_a_phone_and_a_name_is_no_markup(served, monkeypatch, browser):
+    found = [naming.Candidate("<b>x</b>", 0.75), naming.Candidate("W" * 90, 0.2)]
+    monkeypatch.setattr(naming, "identify", lambda answerer, description, top: naming.Identified(description, found))
+    with ThreadPoolExecutor(1) as compute:
+        app = create_app(served, compute)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
+        with running(server) as url:
+            tab = browser.new_page(viewport={"width": 390, "height": 800})
+            said = []
+            tab.on("console", lambda message: said.append(message.text))
+            tab.goto(url)
+            tab.click("text=Identify")
+            tab.wait_for_selector("#answer p:nth-child(2)")
+            assert tab.inner_text("#answer").split() == ["75.0", "%<b>x</b>", "20.0", f"%{'W' * 90}"]
+            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert said == []
+            tab.select_option("#model", "two")
+            tab.fill("#description", " ")
+            tab.click("button[name=name]")
+            tab.wait_for_selector("#answer p:text('The description is empty')")
+            tab.close()

@@ -17,6 +17,7 @@ from toolkit.cards.labels import INVENTION, SHORT_LABELS
 from toolkit.cli.output import Output, answer_line, program
 from toolkit.core import duration, size
 from toolkit.core.layout import CARD
+from toolkit.core.listen import is_loopback
 from toolkit.core.results import Score, format_estimate
 from toolkit.core.text import printable
 
@@ -333,7 +334,7 @@ def hub_is_ready(out: Output, endpoint: str, token_file: Path, host: str) -> Non
     if out.console.is_terminal:
         token = token_file.read_text(encoding="utf-8").strip()
         out.say(f"The token, for writing and for private repositories: {token}")
-    if host not in ("127.0.0.1", "::1", "localhost"):
+    if not is_loopback(host):
         out.say("Warning: other machines can reach it, and what they send and read, the token too, is not encrypted.")
     out.say("Stop it with Ctrl-C.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
 from toolkit.core.errors import InputError
@@ -28,6 +29,14 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. Without it, a body that follows its headers waits 40 ms for the client's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is a name of this machine that leads nowhere else."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def address(listener: socket.socket) -> str:

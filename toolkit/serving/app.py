@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import json
 import logging
 import re
@@ -30,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toolkit.cards.page import style
 from toolkit.core import duration, ignore
 from toolkit.core.errors import InputError, ToolkitError
+from toolkit.core.listen import is_loopback
 from toolkit.model import naming
 from toolkit.serving import chat
 from toolkit.serving.requests import Body, ChatRequest, IdentifyRequest, NameRequest, Refusal, read_body
@@ -260,14 +260,6 @@ def _shown_key(header: str) -> bytes:
         return base64.b64decode(value).partition(b":")[2] if scheme.lower() == "basic" else value.strip().encode()
     except ValueError:
         return b""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is a name of this machine that leads nowhere else."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _unless_gone(request: Request, job: asyncio.Future[T]) -> T:

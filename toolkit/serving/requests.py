@@ -16,8 +16,9 @@ MAX_BODY = 2**20  # bytes
 BODY_SECONDS = 30
 MOST = 100  # names, candidates or choices
 # Fields of OpenAI's API that would change an answer here; others do not, and are left out.
-UNSUPPORTED = {"audio", "frequency_penalty", "functions", "logit_bias", "modalities", "presence_penalty"} | {
-    *("response_format", "tools", "web_search_options"),
+UNSUPPORTED = {
+    *("audio", "frequency_penalty", "functions", "logit_bias", "modalities", "presence_penalty", "response_format"),
+    *("tools", "web_search_options"),
 }
 # What changes nothing, as clients spell it.
 OFF: tuple[object, ...] = (None, False, 0, [], {}, ["text"], {"type": "text"})

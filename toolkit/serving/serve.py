@@ -15,9 +15,9 @@ import uvicorn
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.hub_client import public_location, read_token
-from toolkit.core.listen import address, listen
+from toolkit.core.listen import address, is_loopback, listen
 from toolkit.model import naming
-from toolkit.serving.app import Served, create_app, is_loopback
+from toolkit.serving.app import Served, create_app
 
 WARM_UP = "A small fox whose tail burns with a blue flame."
 
