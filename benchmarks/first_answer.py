@@ -1,13 +1,15 @@
-"""From pressing Enter to the first answer: `pkt name` and `pkt identify` beside the plain peft code of a card.
+"""From pressing Enter to the first answer, by `pkt name` and `pkt identify`, and to a second one, by `pkt serve`.
 
-Whole processes, in turn, each on an adapter of the tiny base (one made here, or `--adapter`). Prints the seconds until
-the first line and the processor's seconds, which other programs disturb less, as medians; each way as a ratio of the
-plain code; and the share of the imports, from one more run that Python times itself.
-`python benchmarks/first_answer.py [--rounds 5] [--threads 2] [--adapter FOLDER]`
+First answers: whole processes, in turn, beside the plain peft code of a card. Prints the seconds until the first line
+and the processor's seconds, which other programs disturb less, as medians; each way as a ratio of the plain code; and
+the share of the imports, from one more run that Python times itself. Second answers: which of the known creatures it
+is, from what has loaded and answered once, beside a plain loop over the candidates. On the tiny base or `--base`.
+`python benchmarks/first_answer.py [--rounds 5] [--threads 2] [--base FOLDER] [--adapter FOLDER]`
 """
 
 import json
 import os
+import random
 import re
 import shutil
 import statistics
@@ -19,6 +21,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import click
+import httpx
+from rank_candidates import describe, sample_creature
 
 from toolkit.core.folder import read_jsonl, write_manifest
 from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, TINY_BASE_ID
@@ -43,17 +47,48 @@ output = model.generate(
 )
 print("answer:", tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
 """
+# Seconds of each of several answers by a model that stays loaded.
+WARM = """
+import sys, time
+from toolkit.core.folder import read_json
+from toolkit.model import chat, naming, rank
+from rank_candidates import separate_passes
+{load}
+for description in sys.argv[3:]:
+    started = time.perf_counter()
+    {ask}
+    print(time.perf_counter() - started, flush=True)
+"""
+IDENTIFY = WARM.format(
+    load="answerer = naming.open_adapter(sys.argv[1], base=sys.argv[2])", ask="naming.identify(answerer, description)"
+)
+LOOP = WARM.format(
+    load="""
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base = AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype="float32")
+model = PeftModel.from_pretrained(base, sys.argv[1]).eval()
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+candidates = rank.encode_answers(tokenizer, read_json(sys.argv[1] + "/answers.json"))
+""",
+    ask="separate_passes(model, chat.prompt_ids(tokenizer, chat.naming_messages(description)), candidates)",
+)
+READY = re.compile(r"Ready at (\S+)\.")
 
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="An adapter of the tiny base.")
-def main(rounds: int, threads: int, adapter: Path | None) -> None:
+@click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="Of that base [default: made here].")
+@click.option("--base", type=click.Path(path_type=Path, exists=True), help="A real base [default: the tiny one].")
+def main(rounds: int, threads: int, adapter: Path | None, base: Path | None) -> None:
     """Time the ways in turn and print the medians."""
+    base = base or bases.tiny_base_folder()
     with tempfile.TemporaryDirectory() as folder:
-        made = adapter or make_adapter(Path(folder) / "adapter")
-        ways = commands(made, naming_its_folder(made, Path(folder) / "plain"))
+        made = adapter or make_adapter(Path(folder) / "adapter", base)
+        # Names the folder of its base, which no Hub is needed for.
+        made = naming_its_folder(made, Path(folder) / "copy", base)
+        ways = commands(made)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         if rounds > 1:
             # The first run reads the libraries from the disk and is not counted.
@@ -64,17 +99,21 @@ def main(rounds: int, threads: int, adapter: Path | None) -> None:
             for way, command in ways.items():
                 measured[way].append(timed(command, environment))
         shares = {way: import_share(command, environment) for way, command in ways.items()}
+        warm = second_answers(made, base, rounds, environment)
     for way, times in measured.items():
         walls, cpus = zip(*times, strict=True)
         click.echo(
             f"{way}: first answer {spread(walls)}, processor {spread(cpus)}, imports {shares[way]:.0%}; of plain peft "
             f"{ratio(walls, measured['plain peft'], 0):.2f} (processor {ratio(cpus, measured['plain peft'], 1):.2f})"
         )
+    for way, answers in warm.items():
+        click.echo(f"{way}: second answer {spread(answers, 3)}")
 
 
-def make_adapter(folder: Path) -> Path:
-    """An adapter of the tiny base that was not trained, but changes something, with the names of the corpus."""
-    base = bases.LocatedBase(TINY_BASE_ID, None, bases.tiny_base_folder())
+def make_adapter(folder: Path, base_folder: Path) -> Path:
+    """An adapter of a base that was not trained, but changes something, with the names of the corpus."""
+    tiny = base_folder == bases.tiny_base_folder()
+    base = bases.LocatedBase(TINY_BASE_ID if tiny else str(base_folder), None, base_folder)
     recipe = load_recipe("demo")
     peft_model = loading.add_lora(loading.load_base(base, loading.Precision("none", "float32")), recipe.lora, 0)
     for name, parameter in peft_model.named_parameters():
@@ -88,26 +127,53 @@ def make_adapter(folder: Path) -> Path:
     return folder
 
 
-def naming_its_folder(adapter: Path, folder: Path) -> Path:
-    """A copy that names the folder of the tiny base, which no Hub is needed for."""
+def naming_its_folder(adapter: Path, folder: Path, base: Path) -> Path:
+    """A copy that names the folder of its base."""
     shutil.copytree(adapter, folder)
     file = folder / ADAPTER_CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
-    if config["base_model_name_or_path"] != TINY_BASE_ID:
-        raise click.BadParameter("not an adapter of the tiny base", param_hint="--adapter")
-    config |= {"base_model_name_or_path": str(bases.tiny_base_folder()), "revision": None}
+    config |= {"base_model_name_or_path": str(base), "revision": None}
     file.write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
-def commands(adapter: Path, plain: Path) -> dict[str, list[str]]:
+def commands(adapter: Path) -> dict[str, list[str]]:
     """What is run, by its name."""
     asked = [DESCRIPTION, "--adapter", str(adapter)]
     return {
         "pkt name": ["-m", "toolkit", "name", *asked],
         "pkt identify": ["-m", "toolkit", "identify", *asked],
-        "plain peft": ["-c", PLAIN, str(plain), chat.REQUEST, DESCRIPTION],
+        "plain peft": ["-c", PLAIN, str(adapter), chat.REQUEST, DESCRIPTION],
     }
+
+
+def second_answers(adapter: Path, base: Path, rounds: int, environment: dict[str, str]) -> dict[str, list[float]]:
+    """Seconds of each answer after the first, by `pkt serve`, by the function that it calls, and by a plain loop."""
+    rng = random.Random(0)
+    descriptions = [describe(sample_creature(rng), rng, "caption") for _ in range(rounds + 1)]
+    here = environment | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+    answers = {"pkt serve": served(adapter, descriptions, environment)[1:]}
+    for way, code in {"naming.identify": IDENTIFY, "plain loop": LOOP}.items():
+        command = [sys.executable, "-c", code, str(adapter), str(base), *descriptions]
+        done = subprocess.run(command, capture_output=True, text=True, env=here, check=True)
+        answers[way] = [float(line) for line in done.stdout.splitlines()[1:]]
+    return answers
+
+
+def served(adapter: Path, descriptions: list[str], environment: dict[str, str]) -> list[float]:
+    """Seconds from sending each description to a server to having read its answer."""
+    command = [sys.executable, "-m", "toolkit", "serve", str(adapter), "--port", "0"]
+    answers = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as server:
+        url = next(found[1] for line in server.stdout if (found := READY.search(line)))
+        for description in descriptions:
+            started = time.perf_counter()
+            httpx.post(f"{url}/v1/identify", json={"description": description}, timeout=60).raise_for_status()
+            answers.append(time.perf_counter() - started)
+        server.terminate()
+    return answers
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
@@ -135,9 +201,9 @@ def import_share(command: list[str], environment: dict[str, str]) -> float:
     return sum(map(int, IMPORT.findall(done.stderr))) / 1e6 / (time.perf_counter() - started)
 
 
-def spread(seconds) -> str:
+def spread(seconds, digits=2) -> str:
     """Median, least and most."""
-    return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+    return f"{statistics.median(seconds):.{digits}f} s ({min(seconds):.{digits}f}-{max(seconds):.{digits}f})"
 
 
 def ratio(seconds, plain, column: int) -> float:
