@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from toolkit import __version__
 from toolkit.cards import dataset_facts, usage
@@ -65,14 +64,10 @@ def _card_facts(folder: Path, facts: Manifest, counts: DatasetCounts) -> Facts:
     }
 
 
-def _example(folder: Path) -> str | None:
-    """The first row of train as a fenced conversation; None if it is none."""
+def _example(folder: Path) -> str:
+    """The first row of train as a fenced conversation."""
     import pyarrow.parquet
 
-    for path in split_files(folder, folder.name).get("train", [])[:1]:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(1, columns=["messages"]) for row in batch.to_pylist())
-            first: dict[str, Any] = next(rows)
-        turns = (f"{turn['role']}:\n{turn['content'][:EXAMPLE_CHARACTERS]}" for turn in first["messages"])
-        return fence("\n\n".join(turns), "text")
-    return None
+    with pyarrow.parquet.ParquetFile(split_files(folder, folder.name)["train"][0]) as file:
+        (first,) = next(file.iter_batches(1, columns=["messages"]))["messages"].to_pylist()
+    return fence("\n\n".join(f"{turn['role']}:\n{turn['content'][:EXAMPLE_CHARACTERS]}" for turn in first), "text")

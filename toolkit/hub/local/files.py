@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, Response
 from toolkit.hub.local.history import Commit, last_change
 from toolkit.hub.local.objects import (
     MAIN,
-    AddLfsFile,
+    AddFile,
     Change,
     FileEntry,
     Operation,
@@ -31,7 +31,6 @@ from toolkit.hub.local.objects import (
     Repository,
     Tree,
     check_path,
-    check_sha256,
     entry_not_found,
     git_blob_id,
     is_path,
@@ -49,7 +48,7 @@ from toolkit.hub.local.request import (
     text_field,
     whole_number,
 )
-from toolkit.hub.local.store import receive, settle
+from toolkit.hub.local.store import Store, receive, settle
 
 _LFS_SUFFIXES = (
     *("7z", "arrow", "avi", "bin", "bz2", "ckpt", "flac", "gguf", "gif", "gz", "h5", "jpeg", "jpg", "joblib"),
@@ -180,7 +179,7 @@ def commit(call: Call) -> Response:
     answered: dict[str, object] = {"success": True, "hookOutput": ""}
     url = f"{call.endpoint}{repository.repo.url_path}"
     with call.store.receiving() as contents:
-        change = _change(call.body, author, contents)
+        change = _change(call, repository.repo, author, contents)
         settle(contents)
         if as_pull:
             made, pull = call.store.propose(repository.repo, change)
@@ -199,14 +198,14 @@ def _require_committer(call: Call, repository: Repository, *, as_pull: bool) -> 
     return call.require_writer(repository.repo.namespace)
 
 
-def _change(body: IO[bytes], author: str, contents: Path) -> Change:
+def _change(call: Call, repo: RepoId, author: str, contents: Path) -> Change:
     """The commit that a body describes, read line by line, with its files' contents in the folder `contents`."""
-    lines = _lines(body)
+    lines = _lines(call.body)
     kind, header = next(lines, (None, {}))
     if kind != "header":
         raise malformed("A commit must start with its header")
     parent = text_field(header, "parentCommit", "").lower() or None
-    operations = tuple(_operation(*line, contents) for line in lines)
+    operations = tuple(_operation(call.store, repo, *line, contents) for line in lines)
     title, message = text_field(header, "summary"), text_field(header, "description", "")
     return Change(operations, title, message, author, parent, contents)
 
@@ -224,7 +223,7 @@ def _lines(body: IO[bytes]) -> Iterator[tuple[object, dict[str, Any]]]:
             yield parsed.get("key"), value
 
 
-def _operation(kind: object, value: dict[str, Any], contents: Path) -> Operation:
+def _operation(store: Store, repo: RepoId, kind: object, value: dict[str, Any], contents: Path) -> Operation:
     path = text_field(value, "path")
     if kind == "deletedFolder":
         return Remove(check_path(path.rstrip("/")), is_folder=True)
@@ -236,7 +235,7 @@ def _operation(kind: object, value: dict[str, Any], contents: Path) -> Operation
         return receive(contents, path, _decode(content, value.get("encoding")))
     if kind == "lfsFile":
         size = None if value.get("size") is None else size_field(value)
-        return AddLfsFile(path, check_sha256(text_field(value, "oid")), size)
+        return AddFile(path, store.uploaded(repo, path, text_field(value, "oid"), size))
     raise malformed(f"Unknown operation: {kind!r}")
 
 

@@ -214,21 +214,12 @@ class AddFile:
 
 
 @dataclass(frozen=True)
-class AddLfsFile:
-    """Add or replace a file whose bytes the repository already has. A copy does not tell its size."""
-
-    path: str
-    sha256: str
-    size: int | None
-
-
-@dataclass(frozen=True)
 class Remove:
     path: str
     is_folder: bool
 
 
-Operation = AddFile | AddLfsFile | Remove
+Operation = AddFile | Remove
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ from toolkit.hub.local.history import (
 from toolkit.hub.local.objects import (
     MAIN,
     AddFile,
-    AddLfsFile,
     Change,
     FileEntry,
     Operation,
@@ -344,6 +343,16 @@ class Store:
         """Where a content lies, or would lie. Raises `RefusedError` (400) for what is no sha256."""
         return _blob(self._folder(repo), sha256)
 
+    def uploaded(self, repo: RepoId, path: str, sha256: str, size: int | None) -> FileEntry:
+        """The entry of an LFS file, of which a copy does not tell the size. Raises `RefusedError` (400) without it."""
+        blob = self.blob(repo, sha256)
+        if not blob.exists():
+            raise malformed(f"{path!r} points to an LFS object that was not uploaded: {sha256}")
+        there = blob.stat().st_size
+        if size not in (None, there):
+            raise malformed(f"{path!r} has {there} bytes, not {size}")
+        return FileEntry(sha256, there, git_blob_id(lfs_pointer(sha256, there)), lfs=True)
+
     def adopt(self, repo: RepoId, received: Path, sha256: str) -> None:
         """Take over a received file whose hash was checked. Raises `RefusedError` when the repository is gone."""
         with self.locked():
@@ -365,7 +374,7 @@ class Store:
                 files = {path: FileEntry(*(kept[name] for name in names)) for path, kept in state.pop("files").items()}
                 before = Files(draft, str(parents.pop(commit_id))).below()
                 with new_commit(draft, Commit(**state, files=Files(draft, commit_id))) as made:
-                    _fill(made, commits.parent, _taken(before, files, before, 0))
+                    _fill(made, _taken(before, files, before, 0))
         draft.replace(commits.parent / HISTORY)
         doomed = self.fresh()
         commits.rename(doomed)
@@ -420,30 +429,19 @@ def _write_commit(folder: Path, head: Commit | None, change: Change) -> Commit:
     parent = head.id if head else None
     commit = Commit(commit_id, parent, change.title, change.message, change.author, _now(), Files(history, commit_id))
     with new_commit(history, commit) as made:
-        _fill(made, folder, change.operations)
+        _fill(made, change.operations)
         made.check()
         for received in change.contents.iterdir() if change.contents else ():
             received.replace(_blob(folder, received.name))
     return commit
 
 
-def _fill(made: Draft, folder: Path, operations: Iterable[Operation]) -> None:
+def _fill(made: Draft, operations: Iterable[Operation]) -> None:
     for each in operations:
         if isinstance(each, Remove):
             made.remove(each.path, is_folder=each.is_folder)
         else:
-            made.put(each.path, each.entry if isinstance(each, AddFile) else _uploaded(folder, each))
-
-
-def _uploaded(folder: Path, added: AddLfsFile) -> FileEntry:
-    """The entry of an LFS file. Raises `RefusedError` (400) unless its content is there."""
-    blob = _blob(folder, added.sha256)
-    if not blob.exists():
-        raise malformed(f"{added.path!r} points to an LFS object that was not uploaded: {added.sha256}")
-    size = blob.stat().st_size
-    if added.size not in (None, size):
-        raise malformed(f"{added.path!r} has {size} bytes, not {added.size}")
-    return FileEntry(added.sha256, size, git_blob_id(lfs_pointer(added.sha256, size)), lfs=True)
+            made.put(each.path, each.entry)
 
 
 def _blob(folder: Path, sha256: str) -> Path:
