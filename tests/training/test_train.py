@@ -7,6 +7,7 @@ from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl
 from toolkit.model import base as bases
 from toolkit.model import chat
+from toolkit.model.kernels import best_kernels
 from toolkit.training import train
 
 
@@ -92,7 +93,9 @@ def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_b
     assert (manifest["epochs"], manifest["examples_seen"]) == (2.67, 32)
     assert manifest["dataset"]["rows"] == {"train": 12, "validation": 3, "test": 3}
     assert manifest["request"] == chat.REQUEST
-    assert manifest["precision"] == {"base": "nf4", "compute": "float32"}
+    # The demo's base is small: `auto` holds it unquantised, and the manifest says so.
+    assert manifest["precision"] == {"base": "none", "compute": "float32", "kernels": best_kernels()}
+    assert manifest["recipe"]["training"]["quantization"] == "none"
     assert manifest["base"]["architecture"] == "Gemma3ForCausalLM"
     assert manifest["steps"] == 8
     assert manifest["files"] == file_hashes(tmp_path / "adapter")

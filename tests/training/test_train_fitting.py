@@ -220,9 +220,44 @@ def enlarged(monkeypatch, factor):
         monkeypatch.setattr(module, "load_base", load_enlarged)
 
 
+def test_bf16_is_trained_in_on_a_cpu_with_the_adapter_in_float32_and_evaluation_stays_in_float32(
+    tmp_path, dataset, use_small_base, monkeypatch
+):
+    monkeypatch.setattr("toolkit.training.trainer.has_bf16", lambda: False)
+    losses = {}
+    for compute in ("float32", "bfloat16"):
+        said = train.train(dataset, tmp_path / compute, recipe(use_small_base, training__compute=compute)).notes
+        losses[compute] = log_of(tmp_path / compute, "loss")[0]["loss"]
+    assert said == ("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.",)
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=2e-2)
+    folder = tmp_path / "bfloat16"
+    assert read_json(folder / "manifest.json")["precision"]["compute"] == "bfloat16"
+    assert {tensor.dtype for tensor in load_file(folder / "adapter_model.safetensors").values()} == {torch.float32}
+    assert adapters.load_adapter(folder)[2] == loading.Precision("none", "float32")
+
+
+def test_in_bf16_on_a_cpu_the_base_is_held_in_it_and_products_are_made_in_it(small_base):
+    peft_model = fresh(small_base, "bfloat16")
+    weights = {name: each.dtype for name, each in peft_model.named_parameters()}
+    assert {dtype for name, dtype in weights.items() if "lora_" not in name} == {torch.bfloat16}
+    assert {dtype for name, dtype in weights.items() if "lora_" in name} == {torch.float32}
+    with loading.autocast("bfloat16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with loading.autocast("float32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_bf16_on_a_gpu_without_it_is_refused_before_anything(tmp_path, dataset, use_small_base, monkeypatch):
+    monkeypatch.setattr("toolkit.training.trainer.compute_dtype", lambda: "float16")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(EnvironmentLacks, match=r"Tesla T4 does not compute in bfloat16\. Give `training.compute"):
+        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__compute="bfloat16"))
+
+
 def test_what_fits_fp16_is_trained_in_fp16(tmp_path, dataset, use_small_base, fp16):
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__quantization="none"))
-    assert read_json(tmp_path / "adapter" / "manifest.json")["precision"] == {"base": "none", "compute": "float16"}
+    assert read_json(tmp_path / "adapter" / "manifest.json")["precision"]["compute"] == "float16"
     assert result.notes == ()
     weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
@@ -233,8 +268,8 @@ def test_activations_that_overflow_fp16_are_computed_in_fp32(tmp_path, dataset, 
     result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__quantization="none"))
     where = "model.layers.0.mlp"
     assert result.notes == (f"{where} does not fit fp16 on the longest example: everything is computed in fp32.",)
-    precision = {"base": "none", "compute": "float32", "overflowed": where}
-    assert read_json(tmp_path / "adapter" / "manifest.json")["precision"] == precision
+    precision = read_json(tmp_path / "adapter" / "manifest.json")["precision"]
+    assert (precision["compute"], precision["overflowed"]) == ("float32", where)
     assert all(torch.isfinite(torch.tensor(line["loss"])) for line in log_of(tmp_path / "adapter", "loss"))
 
 
@@ -368,6 +403,7 @@ def strange(tmp_path):
 
 def early_best(base, **overrides):
     settings = {"training__keep": "best", "training__learning_rate": 0.05, "training__save_every": 1}
+    settings |= {"training__quantization": "nf4"}
     return recipe(base, **settings | overrides)
 
 

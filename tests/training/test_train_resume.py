@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -44,9 +45,9 @@ def whole(tmp_path_factory, small_base):
 
 
 def settings_for(keep):
-    """`best` with such a rate that the best step comes early: a resumed run has to remember its adapter."""
-    rate = {} if keep == "last" else {"training__learning_rate": BEST_EARLY}
-    return recipe(TINY_BASE_ID, training__keep=keep, **rate)
+    """`best` in 4 bits, at such a rate that the best step comes early: a resumed run has to remember its adapter."""
+    early = {"training__learning_rate": BEST_EARLY, "training__quantization": "nf4"} if keep == "best" else {}
+    return recipe(TINY_BASE_ID, training__keep=keep, **early)
 
 
 def killed(run) -> None:
@@ -138,6 +139,64 @@ def test_embeddings_that_are_trained_survive_an_interruption(tmp_path, dataset, 
     interrupted(dataset, tmp_path / "cut", chosen, at=2)
     assert train.train(dataset, tmp_path / "cut", chosen).resumed_from in (2, 3)
     assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("began_with", ["oneDNN", "MKL"])
+def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, dataset, use_small_base, monkeypatch, began_with):
+    """Whatever the machine would choose by now."""
+    both = ("oneDNN", "MKL")
+    used = []
+    monkeypatch.setattr(train, "float32_kernels", lambda kernels: used.append(kernels) or nullcontext())
+    monkeypatch.setattr(train, "available_kernels", lambda: both)
+    monkeypatch.setattr(train, "best_kernels", lambda: began_with)
+    interrupted(dataset, tmp_path / "adapter", settings_for("last"))
+    monkeypatch.setattr(train, "best_kernels", lambda: next(each for each in both if each != began_with))
+    train.train(dataset, tmp_path / "adapter", settings_for("last"))
+    assert used == [began_with, began_with]
+    assert read_json(tmp_path / "adapter" / "manifest.json")["precision"]["kernels"] == began_with
+
+
+def test_kernels_that_this_machine_lacks_are_said(tmp_path, dataset, use_small_base, monkeypatch):
+    monkeypatch.setattr(train, "best_kernels", lambda: "oneDNN")
+    interrupted(dataset, tmp_path / "adapter", settings_for("last"))
+    monkeypatch.setattr(train, "best_kernels", lambda: "BLAS")
+    monkeypatch.setattr(train, "available_kernels", lambda: ("BLAS",))
+    notes = train.train(dataset, tmp_path / "adapter", settings_for("last")).notes
+    assert notes[-1].startswith("The run began with oneDNN's kernels, which this machine lacks")
+    assert read_json(tmp_path / "adapter" / "manifest.json")["precision"]["kernels"] == "BLAS"
+
+
+def test_a_run_of_an_older_version_goes_on_with_torch_s_own_kernels_and_its_quantization(
+    tmp_path, dataset, use_small_base, monkeypatch
+):
+    older = recipe(use_small_base, training__quantization="nf4")
+    # It noted no kernels, and its recipe said nf4 where nothing was given.
+    monkeypatch.setattr(train, "best_kernels", lambda: None)
+    interrupted(dataset, tmp_path / "adapter", older)
+    assert read_json(tmp_path / "adapter-checkpoints" / checkpoints.IDENTITY).keys() == {"recipe", "dataset", "base"}
+    monkeypatch.setattr(train, "available_kernels", lambda: ("oneDNN", "MKL"))
+    assert train.train(dataset, tmp_path / "adapter", recipe(use_small_base)).resumed_from
+    precision = read_json(tmp_path / "adapter" / "manifest.json")["precision"]
+    assert precision == {"base": "nf4", "compute": "float32", "kernels": "MKL"}
+
+
+@pytest.mark.parametrize(("began_in", "chosen_now"), [("none", "nf4"), ("nf4", "none")])
+def test_a_run_keeps_how_its_base_is_held_whatever_the_memory_is_by_now(
+    tmp_path, dataset, use_small_base, monkeypatch, began_in, chosen_now
+):
+    settings = settings_for("last")
+    assert settings.training.quantization == "auto"
+    monkeypatch.setattr(train, "chosen_quantization", lambda *_: began_in)
+    interrupted(dataset, tmp_path / "adapter", settings)
+    monkeypatch.setattr(train, "chosen_quantization", lambda *_: chosen_now)
+    assert train.train(dataset, tmp_path / "adapter", settings).resumed_from
+    manifest = read_json(tmp_path / "adapter" / "manifest.json")
+    assert (manifest["precision"]["base"], manifest["recipe"]["training"]["quantization"]) == (began_in, began_in)
+    # Finished, too, it counts as the same, and only what was asked for by name does not.
+    again = train.train(dataset, tmp_path / "adapter", settings)
+    assert again.resumed_from == again.steps
+    with pytest.raises(InputError, match="recipe"):
+        train.train(dataset, tmp_path / "adapter", recipe(TINY_BASE_ID, training__quantization=chosen_now))
 
 
 DAMAGES = {

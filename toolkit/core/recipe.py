@@ -137,7 +137,12 @@ class TrainingSettings(Section):
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
-    quantization: Literal["nf4", "none"] = Field("nf4", description="Weights of the base: 4-bit, or unquantised.")
+    quantization: Literal["auto", "nf4", "none"] = Field(
+        "auto", description="Weights of the base: 4-bit, or unquantised. auto: 4-bit where memory asks for it."
+    )
+    compute: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Numbers to train in. auto: bfloat16 or float16 on a GPU, float32 on a CPU."
+    )
     log_every: int = Field(10, ge=1, description="Optimiser steps that a line of training_log.jsonl averages.")
     save_every: int = Field(50, ge=1, description="Optimiser steps between two checkpoints (and validation losses).")
     keep: Literal["last", "best"] = Field(

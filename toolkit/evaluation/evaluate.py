@@ -49,6 +49,7 @@ from toolkit.evaluation.predictions import (
     write_predictions,
 )
 from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter, locate_base_of
+from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
 
@@ -141,7 +142,8 @@ def evaluate(
             known = {**there, "adapter": adapters[0], "dataset": there.get("dataset", {}).get("content")}
             wanted = {"adapter": adapters[1], "dataset": content, "settings": settings, "seed": recipe.seed}
             refuse_other_results(target, known, wanted)
-        precision, predictions = _predict(plan, journal, progress)
+        with float32_kernels(best_kernels()):
+            precision, predictions = _predict(plan, journal, progress)
         evaluation = {
             "schema": SCHEMA,
             "seed": recipe.seed,

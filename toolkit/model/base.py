@@ -15,13 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from toolkit.core import Note, ignore, size
+from toolkit.core import Note, duration, ignore, size
 from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import json_hash, sha256_file
 from toolkit.core.hub_client import hub, hub_errors
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID
 from toolkit.core.recipe import Recipe
-from toolkit.model.memory import check_disk, check_memory, size_of, this_machine
+from toolkit.model.kernels import training_seconds
+from toolkit.model.memory import TYPICAL_TOKENS, check_disk, check_memory, chosen_quantization, size_of, this_machine
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -164,17 +165,15 @@ def _refuse_folder(base: str) -> None:
 def _check_machine(base: str, config: PretrainedConfig, quantization: str, recipe: Recipe | None, note: Note) -> None:
     with library_errors(f"The model of the base {base} cannot be built", "Choose another base."):
         needs = size_of(config)
-    machine, published = this_machine(), published_quantization(config)
-    asked = recipe.training.quantization if recipe else quantization
+    machine, published = this_machine(recipe.training.compute if recipe else "auto"), published_quantization(config)
+    asked = chosen_quantization(needs, recipe, machine) if recipe else quantization
     if recipe is not None and published not in (None, asked):
         note(f"The base {base} is quantised where it is published ({published}), and is trained like that.")
     # Whatever the kind, it takes no less than 4 bits a weight.
     check_memory(base, needs, machine, "nf4" if published else asked, recipe)
     if recipe is not None and machine.gpu is None:
-        note(
-            f"There is no GPU: training {needs.parameters / 1e9:.1f} billion parameters on a CPU takes hours to days. "
-            "Use a GPU, choose a smaller `base`, or try `pkt run demo`."
-        )
+        seconds = training_seconds(needs.parameters, 1000 * TYPICAL_TOKENS, machine.compute)
+        note(f"There is no GPU: training on 1,000 examples takes this CPU about {duration(seconds)}.")
 
 
 def _download(base: str, revision: str | None, patterns: list[str]) -> Path:

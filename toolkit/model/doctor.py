@@ -15,7 +15,16 @@ from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.model.base import cache_folder, config_of
-from toolkit.model.memory import Machine, free_disk, main_memory, size_of, this_machine, train_bytes
+from toolkit.model.kernels import available_kernels, has_bf16, matrix_speed
+from toolkit.model.memory import (
+    Machine,
+    chosen_quantization,
+    free_disk,
+    main_memory,
+    size_of,
+    this_machine,
+    train_bytes,
+)
 
 # Below it, hardly the demo and its libraries fit.
 LITTLE_MEMORY, LITTLE_DISK = 4e9, 1e9
@@ -57,6 +66,7 @@ def diagnose() -> Sequence[Diagnosis]:
         Diagnosis("Python", "ok", platform.python_version(), ""),
         Diagnosis("libraries", "ok", libraries, ""),
         _device(machine),
+        *([_products()] if machine.gpu is None else []),
         _four_bit(),
         _memory(),
         _disk(free),
@@ -70,6 +80,16 @@ def _device(machine: Machine) -> Diagnosis:
     if machine.gpu is None:
         return Diagnosis("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
     return Diagnosis("device", "ok", f"{machine.gpu}, {size(machine.memory)}, {machine.compute}", "")
+
+
+def _products() -> Diagnosis:
+    """Speed of matrix products on the CPU, which decides how long a training takes."""
+    measured = [f"float32 {matrix_speed('float32', each):,.0f} by {each}" for each in available_kernels()]
+    means = "bfloat16 would be slower"
+    if has_bf16():
+        measured.append(f"bfloat16 {matrix_speed('bfloat16'):,.0f}")
+        means = '`training.compute="bfloat16"` trains faster, and rounds more'
+    return Diagnosis("matrices", "ok", f"{', '.join(measured)} GFLOP/s", f"training takes the first; {means}")
 
 
 def _four_bit() -> Diagnosis:
@@ -129,7 +149,8 @@ def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
         return Diagnosis(what, "note", "size unknown", "`pkt train` looks it up before the download")
     needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))
     # Published in bf16: two bytes each.
-    download, memory = 2 * needs.parameters, train_bytes(needs, recipe, machine.compute)
+    download, held = 2 * needs.parameters, chosen_quantization(needs, recipe, machine)
+    memory = train_bytes(needs, recipe, machine.compute, held)
     found = f"{size(download)} to download, {size(memory)} of memory"
     if lacking := _lacking(recipe, machine, memory, download - free):
         return Diagnosis(what, "missing", found, lacking)

@@ -45,11 +45,13 @@ class Precision:
     Attributes:
         base: `none` (not quantised), `nf4`, or how a base is quantised where it is published.
         compute: Name of the torch dtype that is computed in.
+        kernels: What multiplied float32 matrices on a CPU while training: oneDNN, MKL or another BLAS.
         overflowed: What did not fit fp16, where that is why it is computed in fp32.
     """
 
     base: str
     compute: str
+    kernels: str | None = None
     overflowed: str | None = None
 
     def widened(self, overflowed: str) -> Precision:
@@ -62,10 +64,13 @@ def precision_facts(precision: Precision) -> dict[str, str]:
     return {key: value for key, value in asdict(precision).items() if value is not None}
 
 
-def chosen_precision(base: LocatedBase, quantization: str) -> Precision:
-    """The base quantised as it is published, else held as asked for; computed in what suits this machine."""
+def chosen_precision(base: LocatedBase, quantization: str, compute: str = "auto") -> Precision:
+    """The base quantised as it is published, else held as asked for; computed in what is asked for or suits best.
+
+    Evaluating and answering compute in float32 on a CPU, whatever was trained in: so do a reader's three lines.
+    """
     published = published_quantization(read_config(base.id, base.path / CONFIG))
-    return Precision(published or quantization, compute_dtype())
+    return Precision(published or quantization, compute_dtype() if compute == "auto" else compute)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -208,12 +213,14 @@ def nan_error() -> InputError:
 
 
 def autocast(compute: str) -> AbstractContextManager[object]:
-    """As the Trainer computes on a GPU: matrix products in the torch dtype of this name."""
+    """As the Trainer computes in half precision: matrix products in the torch dtype of this name."""
     import torch
 
-    if compute == "float32" or not torch.cuda.is_available():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # No CPU computes in fp16 here.
+    if compute == "float32" or (device, compute) == ("cpu", "float16"):
         return nullcontext()
-    return torch.autocast("cuda", dtype=getattr(torch, compute))
+    return torch.autocast(device, dtype=getattr(torch, compute))
 
 
 def overflow(model: PreTrainedModel, compute: str, run_once: Callable[[Any], torch.Tensor]) -> str | None:

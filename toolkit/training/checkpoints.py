@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,24 @@ class Start:
         step: Steps taken before.
         spent: Time and energy before.
         notes: Sentences for the user about the checkpoints.
+        kernels: What multiplies its float32 matrices; None where that was not noted: on a GPU, and by version 0.3.
     """
 
     checkpoint: Path | None = None
     step: int = 0
     spent: Spent = Spent()
     notes: tuple[str, ...] = ()
+    kernels: str | None = None
 
 
-def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool) -> Start:
+def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool, kernels: str | None = None) -> Start:
     """Prepare a folder for a run's checkpoints, and find the newest complete one of the same run.
 
     Args:
         folder: Where the run keeps its checkpoints.
         identity: Hashes of everything that decides the result, by name: recipe, dataset, base.
         restart: Discard what an earlier run left there.
+        kernels: What a new run multiplies float32 matrices by.
 
     Raises:
         InputError: The folder holds an unfinished run of another identity or other files, or cannot be written.
@@ -77,8 +80,9 @@ def prepare_checkpoints(folder: Path, identity: dict[str, str], *, restart: bool
             )
         if changed or restart:
             _remove(folder)
-            write_json(folder / IDENTITY, identity)
-        return _newest_complete(folder)
+            before = identity | ({"kernels": kernels} if kernels else {})
+            write_json(folder / IDENTITY, before)
+        return replace(_newest_complete(folder), kernels=before.get("kernels"))
     except OSError as error:
         raise unwritable(folder, error) from error
 

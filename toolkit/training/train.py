@@ -6,12 +6,12 @@ An interrupted run continues from its last complete checkpoint and ends with the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
-from toolkit.core import Note, ignore
+from toolkit.core import Note, ignore, size
 from toolkit.core.errors import InputError, ToolkitError, after_saying, library_errors
 from toolkit.core.folder import (
     atomic_folder,
@@ -32,7 +32,16 @@ from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
-from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
+from toolkit.model.kernels import ONEDNN, available_kernels, best_kernels, float32_kernels
+from toolkit.model.memory import (
+    chosen_quantization,
+    disk_errors,
+    hardware,
+    memory_errors,
+    peak_memory_bytes,
+    size_of,
+    this_machine,
+)
 from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import (
@@ -116,7 +125,7 @@ def train(
 
     Raises:
         InputError: Rows that do not fit the recipe, or checkpoints or an adapter of a run with other settings or data.
-        EnvironmentLacks: The recipe needs a GPU, a package, or more memory.
+        EnvironmentLacks: The recipe needs a GPU, bf16, a package, or more memory.
         Interrupted: SIGINT or SIGTERM came; the same call continues.
         ToolkitError: The training diverged, or changed nothing.
     """
@@ -138,6 +147,7 @@ def train(
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
     located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
     if not restart:
+        recipe = _as_begun(recipe, folder)
         # Before the base, which may be a download.
         finished(out, folder, recipe, dataset=located.rows_hash())
     inputs = _prepare_inputs(located, recipe, say)
@@ -149,19 +159,22 @@ def train(
         return _result(out, facts, log, facts["steps"], notes)
     if restart and (changed := changed_by_hand(out)):
         say(f"{out} will be replaced with what was changed or added there by hand: {', '.join(changed[:5])}.")
-    start = prepare_checkpoints(folder, inputs.identity, restart=restart)
+    recipe = inputs.recipe
+    start = prepare_checkpoints(folder, inputs.identity, restart=restart, kernels=best_kernels())
     for text in start.notes:
         say(text)
-    peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.examples, say)
-    fresh = saving.weights_hash(peft_model)
-    if settings.track:
-        say(where_losses_are_drawn(settings.track, folder))
-    training = TrainingState(progress, start.spent)
-    trainer = make_trainer(
-        peft_model, inputs.examples, inputs.validation, recipe, folder, precision, micro_batch, training
-    )
-    with stopping_on_signals(training), disk_errors(folder):
-        state = _finish(trainer, start, training, settings)
+    kernels = _kernels(start, say)
+    with float32_kernels(kernels):
+        peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.examples, say)
+        fresh = saving.weights_hash(peft_model)
+        if settings.track:
+            say(where_losses_are_drawn(settings.track, folder))
+        training = TrainingState(progress, start.spent)
+        trainer = make_trainer(
+            peft_model, inputs.examples, inputs.validation, recipe, folder, precision, micro_batch, training
+        )
+        with stopping_on_signals(training), disk_errors(folder):
+            state = _finish(trainer, start, training, settings)
     if not _is_over(state, settings):
         raise Interrupted(f"Stopped at step {state.global_step}.", "Run it again, without `restart`, to continue.")
     kept = best_step(state.log_history) if training.best is not None else None
@@ -173,7 +186,7 @@ def train(
             f"After {state.global_step:,} steps the adapter changes nothing: the base answers as without it.",
             f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
         )
-    facts = _facts(inputs, peft_model, state, training, precision, micro_batch, kept)
+    facts = _facts(inputs, peft_model, state, training, replace(precision, kernels=kernels), micro_batch, kept)
     _write(out, inputs, peft_model, state, kept, facts)
     remove_checkpoints(folder)
     return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
@@ -188,15 +201,44 @@ def finished(out: Path, checkpoints: Path, recipe: Recipe, **inputs: str) -> boo
     recover(out)
     if not (out / MANIFEST).is_file():
         return False
-    manifest, wanted = read_manifest(out, "adapter"), {"recipe": json_hash(deciding_settings(recipe)), **inputs}
+    manifest = read_manifest(out, "adapter")
+    made_by = load_recipe(manifest.get("recipe"))
+    if recipe.training.quantization == "auto":
+        recipe = _quantised(recipe, made_by.training.quantization)
+    wanted = {"recipe": json_hash(deciding_settings(recipe)), **inputs}
     known = {name: manifest.get(name, {}).get("content") for name in inputs}
     # Compared as settings: a default of 32 is read back as 32.0, which has another hash.
-    same = deciding_settings(load_recipe(manifest.get("recipe"))) == deciding_settings(recipe)
+    same = deciding_settings(made_by) == deciding_settings(recipe)
     known["recipe"] = wanted["recipe"] if same else None
     if begun(checkpoints, wanted, before=manifest.get("steps") if known == wanted else None):
         return False
     refuse_other_results(out, known, wanted)
     return True
+
+
+def _as_begun(recipe: Recipe, checkpoints: Path) -> Recipe:
+    """The recipe, for `auto` with the quantization of its unfinished run, whatever would be chosen now."""
+    if recipe.training.quantization == "auto":
+        for choice in (_quantised(recipe, "none"), _quantised(recipe, "nf4")):
+            if begun(checkpoints, {"recipe": json_hash(deciding_settings(choice))}):
+                return choice
+    return recipe
+
+
+def _quantised(recipe: Recipe, held: str) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"quantization": held})})
+
+
+def _kernels(start: Start, note: Note) -> str | None:
+    """Kernels for float32 products: those that the run began with, where this machine has them."""
+    available = available_kernels()
+    if start.kernels in available:
+        return start.kernels
+    if start.kernels:
+        note(f"The run began with {start.kernels}'s kernels, which this machine lacks: others will round differently.")
+        return best_kernels()
+    # Nothing but oneDNN has to be asked for.
+    return next((name for name in available if name != ONEDNN), None)
 
 
 def _result(
@@ -230,6 +272,7 @@ class _Inputs:
 def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inputs:
     """Find the base, and turn the dataset's rows into tokens."""
     base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
+    recipe = _with_quantization(recipe, base, note)
     tokenizer = loading.load_tokenizer(base.path)
     chat.set_template(tokenizer)
     training_rows = read_split(located, "train")
@@ -256,6 +299,18 @@ def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inp
     return _Inputs(recipe, base, tokenizer, located, training_rows, examples, validation, identity)
 
 
+def _with_quantization(recipe: Recipe, base: bases.LocatedBase, note: Note) -> Recipe:
+    """The recipe with what `auto` comes to on this machine; how a base is published stays beyond it."""
+    config = bases.read_config(base.id, base.path / bases.CONFIG)
+    if recipe.training.quantization != "auto" or bases.published_quantization(config):
+        return recipe
+    machine = this_machine(recipe.training.compute)
+    held = chosen_quantization(size_of(config), recipe, machine)
+    if held == "nf4":
+        note(f"Unquantised, the base takes more than half of the {size(machine.memory)} here: it is held in 4 bits.")
+    return _quantised(recipe, held)
+
+
 def _encode_rows(
     tokenizer: PreTrainedTokenizerBase, split: Sequence[Row], recipe: Recipe, name: str
 ) -> list[chat.Example]:
@@ -279,6 +334,8 @@ def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     deciding = recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
     del deciding["training"]["track"]
     # Settings of newer versions count once they are used: else no run of an older one could go on.
+    if deciding["training"]["compute"] == "auto":
+        del deciding["training"]["compute"]
     newer = ("use_rslora", "use_dora", "modules_to_save")
     deciding["lora"] = {key: value for key, value in deciding["lora"].items() if value or key not in newer}
     return deciding

@@ -14,8 +14,9 @@ from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.model import loading
 from toolkit.model.base import LocatedBase
 from toolkit.model.chat import Example
+from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
-from toolkit.model.memory import free_cache, memory_errors
+from toolkit.model.memory import compute_dtype, free_cache, memory_errors
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
 
@@ -29,10 +30,15 @@ def check_environment(settings: TrainingSettings) -> None:
     """Check that this machine has what the settings need.
 
     Raises:
-        EnvironmentLacks: It has no GPU, or lacks a package.
+        EnvironmentLacks: It has no GPU, one without bf16, or lacks a package.
     """
     import torch
 
+    if settings.compute == "bfloat16" and compute_dtype() == "float16":
+        raise EnvironmentLacks(
+            f"The GPU {torch.cuda.get_device_name()} does not compute in bfloat16.",
+            'Give `training.compute="auto"`, which is float16 on it, or "float32".',
+        )
     if settings.optimizer == "paged_adamw_8bit" and not torch.cuda.is_available():
         raise EnvironmentLacks(
             "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
@@ -56,9 +62,13 @@ def prepare_model(
         ToolkitError: The loss or its gradients are NaN or infinite before any training.
         EnvironmentLacks: Not even one example fits into memory.
     """
+    import torch
+
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     micro_batch = MicroBatch(recipe.training, len(longest_first[0].input_ids), note)
-    precision = loading.chosen_precision(base, recipe.training.quantization)
+    precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
+    if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
+        note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed and precision.compute == "float16":
         note(f"{overflowed} does not fit fp16 on the longest example: everything is computed in fp32.")
@@ -182,7 +192,7 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
         optim={"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}[settings.optimizer],
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=gpu and precision.compute == "bfloat16",
+        bf16=precision.compute == "bfloat16",
         fp16=gpu and precision.compute == "float16",
         use_cpu=not gpu,
         logging_steps=1,
