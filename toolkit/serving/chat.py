@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What the bytes of an unfinished letter are decoded as.
 UNFINISHED = "\ufffd"
+# Temperatures below are zero: logits divided by them end float32.
+COLDEST = 1e-5
 # OpenAI's word for a probability of zero.
 LOWEST = -9999.0
 
@@ -129,12 +131,13 @@ def complete(
     if reason := too_long(model, prompt, own.model_copy(update={"max_new_tokens": longest})):
         raise InputError(f"The conversation is too long: {reason}.", "Shorten it, or lower `max_tokens`.")
     how: dict[str, Any] = {"do_sample": False}
-    if temperature := own.temperature if asked.temperature is None else asked.temperature:
+    temperature = own.temperature if asked.temperature is None else asked.temperature
+    if draws := temperature >= COLDEST:
         top_k = own.top_k if asked.top_k is None else asked.top_k
         how = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": asked.top_p or own.top_p}
     # The likeliest answer is the same however often it is written.
     wanted = asked.n or 1
-    choices = [Choice() for _ in range(wanted if temperature else 1)]
+    choices = [Choice() for _ in range(wanted if draws else 1)]
     stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
     ends = end_of_turn_ids(tokenizer, model.generation_config)
     top = (asked.top_logprobs or 0) if asked.logprobs else None
