@@ -1,6 +1,6 @@
 """A conversation in, its choices out as OpenAI's API says them, whole and while they are written.
 
-Log-probabilities are the model's own, at temperature 1 and of all tokens, whatever the choices are drawn with.
+Log-probabilities are those before temperature, top-k and top-p, of all tokens, whatever the choices are drawn with.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import InputError
+from toolkit.core.recipe import DecodingSettings
 from toolkit.model.chat import end_of_turn_ids, prompt_ids
 from toolkit.model.generate import too_long
 from toolkit.model.loading import nan_error
@@ -130,16 +131,11 @@ def complete(
     longest = asked.max_completion_tokens or asked.max_tokens or own.max_new_tokens
     if reason := too_long(model, prompt, own.model_copy(update={"max_new_tokens": longest})):
         raise InputError(f"The conversation is too long: {reason}.", "Shorten it, or lower `max_tokens`.")
-    how: dict[str, Any] = {"do_sample": False}
-    temperature = own.temperature if asked.temperature is None else asked.temperature
-    if draws := temperature >= COLDEST:
-        top_k = own.top_k if asked.top_k is None else asked.top_k
-        how = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": asked.top_p or own.top_p}
+    how, wanted = _sampling(asked, own), asked.n or 1
     # The likeliest answer is the same however often it is written.
-    wanted = asked.n or 1
-    choices = [Choice() for _ in range(wanted if draws else 1)]
-    stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+    choices = [Choice() for _ in range(wanted if how["do_sample"] else 1)]
     ends = end_of_turn_ids(tokenizer, model.generation_config)
+    stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
     top = (asked.top_logprobs or 0) if asked.logprobs else None
     writer = Writer(tokenizer, set(ends), longest, list(filter(None, stops)), top)
 
@@ -173,6 +169,15 @@ def complete(
     ]
     usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
     return {"choices": [{"index": number, **each} for number, each in enumerate(said)], "usage": usage}
+
+
+def _sampling(asked: ChatRequest, own: DecodingSettings) -> dict[str, Any]:
+    """How tokens are drawn, for `generate`."""
+    temperature = own.temperature if asked.temperature is None else asked.temperature
+    if temperature < COLDEST:
+        return {"do_sample": False}
+    top_k = own.top_k if asked.top_k is None else asked.top_k
+    return {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": asked.top_p or own.top_p}
 
 
 def _ending(entries: list[dict[str, Any]], asked: ChatRequest, ended: str | None) -> dict[str, Any]:
