@@ -50,6 +50,7 @@ print("answer:", tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], ski
 # Seconds of each of several answers by a model that stays loaded.
 WARM = """
 import sys, time
+from pathlib import Path
 from toolkit.core.folder import read_json
 from toolkit.model import chat, naming, rank
 from rank_candidates import separate_passes
@@ -69,7 +70,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 base = AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype="float32")
 model = PeftModel.from_pretrained(base, sys.argv[1]).eval()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-candidates = rank.encode_answers(tokenizer, read_json(sys.argv[1] + "/answers.json"))
+candidates = rank.encode_answers(tokenizer, read_json(Path(sys.argv[1]) / "answers.json"))
 """,
     ask="separate_passes(model, chat.prompt_ids(tokenizer, chat.naming_messages(description)), candidates)",
 )
