@@ -101,14 +101,14 @@ def main(rounds: int, threads: int, adapter: Path | None, base: Path | None) -> 
                 measured[way].append(timed(command, environment))
         shares = {way: import_share(command, environment) for way, command in ways.items()}
         warm = second_answers(made, base, rounds, environment)
+    click.echo("| | first answer | processor time | imports | first answer / plain peft |\n|---|---:|---:|---:|---:|")
     for way, times in measured.items():
         walls, cpus = zip(*times, strict=True)
-        click.echo(
-            f"{way}: first answer {spread(walls)}, processor {spread(cpus)}, imports {shares[way]:.0%}; of plain peft "
-            f"{ratio(walls, measured['plain peft'], 0):.2f} (processor {ratio(cpus, measured['plain peft'], 1):.2f})"
-        )
+        beside = ratio(walls, measured["plain peft"], 0)
+        click.echo(f"| {way} | {spread(walls)} | {spread(cpus)} | {shares[way]:.0%} | {beside:.2f} |")
+    click.echo("\n| | second answer |\n|---|---:|")
     for way, answers in warm.items():
-        click.echo(f"{way}: second answer {spread(answers, 3)}")
+        click.echo(f"| {way} | {spread(answers, 3)} |")
 
 
 def make_adapter(folder: Path, base_folder: Path) -> Path:

@@ -33,7 +33,7 @@ from toolkit.core import recipe
 from toolkit.core.folder import library_versions
 from toolkit.data import build, dataset
 from toolkit.model import base as bases
-from toolkit.model import chat, loading, memory
+from toolkit.model import chat, kernels, loading, memory
 from toolkit.training import trainer
 from toolkit.training.checkpoints import Spent
 from toolkit.training.progress import TrainingState
@@ -70,7 +70,7 @@ ROWS = 1024
 FITS_16_GB = 14 * 2**30
 LABELS = {
     "examples_per_second": "examples/s",
-    "examples_per_core_second": "by processor time",
+    "examples_per_core_second": "examples/s of processor time",
     "peak_bytes": "peak memory",
 }
 MIB = 2**20
@@ -119,7 +119,9 @@ class Job:
 @click.option("--steps", type=int, help="Optimiser steps that are timed [default: 2 of a real base, 6, 50 on a GPU].")
 @click.option("--way", "ways", multiple=True, help=f"One of {', '.join(WAYS)}, settings behind a colon. Several times.")
 @click.option("--python", "pythons", multiple=True, help="WAY=PATH of the Python that has its packages.")
-@click.option("--memory-table", is_flag=True, help="Also peak memory of pkt by micro-batch and length.")
+@click.option(
+    "--memory-table", is_flag=True, help="Also peak memory of pkt by micro-batch and length (random weights)."
+)
 @click.option("--curve", type=int, help="Instead: the losses of so many steps, by the ways given, and their memory.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all runs here.")
 @click.option("--job", hidden=True)
@@ -143,6 +145,8 @@ def main(
     if job:
         click.echo(json.dumps(work(Job(**json.loads(job)))))
         return
+    if unknown := [way for way in ways if way.partition(":")[0] not in WAYS]:
+        raise click.UsageError(f"{unknown[0]!r} does not begin with one of {', '.join(WAYS)}.")
     device = memory.hardware()
     gpu = device["device"] == "cuda"
     shape = base.name if base else shape or ("gemma-2b" if gpu else "cpu")
@@ -162,14 +166,13 @@ def main(
         known = [("device", flops) for name, flops in PEAK_FLOPS.items() if name in str(device["name"])]
         facts["matrix"] = dict(known) if gpu else succeed(replace(start, way="matrix"))
         if "trl" in ways:
-            facts["tried"] = try_trl(start)
-            fastest = max(facts["tried"], key=lambda way: facts["tried"][way][speed_key(gpu)])
-            ways = tuple(fastest if way == "trl" else way for way in ways)
+            facts["tried"] = try_trl(start, gpu)
+            ways = tuple(next(iter(facts["tried"])) if way == "trl" else way for way in ways)
         if curve:
             facts["curve"] = follow(replace(start, steps=curve, warm_up=0), ways)
         else:
             runs = facts["runs"] = take_turns(start, ways, rounds)
-            facts["memory"] = measure_memory(start) if memory_table else []
+            facts["memory"] = measure_memory(start) if memory_table and not base else []
             facts["load_after"] = os.getloadavg()
             report(facts, runs, TARGETS["real" if base else str(device["device"])] if shape != "tiny" else [])
     if file:
@@ -184,11 +187,6 @@ def load() -> str:
     return " ".join(f"{number:.2f}" for number in os.getloadavg())
 
 
-def speed_key(gpu: bool) -> str:
-    """On a CPU the processor's time, which other programs disturb less."""
-    return "examples_per_second" if gpu else "examples_per_core_second"
-
-
 def write_inputs(start: Job, base: Path | None) -> None:
     """The base, where it is random, and the examples."""
     if base is None:
@@ -196,9 +194,8 @@ def write_inputs(start: Job, base: Path | None) -> None:
         rng = random.Random(0)
         examples = [example(rng, SHAPES[start.shape][1], None) for _ in range(EXAMPLES)]
     else:
-        settings = run_recipe(start)
         built = Path(start.folder) / "dataset"
-        build.build_dataset(built, settings)
+        build.build_dataset(built)
         tokenizer = loading.load_tokenizer(base)
         chat.set_template(tokenizer)
         rows = dataset.read_split(dataset.locate_dataset(str(built)), "train")
@@ -237,31 +234,27 @@ def take_turns(start: Job, ways: Sequence[str], rounds: int) -> dict[str, list[d
     return runs
 
 
-def try_trl(start: Job) -> dict[str, dict[str, Any]]:
-    """One short run of each setting of TRL that works: how batches are made, and what else speeds a step up here."""
-    gpu = memory.hardware()["device"] == "cuda"
+def try_trl(start: Job, gpu: bool) -> dict[str, dict[str, Any]]:
+    """One short run of each setting of TRL that works, the fastest first: how batches are made, and in which numbers.
+
+    On a CPU by the processor's time, which other programs disturb less.
+    """
     sizes = [start.batch, *([PACKED] if start.batch > PACKED else []), 1]
     batches = [f"{size} x {start.batch // size}" for size in sizes]
     batches += [f"{batches[0]}, padding-free", f"1 x {start.batch // PACKED}, packing"]
     extras = ["", ", bf16-base" if is_real(start) else ", bf16"]
     if gpu:
         extras = ["", ", liger"] if importlib.util.find_spec("liger_kernel") else [""]
-    tried = {}
+    key, tried = SPEED if gpu else "examples_per_core_second", {}
     for way in [f"trl: {batch}{extra}" for extra in extras for batch in batches]:
         result = launch(replace(start, way=way, steps=max(1, start.steps // 3), warm_up=0 if is_real(start) else 1))
-        click.echo(f"{way}: {result.get('failed') or summary(result)}")
         if "failed" not in result:
             tried[way] = result
+        told = f"{LABELS[key]} {result[key]:.2f}, peak memory {result[PEAK] / MIB:,.0f} MiB" if way in tried else result
+        click.echo(f"{way}: {told}")
     if not tried:
         raise click.ClickException("No setting of TRL works here: leave it out with --way.")
-    return tried
-
-
-def summary(result: dict[str, Any]) -> str:
-    return (
-        f"{result['examples_per_core_second']:.2f} examples per second of processor time, "
-        f"{result['peak_bytes'] / MIB:,.0f} MiB, first loss {result['losses'][0]:.6f}"
-    )
+    return dict(sorted(tried.items(), key=lambda run: -run[1][key]))
 
 
 def follow(start: Job, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -309,13 +302,12 @@ def work(job: Job) -> dict[str, Any]:
         return {}
     if job.way == "matrix":
         return matrix_speeds(job)
-    if "onednn" in job.settings:
-        torch.set_float32_matmul_precision("medium")
     data = [chat.Example(**one) for one in json.loads((Path(job.folder) / "examples.json").read_text("ascii"))]
     if job.length:
         rng = random.Random(0)
         data = [example(rng, SHAPES[job.shape][1], job.length) for _ in range(EXAMPLES)]
-    with tempfile.TemporaryDirectory() as folder:
+    products = kernels.best_kernels() if job.name == "pkt" else kernels.ONEDNN if "onednn" in job.settings else None
+    with tempfile.TemporaryDirectory() as folder, kernels.float32_kernels(products):
         return measure(job, way_trainer(job, data, run_recipe(job), Path(folder)))
 
 
@@ -545,7 +537,6 @@ def measure(job: Job, ready: Any) -> dict[str, Any]:
     return {
         "examples_per_second": len(lengths) / seconds,
         "examples_per_core_second": len(lengths) / core,
-        "tokens_per_second": sum(lengths) / seconds,
         "examples_per_step": len(lengths) / job.steps,
         "tokens_read_per_step": read / job.steps,
         "peak_bytes": clock[-1][4],
@@ -617,27 +608,26 @@ def step_flops(base: str, read: int, scored: int) -> float:
 
 
 def matrix_speeds(job: Job) -> dict[str, float]:
-    """FLOP/s of one thread in the products of the base's body, forward and backward: float32 at the best, and bf16."""
+    """FLOP/s of one thread in the products of the base's body, forward and back: float32 by MKL or oneDNN, and bf16."""
     import torch
     from transformers import AutoConfig
 
     shapes = list(memory.size_of(AutoConfig.from_pretrained(job.base)).shapes.values())
     best = {"float32": 0.0, "bfloat16": 0.0}
-    for precision, kind in (("highest", "float32"), ("medium", "float32"), ("highest", "bfloat16")):
-        torch.set_float32_matmul_precision(precision)
-        seconds = flops = 0.0
+    for products, kind in ((None, "float32"), (kernels.ONEDNN, "float32"), (None, "bfloat16")):
+        seconds = 0.0
         for inputs, outputs in set(shapes):
-            weight = torch.randn(outputs, inputs).to(getattr(torch, kind))
-            rows, grads = (torch.randn(ROWS, width).to(weight.dtype) for width in (inputs, outputs))
-            once, took = 4 * ROWS * inputs * outputs * shapes.count((inputs, outputs)), math.inf
-            for _ in range(5):
-                started = time.process_time()
-                rows @ weight.T
-                grads @ weight
-                took = min(took, time.process_time() - started)
-            seconds += took * shapes.count((inputs, outputs))
-            flops += once
-        best[kind] = max(best[kind], flops / seconds)
+            weight, *sides = (torch.randn(*size) for size in ((outputs, inputs), (ROWS, inputs), (ROWS, outputs)))
+            weight, rows, gradients = (each.to(getattr(torch, kind)) for each in (weight, *sides))
+            took = []
+            with kernels.float32_kernels(products):
+                for _ in range(5):
+                    started = time.process_time()
+                    rows @ weight.T
+                    gradients @ weight
+                    took.append(time.process_time() - started)
+            seconds += min(took) * shapes.count((inputs, outputs))
+        best[kind] = max(best[kind], 4 * ROWS * sum(map(math.prod, shapes)) / seconds)
     return best
 
 
