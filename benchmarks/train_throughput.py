@@ -53,7 +53,8 @@ IGNORED = -100
 MAX_LENGTH = 512
 # The same number in every run, because it decides the order in which the Trainers draw them.
 EXAMPLES = 256
-# Model type, vocabulary, hidden size, intermediate size, layers, heads, head dimension; one key and value head.
+# Model type and sizes by their names in a configuration; one key and value head.
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "head_dim")
 SHAPES = {
     "tiny": ("gemma", 4096, 64, 64, 1, 1, 64),
     "cpu": ("gemma", 256_000, 256, 1024, 6, 4, 64),
@@ -117,6 +118,7 @@ class Job:
 @click.option("--shape", type=click.Choice(list(SHAPES)), help="[default: cpu, or gemma-2b with a GPU]")
 @click.option("--rounds", default=3, help="Rounds in which each way runs once.")
 @click.option("--steps", type=int, help="Optimiser steps that are timed [default: 2 of a real base, 6, 50 on a GPU].")
+@click.option("--batch", type=int, help="Examples a step [default: 16 of a real base, else 4].")
 @click.option("--way", "ways", multiple=True, help=f"One of {', '.join(WAYS)}, settings behind a colon. Several times.")
 @click.option("--python", "pythons", multiple=True, help="WAY=PATH of the Python that has its packages.")
 @click.option(
@@ -130,6 +132,7 @@ def main(
     shape: str | None,
     rounds: int,
     steps: int | None,
+    batch: int | None,
     ways: tuple[str, ...],
     pythons: tuple[str, ...],
     memory_table: bool,
@@ -161,7 +164,9 @@ def main(
     click.echo(f"{device['name']}, {device['cores']} cores; {facts['versions']}; {shape}; load {load()}")
     with tempfile.TemporaryDirectory() as folder:
         steps = steps or (50 if gpu else 2 if base else 6)
-        start = Job("", shape, folder, str(base or folder), steps, 3 if gpu else 1, REAL_BATCH if base else BATCH)
+        start = Job(
+            "", shape, folder, str(base or folder), steps, 3 if gpu else 1, batch or (REAL_BATCH if base else BATCH)
+        )
         write_inputs(start, base)
         known = [("device", flops) for name, flops in PEAK_FLOPS.items() if name in str(device["name"])]
         facts["matrix"] = dict(known) if gpu else succeed(replace(start, way="matrix"))
@@ -262,17 +267,13 @@ def follow(start: Job, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(ways, pool.map(succeed, [replace(start, way=way) for way in ways]), strict=True))
     first = found[ways[0]]["losses"]
-    click.echo(
-        f"\n| {start.steps} steps | loss of the first, of the last | largest difference from `{ways[0]}` | peak",
-        nl=False,
-    )
-    click.echo(" memory after step 1, 10, the last | growth after step 10 |\n|---|---:|---:|---:|---:|")
+    columns = f"first and last loss | largest difference from `{ways[0]}` | peak memory after step 1, 10, the last"
+    click.echo(f"\n| {start.steps} steps | {columns} | growth after step 10 |\n|---|---:|---:|---:|---:|")
     for way, run in found.items():
         losses, peaks = run["losses"], [run["peaks"][min(at, start.steps) - 1] for at in (1, 10, start.steps)]
         apart = max(abs(one - other) for one, other in zip(losses, first, strict=True))
-        memories = ", ".join(f"{peak / MIB:,.0f}" for peak in peaks)
-        growth = f"{peaks[2] / peaks[1] - 1:.1%}"
-        click.echo(f"| {way} | {losses[0]:.4f}, {losses[-1]:.4f} | {apart:.1e} | {memories} MiB | {growth} |")
+        cells = f"{losses[0]:.4f}, {losses[-1]:.4f} | {apart:.1e} | {', '.join(f'{peak / MIB:,.0f}' for peak in peaks)}"
+        click.echo(f"| {label(way)} | {cells} MiB | {peaks[2] / peaks[1] - 1:.1%} |")
     return found
 
 
@@ -316,17 +317,8 @@ def write_base(job: Job) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind, vocabulary, hidden, intermediate, layers, heads, head_dim = SHAPES[job.shape]
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=1,
-        head_dim=head_dim,
-    )
+    kind, *sizes = SHAPES[job.shape]
+    config = AutoConfig.for_model(kind, num_key_value_heads=1, **dict(zip(SIZES, sizes, strict=True)))
     dtype = getattr(torch, memory.compute_dtype())
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
@@ -348,17 +340,16 @@ def run_recipe(job: Job) -> recipe.Recipe:
     """The settings of a run, with as many steps as are measured."""
     import torch
 
-    common: dict[str, Any] = {"training.max_steps": job.warm_up + job.steps}
+    common: dict[str, Any] = {"training.max_steps": job.warm_up + job.steps, "training.batch_size": job.batch}
     if job.name == "pkt" and "bf16" in job.settings:
         common["training.compute"] = "bfloat16"
     if is_real(job):
-        rates = {"training.learning_rate": 1e-3, "training.warmup_steps": 4, "training.micro_batch_size": "auto"}
+        common |= {"training.learning_rate": 1e-3, "training.warmup_steps": 4, "training.quantization": "none"}
         return recipe.load_recipe(
-            "demo", common | rates | {"lora.r": 16, "lora.alpha": 32, "training.quantization": "none"}
+            "demo", common | {"training.micro_batch_size": "auto", "lora.r": 16, "lora.alpha": 32}
         )
     at_once = next((int(each.split()[0]) for each in job.settings if " x " in each), BATCH)
     seeds = {
-        "training.batch_size": job.batch,
         "training.micro_batch_size": at_once,
         "training.quantization": "nf4",
         "training.optimizer": "paged_adamw_8bit" if torch.cuda.is_available() else "adamw",
@@ -515,13 +506,11 @@ def unsloth_model(job, lora, seed):
     import torch
     from unsloth import FastLanguageModel
 
-    dtype = torch.bfloat16 if "bf16" in job.settings else torch.float32
-    model, tokenizer = FastLanguageModel.from_pretrained(
-        job.base, max_seq_length=MAX_LENGTH, dtype=dtype, load_in_4bit=not is_real(job)
-    )
-    return FastLanguageModel.get_peft_model(
-        model, **lora, bias="none", use_gradient_checkpointing=False, random_state=seed
-    ), tokenizer
+    how = {"max_seq_length": MAX_LENGTH, "load_in_4bit": not is_real(job)}
+    how["dtype"] = torch.bfloat16 if "bf16" in job.settings else torch.float32
+    model, tokenizer = FastLanguageModel.from_pretrained(job.base, **how)
+    lora |= {"bias": "none", "use_gradient_checkpointing": False, "random_state": seed}
+    return FastLanguageModel.get_peft_model(model, **lora), tokenizer
 
 
 def measure(job: Job, ready: Any) -> dict[str, Any]:
