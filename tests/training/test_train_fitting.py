@@ -158,12 +158,27 @@ def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
     assert result.validation_loss == pytest.approx(plain, abs=1e-5)
 
 
+def beginning_alike(opening, longest):
+    return [chat.Example([*range(opening), *[1000 + number] * (longest - opening)], longest - 1) for number in (1, 2)]
+
+
 @pytest.mark.parametrize(
-    ("batch", "longest", "size"), [(16, 80, 4), (6, 80, 3), (7, 80, 1), (4, 80, 4), (16, 1400, 2), (16, 9000, 1)]
+    ("batch", "opening", "longest", "size"),
+    [
+        (16, 20, 80, 16),
+        (32, 20, 80, 16),
+        (6, 20, 80, 6),
+        (7, 20, 80, 7),
+        (16, 70, 190, 4),
+        (16, 0, 80, 8),
+        (16, 400, 500, 4),
+        (16, 0, 9000, 1),
+    ],
 )
-def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, longest, size):
+def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, opening, longest, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), longest, print)
+    examples = beginning_alike(opening, longest)
+    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), examples, print)
     fit.measure(None, [], "float32")
     assert fit.size == size
 
@@ -171,7 +186,7 @@ def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, longest,
 @pytest.mark.parametrize(("batch", "room", "size"), [(16, 100, 16), (16, 7, 4), (12, 5, 4), (12, 2, 2), (16, 1, 1)])
 def test_on_a_gpu_auto_doubles_for_as_long_as_it_fits(monkeypatch, batch, room, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), 80, print)
+    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), beginning_alike(20, 80), print)
     assert fit.size == 1
     monkeypatch.setattr(micro_batch, "fits_with_room", lambda _model, examples, _compute: len(examples) <= room)
     fit.measure(None, [None] * batch, "float16")
@@ -300,7 +315,7 @@ def test_the_probe_leaves_no_trace(small_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     batch = [chat.Example([3, 4, 5, 6], 2)]
-    fit = micro_batch.MicroBatch(settings(), 4, print)
+    fit = micro_batch.MicroBatch(settings(), batch, print)
     peft_model.train()
     assert loading.overflow(peft_model, "float16", lambda m: fit.gradients(m, batch, torch.Tensor.backward)) is None
     assert torch.equal(before, torch.get_rng_state())

@@ -87,7 +87,9 @@ def lay_out(
     starts: list[int] = []
     paths: list[list[int]] = []
     for index, sequence in enumerate(sequences):
-        path = paths[-1][: min(_shared(sequences[index - 1], sequence), *most[index - 1 : index + 1])] if paths else []
+        path: list[int] = []
+        if paths:
+            path = paths[-1][: min(shared_nodes(sequences[index - 1], sequence), *most[index - 1 : index + 1])]
         if not rows or len(rows[-1].tokens) + len(sequence) - 1 - len(path) > room:
             rows.append(_Row([], [], []))
             starts.append(index)
@@ -108,7 +110,7 @@ def lay_out(
     )
 
 
-def _shared(previous: Sequence[int], sequence: Sequence[int]) -> int:
+def shared_nodes(previous: Sequence[int], sequence: Sequence[int]) -> int:
     """How many nodes of the sequence before are nodes of this one too."""
     most = min(len(previous), len(sequence)) - 1
     return next((depth for depth in range(most) if previous[depth] != sequence[depth]), most)

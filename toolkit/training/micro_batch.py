@@ -15,6 +15,7 @@ from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
 from toolkit.model.memory import free_cache, lacks_memory
+from toolkit.model.trie import shared_nodes
 from toolkit.training import packing
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 # Runs the backward pass of a loss: untyped in torch.
 Backward = Callable[[Any], object]
 
-# On a CPU nothing is measured, because the same inputs must give the same bytes on every machine.
-CPU_EXAMPLES, CPU_TOKENS = 4, 4096
+# On a CPU nothing is measured, because the same inputs must give the same bytes on every machine. With more nodes at
+# once activations take more memory; with fewer, less is shared.
+CPU_NODES = 1024
 # Share of a GPU's memory that may be in use after the probe; training needs a little more than the probe does.
 HEAD_ROOM = 0.9
 
@@ -38,10 +40,10 @@ class MicroBatch:
         checkpointing: Whether activations are computed twice to save memory (gradient checkpointing).
     """
 
-    def __init__(self, settings: TrainingSettings, longest: int, note: Note) -> None:
+    def __init__(self, settings: TrainingSettings, examples: Sequence[Example], note: Note) -> None:
         self.settings = settings
         self.sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
-        self.size = _first_size(settings, longest, self.sizes)
+        self.size = _first_size(settings, examples, self.sizes)
         self.checkpointing = settings.gradient_checkpointing == "on"
         self.note = note
 
@@ -123,7 +125,8 @@ class MicroBatch:
 
     def check_packing(self, model: PreTrainedModel, longest_first: Sequence[Example], compute: str) -> None:
         """Turn packing off where the longest examples, as many as go through at once, change each other's logits."""
-        if self.size > 1 and not packing.packs_as_alone(model, longest_first[: self.size], compute):
+        # One at a time too, several are validated at once.
+        if len(self.sizes) > 1 and not packing.packs_as_alone(model, longest_first[: max(2, self.size)], compute):
             self._one_at_a_time()
 
     def _one_at_a_time(self) -> None:
@@ -131,7 +134,7 @@ class MicroBatch:
         self.note("The base does not keep packed sequences apart: one example goes through it at a time.")
 
 
-def _first_size(settings: TrainingSettings, longest: int, sizes: Sequence[int]) -> int:
+def _first_size(settings: TrainingSettings, examples: Sequence[Example], sizes: Sequence[int]) -> int:
     """The recipe's size; for `auto` one example on a GPU, where it is measured next, and a fixed rule on a CPU."""
     import torch
 
@@ -139,7 +142,11 @@ def _first_size(settings: TrainingSettings, longest: int, sizes: Sequence[int]) 
         return settings.micro_batch_size
     if torch.cuda.is_available():
         return 1
-    return max(size for size in sizes if size == 1 or (size <= CPU_EXAMPLES and size * longest <= CPU_TOKENS))
+    sequences = [example.input_ids for example in examples]
+    # What the first and the last in order share, all share.
+    opening = shared_nodes(min(sequences), max(sequences))
+    own = max(map(len, sequences)) - opening
+    return max(size for size in sizes if size == 1 or opening + size * own <= CPU_NODES)
 
 
 def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute: str) -> bool:

@@ -65,7 +65,7 @@ def prepare_model(
     import torch
 
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
-    micro_batch = MicroBatch(recipe.training, len(longest_first[0].input_ids), note)
+    micro_batch = MicroBatch(recipe.training, examples, note)
     precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
     if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
         note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
