@@ -23,6 +23,18 @@ def test_every_shipped_recipe_is_among_the_findings(monkeypatch):
     assert [what for what in found if what.startswith("recipe ")] == [f"recipe {name}" for name in recipe_names()]
 
 
+@pytest.mark.parametrize(("native", "said"), [(True, "bfloat16 400 GFLOP/s"), (False, "150 by MKL GFLOP/s")])
+def test_a_cpu_s_kernels_and_speeds_are_said_those_that_training_takes_first(monkeypatch, native, said):
+    speeds = {("float32", "oneDNN"): 200, ("float32", "MKL"): 150, ("bfloat16",): 400}
+    monkeypatch.setattr(doctor, "matrix_speed", lambda *what: speeds[what])
+    monkeypatch.setattr(doctor, "available_kernels", lambda: ("oneDNN", "MKL"))
+    monkeypatch.setattr(doctor, "has_bf16", lambda: native)
+    found = doctor._products()
+    assert found.found.startswith("float32 200 by oneDNN, float32 150 by MKL")
+    assert found.found.endswith(said)
+    assert ("would be slower" in found.means) is not native
+
+
 @pytest.mark.parametrize("machine", [LAPTOP, T4, replace(LAPTOP, memory=1)])
 def test_the_demo_needs_nothing(machine):
     assert finding("demo", machine, free=0).state == "ok"
