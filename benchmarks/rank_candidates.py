@@ -106,10 +106,10 @@ def prefixes(candidates):
 
 def compare(base, prompt, candidates, rounds):
     """Time the ways in turn and print what came out."""
-    prepared = rank.prepare(candidates)
+    prepared, reader = rank.prepare(candidates), Reader(base)
     ways = {
         "separate passes": lambda: separate_passes(base, prompt, candidates),
-        "tries, prepared before": lambda: rank.score(base, prompt, prepared),
+        "tries, prepared before": lambda: rank.score(reader.read([prompt]), prepared)[0],
         "tries, with preparing": lambda: rank.log_likelihoods(base, prompt, candidates),
         "floor": lambda: floor(base, len(prompt), len(prefixes(candidates))),
     }

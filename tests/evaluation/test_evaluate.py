@@ -66,7 +66,7 @@ def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
 
 
 def test_progress_goes_on_within_a_row_and_says_each_row_once(adapter, dataset, monkeypatch):
-    # Each candidate is a pass of its own.
+    # Each candidate of each row is a pass of its own.
     monkeypatch.setattr(rank, "AT_ONCE", {"cpu": 1})
     told = []
     measure(adapter, dataset, baselines=[], progress=lambda *where: told.append(where))
@@ -136,7 +136,7 @@ def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, w
     monkeypatch.setattr("support.training.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
     many = write_dataset(tmp_path / "many", splits=("train", "test"))
     scores = [-1.0] * 12 if "same" in wrong and "scores" in wrong else [-0.1, *[-9.0] * 11]
-    monkeypatch.setattr(answers.rank, "score", lambda *_: scores)
+    monkeypatch.setattr(answers.rank, "score", lambda prompts, *_: [scores] * len(prompts))
     evaluation = measure(adapter, many, baselines=[])
     assert evaluation["test"]["shuffled"]["reads"] is False
 
@@ -144,7 +144,7 @@ def test_a_model_that_does_not_read_is_flagged(adapter, tmp_path, monkeypatch, w
 def test_a_model_that_tells_nothing_apart_is_measured_at_chance_everywhere(adapter, tmp_path, monkeypatch):
     monkeypatch.setattr("support.training.CREATURES", {f"Name{number}": f"creature {number}" for number in range(12)})
     many = write_dataset(tmp_path / "many", splits=("train", "test"))
-    monkeypatch.setattr(answers.rank, "score", lambda *_: [-1.0] * 12)
+    monkeypatch.setattr(answers.rank, "score", lambda prompts, *_: [[-1.0] * 12] * len(prompts))
     test = measure(adapter, many, baselines=["frequent", "chance"])["test"]
     chance = pytest.approx({name: figure["value"] for name, figure in test["methods"]["chance"].items()})
     for figures in (test["methods"]["adapter"], test["methods"]["frequent"], test["shuffled"]["figures"]):
@@ -172,16 +172,16 @@ def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset)
 @pytest.mark.parametrize("after", [1, 5, 14, 20])
 def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(adapter, dataset, monkeypatch, tmp_path, after):
     measure(adapter, dataset, output=tmp_path / "whole")
-    once, asked = answers.Journal.once, []
+    keep, asked = answers.Journal.keep, []
 
-    def interrupted(self, piece, work):
+    def interrupted(self, piece, result):
         if len(asked) == after:
             raise KeyboardInterrupt
         asked.append(piece)
-        return once(self, piece, work)
+        keep(self, piece, result)
 
     with monkeypatch.context() as patched:
-        patched.setattr(answers.Journal, "once", interrupted)
+        patched.setattr(answers.Journal, "keep", interrupted)
         with pytest.raises(KeyboardInterrupt):
             measure(adapter, dataset, output=tmp_path / "report")
     assert not (tmp_path / "report").exists()

@@ -9,20 +9,16 @@ from toolkit.evaluation.answers import Journal
 def write(file, key, pieces):
     journal = Journal(file, key)
     for piece, result in pieces.items():
-        journal.once(piece, lambda result=result: result)
+        journal.keep(piece, result)
     journal.close()
 
 
-def never():
-    raise AssertionError("done again")
-
-
-def test_what_was_finished_is_not_done_again(tmp_path):
+def test_what_was_finished_is_kept(tmp_path):
     write(tmp_path / "new" / "j", "k", {"a": [1.5, "나"], "b": {"c": None}})
     journal = Journal(tmp_path / "new" / "j", "k")
     assert journal.found == 2
-    assert journal.once("a", never) == [1.5, "나"]
-    assert journal.once("b", never) == {"c": None}
+    journal.keep("a", "another result")
+    assert journal.results == {"a": [1.5, "나"], "b": {"c": None}}
     journal.close()
 
 
@@ -33,10 +29,8 @@ def test_a_file_that_was_cut_anywhere_gives_whole_pieces_and_goes_on(tmp_path, c
     (tmp_path / "j").write_bytes(whole[:-cut])
     journal = Journal(tmp_path / "j", "k")
     assert journal.found <= 1
-    assert [journal.once(piece, lambda result=result: result) for piece, result in (("a", "가"), ("b", "나"))] == [
-        "가",
-        "나",
-    ]
+    journal.keep("a", "가")
+    journal.keep("b", "나")
     journal.close()
     assert (tmp_path / "j").read_bytes() == whole
 
@@ -49,10 +43,10 @@ def test_answers_of_other_work_are_discarded_only_by_a_restart(tmp_path):
     assert (tmp_path / "j").read_bytes() == kept
     journal = Journal(tmp_path / "j", "other", restart=True)
     assert journal.found == 0
-    journal.once("a", lambda: 2)
+    journal.keep("a", 2)
     journal.close()
     journal = Journal(tmp_path / "j", "other")
-    assert journal.once("a", never) == 2
+    assert journal.results == {"a": 2}
     journal.close()
 
 

@@ -21,6 +21,7 @@ from toolkit.hub.space import app as page
 from toolkit.hub.space.folder import GRADIO, requirements, write_space
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, rank
+from toolkit.model.prompts import in_columns
 
 SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", "manifest.json")
 
@@ -139,8 +140,8 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
 def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     decoding = load_recipe("demo").decoding
-    messages = chat.naming_messages(DESCRIPTIONS[0])
-    drawn = [each.name for each in generate.sample(peft_model, tokenizer, messages, decoding, page.NAMES, 7)]
+    asked = in_columns(peft_model, [chat.prompt_ids(tokenizer, chat.naming_messages(DESCRIPTIONS[0]))])
+    drawn = [each.name for each in generate.sample(asked, tokenizer, decoding, page.NAMES, [7])[0]]
     assert page.answer(loaded, DESCRIPTIONS[0], 7).names == list(dict.fromkeys(filter(None, drawn)))
 
 

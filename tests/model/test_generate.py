@@ -9,6 +9,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.recipe import DecodingSettings
 from toolkit.model import chat, generate
 from toolkit.model.chat_template import with_answer
+from toolkit.model.prompts import in_columns
 
 MESSAGES = chat.naming_messages("A small red fox with six tails.")
 SETTINGS = DecodingSettings(max_new_tokens=12)
@@ -34,12 +35,18 @@ def model_saying(tokens, tokenizer, eos_token_id):
     return model
 
 
+def sample(model, tokenizer, messages, settings, count, seed):
+    """Names after one prompt, which `generate` reads itself."""
+    prompts = in_columns(model, [chat.prompt_ids(tokenizer, messages)])
+    return generate.sample(prompts, tokenizer, settings, count, [seed])[0]
+
+
 def greedy(model, tokenizer):
     return generate.greedy_name(model, tokenizer, MESSAGES, SETTINGS)
 
 
 def sampled(model, tokenizer):
-    return generate.sample(model, tokenizer, MESSAGES, SETTINGS, 2, seed=0)[0].name
+    return sample(model, tokenizer, MESSAGES, SETTINGS, 2, 0)[0].name
 
 
 @pytest.mark.parametrize("name", [greedy, sampled])
@@ -67,7 +74,7 @@ def drawn_at_once(monkeypatch, model, most, error):
     seen, plain = [], model.generate
 
     def counting(**how):
-        seen.append(how["num_return_sequences"])
+        seen.append(len(how["input_ids"]))
         # Only then does it show: random numbers were drawn already.
         sequences = plain(**how)
         if seen[-1] > most:
@@ -85,7 +92,7 @@ def talker(tokenizer):
 
 def test_names_are_drawn_in_parts_where_the_memory_does_not_hold_all(talker, tokenizer, monkeypatch):
     seen = drawn_at_once(monkeypatch, talker, 3, torch.OutOfMemoryError("CUDA out of memory."))
-    assert len(generate.sample(talker, tokenizer, MESSAGES, SETTINGS, 7, 3)) == 7
+    assert len(sample(talker, tokenizer, MESSAGES, SETTINGS, 7, 3)) == 7
     assert seen == [7, 3, 3, 1]
 
 
@@ -114,7 +121,7 @@ def test_a_model_whose_probabilities_are_no_numbers_draws_no_names(talker, token
     talker.lm_head = Broken(talker.lm_head, others, one)
     settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
     with pytest.raises(InputError, match="NaN or infinite"):
-        generate.sample(talker, tokenizer, MESSAGES, settings, 4, 3)
+        sample(talker, tokenizer, MESSAGES, settings, 4, 3)
     with pytest.raises(InputError, match="NaN or infinite"):
         generate.greedy_name(talker, tokenizer, MESSAGES, settings)
 
@@ -122,17 +129,30 @@ def test_a_model_whose_probabilities_are_no_numbers_draws_no_names(talker, token
 def test_a_token_that_cannot_come_is_no_broken_model(talker, tokenizer):
     talker.lm_head = Broken(talker.lm_head, -torch.inf, 0.0)
     settings = DecodingSettings(max_new_tokens=3)
-    drawn = generate.sample(talker, tokenizer, MESSAGES, settings, 2, 3)
+    drawn = sample(talker, tokenizer, MESSAGES, settings, 2, 3)
     assert {each.name for each in drawn} == {generate.greedy_name(talker, tokenizer, MESSAGES, settings)}
 
 
-def test_looking_for_broken_probabilities_changes_no_name(talker, tokenizer, monkeypatch):
-    # All tokens may come, and names have different lengths.
-    settings = DecodingSettings(temperature=3.0, top_k=1000, top_p=1.0, max_new_tokens=12)
-    watched = generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3)
-    plain = talker.generate
-    monkeypatch.setattr(talker, "generate", lambda **how: plain(**how | {"logits_processor": None}))
-    assert generate.sample(talker, tokenizer, MESSAGES, settings, 7, 3) == watched
+def test_the_names_are_those_that_generate_draws_from_the_same_seed(talker, tokenizer):
+    # Nearly all tokens may come, and names have different lengths.
+    settings = DecodingSettings(temperature=3.0, top_k=1000, top_p=0.9, max_new_tokens=12)
+    drawn = sample(talker, tokenizer, MESSAGES, settings, 7, 3)
+    prompt = torch.tensor([chat.prompt_ids(tokenizer, MESSAGES)])
+    torch.manual_seed(3)
+    plain = talker.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=True,
+        temperature=3.0,
+        top_k=1000,
+        top_p=0.9,
+        max_new_tokens=12,
+        num_return_sequences=7,
+        eos_token_id=chat.end_of_turn_ids(tokenizer, talker.generation_config),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    said = [tokenizer.decode(row[prompt.shape[1] :], skip_special_tokens=True).strip() for row in plain]
+    assert [one.name for one in drawn] == said
 
 
 @pytest.mark.gpu
@@ -143,6 +163,6 @@ def test_broken_probabilities_leave_a_gpu_as_it_was(talker, tokenizer, others, o
     sound, model.lm_head = model.lm_head, Broken(model.lm_head, others, one)
     settings = DecodingSettings(temperature=0.5, max_new_tokens=3)
     with pytest.raises(InputError, match="NaN or infinite"):
-        generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)
+        sample(model, tokenizer, MESSAGES, settings, 4, 3)
     model.lm_head = sound
-    assert len(generate.sample(model, tokenizer, MESSAGES, settings, 4, 3)) == 4
+    assert len(sample(model, tokenizer, MESSAGES, settings, 4, 3)) == 4

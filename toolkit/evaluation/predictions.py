@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from toolkit.core.layout import PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import AnsweringModel
+from toolkit.evaluation.answers import AnsweringModel, Question, Ranking
 from toolkit.evaluation.ranks import Rank
 
 if TYPE_CHECKING:
@@ -133,31 +133,34 @@ def model_predictions(
     """
     model.check_lengths("test", rows.test)
     model.check_lengths("unseen", rows.unseen)
+    numbers = {answer: number for number, answer in enumerate(rows.candidates)}
+    right = [numbers[answer_of(row)] for row in rows.test]
+    others: list[dict[int, int]] = [{} for _ in rows.test]
+    for number, found in enumerate(partners):
+        for partner in found:
+            others[partner][number] = right[number]
     first = min(len(rows.test), SAMPLED_TEST_ROWS)
-    drawn = model.samples(rows.test[:first], 0, seed) if model.method == ADAPTER and first else []
-    rankings = model.rankings(rows.test, rows.candidates, partners)
-    greedy = model.greedy(rows.test, "test")
+    shown = first if model.method == ADAPTER else 0
+    questions = [
+        Question(row["messages"][:-1], right[number], others[number], seed + number if number < shown else None)
+        for number, row in enumerate(rows.test)
+    ]
+    questions += [Question(row["messages"][:-1], seed=seed + first + place) for place, row in enumerate(rows.unseen)]
+    answers = model.answers(questions, rows.candidates)
     made = []
-    for number, (row, ranking) in enumerate(zip(rows.test, rankings, strict=True)):
-        samples = drawn[number] if number < len(drawn) else []
+    for number, (row, answer) in enumerate(zip([*rows.test, *rows.unseen], answers, strict=True)):
+        split, place = ("test", number) if number < len(rows.test) else ("unseen", number - len(rows.test))
+        ranked: dict[str, Any] = {}
+        if answer.ranking is not None:
+            ranked = {
+                each.name: getattr(answer.ranking, each.name) for each in fields(Ranking) if each.name != "others"
+            }
+            after = [answers[partner].ranking for partner in partners[number]]
+            ranked["shuffled_ranks"] = [each.others[str(number)] for each in after if each is not None]
+        names, stopped = [one.name for one in answer.drawn], [one.stopped for one in answer.drawn]
         made.append(
-            _about(
-                *(model.method, "test", number, row),
-                rank=ranking.rank,
-                log_likelihood=ranking.log_likelihood,
-                confidence=ranking.confidence,
-                top=ranking.top,
-                log_likelihoods=ranking.log_likelihoods,
-                shuffled_ranks=[rankings[partner].others[str(number)] for partner in partners[number]],
-                greedy=greedy[number],
-                names=[sample.name for sample in samples],
-                stopped=[sample.stopped for sample in samples],
-            )
+            _about(model.method, split, place, row, greedy=answer.greedy, names=names, stopped=stopped, **ranked)
         )
-    greedy, drawn = model.greedy(rows.unseen, "unseen"), model.samples(rows.unseen, first, seed)
-    for number, (row, samples) in enumerate(zip(rows.unseen, drawn, strict=True)):
-        names, stopped = [sample.name for sample in samples], [sample.stopped for sample in samples]
-        made.append(_about(model.method, "unseen", number, row, greedy=greedy[number], names=names, stopped=stopped))
     return made
 
 

@@ -27,8 +27,10 @@ from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
 from toolkit.model.adapter import may_be_quantized
+from toolkit.model.chat import prompt_ids
 from toolkit.model.loading import nf4_config
 from toolkit.model.memory import drawing_machine
+from toolkit.model.prompts import in_columns
 
 # Imports the libraries of a card's code, and waits for it.
 READER = """
@@ -167,10 +169,11 @@ def _other_names(repository: Repository) -> list[str]:
     seed = evaluation["seed"] if evaluation["machine"] == drawing_machine() else None
     differences = []
     for number, sample in enumerate(repository.samples):
-        names = [generate.greedy_name(model, tokenizer, sample["messages"], settings)]
+        asked = in_columns(model, [prompt_ids(tokenizer, sample["messages"])])
+        names = generate.greedy_names(asked, tokenizer, settings)
         claimed = [sample["greedy"]]
         if seed is not None:
-            drawn = generate.sample(model, tokenizer, sample["messages"], settings, len(sample["names"]), seed + number)
+            (drawn,) = generate.sample(asked, tokenizer, settings, len(sample["names"]), [seed + number])
             names += [each.name for each in drawn]
             claimed += sample["names"]
         if names != claimed:

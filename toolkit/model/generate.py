@@ -1,8 +1,8 @@
-"""Names for a conversation: the likeliest one, or names sampled from a seed."""
+"""Names after prompts: the likeliest one, or names sampled from a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -12,10 +12,13 @@ from toolkit.model.chat import end_of_turn_ids, prompt_ids
 from toolkit.model.chat_template import Messages
 from toolkit.model.loading import nan_error
 from toolkit.model.memory import halving
+from toolkit.model.prompts import Prompts, in_columns
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +46,116 @@ def greedy_name(
     Raises:
         InputError: The model's probabilities are NaN.
     """
-    return _generate(model, tokenizer, messages, settings, do_sample=False)[0].name
+    return greedy_names(in_columns(model, [prompt_ids(tokenizer, messages)]), tokenizer, settings)[0]
 
 
-def sample(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Messages,
-    settings: DecodingSettings,
-    count: int,
-    seed: int,
-) -> list[Generated]:
-    """`count` names drawn with the given temperature, top-k and top-p; the same seed draws the same names.
-
-    All are drawn at once. Where the memory runs out, half as many are, and the names may be others.
+def greedy_names(prompts: Prompts, tokenizer: PreTrainedTokenizerBase, settings: DecodingSettings) -> list[str]:
+    """The most likely name after each prompt, token by token.
 
     Raises:
         InputError: The model's probabilities are NaN.
-        RuntimeError, MemoryError: The memory does not hold one name (`memory_errors` translates).
+        RuntimeError, MemoryError: The memory does not hold a name for each (`memory_errors` translates).
+    """
+    parts = _together(prompts, settings)
+    return [one.name for part in parts for one in _generate(part, tokenizer, settings, 1, [])]
+
+
+def sample(
+    prompts: Prompts,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: DecodingSettings,
+    count: int,
+    seeds: Sequence[int],
+) -> list[list[Generated]]:
+    """`count` names after each prompt, drawn with the given temperature, top-k and top-p.
+
+    Each prompt has a seed of its own: the same one draws the same names, whatever prompts are beside it. All names are
+    drawn at once. Where the memory runs out, half as many are, and the names may be others.
+
+    Raises:
+        InputError: The model's probabilities are NaN.
+        RuntimeError, MemoryError: The memory does not hold one name for each (`memory_errors` translates).
     """
     import torch
 
-    how = {"do_sample": True, "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
+    drawn: list[list[Generated]] = []
+    for part in _together(prompts, settings):
+        generators = [
+            torch.Generator(part.tokens.device).manual_seed(seed) for seed in seeds[len(drawn) :][: len(part)]
+        ]
 
-    def draw(names: int) -> list[Generated]:
-        return _generate(model, tokenizer, messages, settings, num_return_sequences=names, **how)
+        def draw(names: int, part: Prompts = part, among: list[torch.Generator] = generators) -> list[Generated]:
+            return _generate(part, tokenizer, settings, names, _draws(settings, among))
 
-    torch.manual_seed(seed)
-    drawn: list[Generated] = []
-    at_once = count
-    while len(drawn) < count:
-        names, at_once = halving(min(at_once, count - len(drawn)), draw)
-        drawn += names
+        of_part: list[list[Generated]] = [[] for _ in generators]
+        at_once = count
+        while len(of_part[0]) < count:
+            names, at_once = halving(min(at_once, count - len(of_part[0])), draw)
+            each = len(names) // len(of_part)
+            for number, one in enumerate(of_part):
+                one += names[number * each : (number + 1) * each]
+        drawn += of_part
     return drawn
 
 
+def _together(prompts: Prompts, settings: DecodingSettings) -> list[Prompts]:
+    """The prompts in parts that generate together."""
+    if prompts.together(settings.max_new_tokens):
+        return [prompts]
+    return [in_columns(prompts.model, [each]) for each in prompts.each()]
+
+
 def _generate(
-    model: PreTrainedModel,
+    prompts: Prompts,
     tokenizer: PreTrainedTokenizerBase,
-    messages: Messages,
     settings: DecodingSettings,
-    **how: object,
+    count: int,
+    processors: Sequence[Processor],
 ) -> list[Generated]:
+    """`count` names after each prompt, one prompt's after the other's."""
     import torch
 
-    prompt = torch.tensor([prompt_ids(tokenizer, messages)], device=model.device)
-    stop = end_of_turn_ids(tokenizer, model.generation_config)
+    tokens, counts = (each.repeat_interleave(count, 0) for each in (prompts.tokens, prompts.counts))
+    stop = end_of_turn_ids(tokenizer, prompts.model.generation_config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
     with torch.inference_mode():
-        sequences = model.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
+        # The last token is read again, because `generate` begins with a pass.
+        read = {} if prompts.cache is None else {"past_key_values": prompts.continuing(count, without=1)}
+        sequences = prompts.model.generate(
+            input_ids=tokens,
+            attention_mask=counts.long(),
             max_new_tokens=settings.max_new_tokens,
             eos_token_id=stop,
             pad_token_id=pad,
-            logits_processor=[_refuse_nan],
-            **how,
+            do_sample=False,
+            logits_processor=[_refuse_nan, *processors],
+            **read,
         )
     # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
     ends = set(stop)
     generated = []
     for row in sequences:
-        tokens = row[prompt.shape[1] :].tolist()
-        answer = list(takewhile(lambda token: token not in ends, tokens))
+        said = row[tokens.shape[1] :].tolist()
+        answer = list(takewhile(lambda token: token not in ends, said))
         name = tokenizer.decode(answer, skip_special_tokens=True).strip()
-        generated.append(Generated(name, stopped=len(answer) < len(tokens)))
+        generated.append(Generated(name, stopped=len(answer) < len(said)))
     return generated
+
+
+def _draws(settings: DecodingSettings, generators: Sequence[torch.Generator]) -> list[Processor]:
+    """What leaves one token of each sequence: drawn by its prompt's generator, as `generate` draws by the only one."""
+    import torch
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    def draw(_input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        parts = logits.softmax(-1).chunk(len(generators))
+        tokens = [
+            torch.multinomial(part, 1, generator=generator) for part, generator in zip(parts, generators, strict=True)
+        ]
+        return torch.full_like(logits, -torch.inf).scatter(1, torch.cat(tokens), 0.0)
+
+    nucleus = [TopPLogitsWarper(settings.top_p)] if settings.top_p < 1 else []
+    return [TemperatureLogitsWarper(settings.temperature), TopKLogitsWarper(settings.top_k), *nucleus, draw]
 
 
 def _refuse_nan(_input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,8 @@ from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, rank
-from toolkit.model.chat_template import Messages
 from toolkit.model.memory import memory_errors
+from toolkit.model.prompts import Prompts, Reader, shared_opening
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 NEAREST = 3
 # Draws are repeated this often for names that differ; a sure model draws the same ones for ever.
 ROUNDS = 4
+# Descriptions that have no beginning in common.
+OPENINGS = ("A", "나", "1")
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """A loaded adapter with its request and settings.
+    """A loaded adapter with its request and settings; for one thread at a time.
 
     Attributes:
         model: On its base, in eval mode.
@@ -39,6 +41,7 @@ class Answerer:
         system: System turn before that, if there is one.
         decoding: How names are sampled.
         known: Distinct names of the creatures that it knows, if it says which; `prepared` to be ranked.
+        reader: Reads descriptions; what the requests begin with is read once for all.
     """
 
     model: PeftModel
@@ -48,6 +51,7 @@ class Answerer:
     decoding: DecodingSettings
     known: list[str]
     prepared: rank.PreparedCandidates
+    reader: Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,9 @@ def open_adapters(
         adapters.load_adapters(folders, base=base), manifests, decodings, known, strict=True
     ):
         prepared = rank.prepare(rank.encode_answers(tokenizer, names, progress))
-        request = manifest.get("request") or chat.REQUEST
-        answerers.append(Answerer(model, tokenizer, request, manifest.get("system"), decoding, names, prepared))
+        request, system = manifest.get("request") or chat.REQUEST, manifest.get("system")
+        reader = Reader(model, _opening(tokenizer, request, system))
+        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, prepared, reader))
     return answerers
 
 
@@ -166,11 +171,12 @@ def name(
         EnvironmentLacks: The memory is too small.
     """
     answerer = _opened(adapter)
-    messages, prompt = _conversation(answerer, description)
+    prompt = _prompt(answerer, description)
     with memory_errors():
-        names = _draw(answerer, messages, count, seed)
-        invented = _weighed(answerer, prompt, names)
-        nearest = _ranked(answerer, prompt, progress)[:NEAREST]
+        read = answerer.reader.read([prompt])
+        names = _draw(answerer, read, count, seed)
+        invented = _weighed(answerer, read, names)
+        nearest = _ranked(answerer, read, NEAREST, progress)
     return Named(clean_text(description), invented, nearest)
 
 
@@ -194,28 +200,29 @@ def identify(
             f"The adapter does not say which names it learnt (there is no {ANSWERS}).",
             "Give the known names as `candidates`.",
         )
-    _, prompt = _conversation(answerer, description)
+    prompt = _prompt(answerer, description)
     with memory_errors():
-        return Identified(clean_text(description), _ranked(answerer, prompt, progress)[:top])
+        read = answerer.reader.read([prompt])
+        return Identified(clean_text(description), _ranked(answerer, read, top, progress))
 
 
 def _opened(adapter: str | Path | Answerer) -> Answerer:
     return adapter if isinstance(adapter, Answerer) else open_adapter(adapter)
 
 
-def _draw(answerer: Answerer, messages: Messages, count: int, seed: int) -> list[str]:
+def _draw(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
     names: dict[str, None] = {}
     for number in range(ROUNDS):
-        drawn = generate.sample(answerer.model, answerer.tokenizer, messages, answerer.decoding, count, seed + number)
+        (drawn,) = generate.sample(read, answerer.tokenizer, answerer.decoding, count, [seed + number])
         names.update(dict.fromkeys(one.name for one in drawn if one.name))
         if len(names) >= count:
             break
     return list(names)[:count]
 
 
-def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> list[InventedName]:
+def _weighed(answerer: Answerer, read: Prompts, names: list[str]) -> list[InventedName]:
     """Names with their probabilities and whether they are known, the likeliest first."""
-    scores = rank.log_likelihoods(answerer.model, prompt, rank.encode_answers(answerer.tokenizer, names))
+    (scores,) = rank.score(read, rank.prepare(rank.encode_answers(answerer.tokenizer, names)))
     known = {name.casefold() for name in answerer.known}
     weighed = [
         InventedName(name, math.exp(score), name.casefold() in known if known else None)
@@ -224,27 +231,32 @@ def _weighed(answerer: Answerer, prompt: Sequence[int], names: list[str]) -> lis
     return sorted(weighed, key=lambda one: -one.probability)
 
 
-def _ranked(answerer: Answerer, prompt: Sequence[int], progress: Progress) -> list[Candidate]:
-    """All known names, the likeliest first."""
-    scores = rank.score(answerer.model, prompt, answerer.prepared, progress)
+def _ranked(answerer: Answerer, read: Prompts, top: int, progress: Progress) -> list[Candidate]:
+    """The first known names, the likeliest first."""
+    (scores,) = rank.score(read, answerer.prepared, progress, top)
     highest = max(scores, default=0.0)
     weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)
     candidates = [Candidate(name, weight / total) for name, weight in zip(answerer.known, weights, strict=True)]
-    return sorted(candidates, key=lambda candidate: -candidate.probability)
+    return sorted(candidates, key=lambda candidate: -candidate.probability)[:top]
 
 
-def _conversation(answerer: Answerer, description: str) -> tuple[Messages, list[int]]:
-    """The request with the description, as messages and as token ids."""
+def _prompt(answerer: Answerer, description: str) -> list[int]:
+    """The request with the description as token ids."""
     text = clean_text(description)
     if not text:
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
-    messages = chat.naming_messages(text, answerer.request, answerer.system)
-    prompt = chat.prompt_ids(answerer.tokenizer, messages)
+    prompt = chat.prompt_ids(answerer.tokenizer, chat.naming_messages(text, answerer.request, answerer.system))
     reason = generate.too_long(answerer.model, prompt, answerer.decoding)
     if reason:
         raise InputError(f"The description is too long: {reason}.", "Shorten it.")
-    return messages, prompt
+    return prompt
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, request: str, system: str | None) -> list[int]:
+    """Token ids that requests for all descriptions begin with."""
+    texts = [chat.naming_messages(text, request, system) for text in OPENINGS]
+    return shared_opening([chat.prompt_ids(tokenizer, text) for text in texts])
 
 
 def _learnt(file: Path) -> list[str]:

@@ -1,65 +1,62 @@
-"""Log-likelihoods of many candidate answers after a prompt.
+"""Log-likelihoods of many candidate answers after prompts.
 
-Candidates are prepared once for any number of prompts. Each prompt is read once, and its keys and values are kept; the
-candidates are read after it as tries in rows (`trie.py`), so that what they share is computed once in a row. Each node
-of a trie sees the prompt and its own ancestors. The result equals a full pass for each candidate, up to rounding; tests
-compare them for every family.
-
-Models with a recurrent state, or that count positions by themselves, read prompt and candidate whole; so do all where a
-sliding window is shorter than both, which one mask for all layers cannot tell.
+Candidates are prepared once for any number of prompts. Prompts are read together (`prompts.py`), and the candidates
+after them as tries (`trie.py`), so that what they share is computed once. Each node of a trie sees the prompt and its
+own ancestors. The result equals a full pass for each prompt and candidate, up to rounding; tests compare them for every
+family. Models that read each prompt alone read it anew for each candidate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from toolkit.core import Progress, ignore
-from toolkit.core.errors import InputError, library_errors
+from toolkit.core.errors import InputError
 from toolkit.model import chat
 from toolkit.model.chat_template import with_answer
 from toolkit.model.loading import nan_error
-from toolkit.model.memory import halving, lacks_memory
-from toolkit.model.trie import NO_TOKEN, Rows, attention_mask, lay_out, sees_all
+from toolkit.model.memory import halving
+from toolkit.model.prompts import Prompts, Reader
+from toolkit.model.trie import NO_TOKEN, Rows, lay_out
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
-ROW = 64
+# Most nodes of a row. With more, attention pays for those that do not see each other; with fewer, less is shared.
+LARGEST_ROW = 512
 # Tokens in one pass by device, and bytes of its logits.
 AT_ONCE = {"cpu": 512, "cuda": 4096}
 LOGIT_BYTES = 2**28
+# Nodes of a row where enough prompts are ranked at once.
+ROW = 64
 # So many answers become token ids between two reports: a second's work on a slow machine.
 REPORTED = 1000
 # Bytes of logits that are normalised at once: what stays in a processor's cache takes a third of the time.
 BLOCK_BYTES = 2**22
-# Largest difference of equal logits, as a share of the largest; half precision rounds what another order adds up.
-TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
-# Any tokens do, if every vocabulary has them.
-PROBE = (10, 11, 12, 13)
+# Where the first few are wanted: candidates that are read first, and the largest share that the others may have.
+READ_FIRST, SHARE_LEFT = 16, 1e-4
 
 
 @dataclass(slots=True)
 class PreparedCandidates:
-    """Candidates that one model scores after any number of prompts, and cached facts about that model.
+    """Candidates that one model scores after any number of prompts.
 
     Attributes:
         distinct: The distinct candidates, sorted.
         places: Index of each given candidate among them.
         at_once: Tokens that go through the model at once, 0 before the first prompt. Halved when the memory runs out.
-        reads_tries: Whether the model reads tries, None before the first prompt.
         rows: The candidates laid out, by the number of nodes that a row has room for.
     """
 
     distinct: list[tuple[int, ...]]
     places: list[int]
     at_once: int = 0
-    reads_tries: bool | None = None
     rows: dict[int, Rows] = field(default_factory=dict)
 
 
@@ -77,7 +74,7 @@ def encode_answers(
 
 def log_likelihoods(model: PreTrainedModel, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
     """Natural-log probability of each candidate after one prompt, by `prepare` and `score`."""
-    return score(model, prompt, prepare(candidates))
+    return score(Reader(model).read([prompt]), prepare(candidates))[0]
 
 
 def prepare(candidates: Sequence[Sequence[int]]) -> PreparedCandidates:
@@ -94,21 +91,29 @@ def prepare(candidates: Sequence[Sequence[int]]) -> PreparedCandidates:
     return PreparedCandidates(distinct, [place[candidate] for candidate in given])
 
 
+def prompts_at_once(model: PreTrainedModel) -> int:
+    """How many prompts are ranked at once, so that a pass is as large as the device likes."""
+    return max(1, _fitting(model) // ROW)
+
+
 def score(
-    model: PreTrainedModel, prompt: Sequence[int], prepared: PreparedCandidates, progress: Progress = ignore
-) -> list[float]:
-    """Natural-log probability of each candidate as the continuation of the prompt.
+    prompts: Prompts, prepared: PreparedCandidates, progress: Progress = ignore, top: int | None = None
+) -> list[list[float]]:
+    """Natural-log probability of each candidate as the continuation of each prompt.
 
     Memory depends on the pass, not on the number of candidates, and where it runs out, passes become smaller.
 
     Args:
-        model: A causal language model in eval mode, the same for all prompts; adapters may be switched on and off.
-        prompt: Token ids, `[tokens]`, at least one.
+        prompts: What a `Reader` read.
         prepared: The candidates, for this model alone.
-        progress: Called after each pass with the distinct candidates read; fewer again where the memory ran out.
+        progress: Called after each pass with the distinct candidates read, and with all when the others need not be
+            read; fewer again where the memory ran out.
+        top: How many of the first are wanted, None for all. Candidates that cannot be among them, and have together
+            at most `SHARE_LEFT` of the probability of the others, are then minus infinity: a candidate is at most as
+            likely as its first token, so that most need not be read.
 
     Returns:
-        One sum of token log-probabilities a candidate, in the order given to `prepare`; no candidates give none.
+        For each prompt a sum of token log-probabilities a candidate, in the order given to `prepare`.
 
     Raises:
         InputError: The model's probabilities are NaN.
@@ -117,163 +122,148 @@ def score(
     import torch
 
     if not prepared.distinct:
-        return []
+        return [[] for _ in range(len(prompts))]
 
     def work(at_once: int) -> torch.Tensor:
-        if at_once != prepared.at_once:
-            prepared.at_once = at_once
-            prepared.rows.clear()
-        # The prompt is read again: its cache may have grown in some layers only when the memory ran out.
         with torch.inference_mode():
-            return _scores(model, prompt, prepared, partial(progress, "ranking known names")).cpu()
+            return _scores(prompts, prepared, at_once, partial(progress, "ranking known names"), top).cpu()
 
-    fitting = LOGIT_BYTES // (4 * int(model.config.get_text_config().vocab_size))
-    first = max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), fitting))
-    scores, _ = halving(prepared.at_once or first, work)
+    scores, prepared.at_once = halving(prepared.at_once or _fitting(prompts.model), work)
     if bool(scores.isnan().any()):
         raise nan_error()
-    return list(scores[torch.tensor(prepared.places)].tolist())
+    found: list[list[float]] = scores[:, torch.tensor(prepared.places)].tolist()
+    return found
+
+
+def _fitting(model: PreTrainedModel) -> int:
+    """Tokens in one pass."""
+    logits = LOGIT_BYTES // (4 * int(model.config.get_text_config().vocab_size))
+    return max(1, min(AT_ONCE.get(model.device.type, AT_ONCE["cpu"]), logits))
 
 
 def _scores(
-    model: PreTrainedModel, prompt: Sequence[int], prepared: PreparedCandidates, progress: partial[None]
+    prompts: Prompts, prepared: PreparedCandidates, at_once: int, progress: partial[None], top: int | None
 ) -> torch.Tensor:
-    """Of the distinct candidates, `[candidates]` in float64."""
-    if prepared.reads_tries is None:
-        prepared.reads_tries = reads_tries(model)
-    tries = prepared.reads_tries and sees_all(model, len(prompt) + max(map(len, prepared.distinct)))
-    room = min(ROW, prepared.at_once) if tries else 0
-    if room not in prepared.rows:
-        prepared.rows[room] = lay_out(prepared.distinct, room, model.device)
-    read = _after_prompt if tries else _whole
-    return read(model, prompt, prepared.rows[room], prepared.at_once, progress)
-
-
-def reads_tries(model: PreTrainedModel) -> bool:
-    """Whether a candidate's logits are independent of its place in a row and of the other candidates there.
-
-    They are not where a model has a state that cannot be cut back to the prompt, or counts positions by itself.
-    """
+    """Of the distinct candidates, `[prompts, candidates]` in float64."""
     import torch
 
-    try:
-        # Families that know no such mask, or keep a cache of their own, say so each in its way.
-        with library_errors("The model reads no tries", "Let it read each candidate alone."):
-            before, behind = _probe(model, (PROBE, (14, 15, 16, 17))), _probe(model, ((6, 7, 8, 9), PROBE))
-    except InputError as error:
-        if error.__cause__ is not None and lacks_memory(error.__cause__):
-            raise error.__cause__ from None
-        return False
-    tolerance = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
-    return bool((before - behind).abs().max() <= tolerance * before.abs().max())
-
-
-def _probe(model: PreTrainedModel, pair: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """Logits along `PROBE`, one of two sorted candidates in one row after a short prompt, `[tokens, vocabulary]`."""
-    rows = lay_out(pair, 2 * len(PROBE), model.device)
-    cache, _ = _read(model, (3, 4, 5))
-    logits = _logits(model, cache, 3, rows, slice(0, 1))
-    return logits[rows.before[pair.index(PROBE)]].float()
-
-
-def _after_prompt(
-    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None]
-) -> torch.Tensor:
-    """Log-likelihoods in tries after a prompt that is read once, `[candidates]` in float64."""
-    import torch
-
-    cache, last = _read(model, prompt)
-    scores = _gathered(last, torch.zeros_like(rows.sequences[:, :1]), rows.sequences[:, :1])
-    if not rows.before.shape[1]:
-        return scores
-    nodes, copies = rows.tokens.shape[1], 1
-    for held, sequences in _passes(rows, max(1, at_once // nodes)):
-        copies = _copy_prompt(cache, copies, held.stop - held.start)
-        logits = _logits(model, cache, len(prompt), rows, held)
-        before = rows.before[sequences] - held.start * nodes
-        scores[sequences] += _gathered(logits, before, rows.sequences[sequences, 1:])
-        progress(sequences.stop, len(rows.sequences))
+    device, count = prompts.tokens.device, len(prepared.distinct)
+    if prompts.last is None or not prompts.together(max(map(len, prepared.distinct))):
+        rows = _laid_out(prepared, range(count), 0, device)
+        return torch.cat(
+            [
+                _whole(
+                    prompts.model,
+                    prompt,
+                    rows,
+                    at_once,
+                    partial(_report, progress, number * count, len(prompts) * count),
+                )
+                for number, prompt in enumerate(prompts.each())
+            ]
+        )
+    room = max(1, min(at_once // len(prompts), LARGEST_ROW))
+    first = torch.tensor([candidate[:1] for candidate in prepared.distinct], device=device)
+    bounds = _gathered(prompts.last[:, None], torch.zeros_like(first), first)
+    scores = torch.full_like(bounds, -math.inf)
+    unread = torch.ones(count, dtype=torch.bool, device=device)
+    wanted = unread if top is None else _likeliest(bounds, unread, READ_FIRST)
+    while bool(wanted.any()):
+        chosen = wanted.nonzero()[:, 0]
+        done = count - int(unread.sum())
+        rows = _laid_out(prepared, chosen.tolist(), room, device)
+        behind = _behind_first(prompts, rows, partial(_report, progress, done, count))
+        scores[:, chosen] = bounds[:, chosen] + behind
+        unread &= ~wanted
+        # Twice as many each time: what the first ones do not decide often needs nearly all.
+        wanted = _likeliest(bounds, unread & _undecided(scores, bounds, unread, top or count), 2 * len(chosen))
+    if bool(unread.any()):
+        progress(count, count)
     return scores
 
 
-def _whole(
-    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: partial[None]
-) -> torch.Tensor:
-    """Log-likelihoods from reading the prompt anew for each candidate, `[candidates]`; each has a row of its own."""
+def _report(progress: partial[None], before: int, count: int, read: int) -> None:
+    progress(before + read, count)
+
+
+def _undecided(scores: torch.Tensor, bounds: torch.Tensor, unread: torch.Tensor, top: int) -> torch.Tensor:
+    """Which candidates may be among the first, or have together more than `SHARE_LEFT`, after any prompt."""
     import torch
 
-    nodes, longest = rows.tokens.shape[1], rows.sequences.shape[1]
+    least = scores.topk(min(top, scores.shape[1])).values[:, -1:]
+    ordered, order = bounds.masked_fill(~unread, -math.inf).sort(1)
+    much = ordered.logcumsumexp(1) > scores.logsumexp(1, keepdim=True) + math.log(SHARE_LEFT)
+    return ((bounds >= least) | torch.zeros_like(much).scatter(1, order, much)).any(0)
+
+
+def _likeliest(bounds: torch.Tensor, among: torch.Tensor, most: int) -> torch.Tensor:
+    """The candidates of the highest bounds after any prompt, at most so many of some, `[candidates]`."""
+    import torch
+
+    highest = bounds.amax(0).nan_to_num(-math.inf).masked_fill(~among, -math.inf)
+    chosen = highest.topk(min(most, int(among.sum()))).indices
+    return torch.zeros_like(among).index_fill(0, chosen, True) & among
+
+
+def _laid_out(prepared: PreparedCandidates, chosen: Sequence[int], room: int, device: torch.device) -> Rows:
+    """Some of the distinct candidates in rows; those of all are kept."""
+    whole = len(chosen) == len(prepared.distinct)
+    if whole and room in prepared.rows:
+        return prepared.rows[room]
+    rows = lay_out([prepared.distinct[index] for index in chosen], room, device)
+    if whole:
+        prepared.rows[room] = rows
+    return rows
+
+
+def _behind_first(prompts: Prompts, rows: Rows, progress: Callable[[int], None]) -> torch.Tensor:
+    """Log-likelihoods of all tokens but the first, `[prompts, candidates]`; `progress` gets the candidates read."""
+    import torch
+
+    if not rows.before.shape[1]:
+        return torch.zeros(len(prompts), len(rows.sequences), dtype=torch.float64, device=rows.tokens.device)
+    nodes, sums = rows.tokens.shape[1], []
+    for row, (first, last) in enumerate(pairwise(rows.starts)):
+        logits = prompts.after(rows.tokens[row], rows.depths[row], rows.visible[row])
+        sums.append(_gathered(logits, rows.before[first:last] - row * nodes, rows.sequences[first:last, 1:]))
+        progress(last)
+    return torch.cat(sums, 1)
+
+
+def _whole(
+    model: PreTrainedModel, prompt: Sequence[int], rows: Rows, at_once: int, progress: Callable[[int], None]
+) -> torch.Tensor:
+    """Log-likelihoods from reading the prompt anew for each candidate, `[1, candidates]`; each has its own row."""
+    import torch
+
+    count, nodes = rows.tokens.shape
     start = torch.tensor([list(prompt)], device=model.device)
-    scores = []
-    for held, sequences in _passes(rows, max(1, at_once // (len(prompt) + nodes))):
-        tokens = rows.tokens[held]
+    passes = math.ceil(count / max(1, at_once // (len(prompt) + nodes)))
+    size, scores = math.ceil(count / passes), []
+    for first in range(0, count, size):
+        tokens, sequences = rows.tokens[first : first + size], rows.sequences[first : first + size]
         # Padding stands behind, where no token that counts sees it.
         ids = torch.cat([start.expand(len(tokens), -1), tokens], dim=1)
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=nodes + 1).logits
         before = torch.arange(len(tokens) * (nodes + 1), device=ids.device).view(len(tokens), -1)
-        scores.append(_gathered(logits.flatten(0, 1), before[:, :longest], rows.sequences[sequences]))
-        progress(sequences.stop, len(rows.sequences))
-    return torch.cat(scores)
-
-
-def _passes(rows: Rows, most: int) -> Iterator[tuple[slice, slice]]:
-    """The rows of each pass, at most so many and about as many in each, and the sequences in them."""
-    count = len(rows.starts) - 1
-    size = math.ceil(count / math.ceil(count / most))
-    for first in range(0, count, size):
-        last = min(first + size, count)
-        yield slice(first, last), slice(rows.starts[first], rows.starts[last])
-
-
-def _read(model: PreTrainedModel, prompt: Sequence[int]) -> tuple[DynamicCache, torch.Tensor]:
-    """The prompt's keys and values, and the logits after it, `[1, vocabulary]`."""
-    import torch
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    ids = torch.tensor([list(prompt)], device=model.device)
-    return cache, model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1:]
-
-
-def _logits(model: PreTrainedModel, cache: DynamicCache, prompt_length: int, rows: Rows, held: slice) -> torch.Tensor:
-    """At the nodes of some rows, `[rows * nodes, vocabulary]`.
-
-    The cache holds the prompt once for each row, before and afterwards.
-    """
-    tokens = rows.tokens[held]
-    logits: torch.Tensor = model(
-        input_ids=tokens,
-        past_key_values=cache,
-        use_cache=True,
-        position_ids=prompt_length + rows.depths[held],
-        attention_mask=attention_mask(rows.visible[held], model.dtype, prompt_length),
-    ).logits
-    cache.crop(-tokens.shape[1])
-    return logits.flatten(0, 1)
-
-
-def _copy_prompt(cache: DynamicCache, copies: int, wanted: int) -> int:
-    """Make a cache that holds the prompt once, or too often, hold it as often as wanted."""
-    import torch
-
-    if copies < wanted:
-        cache.batch_repeat_interleave(wanted // copies)
-    elif copies > wanted:
-        cache.batch_select_indices(torch.arange(wanted))
-    return wanted
+        scores.append(_gathered(logits.flatten(0, 1)[None], before[:, : sequences.shape[1]], sequences))
+        progress(first + len(tokens))
+    return torch.cat(scores, 1)
 
 
 def _gathered(logits: torch.Tensor, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Sums of log-probabilities in float64, `[sequences]`.
+    """Sums of log-probabilities in float64, `[prompts, sequences]`.
 
-    `logits` are `[positions, vocabulary]`; `tokens`, and `before`, the position before each, `[sequences, tokens]`.
+    `logits` are `[prompts, positions, vocabulary]`; `tokens`, and `before`, the position before each, are the same for
+    all prompts, `[sequences, tokens]`.
     """
     import torch
 
-    block = max(1, BLOCK_BYTES // (4 * logits.shape[1]))
-    normalisers = torch.cat([_normaliser(part.float()) for part in torch.split(logits, block)])
-    found = logits[before, tokens.clamp(min=0)].double() - normalisers[before].double()
-    return found.masked_fill(tokens == NO_TOKEN, 0).sum(1)
+    block = max(1, BLOCK_BYTES // (4 * logits.shape[2]))
+    normalisers = torch.cat([_normaliser(part.float()) for part in torch.split(logits.flatten(0, 1), block)])
+    found = logits[:, before, tokens.clamp(min=0)].double()
+    found -= normalisers.view(logits.shape[:2])[:, before].double()
+    return found.masked_fill(tokens == NO_TOKEN, 0).sum(2)
 
 
 def _normaliser(logits: torch.Tensor) -> torch.Tensor:

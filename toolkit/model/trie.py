@@ -133,20 +133,17 @@ def _ways_up(above: torch.Tensor, depth: int) -> torch.Tensor:
     return met
 
 
-def attention_mask(visible: torch.Tensor, dtype: torch.dtype, before: int = 0) -> torch.Tensor:
-    """Term added to attention scores, `[rows, 1, nodes, before + seen]`.
+def attention_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Term added to attention scores, `[rows, 1, nodes, seen]`.
 
     Args:
         visible: Which of them each node sees, `[rows, nodes, seen]`.
         dtype: Of the model's hidden states.
-        before: Tokens that stand before each row in a cache; every node sees them.
     """
     import torch
 
-    rows, nodes, seen = visible.shape
-    mask = torch.zeros(rows, 1, nodes, before + seen, dtype=dtype, device=visible.device)
-    mask[:, 0, :, before:].masked_fill_(~visible, torch.finfo(dtype).min)
-    return mask
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
 def key_blocks(visible: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
