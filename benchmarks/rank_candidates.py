@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, rank
+from toolkit.model.prompts import Reader
 
 # `tiny_base` lies beside this folder, and is no part of what is installed.
 sys.path.insert(0, str(Path(__file__).parent.parent))
