@@ -96,20 +96,15 @@ def test_a_conversation_is_answered_with_the_probabilities_of_a_plain_pass(serve
 def test_a_turn_that_ends_is_counted_and_not_shown(serve, served, monkeypatch):
     answerer = served[0].answerer
     ids = chat.encode(answerer.tokenizer, with_answer(MESSAGES, "Vulpix")).answer_ids
-    prompt, forced = len(chat.prompt_ids(answerer.tokenizer, MESSAGES)), []
+    prompt = len(chat.prompt_ids(answerer.tokenizer, MESSAGES))
 
-    def sure(_module, given, output):
-        place = len(forced)
-        forced.append(place)
-        output.logits[:, -1] = -100.0
-        output.logits[:, -1, ids[place]] = 100.0
-        return output
+    def sure(writer, given, logits):
+        logits.fill_(-100.0)[:, ids[given.shape[1] - prompt]] = 100.0
+        writer.logits = logits
+        return logits
 
-    with_hook = answerer.model.get_base_model().register_forward_hook(sure)
-    try:
-        found = serve().post(CHAT, json=GREEDY | {"logprobs": True, "max_completion_tokens": 40}).json()
-    finally:
-        with_hook.remove()
+    monkeypatch.setattr(application.chat.Writer, "keep", sure)
+    found = serve().post(CHAT, json=GREEDY | {"logprobs": True, "max_completion_tokens": 40}).json()
     choice = found["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Vulpix", "stop")
     assert "".join(entry["token"] for entry in choice["logprobs"]["content"]) == "Vulpix"

@@ -148,14 +148,17 @@ def complete(
                     on_delta({"index": number, **delta})
         return torch.tensor([gone() or choice.ended is not None for choice in choices], device=ids.device)
 
-    given = torch.tensor([prompt], device=model.device)
     torch.manual_seed(secrets.randbits(63) if asked.seed is None else asked.seed)
     with memory_errors(), torch.inference_mode():
+        read = answerer.reader.read([prompt])
+        if read.cache is not None:
+            # The last token is read again, because `generate` begins with a pass.
+            how["past_key_values"] = read.continuing(len(choices), without=1)
+        tokens = read.tokens.repeat_interleave(len(choices), 0)
         model.generate(
-            input_ids=given,
-            attention_mask=torch.ones_like(given),
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
             max_new_tokens=longest,
-            num_return_sequences=len(choices),
             eos_token_id=ends,
             pad_token_id=ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             logits_processor=[writer.keep],
