@@ -67,7 +67,7 @@ def main(base: Path | None, adapter: Path | None, rounds: int, rows: int | None,
 
 
 def evaluated(adapter, base, recipe, folder, output):
-    """Processor seconds of `evaluate` by model and part, of all else, and in all."""
+    """Processor seconds of `evaluate` by model and part, the first one with loading the model, of all else, in all."""
     took: Counter[str] = Counter()
     last = started = time.process_time()
 
