@@ -39,8 +39,10 @@ ROW = 64
 REPORTED = 1000
 # Bytes of logits that are normalised at once: what stays in a processor's cache takes a third of the time.
 BLOCK_BYTES = 2**22
-# Where the first few are wanted: candidates that are read first, and the largest share that the others may have.
-READ_FIRST, SHARE_LEFT = 16, 1e-4
+# Where the first few are wanted: candidates that are read first, and by how much those not read may change a share.
+READ_FIRST, SHARE_ERROR = 16, 1e-4
+# A sum of probabilities may exceed the one of their first token by rounding.
+ROUNDED = 1 + 1e-5
 
 
 @dataclass(slots=True)
@@ -108,9 +110,9 @@ def score(
         prepared: The candidates, for this model alone.
         progress: Called after each pass with the distinct candidates read, and with all when the others need not be
             read; fewer again where the memory ran out.
-        top: How many of the first are wanted, None for all. Candidates that cannot be among them, and have together
-            at most `SHARE_LEFT` of the probability of the others, are then minus infinity: a candidate is at most as
-            likely as its first token, so that most need not be read.
+        top: How many of the first are wanted, None for all. Candidates that cannot be among them, and together change
+            no share by more than `SHARE_ERROR`, are then minus infinity: a candidate is at most as likely as its first
+            token, so that not all need to be read.
 
     Returns:
         For each prompt a sum of token log-probabilities a candidate, in the order given to `prepare`.
@@ -150,18 +152,11 @@ def _scores(
     device, count = prompts.tokens.device, len(prepared.distinct)
     if prompts.last is None or not prompts.together(max(map(len, prepared.distinct))):
         rows = _laid_out(prepared, range(count), 0, device)
-        return torch.cat(
-            [
-                _whole(
-                    prompts.model,
-                    prompt,
-                    rows,
-                    at_once,
-                    partial(_report, progress, number * count, len(prompts) * count),
-                )
-                for number, prompt in enumerate(prompts.each())
-            ]
-        )
+        alone = []
+        for number, prompt in enumerate(prompts.each()):
+            report = partial(_report, progress, number * count, len(prompts) * count)
+            alone.append(_whole(prompts.model, prompt, rows, at_once, report))
+        return torch.cat(alone)
     room = max(1, min(at_once // len(prompts), LARGEST_ROW))
     first = torch.tensor([candidate[:1] for candidate in prepared.distinct], device=device)
     bounds = _gathered(prompts.last[:, None], torch.zeros_like(first), first)
@@ -176,7 +171,9 @@ def _scores(
         scores[:, chosen] = bounds[:, chosen] + behind
         unread &= ~wanted
         # Twice as many each time: what the first ones do not decide often needs nearly all.
-        wanted = _likeliest(bounds, unread & _undecided(scores, bounds, unread, top or count), 2 * len(chosen))
+        wanted = _likeliest(
+            bounds, unread & _undecided(scores, bounds, first[:, 0], unread, top or count), 2 * len(chosen)
+        )
     if bool(unread.any()):
         progress(count, count)
     return scores
@@ -186,14 +183,26 @@ def _report(progress: partial[None], before: int, count: int, read: int) -> None
     progress(before + read, count)
 
 
-def _undecided(scores: torch.Tensor, bounds: torch.Tensor, unread: torch.Tensor, top: int) -> torch.Tensor:
-    """Which candidates may be among the first, or have together more than `SHARE_LEFT`, after any prompt."""
+def _undecided(
+    scores: torch.Tensor, bounds: torch.Tensor, first: torch.Tensor, unread: torch.Tensor, top: int
+) -> torch.Tensor:
+    """Which candidates may be among the first, or change a share by more than `SHARE_ERROR`, after any prompt.
+
+    Those of one first token have together at most its probability (`bounds`), less what those that were read have.
+    """
     import torch
 
-    least = scores.topk(min(top, scores.shape[1])).values[:, -1:]
-    ordered, order = bounds.masked_fill(~unread, -math.inf).sort(1)
-    much = ordered.logcumsumexp(1) > scores.logsumexp(1, keepdim=True) + math.log(SHARE_LEFT)
-    return ((bounds >= least) | torch.zeros_like(much).scatter(1, order, much)).any(0)
+    group = first.diff(prepend=first[:1]).ne(0).cumsum(0)
+    # As multiples of the likeliest one that was read: a base's own probabilities of names may be too small for a float.
+    best = scores.amax(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)
+    read, heads = (scores - best).exp(), (bounds - best).exp() * ROUNDED
+    nothing = torch.zeros(len(read), int(group[-1]) + 1, dtype=read.dtype, device=read.device)
+    left = (nothing.index_copy(1, group, heads) - nothing.index_add(1, group, read)).clamp(min=0)
+    over = torch.ones_like(left[0], dtype=torch.bool).index_fill(0, group[unread], False)
+    ordered, order = left.masked_fill(over, 0).sort(1)
+    much = ordered.cumsum(1) > SHARE_ERROR * read.sum(1, keepdim=True).square()
+    reached = left >= read.topk(min(top, read.shape[1])).values[:, -1:]
+    return (reached | torch.zeros_like(much).scatter(1, order, much))[:, group].any(0)
 
 
 def _likeliest(bounds: torch.Tensor, among: torch.Tensor, most: int) -> torch.Tensor:
