@@ -208,6 +208,14 @@ def test_families_that_compute_in_a_row_as_alone_are_known_as_such(family):
     assert packing.packs_as_alone(wide_model(family).train(), LENGTHS, "float32")
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_in_bf16_rows_round_but_are_the_same(family):
+    model = wide_model(family).bfloat16()
+    assert packing.packs_as_alone(model, LENGTHS, "bfloat16")
+    assert packing.packs_exactly(model)
+    assert packing.mean_loss(model, LENGTHS) == pytest.approx(packing.mean_loss(model.float(), LENGTHS), rel=2e-2)
+
+
 @pytest.mark.parametrize("family", [family for family, settings in FAMILIES.items() if "sliding_window" in settings])
 def test_windows_shorter_than_an_example_are_found(family):
     assert not packing.packs_as_alone(family_model(family), LENGTHS, "float32")

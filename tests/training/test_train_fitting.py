@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.models import small_model
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
 from toolkit.core.folder import read_json, read_jsonl
@@ -65,6 +66,15 @@ def test_a_base_that_does_not_keep_packed_sequences_apart_reads_one_at_a_time(
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("single", "apart")]
     assert weights[0] == weights[1]
     assert any("does not keep packed sequences apart" in note for note in result.notes)
+
+
+def test_a_window_shorter_than_an_example_is_found_where_examples_are_only_validated_together():
+    examples = [chat.Example(list(range(3, 33)), 25), chat.Example(list(range(3, 23)), 18)]
+    fit = micro_batch.MicroBatch(settings(batch_size=4, micro_batch_size=1), examples, print)
+    fit.check_packing(small_model("mistral", sliding_window=64), examples, "float32")
+    assert fit.sizes == [1, 2, 4]
+    fit.check_packing(small_model("mistral", sliding_window=24), examples, "float32")
+    assert fit.sizes == [1]
 
 
 def test_a_step_that_ran_out_of_memory_is_taken_in_smaller_pieces_with_the_same_bytes(

@@ -124,9 +124,10 @@ class MicroBatch:
             self.size = larger[0]
 
     def check_packing(self, model: PreTrainedModel, longest_first: Sequence[Example], compute: str) -> None:
-        """Turn packing off where the longest examples, as many as go through at once, change each other's logits."""
+        """Turn packing off where the longest examples and the shortest, together, have other logits than alone."""
         # One at a time too, several are validated at once.
-        if len(self.sizes) > 1 and not packing.packs_as_alone(model, longest_first[: max(2, self.size)], compute):
+        together = [*longest_first[: max(1, self.size - 1)], longest_first[-1]]
+        if len(self.sizes) > 1 and not packing.packs_as_alone(model, together, compute):
             self._one_at_a_time()
 
     def _one_at_a_time(self) -> None:
