@@ -233,9 +233,9 @@ def take_turns(start: Job, ways: Sequence[str], rounds: int) -> dict[str, list[d
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways:
-            runs[way].append(succeed(replace(start, way=way)))
-        speeds = "; ".join(f"{way} {taken[-1]['examples_per_second']:.2f}" for way, taken in runs.items())
-        click.echo(f"round {number + 1}: examples/s {speeds}; load {load()}")
+            runs[way].append(run := succeed(replace(start, way=way)))
+            speeds = ", ".join(f"{name} {run[key]:,.2f}" for key, name in LABELS.items() if key != PEAK)
+            click.echo(f"round {number + 1}, {way}: {speeds}, {run[PEAK] / MIB:,.0f} MiB; load {load()}")
     return runs
 
 
