@@ -52,6 +52,11 @@ def test_the_same_seed_draws_the_same_names(answerer):
     assert naming.name(answerer, "A red fox.", 2, 7) == naming.name(answerer, "A red fox.", 2, 7)
 
 
+def test_a_second_answer_is_that_of_an_adapter_just_opened(answerer, adapter):
+    naming.identify(answerer, "A blue turtle with a hard shell.", 2)
+    assert naming.name(answerer, KOREAN, 2, 3) == naming.name(naming.open_adapter(adapter), KOREAN, 2, 3)
+
+
 def test_a_names_probability_is_that_of_its_tokens_and_the_end_of_its_turn(answerer, monkeypatch):
     drawing(monkeypatch, ["Vulpix", "Blastoise"])
     for one in naming.name(answerer, "A red fox.", 2, 0).names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def greedy_names(prompts: Prompts, tokenizer: PreTrainedTokenizerBase, settings:
         RuntimeError, MemoryError: The memory does not hold a name for each (`memory_errors` translates).
     """
     parts = _together(prompts, settings)
-    return [one.name for part in parts for one in _generate(part, tokenizer, settings, 1, [])]
+    return [one.name for part in parts for (one,) in _generate(part, tokenizer, settings, None, 1)]
 
 
 def sample(
@@ -80,21 +81,14 @@ def sample(
 
     drawn: list[list[Generated]] = []
     for part in _together(prompts, settings):
-        generators = [
-            torch.Generator(part.tokens.device).manual_seed(seed) for seed in seeds[len(drawn) :][: len(part)]
-        ]
-
-        def draw(names: int, part: Prompts = part, among: list[torch.Generator] = generators) -> list[Generated]:
-            return _generate(part, tokenizer, settings, names, _draws(settings, among))
-
-        of_part: list[list[Generated]] = [[] for _ in generators]
+        own = [torch.Generator(part.tokens.device).manual_seed(seed) for seed in seeds[len(drawn) :][: len(part)]]
+        names: list[list[Generated]] = [[] for _ in own]
         at_once = count
-        while len(of_part[0]) < count:
-            names, at_once = halving(min(at_once, count - len(of_part[0])), draw)
-            each = len(names) // len(of_part)
-            for number, one in enumerate(of_part):
-                one += names[number * each : (number + 1) * each]
-        drawn += of_part
+        while len(names[0]) < count:
+            wanted = min(at_once, count - len(names[0]))
+            more, at_once = halving(wanted, partial(_generate, part, tokenizer, settings, own))
+            names = [[*before, *new] for before, new in zip(names, more, strict=True)]
+        drawn += names
     return drawn
 
 
@@ -109,10 +103,10 @@ def _generate(
     prompts: Prompts,
     tokenizer: PreTrainedTokenizerBase,
     settings: DecodingSettings,
+    generators: Sequence[torch.Generator] | None,
     count: int,
-    processors: Sequence[Processor],
-) -> list[Generated]:
-    """`count` names after each prompt, one prompt's after the other's."""
+) -> list[list[Generated]]:
+    """`count` names after each prompt: drawn by its generator, or without one the likeliest."""
     import torch
 
     tokens, counts = (each.repeat_interleave(count, 0) for each in (prompts.tokens, prompts.counts))
@@ -128,7 +122,7 @@ def _generate(
             eos_token_id=stop,
             pad_token_id=pad,
             do_sample=False,
-            logits_processor=[_refuse_nan, *processors],
+            logits_processor=[_refuse_nan, *(_draws(settings, generators) if generators else [])],
             **read,
         )
     # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
@@ -139,7 +133,7 @@ def _generate(
         answer = list(takewhile(lambda token: token not in ends, said))
         name = tokenizer.decode(answer, skip_special_tokens=True).strip()
         generated.append(Generated(name, stopped=len(answer) < len(said)))
-    return generated
+    return [generated[first : first + count] for first in range(0, len(generated), count)]
 
 
 def _draws(settings: DecodingSettings, generators: Sequence[torch.Generator]) -> list[Processor]:
