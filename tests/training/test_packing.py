@@ -87,7 +87,7 @@ def test_what_prompts_share_is_read_once_and_answers_are_their_own():
     model, (first, *_) = wide_model("llama"), examples()
     rows = [packing.collate([first] * count, model)[0] for count in (1, 2, 9)]
     # 16 tokens of the prompt; its last one and two of the answer for each of nine: 43 nodes of 171 tokens.
-    assert [row["input_ids"].shape[1] for row in rows] == [19, 64, 64]
+    assert [row["input_ids"].shape[1] for row in rows] == [19, 32, 64]
     assert [int((row["input_ids"] != 0).sum()) for row in rows] == [19, 16 + 2 * 3, 16 + 9 * 3]
     assert len(set(rows[2]["logits_to_keep"].tolist())) == len(rows[2]["logits_to_keep"]) == 27
     assert "attention_mask" not in rows[0]

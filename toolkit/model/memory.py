@@ -248,7 +248,7 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str)
     copies = {"tied" if path in tied else path: base.modules[path] for path in whole}
     trained = lora.r * sum(map(sum, targets)) + sum(copies.values())
     optimizer = 2 if training.optimizer == "paged_adamw_8bit" else 8
-    kept, dense = TYPICAL_TOKENS * ACTIVATION_BYTES[compute] * sum(map(sum, base.shapes.values())), 0
+    kept, dense = TYPICAL_TOKENS * activation_bytes(base, compute), 0
     if lora.use_dora:
         trained += sum(outputs for _, outputs in targets)
         # Each weight is made anew in float32 for its length, and with dropout kept for the backward pass.
@@ -259,6 +259,11 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str)
         kept = kept // base.layers + TYPICAL_TOKENS * base.layers * base.hidden * 4
     held = load_bytes(base, quantization, compute) + base.other * widened
     return held + trained * (8 + optimizer) + kept + dense
+
+
+def activation_bytes(base: BaseSize, compute: str) -> int:
+    """Memory that one token keeps for the backward pass, without gradient checkpointing."""
+    return ACTIVATION_BYTES[compute] * sum(map(sum, base.shapes.values()))
 
 
 def chosen_quantization(base: BaseSize, recipe: Recipe, machine: Machine) -> str:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # Runs the backward pass of a loss: untyped in torch.
 Backward = Callable[[Any], object]
 
-# On a CPU nothing is measured, because the same inputs must give the same bytes on every machine. With more nodes at
-# once activations take more memory; with fewer, less is shared.
-CPU_NODES = 1024
+# Most activations on a CPU, and nodes of a row, whose mask grows with their square. Nothing is measured there, because
+# the same inputs must give the same bytes on every machine.
+CPU_BYTES, CPU_NODES = 2_500_000_000, 4096
 # Share of a GPU's memory that may be in use after the probe; training needs a little more than the probe does.
 HEAD_ROOM = 0.9
 
@@ -40,10 +40,10 @@ class MicroBatch:
         checkpointing: Whether activations are computed twice to save memory (gradient checkpointing).
     """
 
-    def __init__(self, settings: TrainingSettings, examples: Sequence[Example], note: Note) -> None:
+    def __init__(self, settings: TrainingSettings, examples: Sequence[Example], token_bytes: int, note: Note) -> None:
         self.settings = settings
         self.sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
-        self.size = _first_size(settings, examples, self.sizes)
+        self.size = _first_size(settings, examples, token_bytes, self.sizes)
         self.checkpointing = settings.gradient_checkpointing == "on"
         self.note = note
 
@@ -135,8 +135,11 @@ class MicroBatch:
         self.note("The base does not keep packed sequences apart: one example goes through it at a time.")
 
 
-def _first_size(settings: TrainingSettings, examples: Sequence[Example], sizes: Sequence[int]) -> int:
-    """The recipe's size; for `auto` one example on a GPU, where it is measured next, and a fixed rule on a CPU."""
+def _first_size(settings: TrainingSettings, examples: Sequence[Example], token_bytes: int, sizes: Sequence[int]) -> int:
+    """The recipe's size; for `auto` one example on a GPU, where it is measured next, and a fixed rule on a CPU.
+
+    `token_bytes` is what a token keeps for the backward pass.
+    """
     import torch
 
     if settings.micro_batch_size != "auto":
@@ -147,7 +150,8 @@ def _first_size(settings: TrainingSettings, examples: Sequence[Example], sizes: 
     # What the first and the last in order share, all share.
     opening = shared_nodes(min(sequences), max(sequences))
     own = max(map(len, sequences)) - opening
-    return max(size for size in sizes if size == 1 or opening + size * own <= CPU_NODES)
+    room = min(CPU_NODES, CPU_BYTES // token_bytes)
+    return max(size for size in sizes if size == 1 or opening + size * own <= room)
 
 
 def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VALIDATION_BATCH = 8
 # Of so many nodes a row is padded to a multiple, so that shapes come again and the memory of old ones fits new ones.
-MULTIPLE = 64
+MULTIPLE = 32
 # Relative to the largest logit. Sequences that see each other differ by a thousandth or more; the rest is rounding.
 BORDER_TOLERANCE = 1e-4
 # The same between passes of different shapes, which bf16 and fp16 round differently.

@@ -12,11 +12,11 @@ from toolkit.core import Note
 from toolkit.core.errors import EnvironmentLacks, ToolkitError, library_errors
 from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.model import loading
-from toolkit.model.base import LocatedBase
+from toolkit.model.base import CONFIG, LocatedBase, read_config
 from toolkit.model.chat import Example
 from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
-from toolkit.model.memory import compute_dtype, free_cache, memory_errors
+from toolkit.model.memory import activation_bytes, compute_dtype, free_cache, memory_errors, size_of
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
 
@@ -65,8 +65,9 @@ def prepare_model(
     import torch
 
     longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
-    micro_batch = MicroBatch(recipe.training, examples, note)
     precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
+    token_bytes = activation_bytes(size_of(read_config(base.id, base.path / CONFIG)), precision.compute)
+    micro_batch = MicroBatch(recipe.training, examples, token_bytes, note)
     if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
         note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
