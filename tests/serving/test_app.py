@@ -153,6 +153,7 @@ def test_an_answer_ends_before_a_stop_and_a_stream_shows_nothing_of_it(serve):
     [
         (CHAT, {"messages": MESSAGES, "model": "three"}, 404, "There is no model three. There are: one, two."),
         (CHAT, {"messages": []}, 400, "messages: "),
+        (CHAT, {"messages": [{"role": ["user"], "content": "A fox."}]}, 400, "messages.0.role: "),
         (CHAT, {"messages": MESSAGES, "temperature": 3}, 400, "temperature: "),
         (CHAT, {"messages": MESSAGES, "n": True}, 400, "n: "),
         (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_object"}}, 400, "support 'response_format'"),

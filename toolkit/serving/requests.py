@@ -74,7 +74,7 @@ class Message(BaseModel):
     """A turn; `developer` is another name of `system`."""
 
     role: Annotated[
-        Literal["system", "user", "assistant"], BeforeValidator(lambda role: {"developer": "system"}.get(role, role))
+        Literal["system", "user", "assistant"], BeforeValidator(lambda role: "system" if role == "developer" else role)
     ]
     content: Annotated[str, BeforeValidator(_joined)]
 
