@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from toolkit.serving.serve import serve as serve
     from toolkit.training.train import train as train
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 _EXPORTS = {
     "core.errors": ("ToolkitError",),
     "core.hub_client": ("use_hub",),
