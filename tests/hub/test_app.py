@@ -10,9 +10,10 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
-from support.browser import NEEDS_BROWSER, running
+from support.browser import NEEDS_BROWSER
 from toolkit import cli
 from toolkit.core.errors import EnvironmentLacks, InputError
+from toolkit.core.listen import running
 from toolkit.hub.space import app as page
 from toolkit.hub.space import serve
 from toolkit.model import adapter as adapters

@@ -13,9 +13,10 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from support.adapters import put_on
-from support.browser import NEEDS_BROWSER, running
+from support.browser import NEEDS_BROWSER
 from toolkit.core.errors import EnvironmentLacks
 from toolkit.core.layout import ANSWERS, TINY_BASE_ID
+from toolkit.core.listen import running
 from toolkit.model import base as bases
 from toolkit.model import chat, generate, naming
 from toolkit.model.chat_template import with_answer

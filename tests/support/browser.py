@@ -1,13 +1,9 @@
-"""What tests share: a browser, and an application that it can reach."""
+"""A browser that tests share."""
 
 import importlib.util
 import shutil
-import threading
-from contextlib import contextmanager
 
 import pytest
-
-from toolkit.core.listen import address, listen
 
 CHROMIUM = shutil.which("chromium")
 NEEDS_BROWSER = pytest.mark.skipif(
@@ -23,16 +19,3 @@ def browser():
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
-
-
-@contextmanager
-def running(server):
-    """The address of a uvicorn server, which runs in a thread meanwhile."""
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            yield address(listener)
-        finally:
-            server.should_exit = True
-            thread.join()

@@ -1,12 +1,19 @@
-"""Open a listening socket for a server of this machine, and name its address."""
+"""Open a listening socket for a server of this machine, name its address, and run one in a thread."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,3 +51,21 @@ def address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+@contextmanager
+def running(server: uvicorn.Server, port: int = 0) -> Iterator[str]:
+    """Run a server on 127.0.0.1 in a thread for the length of a `with` block; yields its address.
+
+    Raises:
+        InputError: As `listen`.
+    """
+    with listen("127.0.0.1", port) as listener:
+        # Connections queue in the listening socket from here on: nobody has to wait for the thread.
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield address(listener)
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -91,7 +91,8 @@ class Prompts:
         if self.cache is None:
             raise ValueError("prompts that are read alone have no cache")
         cache = _copy(self.cache)
-        cache.crop(-without)
+        if without:
+            cache.crop(-without)
         if copies > 1:
             cache.batch_repeat_interleave(copies)
         return cache

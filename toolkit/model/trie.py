@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def key_blocks(visible: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor,
     return index, attention_mask(blocks.gather(2, index[:, None].expand(-1, BLOCK, -1)), dtype)
 
 
+@cache
 def attend_in_blocks() -> None:
     """Let the SDPA attention of transformers take `key_blocks` as an argument of the model's forward pass.
 

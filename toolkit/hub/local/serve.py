@@ -6,7 +6,6 @@ Which handler answers a request, and how a refusal looks.
 import errno
 import re
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.core.hub_client import read_token
-from toolkit.core.listen import address, listen
+from toolkit.core.listen import address, listen, running
 from toolkit.hub.local import api, files, pages
 from toolkit.hub.local.objects import RefusedError, repo_not_found
 from toolkit.hub.local.request import MAX_BODY, Call, answer, hash_tokens, who
@@ -201,17 +200,8 @@ def running_hub(
     Raises:
         ToolkitError: The folder or the port cannot be used.
     """
-    server = _server(wrap(create_app(root, tokens=tokens, owner_token=owner_token)))
-    listener = listen("127.0.0.1", port)
-    # Connections queue in the listening socket from here on: nobody has to wait for the thread.
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield address(listener)
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with running(_server(wrap(create_app(root, tokens=tokens, owner_token=owner_token))), port) as endpoint:
+        yield endpoint
 
 
 def serve_forever(
