@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    Steer = Callable[[list[list[int]], torch.Tensor], torch.Tensor]
+    """What each sequence said after its prompt, and the next logits `[sequences, vocabulary]`, in; other logits out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def greedy_names(prompts: Prompts, tokenizer: PreTrainedTokenizerBase, settings:
         RuntimeError, MemoryError: The memory does not hold a name for each (`memory_errors` translates).
     """
     parts = _together(prompts, settings)
-    return [one.name for part in parts for (one,) in _generate(part, tokenizer, settings, None, 1)]
+    return [one.name for part in parts for (one,) in _generate(part, tokenizer, settings, None, None, 1)]
 
 
 def sample(
@@ -67,8 +69,9 @@ def sample(
     settings: DecodingSettings,
     count: int,
     seeds: Sequence[int],
+    steer: Steer | None = None,
 ) -> list[list[Generated]]:
-    """`count` names after each prompt, drawn with the given temperature, top-k and top-p.
+    """`count` names after each prompt, drawn with the given temperature, top-k and top-p from what `steer` leaves.
 
     Each prompt has a seed of its own: the same one draws the same names, whatever prompts are beside it. All names are
     drawn at once. Where the memory runs out, half as many are, and the names may be others.
@@ -86,7 +89,7 @@ def sample(
         at_once = count
         while len(names[0]) < count:
             wanted = min(at_once, count - len(names[0]))
-            more, at_once = halving(wanted, partial(_generate, part, tokenizer, settings, own))
+            more, at_once = halving(wanted, partial(_generate, part, tokenizer, settings, own, steer))
             names = [[*before, *new] for before, new in zip(names, more, strict=True)]
         drawn += names
     return drawn
@@ -104,6 +107,7 @@ def _generate(
     tokenizer: PreTrainedTokenizerBase,
     settings: DecodingSettings,
     generators: Sequence[torch.Generator] | None,
+    steer: Steer | None,
     count: int,
 ) -> list[list[Generated]]:
     """`count` names after each prompt: drawn by its generator, or without one the likeliest."""
@@ -112,6 +116,10 @@ def _generate(
     tokens, counts = (each.repeat_interleave(count, 0) for each in (prompts.tokens, prompts.counts))
     stop = end_of_turn_ids(tokenizer, prompts.model.generation_config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
+
+    def steered(input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        return logits if steer is None else steer(input_ids[:, tokens.shape[1] :].tolist(), logits)
+
     with torch.inference_mode():
         # The last token is read again, because `generate` begins with a pass.
         read = {} if prompts.cache is None else {"past_key_values": prompts.continuing(count, without=1)}
@@ -122,7 +130,7 @@ def _generate(
             eos_token_id=stop,
             pad_token_id=pad,
             do_sample=False,
-            logits_processor=[_refuse_nan, *(_draws(settings, generators) if generators else [])],
+            logits_processor=[_refuse_nan, steered, *(_draws(settings, generators) if generators else [])],
             **read,
         )
     # The end is cut off first: some end a turn with a token that is not special, and decoding would show it.
