@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core import Progress, ignore
+from toolkit.core.answers import answer_keys
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
-from toolkit.data.answers import answer_keys
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from toolkit.core import Progress
+from toolkit.core.answers import ANSWER_LANGUAGES, Names, fold, names_by_language, names_in
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
-from toolkit.data.answers import ANSWER_LANGUAGES, Names, fold, names_by_language, names_in
 from toolkit.data.duplicates import first_connected, normal_text
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import Masker, own_names_in

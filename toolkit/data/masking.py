@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import ahocorasick
 
-from toolkit.data.answers import ANSWER_LANGUAGES, Names, fold, names_in
+from toolkit.core.answers import ANSWER_LANGUAGES, Names, fold, names_in
 from toolkit.data.grammar import PARTICLES, Masks, mask_english, mask_korean, tidy_english, tidy_korean
 
 ORDINARY_WORDS = frozenset(

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
-from toolkit.data.answers import fold
+from toolkit.core.answers import fold
 from toolkit.data.grammar import PARTICLES
 
 SHORTEST, SHORTEST_IN_LOWER_CASE, SHORTEST_STEM = 5, 7, 5

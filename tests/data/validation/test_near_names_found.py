@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.validation import codes
-from toolkit.data.answers import fold
+from toolkit.core.answers import fold
 from toolkit.data.near_names import near_name
 from toolkit.data.validation import validate
 

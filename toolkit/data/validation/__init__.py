@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from toolkit.core import Progress, ignore
+from toolkit.core.answers import LONGEST_ANSWER_NAME
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
-from toolkit.data.answers import LONGEST_ANSWER_NAME
 from toolkit.data.dataset import locate_dataset
 from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compared_rows
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, open_shards, read_own_manifest

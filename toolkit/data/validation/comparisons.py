@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.data.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
+from toolkit.core.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
 from toolkit.data.duplicates import cluster_texts, normal_text
 from toolkit.data.near_names import gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ftfy.badness import is_bad
 
+from toolkit.core.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, fold, names_in
 from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
-from toolkit.data.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, fold, names_in
 from toolkit.data.dataset import parquet_of
 from toolkit.data.masking import ORDINARY_WORDS, own_names_in, spellings
 from toolkit.data.near_names import near_name

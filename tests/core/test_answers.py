@@ -9,7 +9,7 @@ import pytest
 
 from support.datasets import build, from_table, table
 from support.validation import codes, write
-from toolkit.data.answers import names_by_language, names_in, script_of
+from toolkit.core.answers import names_by_language, names_in, script_of
 from toolkit.data.validation import validate
 
 TWO = [
