@@ -36,6 +36,7 @@ from toolkit.model import base as bases
 from toolkit.model import chat, kernels, loading, memory
 from toolkit.training import trainer
 from toolkit.training.checkpoints import Spent
+from toolkit.training.lessons import Lesson
 from toolkit.training.progress import TrainingState
 
 WAYS = {
@@ -363,9 +364,10 @@ def way_trainer(job: Job, data: list[chat.Example], settings: recipe.Recipe, fol
     if job.name == "pkt":
         # As `pkt train` reads its rows.
         importlib.import_module("pyarrow.parquet")
-        lora, precision, micro_batch = trainer.prepare_model(located, settings, data, refuse)
+        taught = [Lesson("loss", 1.0, dict(enumerate(data)), lambda row, _: data[row])]
+        lora, precision, micro_batch = trainer.prepare_model(located, settings, taught, refuse)
         state = TrainingState(lambda _: None, Spent())
-        return trainer.make_trainer(lora, data, [], settings, folder, precision, micro_batch, state)
+        return trainer.make_trainer(lora, taught, [], settings, folder, precision, micro_batch, state)
     precision = loading.Precision(settings.training.quantization, memory.compute_dtype())
     if "bf16-base" in job.settings:
         precision = replace(precision, compute="bfloat16")

@@ -15,7 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from support.adapters import put_on
-from support.cards import EVALUATION, MANIFEST, SAMPLES, adapter_folder, changed, metadata, score
+from support.cards import EVALUATION, LOG, MANIFEST, SAMPLES, adapter_folder, changed, metadata, score
 from support.paths import TESTS
 from toolkit import __version__
 from toolkit.cards import model as cards
@@ -73,6 +73,23 @@ def test_a_switch_is_a_row_only_where_it_is_on(tmp_path: Path) -> None:
     text = card(adapter_folder(tmp_path), changed(MANIFEST, recipe__lora__use_dora=True))
     assert "| lora.use_dora | **True** | False |" in text
     assert "rslora" not in text
+
+
+def test_lessons_are_described_where_there_were_some(tmp_path: Path) -> None:
+    plain = {"augmentation": 0.0, "clause_dropout": 0.3, "word_dropout": 0.0, "way_back": 0.0}
+    taught = plain | {"augmentation": 0.75, "way_back": 0.3}
+    for settings, on in ((plain, False), (taught, True)):
+        log = [*LOG, LOG[-2] | {"step": 30} | ({"way_back_loss": 3.25} if on else {})]
+        training = MANIFEST["recipe"]["training"] | settings
+        text = card(adapter_folder(tmp_path, log=log), changed(MANIFEST, recipe__training=training))
+        korean = (tmp_path / "README.ko.md").read_text(encoding="utf-8")
+        assert ("75% of the visits: clauses in another order, 30% of them left out |" in text) is on
+        assert ("75% 확률로 절의 순서를 섞음, 절의 30%를 뺌 |" in korean) is on
+        assert ("its loss counts 0.3 times |" in text) is on
+        assert ("그 손실에 0.3를 곱해 더함 |" in korean) is on
+        assert ("from name to description, ended at 3.25." in text) is on
+        # A setting that is switched off by another one says nothing.
+        assert ("| training.clause_dropout | 0.3 | 0.3 |" in text) is on
 
 
 def test_the_front_matter_has_known_keys_and_plain_values(tmp_path: Path) -> None:

@@ -295,6 +295,9 @@ def test_only_without_a_gpu_it_is_said_how_long_training_takes_and_nothing_is_re
     monkeypatch.setattr("toolkit.model.kernels.matrix_speed", lambda *_: 1000)
     bases.locate_base(large, recipe=load_recipe("seed-gemma-2b"), note=notes.append)
     assert notes == ["There is no GPU: training on 1,000 examples takes this CPU about 43 min 27 s."]
+    both_ways = load_recipe("seed-gemma-2b", {"training.way_back": 0.3})
+    bases.locate_base(large, recipe=both_ways, note=notes.append)
+    assert "1 h 26 min" in notes[1]
 
 
 def test_a_file_in_the_cache_that_is_not_the_one_that_was_downloaded_is_named(tmp_path):

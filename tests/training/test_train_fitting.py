@@ -70,10 +70,10 @@ def test_a_base_that_does_not_keep_packed_sequences_apart_reads_one_at_a_time(
 
 def test_a_window_shorter_than_an_example_is_found_where_examples_are_only_validated_together():
     examples = [chat.Example(list(range(3, 33)), 25), chat.Example(list(range(3, 23)), 18)]
-    fit = micro_batch.MicroBatch(settings(batch_size=4, micro_batch_size=1), examples, 1, print)
-    fit.check_packing(small_model("mistral", sliding_window=64), examples, "float32")
+    fit = micro_batch.MicroBatch(settings(batch_size=4, micro_batch_size=1), [examples], 1, print)
+    fit.check_packing(small_model("mistral", sliding_window=64), [examples], "float32")
     assert fit.sizes == [1, 2, 4]
-    fit.check_packing(small_model("mistral", sliding_window=24), examples, "float32")
+    fit.check_packing(small_model("mistral", sliding_window=24), [examples], "float32")
     assert fit.sizes == [1]
 
 
@@ -191,7 +191,7 @@ def beginning_alike(opening, longest):
 def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, opening, longest, token_bytes, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     examples = beginning_alike(opening, longest)
-    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), examples, token_bytes, print)
+    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), [examples], token_bytes, print)
     fit.measure(None, [], "float32")
     assert fit.size == size
 
@@ -199,10 +199,12 @@ def test_on_a_cpu_auto_is_a_rule_and_no_measurement(monkeypatch, batch, opening,
 @pytest.mark.parametrize(("batch", "room", "size"), [(16, 100, 16), (16, 7, 4), (12, 5, 4), (12, 2, 2), (16, 1, 1)])
 def test_on_a_gpu_auto_doubles_for_as_long_as_it_fits(monkeypatch, batch, room, size):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    fit = micro_batch.MicroBatch(settings(batch_size=batch, micro_batch_size="auto"), beginning_alike(20, 80), 1, print)
+    fit = micro_batch.MicroBatch(
+        settings(batch_size=batch, micro_batch_size="auto"), [beginning_alike(20, 80)], 1, print
+    )
     assert fit.size == 1
     monkeypatch.setattr(micro_batch, "fits_with_room", lambda _model, examples, _compute: len(examples) <= room)
-    fit.measure(None, [None] * batch, "float16")
+    fit.measure(None, [[None] * batch], "float16")
     assert fit.size == size
 
 
@@ -328,9 +330,13 @@ def test_the_probe_leaves_no_trace(small_base):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     batch = [chat.Example([3, 4, 5, 6], 2)]
-    fit = micro_batch.MicroBatch(settings(), batch, 1, print)
+    fit = micro_batch.MicroBatch(settings(), [batch], 1, print)
     peft_model.train()
-    assert loading.overflow(peft_model, "float16", lambda m: fit.gradients(m, batch, torch.Tensor.backward)) is None
+
+    def run_once(model):
+        return fit.gradients(model, [(1.0, batch)], torch.Tensor.backward)[0]
+
+    assert loading.overflow(peft_model, "float16", run_once) is None
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in peft_model.parameters())
     assert not any(module._forward_hooks for module in peft_model.modules())

@@ -12,7 +12,14 @@ from toolkit.cards.labels import CHEAP, EXPLAINED, GROUPS, INVENTION, LABELS, ME
 from toolkit.cards.metadata import JsonObject, Manifest, license_of, linked, public_name
 from toolkit.core import duration, number
 from toolkit.core.layout import SPLITS
-from toolkit.core.recipe import DecodingSettings, EvaluationSettings, LoraSettings, Section, TrainingSettings
+from toolkit.core.recipe import (
+    DecodingSettings,
+    EvaluationSettings,
+    LoraSettings,
+    Section,
+    TrainingSettings,
+    switched_off,
+)
 from toolkit.core.results import Calibration, Evaluation, Score, TestSplit, Unseen, format_estimate
 
 Facts = dict[str, object]
@@ -30,6 +37,7 @@ DECISIVE = (
     *("training.learning_rate", "training.scheduler", "training.warmup_steps", "training.batch_size"),
     *("training.max_steps", "training.epochs", "training.max_length", "training.optimizer", "training.weight_decay"),
     *("training.max_grad_norm", "training.keep", "training.early_stopping"),
+    *("training.augmentation", "training.clause_dropout", "training.word_dropout", "training.way_back"),
 )
 # Longest texts in a card, in characters.
 WORD, LINE, DESCRIPTION, METHOD = 60, 200, 200, 48
@@ -77,6 +85,7 @@ def training_facts(manifest: Manifest, log: Sequence[JsonObject]) -> Facts:
     """The course of the training: steps, losses, precision, time, memory and energy, as far as the files tell."""
     seen, rows = manifest.get("examples_seen"), manifest["dataset"]["rows"].get("train")
     trainable, parameters = manifest.get("trainable_parameters"), manifest["base"].get("parameters")
+    settings = (manifest.get("recipe") or {}).get("training", {})
     losses, validation = ([row for row in log if row.get(key) is not None] for key in ("loss", "validation_loss"))
     best = min(validation, key=lambda row: float(row["validation_loss"]), default=None)
     return {
@@ -97,14 +106,23 @@ def training_facts(manifest: Manifest, log: Sequence[JsonObject]) -> Facts:
         "memory": f"{manifest['peak_memory_bytes'] / 1e9:.1f} GB" if manifest.get("peak_memory_bytes") else None,
         "first_loss": f"{losses[0]['loss']:.2f}" if len(losses) > 1 else None,
         "last_loss": f"{losses[-1]['loss']:.2f}" if losses else None,
+        "way_back_loss": f"{losses[-1]['way_back_loss']:.2f}" if losses and "way_back_loss" in losses[-1] else None,
         "validation_loss": f"{validation[-1]['validation_loss']:.2f}" if validation else None,
         "best_validation_loss": f"{best['validation_loss']:.2f}" if best else None,
         "best_step": number(best["step"]) if best else None,
         "last_is_best": best is not None and best is validation[-1],
         "kept_step": number(manifest.get("best_step")),
+        "augmentation": _share(settings.get("augmentation")),
+        "clauses_left_out": _share(settings.get("clause_dropout")),
+        "words_left_out": _share(settings.get("word_dropout")),
+        "way_back": f"{settings['way_back']:g}" if settings.get("way_back") else None,
         "micro_batch": number(manifest.get("micro_batch_size")),
         "checkpointing": manifest.get("gradient_checkpointing"),
     }
+
+
+def _share(value: float | None) -> str | None:
+    return f"{value:.0%}" if value else None
 
 
 def _energy(joules: float | None) -> str | None:
@@ -166,8 +184,11 @@ def _marked(name: str, answer: str) -> str:
 def settings_facts(recipe: JsonObject) -> dict[str, list[Facts]]:
     """All settings of a recipe with their defaults: those that decide a training (`decisive`), and the `others`."""
     rows: dict[str, Facts] = {}
+    off = switched_off(recipe.get("training", {}))
     for section, kind in SECTIONS.items():
         for key, value in recipe.get(section, {}).items():
+            if section == "training" and key in off:
+                continue
             field = kind.model_fields.get(key)
             default = field.get_default(call_default_factory=True) if field and not field.is_required() else None
             # What is not there, and a switch that is off as it is by default, says nothing.

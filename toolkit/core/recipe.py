@@ -140,6 +140,21 @@ class TrainingSettings(Section):
     quantization: Literal["auto", "nf4", "none"] = Field(
         "auto", description="Weights of the base: 4-bit, or unquantised. auto: 4-bit where memory asks for it."
     )
+    augmentation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the visits at which a description is seen anew: clauses left out, shuffled.",
+    )
+    clause_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of the clauses left out of a description that is seen anew."
+    )
+    word_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the words left out of a description that is seen anew."
+    )
+    way_back: float = Field(
+        0.0, ge=0, le=10, description="Weight of the loss of a second lesson: from the name to the description."
+    )
     compute: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Numbers to train in. auto: bfloat16 or float16 on a GPU, float32 on a CPU."
     )
@@ -242,6 +257,17 @@ FILE_ONLY = (
     *("dataset.near_duplicate", "lora.target_modules", "lora.modules_to_save"),
     *("training.weight_decay", "training.max_grad_norm", "training.log_every"),
 )
+
+# Settings of `[training]` that change nothing while the one that switches them on is 0.
+SWITCHED_BY = {
+    **dict.fromkeys(("augmentation", "clause_dropout", "word_dropout"), "augmentation"),
+    "way_back": "way_back",
+}
+
+
+def switched_off(training: Mapping[str, object]) -> list[str]:
+    """The settings of a recipe's `training` that change nothing as they stand; one of an older version lacks some."""
+    return [key for key, switch in SWITCHED_BY.items() if not training.get(switch)]
 
 
 @cache

@@ -172,7 +172,9 @@ def _check_machine(base: str, config: PretrainedConfig, quantization: str, recip
     # Whatever the kind, it takes no less than 4 bits a weight.
     check_memory(base, needs, machine, "nf4" if published else asked, recipe)
     if recipe is not None and machine.gpu is None:
-        seconds = training_seconds(needs.parameters, 1000 * TYPICAL_TOKENS, machine.compute)
+        # The way back is a second conversation of about the same length.
+        tokens = 1000 * TYPICAL_TOKENS * (2 if recipe.training.way_back else 1)
+        seconds = training_seconds(needs.parameters, tokens, machine.compute)
         note(f"There is no GPU: training on 1,000 examples takes this CPU about {duration(seconds)}.")
 
 

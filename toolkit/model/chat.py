@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 REQUEST = "다음 특성을 살린 포켓몬식 이름을 지어줘:"
+# Asks for the description of a name: a lesson of training, nothing that an adapter is asked in use.
+WAY_BACK = "다음 이름의 포켓몬을 묘사해줘:"
 
 
 @dataclass(frozen=True, slots=True)

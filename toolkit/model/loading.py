@@ -229,7 +229,7 @@ def overflow(model: PreTrainedModel, compute: str, run_once: Callable[[Any], tor
     Args:
         model: Left without gradients, and random numbers drawn meanwhile do not count.
         compute: Name of the torch dtype that it computes in.
-        run_once: Runs the model it is given, forward only or forward and backward; returns the logits or the loss.
+        run_once: Runs the model it is given, forward only or forward and backward; returns the logits or losses.
     """
     import torch
 

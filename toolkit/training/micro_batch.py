@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Runs the backward pass of a loss: untyped in torch.
 Backward = Callable[[Any], object]
+# What its loss counts for, and its examples.
+Batch = tuple[float, Sequence[Example]]
 
 # Most activations on a CPU, and nodes of a row, whose mask grows with their square. Nothing is measured there, because
 # the same inputs must give the same bytes on every machine.
@@ -40,10 +42,12 @@ class MicroBatch:
         checkpointing: Whether activations are computed twice to save memory (gradient checkpointing).
     """
 
-    def __init__(self, settings: TrainingSettings, examples: Sequence[Example], token_bytes: int, note: Note) -> None:
+    def __init__(
+        self, settings: TrainingSettings, lessons: Sequence[Sequence[Example]], token_bytes: int, note: Note
+    ) -> None:
         self.settings = settings
         self.sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
-        self.size = _first_size(settings, examples, token_bytes, self.sizes)
+        self.size = min(_first_size(settings, examples, token_bytes, self.sizes) for examples in lessons)
         self.checkpointing = settings.gradient_checkpointing == "on"
         self.note = note
 
@@ -58,19 +62,21 @@ class MicroBatch:
         if len(self.sizes) > 1 and not packing.packs_exactly(model):
             self._one_at_a_time()
 
-    def gradients(self, model: PreTrainedModel, batch: Sequence[Example], backward: Backward) -> torch.Tensor:
-        """Add the gradients of a batch's mean loss, in nats per supervised token, and return the loss.
+    def gradients(self, model: PreTrainedModel, batches: Sequence[Batch], backward: Backward) -> list[torch.Tensor]:
+        """Add the gradients of each batch's mean loss times its weight, and return the losses without their weights.
+
+        Losses are in nats per supervised token of their own batch.
 
         Raises:
             EnvironmentLacks: Not even one example at a time fits.
         """
         restore = _random_state()
-        while (loss := _gradients_in_pieces(model, batch, self.size, backward)) is None:
+        while (losses := _gradients_in_pieces(model, batches, self.size, backward)) is None:
             _free(model)
             # Dropout draws the same numbers in the next attempt.
             restore()
             self.shrink(model)
-        return loss
+        return losses
 
     def validation_loss(self, model: PreTrainedModel, examples: Sequence[Example]) -> float:
         """Mean loss of the examples, one at a time where memory does not hold several."""
@@ -112,23 +118,24 @@ class MicroBatch:
                 f"{first}, or lower `training.max_length` or `lora.r`.",
             )
 
-    def measure(self, model: PreTrainedModel, longest_first: Sequence[Example], compute: str) -> None:
-        """On a GPU and for `auto`, double the size for as long as the longest examples fit with head room."""
+    def measure(self, model: PreTrainedModel, longest_first: Sequence[Sequence[Example]], compute: str) -> None:
+        """On a GPU and for `auto`, double the size for as long as each lesson's longest examples fit with head room."""
         import torch
 
         if self.settings.micro_batch_size != "auto" or not torch.cuda.is_available():
             return
         while larger := [size for size in self.sizes if size >= 2 * self.size]:
-            if not fits_with_room(model, longest_first[: larger[0]], compute):
+            if not all(fits_with_room(model, examples[: larger[0]], compute) for examples in longest_first):
                 return
             self.size = larger[0]
 
-    def check_packing(self, model: PreTrainedModel, longest_first: Sequence[Example], compute: str) -> None:
-        """Turn packing off where the longest examples and the shortest, together, have other logits than alone."""
-        # One at a time too, several are validated at once.
-        together = [*longest_first[: max(1, self.size - 1)], longest_first[-1]]
-        if len(self.sizes) > 1 and not packing.packs_as_alone(model, together, compute):
-            self._one_at_a_time()
+    def check_packing(self, model: PreTrainedModel, longest_first: Sequence[Sequence[Example]], compute: str) -> None:
+        """Turn packing off where a lesson's longest examples and shortest, together, have other logits than alone."""
+        for examples in longest_first:
+            # One at a time too, several are validated at once.
+            together = [*examples[: max(1, self.size - 1)], examples[-1]]
+            if len(self.sizes) > 1 and not packing.packs_as_alone(model, together, compute):
+                self._one_at_a_time()
 
     def _one_at_a_time(self) -> None:
         self.sizes, self.size = [1], 1
@@ -160,8 +167,8 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
     torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
-        loss = _gradients_in_pieces(model, examples, len(examples), lambda loss: loss.backward())
-    done = loss is not None
+        losses = _gradients_in_pieces(model, [(1.0, examples)], len(examples), lambda loss: loss.backward())
+    done = losses is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -170,22 +177,25 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
 
 def _gradients_in_pieces(
-    model: PreTrainedModel, batch: Sequence[Example], size: int, backward: Backward
-) -> torch.Tensor | None:
-    """The loss of a batch whose gradients were added, `size` examples at a time; None where memory ran out."""
-    supervised = sum(len(example.answer_ids) for example in batch)
-    total = None
+    model: PreTrainedModel, batches: Sequence[Batch], size: int, backward: Backward
+) -> list[torch.Tensor] | None:
+    """The losses of batches whose gradients were added, `size` examples at a time; None where memory ran out."""
+    losses = []
     try:
-        for start in range(0, len(batch), size):
-            inputs, answers = packing.collate(batch[start : start + size], model)
-            loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
-            backward(loss)
-            total = loss.detach() if total is None else total + loss.detach()
+        for weight, batch in batches:
+            supervised = sum(len(example.answer_ids) for example in batch)
+            total: Any = 0
+            for start in range(0, len(batch), size):
+                inputs, answers = packing.collate(batch[start : start + size], model)
+                loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
+                backward(weight * loss)
+                total = total + loss.detach()
+            losses.append(total)
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise
         return None
-    return total
+    return losses
 
 
 def turn_checkpointing_on(model: PreTrainedModel) -> None:

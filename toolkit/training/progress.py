@@ -216,7 +216,7 @@ def _validations(history: History) -> list[dict[str, Any]]:
 def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
     last = window[-1]
     line = {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"]}
-    for key in ("loss", "grad_norm"):
+    for key in ("loss", "way_back_loss", "grad_norm"):
         # In fp16 the first steps may overflow and be skipped: they have no norm.
         finite = [entry[key] for entry in window if math.isfinite(entry.get(key, math.nan))]
         if finite:

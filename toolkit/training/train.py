@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import cards
 from toolkit.core import Note, ignore, size
-from toolkit.core.errors import InputError, ToolkitError, after_saying, library_errors
+from toolkit.core.errors import InputError, ToolkitError, library_errors
 from toolkit.core.folder import (
     atomic_folder,
     changed_by_hand,
@@ -28,7 +28,7 @@ from toolkit.core.folder import (
     write_manifest,
 )
 from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, MANIFEST, SPLITS, TRAINING_LOG
-from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe
+from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe, switched_off
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
@@ -43,6 +43,7 @@ from toolkit.model.memory import (
     this_machine,
 )
 from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
+from toolkit.training.lessons import Lesson, encode_rows, prepare_lessons
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import (
     BEST,
@@ -165,13 +166,13 @@ def train(
         say(text)
     kernels = _kernels(start, say)
     with float32_kernels(kernels):
-        peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.examples, say)
+        peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.lessons, say)
         fresh = saving.weights_hash(peft_model)
         if settings.track:
             say(where_losses_are_drawn(settings.track, folder))
         training = TrainingState(progress, start.spent)
         trainer = make_trainer(
-            peft_model, inputs.examples, inputs.validation, recipe, folder, precision, micro_batch, training
+            peft_model, inputs.lessons, inputs.validation, recipe, folder, precision, micro_batch, training
         )
         with stopping_on_signals(training), disk_errors(folder):
             state = _finish(trainer, start, training, settings)
@@ -264,7 +265,7 @@ class _Inputs:
     tokenizer: PreTrainedTokenizerBase
     dataset: LocatedDataset
     rows: list[Row]
-    examples: list[chat.Example]
+    lessons: list[Lesson]
     validation: list[chat.Example]
     identity: dict[str, str]
 
@@ -276,9 +277,10 @@ def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inp
     tokenizer = loading.load_tokenizer(base.path)
     chat.set_template(tokenizer)
     training_rows = read_split(located, "train")
-    examples = _encode_rows(tokenizer, training_rows, recipe, "train")
-    validation = _encode_rows(tokenizer, read_split(located, "validation"), recipe, "validation")
-    if not examples:
+    lessons = prepare_lessons(tokenizer, training_rows, recipe, note)
+    asked = {number: row["messages"] for number, row in enumerate(read_split(located, "validation"))}
+    validation = list(encode_rows(tokenizer, asked, recipe.training.max_length, "validation").values())
+    if not training_rows:
         there = ", ".join(located.files())
         raise InputError(
             f"The dataset {located.id} has no rows to train on: its splits are {there}.",
@@ -296,7 +298,7 @@ def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inp
         "dataset": located.rows_hash(),
         "base": bases.base_hash(base),
     }
-    return _Inputs(recipe, base, tokenizer, located, training_rows, examples, validation, identity)
+    return _Inputs(recipe, base, tokenizer, located, training_rows, lessons, validation, identity)
 
 
 def _with_quantization(recipe: Recipe, base: bases.LocatedBase, note: Note) -> Recipe:
@@ -311,31 +313,13 @@ def _with_quantization(recipe: Recipe, base: bases.LocatedBase, note: Note) -> R
     return _quantised(recipe, held)
 
 
-def _encode_rows(
-    tokenizer: PreTrainedTokenizerBase, split: Sequence[Row], recipe: Recipe, name: str
-) -> list[chat.Example]:
-    examples = []
-    for number, row in enumerate(split):
-        with after_saying(f"Row {number} of {name}:"):
-            example = chat.encode(tokenizer, row["messages"])
-            chat.check_beginning(tokenizer, example.input_ids)
-        if len(example.input_ids) > recipe.training.max_length:
-            raise InputError(
-                f"Row {number} of {name} has {len(example.input_ids)} tokens, "
-                f"more than max_length = {recipe.training.max_length}.",
-                "Raise `training.max_length`, or build the dataset with a smaller `dataset.max_characters`.",
-            )
-        examples.append(example)
-    return examples
-
-
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that change the adapter; a run cannot continue from a checkpoint made with others."""
     deciding = recipe.model_dump(include={"base", "base_revision", "seed", "lora", "training"})
-    del deciding["training"]["track"]
     # Settings of newer versions count once they are used: else no run of an older one could go on.
-    if deciding["training"]["compute"] == "auto":
-        del deciding["training"]["compute"]
+    unused = ["compute"] if recipe.training.compute == "auto" else []
+    for key in ("track", *unused, *switched_off(deciding["training"])):
+        del deciding["training"][key]
     newer = ("use_rslora", "use_dora", "modules_to_save")
     deciding["lora"] = {key: value for key, value in deciding["lora"].items() if value or key not in newer}
     return deciding
@@ -397,7 +381,7 @@ def _facts(
             "parameters": parameters - trainable,
             "architecture": type(peft_model.get_base_model()).__name__,
         },
-        "supervised_tokens": sum(len(example.answer_ids) for example in inputs.examples),
+        "supervised_tokens": sum(len(example.answer_ids) for example in inputs.lessons[0].examples.values()),
         "trainable_parameters": trainable,
         "dataset": {
             "id": inputs.dataset.id,
@@ -413,7 +397,7 @@ def _facts(
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
         **({} if kept is None else {"best_step": kept}),
-        "examples_seen": round(state.epoch * len(inputs.examples)),
+        "examples_seen": round(state.epoch * len(inputs.rows)),
         "train_seconds": round(spent.seconds, 1),
         **({} if spent.energy_joules is None else {"energy_joules": round(spent.energy_joules)}),
         "peak_memory_bytes": peak_memory_bytes(),

@@ -17,6 +17,7 @@ from toolkit.model.chat import Example
 from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
 from toolkit.model.memory import activation_bytes, compute_dtype, free_cache, memory_errors, size_of
+from toolkit.training.lessons import Lesson, draw
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
 
@@ -53,9 +54,9 @@ def check_environment(settings: TrainingSettings) -> None:
 
 
 def prepare_model(
-    base: LocatedBase, recipe: Recipe, examples: Sequence[Example], note: Note
+    base: LocatedBase, recipe: Recipe, lessons: Sequence[Lesson], note: Note
 ) -> tuple[PeftModel, Precision, MicroBatch]:
-    """The base with a fresh adapter, in a precision and a micro-batch that fit one step on the longest examples.
+    """The base with a fresh adapter, in a precision and a micro-batch that fit a step on the longest examples.
 
     Raises:
         InputError: The base cannot be trained.
@@ -64,10 +65,12 @@ def prepare_model(
     """
     import torch
 
-    longest_first = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    longest_first = [
+        sorted(lesson.examples.values(), key=lambda example: len(example.input_ids), reverse=True) for lesson in lessons
+    ]
     precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
     token_bytes = activation_bytes(size_of(read_config(base.id, base.path / CONFIG)), precision.compute)
-    micro_batch = MicroBatch(recipe.training, examples, token_bytes, note)
+    micro_batch = MicroBatch(recipe.training, longest_first, token_bytes, note)
     if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
         note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
@@ -88,9 +91,14 @@ def prepare_model(
 
 
 def _first_pass(
-    base: LocatedBase, recipe: Recipe, precision: Precision, micro_batch: MicroBatch, examples: Sequence[Example]
+    base: LocatedBase,
+    recipe: Recipe,
+    precision: Precision,
+    micro_batch: MicroBatch,
+    longest_first: Sequence[Sequence[Example]],
 ) -> tuple[PeftModel, str | None]:
-    """The base with a fresh adapter, and what overflows the precision when the first example goes through it."""
+    """The base with a fresh adapter, and what overflows the precision when each lesson's first example goes through."""
+    import torch
     from transformers import set_seed
 
     held, remedy = "", "Choose another base."
@@ -102,16 +110,17 @@ def _first_pass(
         with loading.autocast(precision.compute):
             micro_batch.prepare(peft_model)
         peft_model.train()
+        probe = [(1.0, examples[:1]) for examples in longest_first]
         return peft_model, loading.overflow(
             peft_model,
             precision.compute,
-            lambda probed: micro_batch.gradients(probed, examples[:1], lambda loss: loss.backward()),
+            lambda probed: torch.stack(micro_batch.gradients(probed, probe, lambda loss: loss.backward())),
         )
 
 
 def make_trainer(
     peft_model: PeftModel,
-    examples: Sequence[Example],
+    lessons: Sequence[Lesson],
     validation: Sequence[Example],
     recipe: Recipe,
     folder: Path,
@@ -127,15 +136,19 @@ def make_trainer(
     class AnswerTrainer(Trainer):  # type: ignore[misc]
         """Computes a step's gradients in micro-batches, and the validation loss before a checkpoint."""
 
-        def training_step(
-            self, model: PeftModel, inputs: dict[str, list[Example]], _items: object = None
-        ) -> torch.Tensor:
+        def training_step(self, model: PeftModel, inputs: dict[str, list[int]], _items: object = None) -> torch.Tensor:
             model.train()
-            loss = micro_batch.gradients(model, inputs["examples"], self.accelerator.backward)
+            step = self.state.global_step
+            drawn = draw(lessons, inputs["rows"], recipe.seed, step)
+            batches = [(lesson.weight, examples) for lesson, examples in drawn]
+            losses = micro_batch.gradients(model, batches, self.accelerator.backward)
+            self.losses = {lesson.column: float(loss) for (lesson, _), loss in zip(drawn, losses, strict=True)}
             # Before the optimiser's step, so that no weight ever moves on NaN.
-            self._check_number("loss", float(loss), self.state.global_step + 1)
-            training.tokens += sum(len(example.input_ids) for example in inputs["examples"])
-            return loss
+            for column, value in self.losses.items():
+                self._check_number(column.replace("_", " "), value, step + 1)
+            training.tokens += sum(len(example.input_ids) for _, examples in drawn for example in examples)
+            # The first lesson's: what names cost stays comparable, whatever else is learnt.
+            return losses[0]
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             # The adapter alone: the Trainer adds the base's embeddings where the adapter is on them too.
@@ -146,6 +159,7 @@ def make_trainer(
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
+                logs |= {column: value for column, value in self.losses.items() if column not in logs}
                 # The gradient scaler of fp16 skips steps whose gradients overflow.
                 if self.accelerator.scaler is None:
                     self._check_number("gradient norm", logs.get("grad_norm", 0.0), self.state.global_step)
@@ -165,8 +179,8 @@ def make_trainer(
     trainer = AnswerTrainer(
         model=peft_model,
         args=_arguments(recipe, folder, precision),
-        train_dataset=examples,
-        data_collator=lambda batch: {"examples": batch},
+        train_dataset=range(len(lessons[0].examples)),
+        data_collator=lambda rows: {"rows": rows},
         callbacks=[reporter(training, settings), *_trackers(settings, folder)],
     )
     trainer.loss_is_scaled_for_ga = True
