@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from toolkit.data.build import build_dataset as build_dataset
     from toolkit.data.validation import validate as validate
     from toolkit.evaluation.evaluate import evaluate as evaluate
+    from toolkit.hub.base import import_base as import_base
     from toolkit.hub.publish import PublishOptions as PublishOptions
     from toolkit.hub.publish import publish as publish
     from toolkit.hub.publish import push_dataset as push_dataset
@@ -48,6 +49,7 @@ _EXPORTS = {
     "data.build": ("build_dataset",),
     "data.validation": ("validate",),
     "evaluation.evaluate": ("evaluate",),
+    "hub.base": ("import_base",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
     "hub.verify": ("verify",),
     "model.inspect": ("inspect_adapter",),

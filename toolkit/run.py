@@ -24,15 +24,14 @@ from toolkit.core.folder import (
     unwritable,
     write_json,
 )
-from toolkit.core.hub_client import read_token, use_hub
 from toolkit.core.layout import ADAPTER_WEIGHTS, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.data.build import build_dataset
 from toolkit.data.dataset import locate_dataset
 from toolkit.data.sources import read_records
 from toolkit.evaluation.evaluate import evaluate
-from toolkit.hub.local.serve import kept_token, running_hub
-from toolkit.hub.publish import Published, PublishOptions, publish, push_dataset, push_tiny_base
+from toolkit.hub.base import local_hub
+from toolkit.hub.publish import Published, PublishOptions, publish, push_dataset
 from toolkit.hub.verify import Verification, verify_or_raise
 from toolkit.model.base import base_hash, locate_base
 from toolkit.training.progress import TrainingProgress
@@ -157,10 +156,7 @@ def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
     if not recipe.publish.local_hub:
         yield
         return
-    token_file = kept_token(out / "hub")
-    with running_hub(out / "hub", owner_token=read_token(token_file)) as endpoint:
-        use_hub(endpoint, token_file, cache=out / "hub-cache")
-        push_tiny_base()
+    with local_hub(out / "hub", out / "hub-cache"):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Facts in, a README.md out: the cards of a dataset, an adapter and a merged model, their plots and their preview.
+"""Facts in, a README.md out: the cards of datasets, adapters, merged models and imported bases, plots and a preview.
 
 `dataset` and `model` write the cards from `*_facts` and `*_plots` through `templates`; `metadata` is their front
 matter, `usage` the code and commands in them, `labels` their words; `escape` keeps foreign text harmless, and `page`
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from toolkit.cards.dataset import render_dataset_card as render_dataset_card
     from toolkit.cards.model import card_differences as card_differences
+    from toolkit.cards.model import render_base_card as render_base_card
     from toolkit.cards.model import render_merged_card as render_merged_card
     from toolkit.cards.model import render_model_card as render_model_card
     from toolkit.cards.model_plots import draw_plots as draw_plots
@@ -25,6 +26,7 @@ _MODULES = {
     "check_templates": "templates",
     "draw_plots": "model_plots",
     "front_matter": "page",
+    "render_base_card": "model",
     "render_dataset_card": "dataset",
     "render_merged_card": "model",
     "render_model_card": "model",

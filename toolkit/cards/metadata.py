@@ -123,6 +123,13 @@ def merged_front_matter(manifest: Manifest) -> str:
     return _model_yaml(manifest, "finetune", "transformers", ["naming"] if manifest["recipe"] else [], name)
 
 
+def base_front_matter(manifest: Manifest) -> str:
+    """The YAML of the card of a base that was read from a GGUF file, with the licence that the file states."""
+    base = {"id": manifest["gguf"]["file"], "license": (manifest["license"] or "other").lower()}
+    name = manifest["id"].rpartition("/")[2]
+    return _model_yaml({"base": base, "dataset": {}, "recipe": None}, "quantized", "transformers", [], name)
+
+
 def _model_yaml(
     manifest: Manifest,
     relation: str,

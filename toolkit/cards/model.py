@@ -1,4 +1,4 @@
-"""The cards of an adapter, in English and Korean, and of a merged model: a folder's files in, `README.md` out.
+"""Cards of an adapter (English and Korean), a merged model and an imported base: a folder's files in, `README.md` out.
 
 The same files give the same bytes, so a card can be made again and compared with the one in the folder.
 """
@@ -24,7 +24,7 @@ from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, T
 from toolkit.core.results import Evaluation, read_evaluation
 
 TEMPLATES = {CARD: ("en", "model_card.md.jinja"), KOREAN_CARD: ("ko", "model_card.ko.md.jinja")}
-MERGED_TEMPLATE = "merged_card.md.jinja"
+MERGED_TEMPLATE, BASE_TEMPLATE = "merged_card.md.jinja", "base_card.md.jinja"
 # Differences of one card that are named, and differences and the longest name in a merged model's card.
 NAMED, SHOWN, NAME = 5, 10, 60
 
@@ -128,6 +128,28 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
         "snippet": fence(usage.merged_snippet(messages, manifest["dtype"]), "python"),
     }
     (folder / CARD).write_text(render(MERGED_TEMPLATE, facts), encoding="utf-8")
+
+
+def render_base_card(folder: Path, manifest: Manifest) -> None:
+    """Write `README.md` of a base that was read from a GGUF file, from what its `manifest.json` will say."""
+    gguf, check = manifest["gguf"], manifest["check"]
+    facts = {
+        "front_matter": metadata.base_front_matter(manifest),
+        "id": md_text(manifest["id"]),
+        "title": md_text(manifest["id"].rpartition("/")[2], NAME),
+        "file": md_cell(gguf["file"], metadata.LONGEST),
+        "sha256": gguf["sha256"],
+        "name": md_cell(gguf["name"], metadata.LONGEST),
+        "kind": gguf["types"][0],
+        "kinds": ", ".join(gguf["types"]),
+        "quantised": gguf["quantised"],
+        "license": md_cell(manifest["license"], NAME) if manifest["license"] else None,
+        "architecture": manifest["architecture"],
+        "parameters": number(manifest["parameters"]),
+        "dtype": manifest["dtype"],
+        **check,
+    }
+    (folder / CARD).write_text(render(BASE_TEMPLATE, facts), encoding="utf-8")
 
 
 def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:

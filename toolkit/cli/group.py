@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "ask",
     "preview": "run",
     "hub": "run",
+    "base": "run",
     "doctor": "run",
 }
 BUG_EXIT_CODE = 70

@@ -57,7 +57,12 @@ def revision(of: str) -> Callable[[Function], Function]:
 
 def hub_and_json(command: Function) -> Function:
     """`--endpoint`, `--token-file` and `--json`, which `Verb` reads before the command runs."""
-    return hub(click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command))
+    return hub(as_json(command))
+
+
+def as_json(command: Function) -> Function:
+    """`--json` alone."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
 
 def hub(command: Function) -> Function:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolkit.data.build import BuildResult
     from toolkit.data.inspect import DatasetReport
     from toolkit.data.validation.findings import Finding, Report
+    from toolkit.hub.base import ImportedBase
     from toolkit.hub.publish import Published
     from toolkit.hub.upload import Plan
     from toolkit.hub.verify import Verification
@@ -204,6 +205,23 @@ def merged(out: Output, result: Merged) -> None:
     same = result.samples - len(result.differences)
     checked = f"{same} of {result.samples} samples have the adapter's greedy name"
     out.say(f"{result.path} holds the merged model, {size(result.bytes)} in {result.dtype}: {checked}.")
+
+
+def imported(out: Output, result: ImportedBase) -> None:
+    """A base on a local Hub, and how to train on it."""
+    if out.wrote_json(result):
+        return
+    facts, check = result.facts, result.facts["check"]
+    gguf = facts["gguf"]
+    out.say(
+        f"{result.repo_id} {'is' if result.changed else 'was already'} on the Hub in {result.hub}: "
+        f"{facts['architecture']}, {facts['parameters']:,} parameters, "
+        f"{'dequantised from' if gguf['quantised'] else 'from'} {gguf['types'][0]}, {facts['license'] or 'no licence'}."
+    )
+    out.say(f"A plain sentence costs it {check['loss']} nats a token, guessing {check['chance']}.")
+    out.say(
+        f"To train on it: `{program()} hub serve {shlex.quote(str(result.hub))}`, then --base {result.repo_id} there."
+    )
 
 
 def published(out: Output, result: Published, *, train_from_it: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The whole pipeline, and commands about this machine: run, preview, hub serve, doctor."""
+"""The whole pipeline, and commands about this machine: run, preview, hub serve, base import, doctor."""
 
 from __future__ import annotations
 
@@ -87,6 +87,32 @@ def serve(output: Output, /, root: Path, host: str, port: int, token_file: Path 
         results.hub_is_ready(output, endpoint, token_file, host)
 
     server.serve_forever(root, host, port, ready, fill, token_file=token_file)
+
+
+@main.group()
+def base() -> None:
+    """Bases that are on no Hub."""
+
+
+@base.command("import", cls=Verb)
+@click.argument("file", type=PATH)
+@click.argument("repo_id", metavar="ID")
+@click.option(
+    "--hub", "root", type=PATH, default="hub", show_default=True, help="Folder of the local Hub to put it on."
+)
+@options.as_json
+@click.pass_obj
+def import_base(output: Output, /, file: Path, repo_id: str, root: Path) -> None:
+    """Put the model of a GGUF FILE on a local Hub as ID, to train on it without any other Hub.
+
+    Llama, Gemma 2 and 3, and Qwen 2 and 3 are what it is for. The weights are dequantised and written in bf16, and the
+    model has to know a plain sentence. Its card says where it came from. Give it the original's ID, so that whoever
+    has that can load the adapters. The same file again is done already. Needs the package gguf.
+    """
+    from toolkit.cli import results
+    from toolkit.hub import base
+
+    results.imported(output, base.import_base(file, repo_id, root))
 
 
 @main.command()

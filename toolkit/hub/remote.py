@@ -68,9 +68,7 @@ def read_remote(repo_id: str, kind: str) -> Remote:
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    # A Hub creates a bare name for the user, and then finds no repository under it.
-    if not is_hub_id(repo_id):
-        raise InputError(f"{repo_id} is not a Hub id.", "Write it as owner/name.")
+    check_hub_id(repo_id)
     repo_type = kind if kind in ("dataset", "space") else "model"
     absent = Remote(repo_id, repo_type, None, False, {}, {}, {})
     with hub_errors(absent.subject):
@@ -94,6 +92,12 @@ def read_remote(repo_id: str, kind: str) -> Remote:
         )
     tags = {tag.name: str(tag.target_commit) for tag in refs.tags}
     return Remote(repo_id, repo_type, revision, bool(info.private), files, manifest, tags)
+
+
+def check_hub_id(repo_id: str) -> None:
+    """Raise InputError for a bare name: a Hub creates it for the user, and then finds no repository under it."""
+    if not is_hub_id(repo_id):
+        raise InputError(f"{repo_id} is not a Hub id.", "Write it as owner/name.")
 
 
 def files_at(repo_id: str, repo_type: str, revision: str) -> dict[str, tuple[int, str]]:
