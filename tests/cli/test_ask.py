@@ -27,16 +27,17 @@ def ask(tmp_path, small_base, use_small_base, monkeypatch):
 
 
 def test_a_name_comes_with_its_probability_and_the_nearest_creatures(ask):
-    printed = ask("name", "A red fox.", "--count", "1", "--seed", "3").stdout.splitlines()
+    printed = ask("name", "A red fox.", "--count", "1", "--seed", "3", "--known").stdout.splitlines()
     assert printed[1] == "Nearest known creatures:"
     assert all(line[:6].strip().endswith("%") and line[6:8] == "  " for line in (printed[0], *printed[2:]))
     assert {line[8:] for line in printed[2:]} == {"Vulpix", "Squirtle"}
 
 
 def test_one_description_gives_one_object(ask):
-    named = json.loads(ask("name", "A red fox.", "--count", "2", "--json").stdout)
+    named = json.loads(ask("name", "A red fox.", "--count", "2", "--known", "--json").stdout)
+    assert named["names"]
     assert named.keys() == {"description", "names", "nearest"}
-    assert all(name.keys() == {"name", "probability", "known"} for name in named["names"])
+    assert all(name.keys() == {"name", "probability", "known", "nearest", "distance"} for name in named["names"])
     identified = json.loads(ask("identify", "꼬리가 여섯인 여우", "--top", "1", "--json").stdout)
     assert identified["description"] == "꼬리가 여섯인 여우"
     assert [candidate.keys() for candidate in identified["candidates"]] == [{"name", "probability"}]
@@ -104,9 +105,13 @@ def test_a_terminal_is_not_waited_for(ask, monkeypatch):
 
 
 def test_fewer_names_than_wanted_are_said_to_be_all(ask, monkeypatch):
-    monkeypatch.setattr(naming, "_draw", lambda *_: ["Vulpix"])
-    result = ask("name", "A red fox.", "--count", "3")
+    monkeypatch.setattr(naming, "_drawn", lambda *_: ["Vulpix"])
+    monkeypatch.setattr(naming, "_new", lambda *_: ["Vulpamon"])
+    result = ask("name", "A red fox.", "--count", "3", "--known")
     assert "Vulpix  (known)" in result.stdout
+    assert "1 of 3 names" in result.stderr
+    result = ask("name", "A red fox.", "--count", "3")
+    assert "Vulpamon  (4 letters from Vulpix)" in result.stdout
     assert "1 of 3 names" in result.stderr
 
 

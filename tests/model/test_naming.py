@@ -1,15 +1,17 @@
 """Descriptions, one adapter: names or candidates with honest probabilities, or one clear error."""
 
+import math
 import unicodedata
 
 import pytest
 import torch
 
 from support.adapters import make_adapter, scale
+from support.names import made_names
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, write_json
 from toolkit.core.recipe import DecodingSettings
-from toolkit.model import chat, generate, naming, rank
+from toolkit.model import chat, generate, naming, new_names, rank
 from toolkit.model.chat_template import with_answer
 
 KOREAN = "꼬리에 푸른 불꽃이 타는 작은 여우."
@@ -59,13 +61,13 @@ def test_a_second_answer_is_that_of_an_adapter_just_opened(answerer, adapter):
 
 def test_a_names_probability_is_that_of_its_tokens_and_the_end_of_its_turn(answerer, monkeypatch):
     drawing(monkeypatch, ["Vulpix", "Blastoise"])
-    for one in naming.name(answerer, "A red fox.", 2, 0).names:
+    for one in naming.name(answerer, "A red fox.", 2, 0, known=True).names:
         assert one.probability == pytest.approx(plain_probability(answerer, "A red fox.", one.name), rel=1e-3)
 
 
 def test_names_are_distinct_and_the_likeliest_comes_first(answerer, monkeypatch):
     seeds = drawing(monkeypatch, ["Vulpix", "Vulpix", ""], ["Pikachu", "Vulpix", ""], ["Charmander", "Squirtle", ""])
-    names = naming.name(answerer, "A red fox.", 3, 5).names
+    names = naming.name(answerer, "A red fox.", 3, 5, known=True).names
     assert {one.name for one in names} == {"Vulpix", "Pikachu", "Charmander"}
     assert [one.probability for one in names] == sorted((one.probability for one in names), reverse=True)
     assert seeds == [5, 6, 7]
@@ -74,13 +76,82 @@ def test_names_are_distinct_and_the_likeliest_comes_first(answerer, monkeypatch)
 @pytest.mark.parametrize(("said", "names"), [("Vulpix", ["Vulpix"]), ("", [])], ids=["one name", "nothing"])
 def test_a_model_that_always_says_the_same_is_not_asked_for_ever(answerer, monkeypatch, said, names):
     drawing(monkeypatch, *[[said, said]] * naming.ROUNDS)
-    assert [one.name for one in naming.name(answerer, "A red fox.", 2, 0).names] == names
+    assert [one.name for one in naming.name(answerer, "A red fox.", 2, 0, known=True).names] == names
 
 
 def test_names_of_known_creatures_are_told_from_new_ones(answerer, monkeypatch):
     drawing(monkeypatch, ["VULPIX", "Vulpixel"])
-    known = {one.name: one.known for one in naming.name(answerer, "A red fox.", 2, 0).names}
-    assert known == {"VULPIX": True, "Vulpixel": False}
+    named = naming.name(answerer, "A red fox.", 2, 0, known=True).names
+    assert {(one.name, one.known, one.nearest, one.distance) for one in named} == {
+        ("VULPIX", True, "Vulpix", 0),
+        ("Vulpixel", False, "Vulpix", 2),
+    }
+
+
+def drawing_new(monkeypatch, *rounds, stopped=True):
+    given = iter(rounds)
+
+    def sample_new(_prompts, _tokenizer, _settings, count, _seeds, _known):
+        assert count > 2
+        return [[generate.Generated(drawn, stopped) for drawn in next(given)]]
+
+    monkeypatch.setattr(new_names, "sample_new", sample_new)
+
+
+def test_names_are_drawn_until_enough_are_new_well_formed_and_different(answerer, monkeypatch):
+    drawing_new(
+        monkeypatch,
+        ["VULPIX", "Vulpixx", "vulpa", "Xxxxx", "", "Flamora", "Flamora", "flamora", "Flamorra"],
+        ["Squirtel", "Emberling", "Flamora"],
+        ["Unasked"],
+    )
+    found = naming.name(answerer, "A red fox.", 2, 0)
+    assert {one.name for one in found.names} == {"Flamora", "Emberling"}
+    assert {one.known for one in found.names} == {False}
+    assert all(one.nearest in ("Vulpix", "Squirtle") and one.distance > 3 for one in found.names)
+
+
+def test_a_name_that_the_model_did_not_end_is_none(answerer, monkeypatch):
+    drawing_new(monkeypatch, *[["Flamora"]] * naming.ROUNDS, stopped=False)
+    assert naming.name(answerer, "A red fox.", 1, 0).names == []
+
+
+def test_names_held_out_from_the_adapter_are_not_new_either(adapter, monkeypatch):
+    write_json(adapter / "taken_names.json", ["Squirtle", "Vulpix", "Flamora"])
+    answerer = naming.open_adapter(adapter)
+    drawing_new(monkeypatch, ["Flamora", "Flamor"], *[["Emberling"]] * naming.ROUNDS)
+    assert [one.name for one in naming.name(answerer, "A red fox.", 1, 0).names] == ["Emberling"]
+    assert {candidate.name for candidate in naming.identify(answerer, "A red fox.").candidates} == {
+        "Squirtle",
+        "Vulpix",
+    }
+
+
+def test_the_name_that_the_description_makes_likelier_comes_first(answerer, monkeypatch):
+    # Log-likelihoods with the description and without: the likeliest is likely for any creature.
+    scores = {"Emberling": (-9.0, -19.0), "Flamora": (-4.0, -5.0), "Granitor": (-8.0, -15.0)}
+    drawing_new(monkeypatch, ["Flamora", "Granitor", "Emberling"])
+    monkeypatch.setattr(
+        naming, "_scores", lambda asked, read, names: [scores[name][read is asked.bare] for name in names]
+    )
+    found = naming.name(answerer, "A red fox.", 2, 0).names
+    assert [one.name for one in found] == ["Emberling", "Granitor"]
+    assert [one.probability for one in found] == [math.exp(-9), math.exp(-8)]
+
+
+def test_what_looks_like_no_real_name_comes_last_whatever_it_fits(adapter, monkeypatch):
+    write_json(adapter / "answers.json", made_names(60))
+    answerer = naming.open_adapter(adapter)
+    odd, *others = "Xqozvjuqex", *made_names(64)[60:]
+    drawing_new(monkeypatch, [odd, *others])
+    monkeypatch.setattr(naming, "_scores", lambda _, __, names: [float(name == odd) for name in names])
+    assert [one.name for one in naming.name(answerer, "A red fox.", 5, 0).names][-1] == odd
+
+
+def test_an_adapter_whose_answers_are_no_names_may_give_what_looks_like_none(adapter, monkeypatch):
+    write_json(adapter / "answers.json", ["a red panda", "the common swift"])
+    drawing_new(monkeypatch, ["the red swift of dusk"])
+    assert len(naming.name(naming.open_adapter(adapter), "A bird.", 1, 0).names) == 1
 
 
 def test_candidates_share_all_probability_and_stand_under_the_names_too(answerer):
@@ -116,7 +187,7 @@ def test_the_adapters_own_request_is_sent(adapter, monkeypatch):
     answerer = naming.open_adapter(adapter)
     sent = []
     monkeypatch.setattr(generate, "sample", lambda prompts, *_: sent.extend(prompts.each()) or [[]])
-    naming.name(answerer, KOREAN, 1, 0)
+    naming.name(answerer, KOREAN, 1, 0, known=True)
     expected = [{"role": "user", "content": f"Name it:\n\n{KOREAN}"}]
     assert sent[0] == chat.prompt_ids(answerer.tokenizer, expected)
 
@@ -207,7 +278,7 @@ def test_a_folder_with_another_manifest_is_refused(adapter, manifest):
 @pytest.mark.parametrize("answers", ["{}", "[]", "[1]", '"Vulpix"', '["Vulpix", null]'])
 def test_answers_that_are_no_list_of_texts_are_an_input_error(adapter, answers):
     (adapter / "answers.json").write_text(answers)
-    with pytest.raises(InputError, match=r"answers\.json is not a list of answers"):
+    with pytest.raises(InputError, match=r"answers\.json is not a list of names"):
         naming.open_adapter(adapter)
 
 

@@ -57,14 +57,15 @@ def test_what_goes_on_along_a_known_name_gives_way_to_what_is_a_few_nats_less_li
     assert not "Vulpix".startswith(left)
 
 
-def test_a_tree_of_names_discounts_all_that_go_on_and_nothing_of_the_first_token(tokenizer):
-    names = ["Mew", "Mewtwo", "Mewlan"]
-    tree = new_names.known_names(tokenizer, names)
-    encoded = rank.encode_answers(tokenizer, names)
+def test_a_tree_of_names_discounts_what_goes_on_and_forbids_what_completes(tokenizer):
+    tree = new_names.known_names(tokenizer, ["Mew", "Mewtwo", "Mewlan", "식스테일"])
     assert () not in tree.following
-    for tokens in encoded:
-        assert all(tokens[at] in tree.following[tuple(tokens[:at])] for at in range(1, len(tokens)))
-    assert new_names.known_names(tokenizer, names, encoded) == tree
+    ends = chat.end_of_turn_ids(tokenizer)
+    for answer in rank.encode_answers(tokenizer, ["Mewtwo", "식스테일"]):
+        tokens = tuple(token for token in answer if token not in ends)
+        assert all(tokens[at] in tree.following[tokens[:at]] for at in range(1, len(tokens) - 1))
+        assert tokens[-1] in tree.last[tokens[:-1]]
+        assert tokens not in tree.following
 
 
 def test_each_prompt_draws_the_same_new_names_whatever_is_beside_it(tokenizer):

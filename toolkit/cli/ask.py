@@ -70,6 +70,7 @@ def question(command: Function) -> Function:
     type=click.IntRange(0, 2**32 - 1),
     help="The same seed draws the same names.",
 )
+@click.option("--known", is_flag=True, help="Allow names of known creatures, and of any form: the likeliest first.")
 @options.hub_and_json
 @click.pass_obj
 def name(
@@ -80,15 +81,18 @@ def name(
     candidates: Path | None,
     count: int,
     seed: int,
+    known: bool,
     **which: Any,
 ) -> None:
-    """Invent names for the creature in DESCRIPTION, in English or Korean.
+    """Invent new names for the creature in DESCRIPTION, in English or Korean.
 
     Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
     DESCRIPTION, or one object per line of a file or of standard input.
 
-    Each name comes with the probability that the model answers exactly this, among all that it could say: a few names
-    do not add up to 100 %. The known creatures nearest to the description follow, as `pkt identify` finds them.
+    A new name is no name of the adapter's dataset, nor one letter from one. First come the names that look like names,
+    by how much likelier the description makes them. Each comes with the probability that the model answers exactly
+    this, among all that it could say, and with the known name that is nearest to it by its letters. The known creatures
+    nearest to the description follow, as `pkt identify` finds them.
     """
     lines = _lines(output, description, file)
     from toolkit.cli import results
@@ -97,7 +101,7 @@ def name(
     answerer = _load(output, candidates, **which)
     for text, where in lines:
         with _at(where), output.waiting() as progress:
-            named = naming.name(answerer, text, count, seed, progress)
+            named = naming.name(answerer, text, count, seed, progress, known=known)
         results.named(output, named, wanted=count, one_of_several=where is not None)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from toolkit.model import doctor
     from toolkit.model.inspect import AdapterReport, Section
     from toolkit.model.merge import Merged
-    from toolkit.model.naming import Identified, Named
+    from toolkit.model.naming import Identified, InventedName, Named
     from toolkit.run import RunResult
     from toolkit.training.train import TrainResult
 
@@ -308,17 +308,24 @@ def verified(out: Output, result: Verification) -> None:
 
 
 def named(out: Output, result: Named, *, wanted: int, one_of_several: bool) -> None:
-    """Invented names with their probabilities, and the known creatures nearest to the description."""
+    """Names with their probabilities and how new they are, and the known creatures nearest to the description."""
     if _answered(out, result, one_of_several):
         return
-    _candidates([(name.probability, f"{name.name}{'  (known)' if name.known else ''}") for name in result.names])
+    _candidates([(name.probability, f"{name.name}{_newness(name)}") for name in result.names])
     if result.nearest:
         click.echo(answer_line("Nearest known creatures:"))
         _candidates([(candidate.probability, candidate.name) for candidate in result.nearest])
     if one_of_several:
         click.echo()
     if len(result.names) < wanted:
-        out.say(f"{len(result.names)} of {wanted} names: more draws gave only the same again.")
+        out.say(f"{len(result.names)} of {wanted} names: more draws gave none that is another.")
+
+
+def _newness(name: InventedName) -> str:
+    """How new a name is, where names are known."""
+    if name.known or name.distance is None:
+        return "  (known)" if name.known else ""
+    return f"  ({name.distance} letter{'s' if name.distance > 1 else ''} from {name.nearest})"
 
 
 def identified(out: Output, result: Identified, *, one_of_several: bool) -> None:

@@ -27,6 +27,8 @@ SCRIPTS: tuple[Script, ...] = ("en", "ko", "both")
 
 SHORTEST_COPY = 4
 """Letters (jamo in Korean) from which a name one edit away is a copy; shorter names have too many neighbours."""
+LEAST_LIKE = 0.05
+"""The percentile of likeness that an invention must reach; 95 % of real names do."""
 # Names compared with all known ones at once: 50,000 known names then take 12 MB.
 COMPARED_AT_ONCE = 256
 
@@ -100,6 +102,17 @@ def are_new(names: Sequence[str], known: Collection[str]) -> list[bool]:
     return [all(part and part not in copies for part in name_keys(name)) for name in names]
 
 
+def nearest_name(name: str, among: Iterable[str]) -> tuple[str, int]:
+    """The answer with the name that is nearest to one of `name`'s, and the letters (jamo in Korean) between the two.
+
+    A letter left out, put in or replaced, or two neighbours that change places, is one (optimal string alignment).
+    """
+    spelt = {key: answer for answer in among for key in reversed(name_keys(answer))}
+    found = [process.extractOne(part, spelt.keys(), scorer=OSA.distance) for part in name_keys(name)]
+    key, distance, _ = min(found, key=lambda one: one[1])
+    return spelt[key], int(distance)
+
+
 def near_copies(keys: Collection[str], others: Collection[str]) -> Iterator[tuple[str, str]]:
     """Pairs of a key and the same or another: one insertion, deletion, substitution or swap of neighbours away."""
     these, those = (sorted(key for key in some if len(key) >= SHORTEST_COPY) for some in (keys, others))
@@ -170,6 +183,17 @@ def _events(name: str) -> Iterable[tuple[str, str]]:
     """Each symbol with the `ORDER - 1` before it."""
     text = _START * (ORDER - 1) + symbols(name) + _END
     return ((text[place - ORDER + 1 : place], text[place]) for place in range(ORDER - 1, len(text)))
+
+
+def likeness(answers: Sequence[str], real: Iterable[str], seed: int) -> list[list[float]] | None:
+    """The percentile of each name in each answer among the names in real answers; else as `percentiles`."""
+    parts = [names_in(answer).sure for answer in answers]
+    names = sorted({name for of_one in parts for name in of_one})
+    shares = percentiles(names, [name for answer in real for name in names_in(answer).sure], seed)
+    if shares is None:
+        return None
+    found = dict(zip(names, shares, strict=True))
+    return [[found[name] for name in of_one] for of_one in parts]
 
 
 def percentiles(names: Sequence[str], real: Collection[str], seed: int) -> list[float] | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 10_000
+NAMES = ("name_en", "name_ko")
 REJECTED_COLUMNS = ("reason", "creature", "description", "language", "source", "source_ref")
 
 MESSAGES_WANTED = (
@@ -274,6 +275,12 @@ def count_rows(dataset: LocatedDataset, split: str) -> int:
 def answer_of(row: Row) -> str:
     """The answer of a row: what its last turn says."""
     return str(row["messages"][-1]["content"]).strip()
+
+
+def names_of(rows: Sequence[Row]) -> list[str]:
+    """All names in some rows, sorted: the answers, and the names of each creature in either language."""
+    named = (row.get(column) for row in rows for column in NAMES)
+    return sorted({name for name in named if isinstance(name, str) and name}.union(map(answer_of, rows)))
 
 
 def description_of(row: Row) -> str:

@@ -12,22 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.core.answers import names_in
 from toolkit.core.names import (
+    LEAST_LIKE,
     Script,
     answer_script,
     are_new,
     is_well_formed,
     keys_of,
+    likeness,
     name_keys,
     near_copies,
-    percentiles,
 )
 from toolkit.evaluation.intervals import Estimate, estimate
 from toolkit.evaluation.predictions import ADAPTER, Prediction
-
-LEAST_LIKE = 0.05
-"""The percentile of likeness that an invention must reach; 95 % of real names do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +181,11 @@ def _likeness(
     samples: Sequence[Sample], new: NDArray[np.bool_], training: Collection[str], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The mean and the least percentile of each new sample's names, 0 for the others; None when not measurable."""
-    answers = {sample.name: names_in(sample.name).sure for sample, is_new in zip(samples, new, strict=True) if is_new}
-    names = sorted({name for parts in answers.values() for name in parts})
-    shares = percentiles(names, [name for answer in training for name in names_in(answer).sure], seed)
+    answers = sorted({sample.name for sample, is_new in zip(samples, new, strict=True) if is_new})
+    shares = likeness(answers, training, seed)
     if shares is None:
         return None
-    percentile = dict(zip(names, shares, strict=True))
-    found = {answer: [percentile[name] for name in parts] for answer, parts in answers.items()}
+    found = dict(zip(answers, shares, strict=True))
     each = [found[sample.name] if is_new else [0.0] for sample, is_new in zip(samples, new, strict=True)]
     return np.array([sum(parts) / len(parts) for parts in each]), np.array([min(parts) for parts in each])
 

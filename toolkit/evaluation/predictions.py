@@ -13,7 +13,7 @@ from toolkit.core import Progress
 from toolkit.core.errors import InputError
 from toolkit.core.layout import PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
-from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, read_split
+from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
 from toolkit.evaluation.answers import AnsweringModel, Question, Ranking
 from toolkit.evaluation.ranks import Rank
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"
 SAMPLED_TEST_ROWS = 8
-NAMES = ("name_en", "name_ko")
 
 
 @dataclass(slots=True)
@@ -111,10 +110,8 @@ def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> Evaluati
         raise InputError(
             f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Name a dataset that has."
         )
-    candidates = sorted({answer_of(row) for split in splits.values() for row in split})
-    named = (row.get(column) for split in splits.values() for row in split for column in NAMES)
-    others = {name for name in named if isinstance(name, str) and name}
-    return EvaluationRows(splits["train"], test, unseen, candidates, sorted(others.union(candidates)))
+    rows = [row for split in splits.values() for row in split]
+    return EvaluationRows(splits["train"], test, unseen, sorted(set(map(answer_of, rows))), names_of(rows))
 
 
 def model_predictions(

@@ -1,21 +1,33 @@
-"""A description and an adapter in; invented names, or the likeliest known names, out."""
+"""A description and an adapter in; new names, or the likeliest known names, out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core import Progress, ignore
+from toolkit.core.answers import SAME_SCRIPT
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, read_manifest
-from toolkit.core.layout import ANSWERS, MANIFEST, NAMES_GIVEN
+from toolkit.core.layout import ANSWERS, MANIFEST, NAMES_GIVEN, TAKEN_NAMES
+from toolkit.core.names import (
+    LEAST_LIKE,
+    Script,
+    answer_script,
+    are_new,
+    is_well_formed,
+    likeness,
+    name_keys,
+    nearest_name,
+)
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
 from toolkit.model import adapter as adapters
-from toolkit.model import chat, generate, rank
+from toolkit.model import chat, generate, new_names, rank
 from toolkit.model.memory import memory_errors
 from toolkit.model.prompts import Prompts, Reader, shared_opening
 
@@ -26,11 +38,13 @@ if TYPE_CHECKING:
 NEAREST = 3
 # Draws are repeated this often for names that differ; a sure model draws the same ones for ever.
 ROUNDS = 4
+# New names are chosen among so many times as many draws.
+CHOICE = 3
 # Descriptions that have no beginning in common.
 OPENINGS = ("A", "나", "1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answerer:
     """A loaded adapter with its request and settings; for one thread at a time.
 
@@ -41,6 +55,7 @@ class Answerer:
         system: System turn before that, if there is one.
         decoding: How names are sampled.
         known: Distinct names of the creatures that it knows, if it says which; `prepared` to be ranked.
+        taken: Names that are not new: those that it knows, and the others of its dataset.
         reader: Reads descriptions; what the requests begin with is read once for all.
     """
 
@@ -50,8 +65,30 @@ class Answerer:
     system: str | None
     decoding: DecodingSettings
     known: list[str]
+    taken: list[str]
     prepared: rank.PreparedCandidates
     reader: Reader
+
+    @cached_property
+    def tree(self) -> new_names.KnownNames:
+        """The names that are not new as a tree, made for the first description that is to be named."""
+        return new_names.known_names(self.tokenizer, self.taken)
+
+    @cached_property
+    def script(self) -> Script | None:
+        """The script that the names of known creatures share."""
+        return answer_script(self.known)
+
+    @cached_property
+    def formed(self) -> bool:
+        """Whether known creatures have names by their form, so that new ones should: other answers may be sentences."""
+        return sum(is_well_formed(name, self.script) for name in self.known) >= SAME_SCRIPT * len(self.known)
+
+    @cached_property
+    def bare(self) -> Prompts:
+        """The request without a description, read."""
+        messages = chat.naming_messages("", self.request, self.system)
+        return self.reader.read([chat.prompt_ids(self.tokenizer, messages)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +99,15 @@ class InventedName:
         name: As the model wrote it.
         probability: That the model answers exactly this and ends its turn, at temperature 1 and of all it could say.
         known: Whether a known creature is called so, in any case of letters; None when no names are known.
+        nearest: The name of the dataset that is nearest to it by its letters; None when no names are known.
+        distance: How many letters (jamo in Korean) they are apart, as `nearest_name` counts them.
     """
 
     name: str
     probability: float
     known: bool | None
+    nearest: str | None = None
+    distance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +120,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Names for a description, the likeliest first, and the known creatures nearest to it."""
+    """Names for a description, the best first, and the known creatures nearest to it."""
 
     description: str
     names: list[InventedName]
@@ -136,15 +177,18 @@ def open_adapters(
     folders = [adapters.locate_adapter(str(each), revision) for each in named]
     manifests = [read_manifest(each, "adapter") if (each / MANIFEST).is_file() else {} for each in folders]
     decodings = [load_recipe(each.get("recipe")).decoding if each else DecodingSettings() for each in manifests]
-    known = [_cleaned(candidates) if candidates is not None else _learnt(each / ANSWERS) for each in folders]
+    known = [_cleaned(candidates) if candidates is not None else _texts(each / ANSWERS) for each in folders]
+    taken = [
+        list(dict.fromkeys([*names, *_texts(each / TAKEN_NAMES)])) for each, names in zip(folders, known, strict=True)
+    ]
     answerers = []
-    for (model, tokenizer, _), manifest, decoding, names in zip(
-        adapters.load_adapters(folders, base=base), manifests, decodings, known, strict=True
+    for (model, tokenizer, _), manifest, decoding, names, others in zip(
+        adapters.load_adapters(folders, base=base), manifests, decodings, known, taken, strict=True
     ):
         prepared = rank.prepare(rank.encode_answers(tokenizer, names, progress))
         request, system = manifest.get("request") or chat.REQUEST, manifest.get("system")
         reader = Reader(model, _opening(tokenizer, request, system))
-        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, prepared, reader))
+        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, others, prepared, reader))
     return answerers
 
 
@@ -154,10 +198,15 @@ def name(
     count: int = NAMES_GIVEN,
     seed: int = 0,
     progress: Progress = ignore,
+    *,
+    known: bool = False,
 ) -> Named:
-    """At most `count` different names sampled for a description, fewer when the same ones come again and again.
+    """At most `count` different names for a description, fewer where the draws give no more.
 
-    They are drawn with the decoding settings that the adapter was evaluated with; probabilities do not depend on those.
+    They are drawn with the adapter's own decoding settings; probabilities do not depend on those. A new name is neither
+    one of the adapter's dataset nor one edit from one, and has the form of a name where known ones have. First come
+    those that look like names, in the order of how much likelier the description makes them. Without known names, or
+    where these are allowed, the likeliest comes first.
 
     Args:
         adapter: Folder or Hub id; for many descriptions what `open_adapter` gives.
@@ -165,6 +214,7 @@ def name(
         count: How many names.
         seed: Decides them.
         progress: Called while the known names are ranked.
+        known: Allow names of known creatures, and of any form.
 
     Raises:
         InputError: An empty description, one that is too long, or one with a control token; or as `open_adapter`.
@@ -174,8 +224,12 @@ def name(
     prompt = _prompt(answerer, description)
     with memory_errors():
         read = answerer.reader.read([prompt])
-        names = _draw(answerer, read, count, seed)
-        invented = _weighed(answerer, read, names)
+        plain = known or not answerer.taken
+        names = (_drawn if plain else _new)(answerer, read, count, seed)
+        scores = _scores(answerer, read, names)
+        merits = [(True, score) for score in scores] if plain else _merits(answerer, names, scores)
+        order = sorted(range(len(names)), key=lambda number: merits[number], reverse=True)[:count]
+        invented = [_invented(answerer, names[number], scores[number]) for number in order]
         nearest = _ranked(answerer, read, NEAREST, progress)
     return Named(clean_text(description), invented, nearest)
 
@@ -210,7 +264,8 @@ def _opened(adapter: str | Path | Answerer) -> Answerer:
     return adapter if isinstance(adapter, Answerer) else open_adapter(adapter)
 
 
-def _draw(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
+def _drawn(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
+    """Different names, as the model draws them."""
     names: dict[str, None] = {}
     for number in range(ROUNDS):
         (drawn,) = generate.sample(read, answerer.tokenizer, answerer.decoding, count, [seed + number])
@@ -220,15 +275,44 @@ def _draw(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]
     return list(names)[:count]
 
 
-def _weighed(answerer: Answerer, read: Prompts, names: list[str]) -> list[InventedName]:
-    """Names with their probabilities and whether they are known, the likeliest first."""
-    (scores,) = rank.score(read, rank.prepare(rank.encode_answers(answerer.tokenizer, names)))
-    known = {name.casefold() for name in answerer.known}
-    weighed = [
-        InventedName(name, math.exp(score), name.casefold() in known if known else None)
-        for name, score in zip(names, scores, strict=True)
+def _new(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
+    """Different new names, at least `count` where so many come."""
+    names: list[str] = []
+    keys = set(answerer.tree.keys)
+    for number in range(ROUNDS):
+        (drawn,) = new_names.sample_new(
+            read, answerer.tokenizer, answerer.decoding, CHOICE * count, [seed + number], answerer.tree
+        )
+        for name in dict.fromkeys(one.name for one in drawn if one.stopped):
+            formed = is_well_formed(name, answerer.script) if answerer.formed else name
+            if formed and are_new([name], keys)[0]:
+                names.append(name)
+                keys.update(name_keys(name))
+        if len(names) >= count:
+            break
+    return names
+
+
+def _merits(answerer: Answerer, names: Sequence[str], scores: Sequence[float]) -> list[tuple[bool, float]]:
+    """Whether each new name looks like a name, as all but a twentieth of real ones do; and by how many nats the
+    description makes it likelier than no description: their pointwise mutual information."""
+    alike = likeness(names, answerer.known, seed=0) or [[1.0]] * len(names)
+    without = _scores(answerer, answerer.bare, names)
+    return [
+        (min(shares) >= LEAST_LIKE, score - other) for shares, score, other in zip(alike, scores, without, strict=True)
     ]
-    return sorted(weighed, key=lambda one: -one.probability)
+
+
+def _scores(answerer: Answerer, read: Prompts, names: Sequence[str]) -> list[float]:
+    """Log-probability of each name, with the end of its turn."""
+    return rank.score(read, rank.prepare(rank.encode_answers(answerer.tokenizer, names)))[0]
+
+
+def _invented(answerer: Answerer, name: str, score: float) -> InventedName:
+    if not answerer.taken:
+        return InventedName(name, math.exp(score), None)
+    known = name.casefold() in {each.casefold() for each in answerer.known}
+    return InventedName(name, math.exp(score), known, *nearest_name(name, answerer.taken))
 
 
 def _ranked(answerer: Answerer, read: Prompts, top: int, progress: Progress) -> list[Candidate]:
@@ -259,13 +343,13 @@ def _opening(tokenizer: PreTrainedTokenizerBase, request: str, system: str | Non
     return shared_opening([chat.prompt_ids(tokenizer, text) for text in texts])
 
 
-def _learnt(file: Path) -> list[str]:
-    """The names that the adapter learnt; none without the file."""
+def _texts(file: Path) -> list[str]:
+    """The names in a file of an adapter; none without the file."""
     if not file.is_file():
         return []
     answers = read_json(file)
     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise InputError(f"{file} is not a list of answers.", "Train or download the adapter again.")
+        raise InputError(f"{file} is not a list of names.", "Train or download the adapter again.")
     return list(dict.fromkeys(answers))
 
 

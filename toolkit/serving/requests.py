@@ -61,6 +61,7 @@ class NameRequest(Body):
     description: str
     count: int = Field(NAMES_GIVEN, ge=1, le=MOST)
     seed: int = Field(0, ge=0, lt=2**32)
+    known: bool = False
 
 
 def _joined(value: object) -> object:

@@ -27,9 +27,18 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, MANIFEST, SPLITS, TRAINING_LOG
+from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, HELD_OUT, MANIFEST, SPLITS, TAKEN_NAMES, TRAINING_LOG
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe, switched_off
-from toolkit.data.dataset import LocatedDataset, Row, answer_of, count_rows, locate_dataset, read_split, shared_opening
+from toolkit.data.dataset import (
+    LocatedDataset,
+    Row,
+    answer_of,
+    count_rows,
+    locate_dataset,
+    names_of,
+    read_split,
+    shared_opening,
+)
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
 from toolkit.model.kernels import ONEDNN, available_kernels, best_kernels, float32_kernels
@@ -258,13 +267,15 @@ def _result(
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """Settings, base, and rows as tokens; `identity` holds the hashes of what decides the adapter."""
+    """Settings, base, and rows as tokens; `identity` holds the hashes of what decides the adapter, `names` those of all
+    splits."""
 
     recipe: Recipe
     base: bases.LocatedBase
     tokenizer: PreTrainedTokenizerBase
     dataset: LocatedDataset
     rows: list[Row]
+    names: list[str]
     lessons: list[Lesson]
     validation: list[chat.Example]
     identity: dict[str, str]
@@ -278,8 +289,10 @@ def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inp
     chat.set_template(tokenizer)
     training_rows = read_split(located, "train")
     lessons = prepare_lessons(tokenizer, training_rows, recipe, note)
-    asked = {number: row["messages"] for number, row in enumerate(read_split(located, "validation"))}
+    validation_rows = read_split(located, "validation")
+    asked = {number: row["messages"] for number, row in enumerate(validation_rows)}
     validation = list(encode_rows(tokenizer, asked, recipe.training.max_length, "validation").values())
+    names = names_of([*training_rows, *validation_rows, *_held_out(located, note)])
     if not training_rows:
         there = ", ".join(located.files())
         raise InputError(
@@ -298,7 +311,16 @@ def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inp
         "dataset": located.rows_hash(),
         "base": bases.base_hash(base),
     }
-    return _Inputs(recipe, base, tokenizer, located, training_rows, lessons, validation, identity)
+    return _Inputs(recipe, base, tokenizer, located, training_rows, names, lessons, validation, identity)
+
+
+def _held_out(dataset: LocatedDataset, note: Note) -> list[Row]:
+    """The rows that are held out, of which nothing is read but their names: a new name must not be one of them."""
+    try:
+        return [row for split in sorted(HELD_OUT) for row in read_split(dataset, split)]
+    except InputError as error:
+        note(f"The names that are held out cannot be read, and may be given as new ones: {error.found}")
+        return []
 
 
 def _with_quantization(recipe: Recipe, base: bases.LocatedBase, note: Note) -> Recipe:
@@ -418,5 +440,6 @@ def _write(
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
         write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
         write_json(folder / ANSWERS, sorted({answer_of(row) for row in inputs.rows}))
+        write_json(folder / TAKEN_NAMES, inputs.names)
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
