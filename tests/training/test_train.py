@@ -1,5 +1,9 @@
 """Training: QLoRA for real, on the answer only, the same bytes from the same inputs."""
 
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from support.training import adapter_bytes, recipe, write_dataset
@@ -100,6 +104,23 @@ def test_the_manifest_tells_what_made_the_adapter(tmp_path, dataset, use_small_b
     assert manifest["steps"] == 8
     assert manifest["files"] == file_hashes(tmp_path / "adapter")
     assert "energy_joules" not in manifest
+
+
+def test_the_adapter_holds_the_names_that_are_held_out_too_and_says_so_where_it_cannot(
+    tmp_path, dataset, use_small_base
+):
+    unseen = Path("data", "unseen-00000-of-00001.parquet")
+    others = write_dataset(tmp_path / "others", splits=("unseen",), answer="Ninetales")
+    (dataset.path / unseen).write_bytes((others.path / unseen).read_bytes())
+    settings = recipe(use_small_base, training__max_steps=1)
+    train.train(dataset, tmp_path / "adapter", settings)
+    learnt = ["Pikachu", "Squirtle", "Vulpix"]
+    assert read_json(tmp_path / "adapter" / "answers.json") == learnt
+    assert read_json(tmp_path / "adapter" / "taken_names.json") == sorted([*learnt, "Ninetales"])
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["A fox."]}), dataset.path / unseen)
+    notes = train.train(dataset, tmp_path / "second", settings).notes
+    assert any("held out cannot be read" in note for note in notes)
+    assert read_json(tmp_path / "second" / "taken_names.json") == learnt
 
 
 def test_the_dataset_is_never_replaced_by_the_adapter(dataset, use_small_base):
