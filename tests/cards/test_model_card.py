@@ -202,10 +202,36 @@ def test_every_measured_method_has_a_row_under_its_name(tmp_path: Path) -> None:
 
 def test_known_figures_of_invention_have_words_and_unknown_ones_their_key(tmp_path: Path) -> None:
     text = card(adapter_folder(tmp_path))
-    assert "87.5% (77.5,\u00a092.5) | 87.5% (77.5,\u00a092.5) |" in next(
+    assert "87.5% (77.5,\u00a092.5) | – | 87.5% (77.5,\u00a092.5) |" in next(
         line for line in text.split("\n") if "well formed:" in line
     )
     assert "| something_new | 0.310 (0.210,\u00a00.360) |" in text
+
+
+def test_both_ways_of_drawing_stand_side_by_side_and_an_evaluation_of_0_4_has_one(tmp_path: Path) -> None:
+    text = card(adapter_folder(tmp_path))
+    assert "| this adapter | this adapter, new names only | the base alone |" in text
+    assert "`pkt name` draws so" in text
+    methods = {name: figures for name, figures in EVALUATION["unseen"]["methods"].items() if "," not in name}
+    samples = [{key: value for key, value in row.items() if key != "new_names"} for row in SAMPLES]
+    older = changed(EVALUATION, unseen={"rows": 8, "methods": methods})
+    text = card(adapter_folder(tmp_path, older, samples))
+    assert "| of the sampled names | this adapter | the base alone |" in text
+    for new in ("new names", "fits", "halves"):
+        assert new not in text.split("## Names for creatures it has never seen")[1].split("## How the training")[0]
+    assert "| sampled |\n" in text
+
+
+def test_a_card_says_which_figures_were_not_looked_at_only_where_they_were_not(tmp_path: Path) -> None:
+    def said(*chosen: str) -> str:
+        return card(adapter_folder(tmp_path), changed(MANIFEST, recipe__evaluation={"selected_on": list(chosen)}))
+
+    untouched = "Those of `test` and of the rest of `unseen` were not looked at before."
+    assert untouched in said("validation", "half of unseen")
+    for chosen in ("test", "unseen"):
+        assert f"chosen by the figures of: validation, {chosen}." in said("validation", chosen)
+        assert untouched not in said("validation", chosen)
+    assert "Settings of its recipe" not in said()
 
 
 def test_samples_are_grouped_by_a_rule_and_none_is_left_out(tmp_path: Path) -> None:
@@ -300,7 +326,7 @@ def test_missing_methods_leave_their_rows_and_sentences_out(tmp_path: Path) -> N
     test = {"rows": 24, "methods": {"adapter": EVALUATION["test"]["methods"]["adapter"]}}
     text = card(adapter_folder(tmp_path, changed(EVALUATION, test=test)))
     assert "TF-IDF" not in text
-    assert "chance" not in text
+    assert "| chance |" not in text
 
 
 def test_a_figure_of_an_earlier_evaluation_does_not_stay(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support.adapters import scale
 from support.training import recipe, write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_json
-from toolkit.data.dataset import locate_dataset, read_split
+from toolkit.data.dataset import answer_of, locate_dataset, read_split
 from toolkit.evaluation import answers, evaluate, predictions
 from toolkit.model import adapter as adapters
 from toolkit.model import base, chat, rank
@@ -30,6 +30,25 @@ def dataset(tmp_path):
 def adapter(tmp_path, dataset, use_small_base):
     train.train(dataset, tmp_path / "adapter", recipe(use_small_base))
     return tmp_path / "adapter"
+
+
+CREATURES = {
+    f"{name}{number}": f"a creature that {verb}s {number} stars"
+    for number, (name, verb) in enumerate(
+        zip(
+            ["Abr", "Bed", "Cly", "Dro", "Ebl", "Fum", "Gry", "Hov", "Ixu", "Jem", "Kro"],
+            ["eat", "see"] * 6,
+            strict=False,
+        )
+    )
+}
+
+
+@pytest.fixture
+def eleven(tmp_path, monkeypatch):
+    """A dataset of eleven creatures that are never seen: enough for tens of them, and for halves."""
+    monkeypatch.setattr("support.training.CREATURES", CREATURES)
+    return write_dataset(tmp_path / "eleven", splits=("unseen",))
 
 
 def measure(adapter, dataset, settings=None, **how):
@@ -61,7 +80,7 @@ def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
     assert methods["tfidf"]["top1"]["value"] == 1
     assert {"top1", "top5", "mrr", "exact"} == set(methods["adapter"]) == set(methods["base"])
     assert set(evaluation["test"]["differences"]) == set(methods) - {"adapter", "chance"}
-    assert list(evaluation["unseen"]["methods"]) == ["adapter", "base"]
+    assert list(evaluation["unseen"]["methods"]) == ["adapter", "adapter, new names", "base"]
     assert read_json(adapter / "evaluation.json") == evaluation
 
 
@@ -79,7 +98,7 @@ def test_progress_goes_on_within_a_row_and_says_each_row_once(adapter, dataset, 
 def test_only_what_was_asked_for_is_compared(adapter, dataset):
     evaluation = measure(adapter, dataset, baselines=["tfidf"])
     assert list(evaluation["test"]["methods"]) == ["adapter", "tfidf"]
-    assert list(evaluation["unseen"]["methods"]) == ["adapter"]
+    assert list(evaluation["unseen"]["methods"]) == ["adapter", "adapter, new names"]
     with pytest.raises(InputError, match=r"no baseline 'luck'\. Choose among base, tfidf"):
         measure(adapter, dataset, baselines=["luck"])
 
@@ -167,10 +186,17 @@ def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset)
     assert [sample["answer"] for sample in samples] == ["Vulpix", "Squirtle", "Pikachu"] * 2
     assert all(len(sample["names"]) == 3 for sample in samples)
     assert all(sorted(sample["identified"]) == ["Pikachu", "Squirtle", "Vulpix"] for sample in samples[:3])
+    assert [sample["new_names"] is None for sample in samples] == [True] * 3 + [False] * 3
+    assert {"Pikachu", "Squirtle", "Vulpix"}.isdisjoint(name for sample in samples[3:] for name in sample["new_names"])
 
 
-@pytest.mark.parametrize("after", [1, 5, 14, 20])
-def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(adapter, dataset, monkeypatch, tmp_path, after):
+@pytest.mark.parametrize(
+    ("rows", "after"), [("dataset", 1), ("dataset", 5), ("dataset", 14), ("dataset", 20), ("eleven", 37)]
+)
+def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
+    adapter, rows, monkeypatch, tmp_path, after, request
+):
+    dataset = request.getfixturevalue(rows)
     measure(adapter, dataset, output=tmp_path / "whole")
     keep, asked = answers.Journal.keep, []
 
@@ -190,6 +216,52 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(adapter,
     assert written(tmp_path / "report") == written(tmp_path / "whole")
     assert f"{after} answers are kept" in notes[0]
     assert not list(tmp_path.glob("*-evaluation.jsonl"))
+
+
+def test_a_name_is_placed_among_ten_descriptions_by_how_likely_each_makes_it(adapter, eleven):
+    asked = predictions.read_rows(eleven, recipe("pokepicker/tiny-gemma").evaluation)
+    tens = predictions.tens_of([answer_of(row) for row in asked.unseen], 7)
+    evaluation = measure(adapter, eleven, baselines=["base"])
+    assert ["fits" in figures for figures in evaluation["unseen"]["methods"].values()] == [True, True, False]
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
+    made = predictions.read_predictions(adapter / "predictions.parquet")
+    for first in (0, 11):
+        for ten in tens:
+            prompts = [chat.prompt_ids(tokenizer, asked.unseen[row]["messages"][:-1]) for row in ten.questions]
+            for row in ten.asked:
+                one = made[first + row]
+                ids = rank.encode_answers(tokenizer, one.names)
+                scores = [rank.log_likelihoods(peft_model, prompt, ids) for prompt in prompts]
+                own = ten.questions.index(row)
+                assert [fit.mean for fit in one.fits] == [
+                    1 + sum(other[name] > scores[own][name] for other in scores) for name in range(len(one.names))
+                ]
+
+
+def test_the_halves_of_unseen_are_every_second_family_and_both_have_figures(adapter, eleven, dataset):
+    asked = predictions.read_rows(eleven, recipe("pokepicker/tiny-gemma", evaluation__max_unseen=10).evaluation)
+    place = {name: number for number, name in enumerate(sorted(CREATURES))}
+    assert asked.tuning == [place[answer_of(row)] % 2 == 0 for row in asked.unseen]
+    unseen = measure(adapter, eleven, baselines=[])["unseen"]
+    assert {half: methods["adapter"]["names"] for half, methods in unseen["halves"].items()} == {
+        "tuning": 18,
+        "final": 15,
+    }
+    whole, halves = unseen["methods"]["adapter"], [half["adapter"] for half in unseen["halves"].values()]
+    assert whole["fits"]["value"] == pytest.approx(sum(half["fits"]["value"] * half["names"] for half in halves) / 33)
+    assert "halves" not in measure(adapter, dataset, baselines=[], restart=True)["unseen"]
+
+
+@pytest.mark.parametrize("rows", [10, 11, 25, 96])
+def test_every_row_is_once_among_ten_different_creatures(rows):
+    creatures = [str(row % 16 if rows == 96 else row % 11) for row in range(rows)]
+    tens = predictions.tens_of(creatures, 7, first=100)
+    assert sorted(row for ten in tens for row in ten.asked) == list(range(100, 100 + rows))
+    for ten in tens:
+        assert set(ten.asked) <= set(ten.questions)
+        assert len({creatures[row - 100] for row in ten.questions}) == len(ten.questions) == 10
+    assert tens == predictions.tens_of(creatures, 7, first=100)
+    assert predictions.tens_of(creatures[:9], 7) == []
 
 
 def interrupt(monkeypatch, *measured, schema=evaluate.SCHEMA, **how):
@@ -227,6 +299,10 @@ def test_a_finished_evaluation_is_replaced_by_its_like_or_by_a_restart_and_a_car
     measure(adapter, dataset, baselines=[], note=notes.append)
     assert notes == ["README.md was edited by hand and stays as it is; delete it to have one with these figures."]
     before = written(adapter)
+    there = read_json(adapter / "evaluation.json")
+    # Version 0.4 had no such setting.
+    del there["settings"]["evaluation"]["selected_on"]
+    write_json(adapter / "evaluation.json", there)
     measure(adapter, dataset, baselines=[])
     other = recipe("pokepicker/tiny-gemma", evaluation__max_test=1)
     said = r"\(other settings\): 8 steps, evaluated \(top-1 of test [\d.]+%\), README.md changed"
@@ -293,6 +369,14 @@ def test_predictions_of_another_version_are_refused_not_read_as_these(adapter, d
         predictions.read_predictions(file)
 
 
+def test_predictions_of_0_4_are_read(adapter, dataset):
+    measure(adapter, dataset, baselines=[])
+    file = adapter / "predictions.parquet"
+    made = predictions.read_predictions(file)
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).drop_columns(["fit_places", "fit_tied"]), file)
+    assert predictions.read_predictions(file) == made
+
+
 def test_weights_that_are_numbers_and_far_too_large_are_one_clear_error(adapter, dataset, tmp_path):
     scale(adapter, 1e30)
     for output in (None, tmp_path / "report"):
@@ -347,7 +431,8 @@ def test_another_adapter_is_compared_on_the_same_rows(adapter, dataset, use_smal
     evaluation = measure(adapter, dataset, baselines=["tfidf"], against=[str(other)], output=tmp_path / "report")
     assert evaluation["test"]["methods"]["elsewhere/adapter"] == alone
     assert set(evaluation["test"]["differences"]) == {"elsewhere/adapter", "tfidf"}
-    assert set(evaluation["unseen"]["methods"]) == {"adapter", "elsewhere/adapter"}
+    others = {"elsewhere/adapter", "elsewhere/adapter, new names"}
+    assert set(evaluation["unseen"]["methods"]) == {"adapter", "adapter, new names", *others}
     assert str(tmp_path) not in (tmp_path / "report" / "evaluation.json").read_text()
 
 
@@ -415,7 +500,7 @@ def test_attributes_are_taken_in_any_form(adapter, dataset, monkeypatch, given, 
     monkeypatch.setattr("toolkit.evaluation.identification.SMALLEST_GROUP", 1)
     evaluation = measure(adapter, with_columns(dataset, attributes=given), baselines=[])
     made = predictions.read_predictions(adapter / "predictions.parquet")
-    assert [one.attributes for one in made] == kept * 2
+    assert [one.attributes for one in made] == kept * 3
     assert set(evaluation["test"]["groups"]) == set()
 
 

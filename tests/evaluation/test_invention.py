@@ -1,5 +1,6 @@
 """Invented names: every figure puts those who only seem to invent in their place."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from support.names import made_names, random_letters
 from tiny_base.synthetic import invent_korean_name
 from toolkit.core.names import is_well_formed
 from toolkit.evaluation.invention import Judgement, Sample, invention_figures, judge_all
+from toolkit.evaluation.ranks import Rank
 
 
 def judge(name, known, training, script):
@@ -62,9 +64,9 @@ def test_decomposed_letters_are_the_same_name():
 
 
 def test_a_known_name_is_not_new_and_one_of_the_training_is_memorised():
-    assert judge("pikachu", ["Pikachu"], ["Pikachu"], "en") == Judgement(False, False, True)
-    assert judge("Pikachu", ["Pikachu"], ["Raichu"], "en") == Judgement(True, False, False)
-    assert judge("Flamander", ["Pikachu"], ["Raichu"], "en") == Judgement(True, True, False)
+    assert judge("pikachu", ["Pikachu"], ["Pikachu"], "en") == Judgement(False, True, False, True)
+    assert judge("Pikachu", ["Pikachu"], ["Raichu"], "en") == Judgement(True, True, False, False)
+    assert judge("Flamander", ["Pikachu"], ["Raichu"], "en") == Judgement(True, False, True, False)
 
 
 @pytest.mark.parametrize("name", ["Pikachuu", "Pikchu", "Pikaclu", "Pkiachu", "PIKA-CHU", "Pikáchu", "Pika chu"])
@@ -189,7 +191,10 @@ def test_what_cannot_be_measured_is_absent():
     one, two = Sample("a", "Flamander", True, "en"), Sample("b", "Mossquatch", True, "en")
     many = made_names(40)
     assert invention_figures([], many, many, 7) == {"rows": 0, "names": 0}
-    assert measured([one, one], many) == {"well_formed", "memorised"}
-    assert measured([one, two], many[:5]) == {"well_formed", "memorised", "new", "different"}
-    assert measured([one, two], many) == {"well_formed", "memorised", "new", "different", "invented", "likeness"}
+    assert measured([one, one], many) == {"well_formed", "known", "memorised"}
+    assert measured([one, two], many[:5]) == {"well_formed", "known", "memorised", "new", "different"}
+    all_of_them = {"well_formed", "known", "memorised", "new", "different", "invented", "likeness"}
+    assert measured([one, two], many) == all_of_them
+    placed = [replace(one, fit=Rank(1)), replace(two, fit=Rank(1.5, 2))]
+    assert invention_figures(placed, many, many, 7)["fits"]["value"] == 0.75
     assert "varied" in measured([one, one, two], many)

@@ -18,6 +18,7 @@ MANIFEST: dict[str, Any] = {
         "lora": {"r": 6, "target_modules": ["q_proj", "v_proj"], "use_rslora": False, "modules_to_save": None},
         "training": {"learning_rate": 0.0002, "max_steps": 20, "epochs": None},
         "decoding": {"temperature": 0.7, "top_k": 50, "top_p": 0.95, "max_new_tokens": 16},
+        "evaluation": {"selected_on": ["validation", "half of unseen"]},
     },
     "seed": 7,
     "base": {
@@ -67,6 +68,13 @@ def figures(value: float, low: float, high: float, **others: dict[str, Any]) -> 
 
 
 EXACT = {"exact": score(0.2, 0.1, 0.4)}
+
+NEW_NAMES = {
+    "names": 24,
+    "known": score(0.0, 0.0, 0.1),
+    "fits": score(0.6, 0.5, 0.65),
+    "invented": score(0.9, 0.8, 0.95),
+}
 
 EVALUATION: dict[str, Any] = {
     "schema": 3,
@@ -144,7 +152,9 @@ EVALUATION: dict[str, Any] = {
                 },
             }
             for method, value in [("adapter", 0.9), ("base", 0.3)]
-        },
+        }
+        | {"adapter, new names": NEW_NAMES},
+        "halves": {"tuning": {"adapter, new names": NEW_NAMES}, "final": {"adapter, new names": NEW_NAMES}},
     },
 }
 
@@ -165,6 +175,7 @@ SAMPLES = [
         "answer": "이상해씨 (Bulbasaur)",
         "greedy": "Leafrog",
         "names": ["씨앗돌이", "Leafrog", "Budtoad"],
+        "new_names": ["Leafrog", "Vinewort", "Sproutle"],
         "identified": None,
     },
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from toolkit.core.layout import BASELINES
+from toolkit.core.layout import BASELINES, NEW_NAMES
 
 # In the order in which readers compare them.
 METHODS = ("adapter", *BASELINES)
 LABELS = {
     "en": {
         "adapter": "this adapter",
+        "adapter, new names": "this adapter, new names only",
         "shuffled": "this adapter, descriptions shuffled",
         "base": "the base alone",
         "tfidf": "TF-IDF nearest neighbour",
@@ -21,6 +22,7 @@ LABELS = {
     },
     "ko": {
         "adapter": "이 어댑터",
+        "adapter, new names": "이 어댑터, 새 이름만",
         "shuffled": "이 어댑터, 설명을 뒤섞음",
         "base": "어댑터 없는 베이스",
         "tfidf": "TF-IDF 최근접 이웃",
@@ -33,6 +35,7 @@ LABELS = {
 # For narrow places: figures and the terminal.
 SHORT_LABELS = {
     "adapter": "this adapter",
+    "adapter, new names": "new names only",
     "shuffled": "descriptions shuffled",
     "base": "base alone",
     "tfidf": "TF-IDF neighbour",
@@ -72,7 +75,9 @@ INVENTION = {
         "different": "different: well formed, and given to no other creature",
         "varied": "varied: how often two names for one description are two different ones",
         "likeness": "likeness: rank among real names by its letters (50% is as name-like as they are; not new is 0)",
+        "fits": "fits: of ten descriptions, the model finds the name likeliest after its own (chance is 10%)",
         "well_formed": "well formed: one name in the script of the data, that ended by itself",
+        "known": "known: a name of the dataset (the fewer the better)",
         "memorised": "memorised: a name of the training data (the fewer the better)",
     },
     "ko": {
@@ -81,7 +86,9 @@ INVENTION = {
         "different": "다른 이름: 이름 꼴을 갖췄고, 다른 생물에게 지어 준 적 없음",
         "varied": "다양함: 한 설명에 지은 두 이름이 서로 다른 이름인 비율",
         "likeness": "닮음: 글자의 짜임으로 본 실제 이름 가운데 순위(50%면 실제 이름만큼 이름다움, 새 이름이 아니면 0)",
+        "fits": "어울림: 설명 열 개 가운데 이름이 가장 그럴듯한 것이 제 설명인 비율(무작위면 10%)",
         "well_formed": "이름 꼴을 갖춤: 데이터와 같은 글자로 된 이름 하나, 스스로 끝남",
+        "known": "아는 이름: 데이터셋에 있는 이름(적을수록 좋음)",
         "memorised": "외운 이름: 학습 데이터에 있는 이름(적을수록 좋음)",
     },
 }
@@ -143,6 +150,6 @@ DROPPED_KO = {
 
 
 def ordered_methods(methods: Iterable[str]) -> list[str]:
-    """The methods in the order of `METHODS`; other adapters come after the base."""
+    """The methods in the order of `METHODS`; other adapters come after the base, new names after the same method's."""
     place = {name: index for index, name in enumerate(METHODS)}
-    return sorted(methods, key=lambda name: (place.get(name, 1.5), name))
+    return sorted(methods, key=lambda name: (place.get(name.removesuffix(NEW_NAMES), 1.5), name))

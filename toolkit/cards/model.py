@@ -170,6 +170,7 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "evaluation_seed": evaluation.seed if evaluation else None,
         "test": model_facts.identification_facts(evaluation.test, language) if evaluation else None,
         "unseen": model_facts.unseen_facts(evaluation.unseen, language) if evaluation else None,
+        "selected": model_facts.selection_facts(manifest["recipe"]),
         "samples": model_facts.sample_facts(files.samples),
         "settings": model_facts.settings_facts(manifest["recipe"]),
         "figures": {name: md_text(text) if text else None for name, text in words.items()},

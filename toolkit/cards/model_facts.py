@@ -11,7 +11,7 @@ from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import CHEAP, EXPLAINED, GROUPS, INVENTION, LABELS, METHODS, SOURCES, ordered_methods
 from toolkit.cards.metadata import JsonObject, Manifest, license_of, linked, public_name
 from toolkit.core import duration, number
-from toolkit.core.layout import SPLITS
+from toolkit.core.layout import NEW_NAMES, SPLITS
 from toolkit.core.recipe import (
     DecodingSettings,
     EvaluationSettings,
@@ -20,7 +20,7 @@ from toolkit.core.recipe import (
     TrainingSettings,
     switched_off,
 )
-from toolkit.core.results import Calibration, Evaluation, Score, TestSplit, Unseen, format_estimate
+from toolkit.core.results import Calibration, Evaluation, Invention, Score, TestSplit, Unseen, format_estimate
 
 Facts = dict[str, object]
 
@@ -162,6 +162,7 @@ def sample_facts(samples: Sequence[JsonObject]) -> Facts:
         **groups,
         "unseen": [_sample(row) for row in unseen[:SHOWN_UNSEEN]],
         "unseen_rows": number(len(unseen)),
+        "new_names": any(row.get("new_names") for row in unseen),
     }
 
 
@@ -172,6 +173,7 @@ def _sample(row: JsonObject) -> Facts:
         "answer": md_cell(row["answer"], WORD),
         "greedy": md_cell(row["greedy"], WORD),
         "names": ", ".join(md_cell(name, WORD) for name in row["names"]) or "–",
+        "new_names": ", ".join(md_cell(name, WORD) for name in row.get("new_names") or ()) or "–",
         "likeliest": _marked(likeliest[0], row["answer"]) if likeliest else None,
         "identified": ", ".join(_marked(name, row["answer"]) for name in likeliest) or "–",
     }
@@ -344,26 +346,41 @@ def _calibration(calibration: Calibration) -> Facts:
     }
 
 
+def selection_facts(recipe: JsonObject) -> Facts | None:
+    """The rows by whose figures the settings of a recipe were chosen, as far as it says so."""
+    chosen = recipe.get("evaluation", {}).get("selected_on") or ()
+    final = {"test", "unseen"}.isdisjoint(chosen)
+    return {"on": _value(chosen), "final": final} if chosen else None
+
+
 def unseen_facts(unseen: Unseen | None, language: str) -> Facts | None:
     """The names for creatures never seen: a row for each measure, a column for each method."""
     if unseen is None or not unseen.methods:
         return None
-    order = ordered_methods(unseen.methods)
+    order, new = ordered_methods(unseen.methods), f"adapter{NEW_NAMES}"
+    halves = [unseen.halves[half][new] for half in ("tuning", "final") if new in unseen.halves.get(half, ())]
     there = {key for method in unseen.methods.values() for key in method.figures}
     labels = INVENTION[language]
     keys = [*(key for key in labels if key in there), *sorted(there - set(labels))]
+
+    def rows(columns: Sequence[Invention]) -> list[Facts]:
+        return [
+            {
+                "label": labels.get(key) or md_cell(key, METHOD),
+                "values": [
+                    format_estimate(column.figures.get(key), "share" if key in labels else "plain")
+                    for column in columns
+                ],
+            }
+            for key in keys
+        ]
+
     return {
         "rows": number(unseen.rows),
         "names": number(unseen.methods[order[0]].names),
         "methods": [_label(name, language) for name in order],
-        "figures": [
-            {
-                "label": labels.get(key) or md_cell(key, METHOD),
-                "values": [
-                    format_estimate(unseen.methods[name].figures.get(key), "share" if key in labels else "plain")
-                    for name in order
-                ],
-            }
-            for key in keys
-        ],
+        "new_names": new in unseen.methods,
+        "fits": "fits" in there,
+        "figures": rows([unseen.methods[name] for name in order]),
+        "halves": rows(halves) if len(halves) == 2 else None,
     }

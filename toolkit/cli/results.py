@@ -182,9 +182,9 @@ def ran(out: Output, result: RunResult) -> None:
     evaluated(out, result.evaluation)
     unseen = [sample for sample in result.samples if sample["split"] == "unseen"][:3]
     if unseen:
-        out.say("\nThe names it gave to the first three of them:")
+        out.say("\nNew names that it gave to the first three of them:")
         for sample in unseen:
-            out.say(f"  {', '.join(sample['names'])}")
+            out.say(f"  {', '.join(sample['new_names'])}")
             out.show(Padding(Text(sample["description"], style="dim"), (0, 0, 0, 4)))
     adapter, pkt = result.out / "adapter", program()
     out.say(f"\nThe card is {adapter / CARD}. What to do next:")

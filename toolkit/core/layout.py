@@ -61,6 +61,8 @@ DTYPES = ("bfloat16", "float16", "float32")
 MAX_LENGTH = 512
 NAMES_GIVEN = 5
 BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
+# Behind a method's name in an evaluation: its names that are new by construction.
+NEW_NAMES = ", new names"
 # An encoder is another model, and not everyone has it.
 DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 # The base that ships with the toolkit.

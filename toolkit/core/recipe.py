@@ -213,6 +213,9 @@ class EvaluationSettings(Section):
     max_unseen: int | None = Field(None, ge=1, description="Rows of unseen to sample names for. Default: all.")
     names_per_description: int = Field(3, ge=1, description="Names to sample for each description.")
     quantization: Literal["nf4", "none"] = Field("none", description="Weights of the base: 4-bit, or unquantised.")
+    selected_on: list[Literal["validation", "test", "half of unseen", "unseen"]] | None = Field(
+        None, min_length=1, description="Rows by whose figures the recipe's settings were chosen; the card says so."
+    )
 
 
 class PublishSettings(Section):
@@ -255,7 +258,7 @@ OPTIONS = {
 FILE_ONLY = (
     *("dataset.other_mask", "dataset.korean_mask", "dataset.korean_other_mask", "dataset.min_characters"),
     *("dataset.near_duplicate", "lora.target_modules", "lora.modules_to_save"),
-    *("training.weight_decay", "training.max_grad_norm", "training.log_every"),
+    *("training.weight_decay", "training.max_grad_norm", "training.log_every", "evaluation.selected_on"),
 )
 
 # Settings of `[training]` that change nothing while the one that switches them on is 0.

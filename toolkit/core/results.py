@@ -139,10 +139,11 @@ class Invention(BaseModel):
 
 
 class Unseen(BaseModel):
-    """The figures of `unseen`."""
+    """The figures of `unseen`, and of the halves of its families: `tuning`, for choosing settings, and `final`."""
 
     rows: int
     methods: dict[str, Invention]
+    halves: dict[str, dict[str, Invention]] = {}
 
 
 class DatasetRead(BaseModel):

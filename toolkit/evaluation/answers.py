@@ -1,4 +1,5 @@
-"""A model's answers to rows of a dataset: the ranking of the candidates, the likeliest name, and sampled names.
+"""A model's answers to rows of a dataset: the ranking of the candidates, the likeliest name, sampled names of both ways
+of drawing, and how they rank the descriptions.
 
 Each answer is kept in a journal, from which an interrupted evaluation continues.
 """
@@ -7,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
 from toolkit.data.dataset import Row
 from toolkit.evaluation.ranks import Rank, rank_of
-from toolkit.model import chat, generate, rank
+from toolkit.model import chat, generate, new_names, rank
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import halving
 from toolkit.model.prompts import Prompts, Reader, shared_opening
@@ -63,21 +65,47 @@ class Question:
         right: The right answer's number among the candidates, which are ranked; None where they are not.
         others: Numbers of other rows' right answers that are ranked too, by the number of the row.
         seed: Decides the sampled names; None where none are drawn.
+        new: Whether names that are new by construction are drawn too, by the same seed.
     """
 
     messages: Messages
     right: int | None = None
     others: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
+    new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ten:
+    """Ten questions about different creatures, by number.
+
+    Attributes:
+        questions: All ten.
+        asked: Those of them whose names are placed among the ten; the others are there to compare with.
+    """
+
+    questions: list[int]
+    asked: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer to a question: how it ranks the candidates, its likeliest name, and names drawn."""
+    """A model's answer to a question.
+
+    Attributes:
+        ranking: How it ranks the candidates.
+        greedy: Its likeliest name.
+        drawn: Names that were drawn from its probabilities.
+        new: Names drawn so that none is a known one.
+        fits: For each name of either kind, the rank of its own question among ten (`docs/metrics.md`); empty where
+            the question is in no ten.
+    """
 
     ranking: Ranking | None
     greedy: str
     drawn: list[generate.Generated]
+    new: list[generate.Generated]
+    fits: dict[str, Rank]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +141,23 @@ class AnsweringModel:
                     "Shorten it, or leave the row out.",
                 )
 
-    def answers(self, questions: Sequence[Question], candidates: Sequence[str]) -> list[Answer]:
+    def answers(
+        self,
+        questions: Sequence[Question],
+        candidates: Sequence[str],
+        known: Sequence[str] = (),
+        tens: Sequence[Ten] = (),
+    ) -> list[Answer]:
         """The answer to each question, in order.
 
         Prompts of about one length are read together. Which are depends on the questions alone, so that an interrupted
         evaluation ends with the same bytes.
+
+        Args:
+            questions: What is asked.
+            candidates: The names that are ranked.
+            known: The names that are not new.
+            tens: Questions among which drawn names are placed.
         """
 
         def preparing(_task: str, done: float, of: int | None) -> None:
@@ -125,14 +165,17 @@ class AnsweringModel:
 
         prepared = rank.prepare(rank.encode_answers(self.tokenizer, candidates, preparing))
         prompts = [chat.prompt_ids(self.tokenizer, question.messages) for question in questions]
-        asked = _Asked(self, questions, prompts, candidates, prepared, Reader(self.model, shared_opening(prompts)))
+        reader = Reader(self.model, shared_opening(prompts))
+        asked = _Asked(self, questions, prompts, candidates, known, tens, prepared, reader)
         order = sorted(range(len(questions)), key=lambda row: (questions[row].right is None, len(prompts[row])))
         for batch in _chunks(order, TOGETHER):
             halving(len(batch), partial(asked.answer, batch))
+        for ten in tens:
+            halving(len(ten.questions), partial(asked.place, ten))
         return [asked.kept(row) for row in range(len(questions))]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class _Asked:
     """The questions to one model. What its journal holds is computed again only where answers beside it are missing."""
 
@@ -140,8 +183,26 @@ class _Asked:
     questions: Sequence[Question]
     prompts: Sequence[list[int]]
     candidates: Sequence[str]
+    known_names: Sequence[str]
+    tens: Sequence[Ten]
     prepared: rank.PreparedCandidates
     reader: Reader
+
+    def __post_init__(self) -> None:
+        asked = dict(enumerate(self.questions))
+        self.rows = {
+            "identify": {row for row, one in asked.items() if one.right is not None},
+            "answer": set(asked),
+            "sample": {row for row, one in asked.items() if one.seed is not None},
+            "new": {row for row, one in asked.items() if one.seed is not None and one.new},
+            "fit": {row for ten in self.tens for row in ten.asked},
+        }
+        self.done = Counter(kind for kind, rows in self.rows.items() for row in rows if self._has(kind, row))
+
+    @cached_property
+    def known(self) -> new_names.KnownNames:
+        """The names that are not new, in the model's tokens."""
+        return new_names.known_names(self.by.tokenizer, self.known_names)
 
     def answer(self, batch: Sequence[int], at_once: int) -> None:
         """Answer the questions of a batch, so many at once."""
@@ -149,30 +210,51 @@ class _Asked:
             # Nothing is read where all answers are there.
             read = cache(partial(self.reader.read, [self.prompts[row] for row in part]))
             places = {row: place for place, row in enumerate(part)}
-            ranked = [row for row in part if self.questions[row].right is not None]
-            drawn = [row for row in part if self.questions[row].seed is not None]
-            for kind, rows, size, work in (
-                ("identify", ranked, rank.prompts_at_once(self.by.model), self._rank),
-                ("answer", part, TOGETHER, self._name),
-                ("sample", drawn, max(1, TOGETHER // self.by.names), self._draw),
+            draws = max(1, TOGETHER // self.by.names)
+            for kind, size, work in (
+                ("identify", rank.prompts_at_once(self.by.model), self._rank),
+                ("answer", TOGETHER, self._name),
+                ("sample", draws, self._draw),
+                ("new", draws, partial(self._draw, new=True)),
             ):
-                for chunk in _chunks(rows, size):
-                    pieces = [self._piece(kind, row) for row in chunk]
-                    if not all(piece in self.by.journal.results for piece in pieces):
+                for chunk in _chunks([row for row in part if row in self.rows[kind]], size):
+                    if not all(self._has(kind, row) for row in chunk):
                         results = work(read().some([places[row] for row in chunk]), chunk)
-                        for piece, result in zip(pieces, results, strict=True):
-                            self.by.journal.keep(piece, result)
+                        for row, result in zip(chunk, results, strict=True):
+                            self._keep(kind, row, result)
                     self._report(kind)
+
+    def place(self, ten: Ten, at_once: int) -> None:
+        """Place names among ten questions, which are read so many at once, by how likely each makes them."""
+        if not all(self._has("fit", row) for row in ten.asked):
+            drawn = {
+                row: {one.name for kind in ("sample", "new") for one in self._drawn(kind, row)} for row in ten.asked
+            }
+            names = sorted(set().union(*drawn.values()))
+            prepared = rank.prepare(rank.encode_answers(self.by.tokenizer, names))
+            scores: list[list[float]] = []
+            for part in _chunks(ten.questions, min(at_once, rank.prompts_at_once(self.by.model))):
+                scores += rank.score(self.reader.read([self.prompts[row] for row in part]), prepared)
+            after = dict(zip(names, zip(*scores, strict=True), strict=True))
+            for row, own in drawn.items():
+                place = ten.questions.index(row)
+                self._keep("fit", row, {name: rank_of(after[name], place) for name in sorted(own)})
+        self._report("fit")
 
     def kept(self, row: int) -> Answer:
         """The answer to a question, from the journal."""
         results = self.by.journal.results
-        ranking, drawn = results.get(self._piece("identify", row)), results.get(self._piece("sample", row), [])
+        ranking, fits = (results.get(self._piece(kind, row)) for kind in ("identify", "fit"))
         return Answer(
             None if ranking is None else _restored(ranking),
             results[self._piece("answer", row)],
-            [generate.Generated(**one) for one in drawn],
+            self._drawn("sample", row),
+            self._drawn("new", row),
+            {name: Rank(*one) for name, one in (fits or {}).items()},
         )
+
+    def _drawn(self, kind: str, row: int) -> list[generate.Generated]:
+        return [generate.Generated(**one) for one in self.by.journal.results.get(self._piece(kind, row), [])]
 
     def _rank(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
         def within(_task: str, done: float, of: int | None) -> None:
@@ -190,19 +272,24 @@ class _Asked:
     def _name(self, prompts: Prompts, _rows: Sequence[int]) -> list[str]:
         return generate.greedy_names(prompts, self.by.tokenizer, self.by.decoding)
 
-    def _draw(self, prompts: Prompts, rows: Sequence[int]) -> list[list[dict[str, Any]]]:
+    def _draw(self, prompts: Prompts, rows: Sequence[int], *, new: bool = False) -> list[list[dict[str, Any]]]:
         seeds = [self.questions[row].seed or 0 for row in rows]
-        drawn = generate.sample(prompts, self.by.tokenizer, self.by.decoding, self.by.names, seeds)
+        how = (prompts, self.by.tokenizer, self.by.decoding, self.by.names, seeds)
+        drawn = new_names.sample_new(*how, self.known) if new else generate.sample(*how)
         return [[asdict(one) for one in each] for each in drawn]
 
     def _piece(self, kind: str, row: int) -> str:
         return f"{self.by.method}/{kind}/{row}"
 
+    def _has(self, kind: str, row: int) -> bool:
+        return self._piece(kind, row) in self.by.journal.results
+
+    def _keep(self, kind: str, row: int, result: Any) -> None:
+        self.done[kind] += not self._has(kind, row)
+        self.by.journal.keep(self._piece(kind, row), result)
+
     def _report(self, kind: str, more: float = 0) -> None:
-        wanted = {"identify": "right", "sample": "seed"}.get(kind)
-        rows = [row for row, one in enumerate(self.questions) if not wanted or getattr(one, wanted) is not None]
-        kept = sum(self._piece(kind, row) in self.by.journal.results for row in rows)
-        self.by.progress(f"{self.by.method}: {kind}", kept + more, len(rows))
+        self.by.progress(f"{self.by.method}: {kind}", self.done[kind] + more, len(self.rows[kind]))
 
 
 def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:

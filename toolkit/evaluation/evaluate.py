@@ -31,8 +31,17 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, BASELINES, DEFAULT_BASELINES, EVALUATION, FIGURES, MANIFEST, SAMPLES
-from toolkit.core.recipe import Recipe, load_recipe
+from toolkit.core.layout import (
+    ADAPTER_WEIGHTS,
+    BASELINES,
+    DEFAULT_BASELINES,
+    EVALUATION,
+    FIGURES,
+    MANIFEST,
+    NEW_NAMES,
+    SAMPLES,
+)
+from toolkit.core.recipe import EvaluationSettings, Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
 from toolkit.evaluation.answers import AnsweringModel, Journal
@@ -138,9 +147,13 @@ def evaluate(
             note(f"Continuing an interrupted evaluation: {journal.found} answers are kept.")
         elif not restart and (target / EVALUATION).is_file():
             there = read_json(target / EVALUATION)
+            # Settings that an older version did not have were as they are by default.
+            measured = there.get("settings", {})
+            evaluated = EvaluationSettings().model_dump() | measured.get("evaluation", {})
             # Publishing writes the base's commit into the adapter's settings, and so gives it another identity.
             adapters = [{**of, "identity": None} for of in (there.get("adapter", {}), about_adapter)]
             known = {**there, "adapter": adapters[0], "dataset": there.get("dataset", {}).get("content")}
+            known["settings"] = {**measured, "evaluation": evaluated}
             wanted = {"adapter": adapters[1], "dataset": content, "settings": settings, "seed": recipe.seed}
             refuse_other_results(target, known, wanted)
         with float32_kernels(best_kernels()):
@@ -192,7 +205,7 @@ def figures_of(
         splits[prediction.split].setdefault(prediction.method, []).append(prediction)
     return {
         "test": identification(splits["test"], len(rows.candidates), seed, chance=CHANCE in baselines),
-        "unseen": invention(splits["unseen"], rows.candidates, rows.names, rows.training_answers, seed),
+        "unseen": invention(splits["unseen"], rows.candidates, rows.names, rows.training_answers, seed, rows.tuning),
     }
 
 
@@ -231,7 +244,7 @@ def _others(against: Sequence[str]) -> dict[str, Path]:
     for given in against:
         folder = locate_adapter(given)
         name = folder.resolve().name if Path(given).is_dir() else given
-        if name in (ADAPTER, *BASELINES):
+        if name in (ADAPTER, f"{ADAPTER}{NEW_NAMES}", *BASELINES):
             name = f"{folder.resolve().parent.name}/{name}"
         if name in found:
             raise InputError(f"Two of the adapters to compare with are called {name}.", "Rename one of the folders.")
@@ -313,6 +326,8 @@ def _write(
 def _samples(predictions: Sequence[Prediction], rows: EvaluationRows) -> list[dict[str, Any]]:
     """The lines of samples.jsonl."""
     sampled = [prediction for prediction in predictions if prediction.method == ADAPTER and prediction.names]
+    new = [prediction.names for prediction in predictions if prediction.method == f"{ADAPTER}{NEW_NAMES}"]
+    known = [None] * (len(sampled) - len(new))
     return [
         {
             "split": split,
@@ -322,7 +337,8 @@ def _samples(predictions: Sequence[Prediction], rows: EvaluationRows) -> list[di
             "answer": prediction.answer,
             "greedy": prediction.greedy,
             "names": prediction.names,
+            "new_names": new_names,
             "identified": prediction.top if split == "test" else None,
         }
-        for (split, row), prediction in zip(rows.shown, sampled, strict=True)
+        for (split, row), prediction, new_names in zip(rows.shown, sampled, [*known, *new], strict=True)
     ]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from toolkit.core import Progress
 from toolkit.core.errors import InputError
-from toolkit.core.layout import PREDICTIONS, SPLITS
+from toolkit.core.layout import NEW_NAMES, PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import AnsweringModel, Question, Ranking
+from toolkit.evaluation.answers import AnsweringModel, Question, Ranking, Ten
 from toolkit.evaluation.ranks import Rank
+from toolkit.model.generate import Generated
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ADAPTER = "adapter"
 SAMPLED_TEST_ROWS = 8
+# Descriptions among which a name finds its own.
+TEN = 10
 
 
 @dataclass(slots=True)
@@ -30,7 +35,8 @@ class Prediction:
     """What one method answered to one row of the dataset; None or empty where it was not asked.
 
     Attributes:
-        method: `adapter`, `base`, a baseline or another adapter.
+        method: `adapter`, `base`, a baseline or another adapter; `adapter, new names` has the names that are new by
+            construction.
         split: `test` or `unseen`.
         id: Of the row.
         creature: What the row is about; rows of one creature are not independent.
@@ -44,6 +50,7 @@ class Prediction:
         greedy: The likeliest name, token by token.
         names: Sampled names.
         stopped: For each of them, whether the model ended its turn by itself.
+        fits: For each of them, the rank of the description that it was drawn for among ten.
     """
 
     method: str
@@ -61,6 +68,7 @@ class Prediction:
     greedy: str | None = None
     names: list[str] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
+    fits: list[Rank] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ class EvaluationRows:
         unseen: Creatures that training never saw, to invent names for.
         candidates: All distinct answers, in order.
         names: The answers, and the creatures' names in other languages: none of them is an invention.
+        tuning: For each row of `unseen`, whether it is in the half on which settings may be chosen.
     """
 
     train: list[Row]
@@ -80,6 +89,7 @@ class EvaluationRows:
     unseen: list[Row]
     candidates: list[str]
     names: list[str]
+    tuning: list[bool]
 
     @property
     def training_answers(self) -> list[str]:
@@ -111,7 +121,14 @@ def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> Evaluati
             f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Name a dataset that has."
         )
     rows = [row for split in splits.values() for row in split]
-    return EvaluationRows(splits["train"], test, unseen, sorted(set(map(answer_of, rows))), names_of(rows))
+    half = tuning_families(splits["unseen"])
+    tuning = [_family(row) in half for row in unseen]
+    return EvaluationRows(splits["train"], test, unseen, sorted(set(map(answer_of, rows))), names_of(rows), tuning)
+
+
+def tuning_families(unseen: Sequence[Row]) -> set[str]:
+    """The half of the families of `unseen` on which settings may be chosen: by name, the first, the third and so on."""
+    return set(sorted({_family(row) for row in unseen})[::2])
 
 
 def model_predictions(
@@ -142,9 +159,13 @@ def model_predictions(
         Question(row["messages"][:-1], right[number], others[number], seed + number if number < shown else None)
         for number, row in enumerate(rows.test)
     ]
-    questions += [Question(row["messages"][:-1], seed=seed + first + place) for place, row in enumerate(rows.unseen)]
-    answers = model.answers(questions, rows.candidates)
-    made = []
+    trained = model.method != "base"
+    questions += [
+        Question(row["messages"][:-1], seed=seed + first + place, new=trained) for place, row in enumerate(rows.unseen)
+    ]
+    tens = tens_of([_creature(row) for row in rows.unseen], seed, len(rows.test)) if trained else []
+    answers = model.answers(questions, rows.candidates, rows.names, tens)
+    made, new = [], []
     for number, (row, answer) in enumerate(zip([*rows.test, *rows.unseen], answers, strict=True)):
         split, place = ("test", number) if number < len(rows.test) else ("unseen", number - len(rows.test))
         ranked: dict[str, Any] = {}
@@ -154,11 +175,39 @@ def model_predictions(
             }
             after = [answers[partner].ranking for partner in partners[number]]
             ranked["shuffled_ranks"] = [each.others[str(number)] for each in after if each is not None]
-        names, stopped = [one.name for one in answer.drawn], [one.stopped for one in answer.drawn]
-        made.append(
-            _about(model.method, split, place, row, greedy=answer.greedy, names=names, stopped=stopped, **ranked)
-        )
-    return made
+        sampled, made_new = (_sampled(drawn, answer.fits) for drawn in (answer.drawn, answer.new))
+        made.append(_about(model.method, split, place, row, greedy=answer.greedy, **sampled, **ranked))
+        if answer.new:
+            new.append(_about(f"{model.method}{NEW_NAMES}", split, place, row, **made_new))
+    return made + new
+
+
+def _sampled(drawn: Sequence[Generated], fits: Mapping[str, Rank]) -> dict[str, Any]:
+    ranks = [fits[one.name] for one in drawn if one.name in fits]
+    return {"names": [one.name for one in drawn], "stopped": [one.stopped for one in drawn], "fits": ranks}
+
+
+def tens_of(creatures: Sequence[str], seed: int, first: int = 0) -> list[Ten]:
+    """Rows in tens of different creatures, drawn by the seed; none where there are fewer creatures than ten.
+
+    Args:
+        creatures: The creature of each row.
+        seed: Decides which rows stand beside each other.
+        first: Number of the first row.
+    """
+    if len(set(creatures)) < TEN:
+        return []
+    order = np.random.default_rng(seed).permutation(len(creatures)).tolist()
+    tens, waiting = [], order
+    while waiting:
+        first_rows: dict[str, int] = {}
+        # Those whose turn was before fill up.
+        for row in [*waiting, *order]:
+            first_rows.setdefault(creatures[row], row)
+        ten = list(first_rows.values())[:TEN]
+        asked, waiting = [row for row in waiting if row in ten], [row for row in waiting if row not in ten]
+        tens.append(Ten([first + row for row in ten], [first + row for row in asked]))
+    return tens
 
 
 def baseline_predictions(
@@ -204,6 +253,11 @@ def _creature(row: Row) -> str:
     return answer_of(row) if creature is None or creature == "" else str(creature)
 
 
+def _family(row: Row) -> str:
+    family = row.get("family")
+    return _creature(row) if family is None or family == "" else str(family)
+
+
 def _attributes(row: Row) -> str:
     """What a row knows of its creature, as the JSON text of an object: sources have that, or a struct, or any text."""
     known = row.get("attributes")
@@ -215,13 +269,16 @@ def _attributes(row: Row) -> str:
 
 
 def _schema() -> pa.Schema:
-    """The file's columns: `place` and `tied` are the rank, `shuffled_places` and `shuffled_tied` the shuffled ranks."""
+    """The file's columns: `place` and `tied` are the rank, `shuffled_places` and `shuffled_tied` the shuffled ranks,
+    `fit_places` and `fit_tied` those of the names.
+    """
     import pyarrow as pa
 
     text, number, count = pa.string(), pa.float64(), pa.int64()
     single = dict.fromkeys(("method", "split", "id", "creature", "answer", "attributes"), text)
     single |= {"place": number, "tied": count, "log_likelihood": number, "confidence": number}
     several = {"top": text, "log_likelihoods": number, "shuffled_places": number, "shuffled_tied": count}
+    several |= {"fit_places": number, "fit_tied": count}
     sampled = {"greedy": text, "names": pa.list_(text), "stopped": pa.list_(pa.bool_())}
     return pa.schema(single | {column: pa.list_(kind) for column, kind in several.items()} | sampled)
 
@@ -234,14 +291,15 @@ def write_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
     lines = []
     for one in predictions:
         place, tied = one.rank or (None, None)
-        means, shared = [rank.mean for rank in one.shuffled_ranks], [rank.tied for rank in one.shuffled_ranks]
-        ranks = {"place": place, "tied": tied, "shuffled_places": means, "shuffled_tied": shared}
-        lines.append(asdict(one) | ranks)
+        line = asdict(one) | {"place": place, "tied": tied}
+        for name, ranks in (("shuffled", one.shuffled_ranks), ("fit", one.fits)):
+            line |= {f"{name}_places": [rank.mean for rank in ranks], f"{name}_tied": [rank.tied for rank in ranks]}
+        lines.append(line)
     pq.write_table(pa.Table.from_pylist(lines, _schema()), folder / PREDICTIONS, compression="zstd")
 
 
 def read_predictions(file: Path) -> list[Prediction]:
-    """The predictions in a `predictions.parquet`.
+    """The predictions in a `predictions.parquet`; before 0.5.0 there were no `fits`.
 
     Raises:
         InputError: Another version of the toolkit wrote it, with other columns.
@@ -249,11 +307,16 @@ def read_predictions(file: Path) -> list[Prediction]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(file)
-    if set(table.column_names) != set(_schema().names):
+    columns, new = set(table.column_names), {"fit_places", "fit_tied"}
+    if columns | new != set(_schema().names):
         raise InputError(f"{file} was written by another version of pkt.", "Run `pkt evaluate` again.")
     predictions = []
     for line in table.to_pylist():
-        place, tied, *shuffled = map(line.pop, ("place", "tied", "shuffled_places", "shuffled_tied"))
-        ranks = [Rank(*each) for each in zip(*shuffled, strict=True)]
-        predictions.append(Prediction(**line, rank=None if place is None else Rank(place, tied), shuffled_ranks=ranks))
+        place, tied = line.pop("place"), line.pop("tied")
+        shuffled, fits = (
+            [Rank(*each) for each in zip(line.pop(f"{name}_places", ()), line.pop(f"{name}_tied", ()), strict=True)]
+            for name in ("shuffled", "fit")
+        )
+        rank = None if place is None else Rank(place, tied)
+        predictions.append(Prediction(**line, rank=rank, shuffled_ranks=shuffled, fits=fits))
     return predictions
