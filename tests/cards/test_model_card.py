@@ -23,7 +23,9 @@ from toolkit.cards.metadata import license_of
 from toolkit.cards.model_plots import PLOTS
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, write_json
+from toolkit.core.layout import DISCOUNT
 from toolkit.model import chat
+from toolkit.model.new_names import known_names
 
 GOLDEN = TESTS / "golden"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -381,14 +383,14 @@ def test_the_placeholder_is_named_as_one_until_the_repository_is_known(tmp_path:
 
 @PEFT_WARNING
 def test_the_snippet_runs_as_it_stands_sends_the_prompt_of_the_training_and_stops_where_an_answer_ends(
-    small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = put_on(tmp_path / "adapter", small_base, target_modules=["q_proj"])
     config = read_json(folder / "adapter_config.json")
     write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": str(small_base)})
     manifest = changed(MANIFEST, evaluation_precision={"base": "none", "compute": "float32"})
     text = card(adapter_folder(folder), manifest)
-    code = next(token.content for token in MARKDOWN.parse(text) if token.type == "fence" and token.info == "python")
+    code, more = (each.content for each in MARKDOWN.parse(text) if each.type == "fence" and each.info == "python")
     assert 'convert_tokens_to_ids(["<end_of_turn>", "<eos>"])' in code
     names: dict[str, Any] = {}
     exec(code.replace('"demo/pokepicker"', repr(str(folder))), names)
@@ -396,4 +398,16 @@ def test_the_snippet_runs_as_it_stands_sends_the_prompt_of_the_training_and_stop
     assert names["inputs"]["input_ids"][0].tolist() == expected
     assert names["output"].shape[1] > len(expected)
     assert str(names["model"].dtype) == "torch.float32"
+    said = ["Vulpix", "식스테일", "Mew", "Mewtwo"]
+    write_json(folder / "answers.json", said)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name: folder / name)
+    exec(more, names)
+    tree = known_names(names["tokenizer"], said)
+    costs = {begun: following for begun, following in names["costs"].items() if any(following.values())}
+    assert costs.keys() == tree.following.keys() | tree.last.keys()
+    for begun, following in costs.items():
+        assert {token for token in following if following[token] == math.inf} == set(tree.last.get(begun, ()))
+        discounted = {token for token in following if following[token] == DISCOUNT}
+        assert discounted == set(tree.following.get(begun, ())) - set(tree.last.get(begun, ()))
+    assert names["output"].shape[0] == 5
     assert capsys.readouterr().out.endswith("\n")

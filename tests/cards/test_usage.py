@@ -10,7 +10,7 @@ import pytest
 
 from support.cards import MANIFEST, SAMPLES, changed
 from toolkit import cli
-from toolkit.cards.usage import commands, model_citation, recipe_options, usage_snippet
+from toolkit.cards.usage import commands, model_citation, new_names_snippet, recipe_options, usage_snippet
 from toolkit.core.recipe import load_recipe, recipe_names
 
 
@@ -93,6 +93,11 @@ def test_the_citation_names_the_repository_and_is_one_entry() -> None:
     assert r"title = {{my\_names}}" in text
     assert r"\url{https://huggingface.co/demo/my_names}" in text
     assert text.count("{") == text.count("}")
+
+
+def test_new_names_are_none_of_the_dataset_where_the_adapter_holds_all_of_them() -> None:
+    assert '(repo_id, "taken_names.json")' in new_names_snippet(changed(MANIFEST, taken_names=9))
+    assert '(repo_id, "answers.json")' in new_names_snippet(MANIFEST)
 
 
 @pytest.mark.parametrize("system", [None, 'You say "names"\nonly.'])

@@ -200,7 +200,7 @@ def test_a_token_that_may_not_write_there_is_one_line(tmp_path, adapter, monkeyp
 def test_the_code_of_a_card_is_only_ours_when_it_is_what_its_files_make(based):
     publish.prepare_adapter(based, REPO)
     manifest, samples = read_manifest(based, "adapter"), read_jsonl(based / "samples.jsonl")
-    code = reproduce.python_block((based / "README.md").read_text())
+    code = reproduce.python_code((based / "README.md").read_text())
     assert reproduce.is_ours(code, manifest, samples, REPO)
     assert not reproduce.is_ours(f"{code}\nimport os", manifest, samples, REPO)
     hostile = {"base": "none", "compute": 'float32"); import os; ("'}
@@ -208,10 +208,11 @@ def test_the_code_of_a_card_is_only_ours_when_it_is_what_its_files_make(based):
     assert not reproduce.is_ours(injected, manifest | {"evaluation_precision": hostile}, samples, REPO)
 
 
-def test_the_first_python_block_is_the_code(tmp_path):
-    card = "---\na: b\n---\n```bash\npip\n```\n````python\nprint('```')\n````\n```python\nother\n```\n"
-    assert reproduce.python_block(card) == "print('```')"
-    assert reproduce.python_block("# no code\n") is None
+def test_the_first_two_python_blocks_are_the_code():
+    blocks = ["````python\nprint('```')\n````", "```python\nother\n```", "```python\nmine\n```"]
+    card = "\n".join(["---\na: b\n---\n```bash\npip\n```", *blocks])
+    assert reproduce.python_code(card) == "print('```')\n\nother"
+    assert reproduce.python_code("# no code\n") is None
 
 
 def test_code_runs_without_this_toolkit_and_without_the_token(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.cards.page import write_preview as write_preview
     from toolkit.cards.templates import check_templates as check_templates
     from toolkit.cards.templates import with_templates as with_templates
+    from toolkit.cards.usage import new_names_snippet as new_names_snippet
     from toolkit.cards.usage import usage_snippet as usage_snippet
 
 _MODULES = {
@@ -30,6 +31,7 @@ _MODULES = {
     "render_dataset_card": "dataset",
     "render_merged_card": "model",
     "render_model_card": "model",
+    "new_names_snippet": "usage",
     "usage_snippet": "usage",
     "with_templates": "templates",
     "write_preview": "page",

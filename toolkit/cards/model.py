@@ -182,6 +182,7 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "system": fence(manifest["system"], "text") if manifest.get("system") else None,
         "install": usage.install(manifest),
         "snippet": fence(usage.usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
+        "new_names": fence(usage.new_names_snippet(manifest), "python"),
         "reproduce": usage.commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
         "recipe_shipped": usage.recipe_options(manifest["recipe"]) is not None,
         "citation": fence(usage.model_citation(manifest, repo_id), "bibtex"),

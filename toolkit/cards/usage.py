@@ -13,6 +13,7 @@ from toolkit.cards.labels import EXAMPLE, METHODS
 from toolkit.cards.metadata import JsonObject, Manifest, model_name, public_name
 from toolkit.cards.templates import render
 from toolkit.core.hub_client import is_hub_id
+from toolkit.core.layout import ANSWERS, DISCOUNT, NAMES_GIVEN, TAKEN_NAMES
 from toolkit.core.recipe import load_recipe, option_name, recipe_names, settings_with_options
 
 PLACEHOLDER = "owner/name"
@@ -38,6 +39,12 @@ def usage_snippet(manifest: Manifest, samples: Sequence[JsonObject], tokens: Seq
         "stops": ", ".join(map(python_literal, tokens)),
     }
     return render("usage.py.jinja", facts).rstrip()
+
+
+def new_names_snippet(manifest: Manifest) -> str:
+    """Python that goes on from that of `usage_snippet`, and gives names that are none of the dataset's."""
+    known = TAKEN_NAMES if manifest.get("taken_names") else ANSWERS
+    return render("new_names.py.jinja", {"known": known, "discount": DISCOUNT, "count": NAMES_GIVEN}).rstrip()
 
 
 def merged_snippet(messages: Sequence[Mapping[str, str]], dtype: str) -> str:

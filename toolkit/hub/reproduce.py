@@ -22,7 +22,7 @@ from toolkit.core import imports
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, is_hub_id, without_secrets
-from toolkit.core.layout import ADAPTER_CONFIG, CARD, DTYPES, EDITED, EVALUATION, MANIFEST, SAMPLES
+from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, CARD, DTYPES, EDITED, EVALUATION, MANIFEST, SAMPLES
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
@@ -187,7 +187,7 @@ def _other_names(repository: Repository) -> list[str]:
 def _run_card(repository: Repository, found: Comparison, waiting: subprocess.Popen[str]) -> None:
     """Run the code of the card, unless somebody else wrote it."""
     card, samples = repository.folder / CARD, repository.samples
-    code = python_block(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    code = python_code(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
     if code is None:
         found.differences.append(f"{CARD}: it has no Python code")
     elif not is_ours(code, repository.manifest, samples, repository.id):
@@ -200,14 +200,22 @@ def _run_card(repository: Repository, found: Comparison, waiting: subprocess.Pop
             found.differences.append(f"{CARD}: its code prints no name")
         elif "do_sample=True" not in code and printed != samples[0]["greedy"]:
             found.differences.append(f"{CARD}: its code prints {printed}, where {SAMPLES} says {samples[0]['greedy']}")
+        elif known := _known_among(printed.split("\n")[1:], repository.folder / ANSWERS):
+            found.differences.append(f"{CARD}: its code gives {known} for a new name, which the adapter learnt")
         else:
             found.printed = printed
 
 
-def python_block(card: str) -> str | None:
-    """The first Python block of a card."""
+def _known_among(names: Sequence[str], answers: Path) -> str | None:
+    known = {str(name).casefold() for name in read_json(answers)} if answers.is_file() else set()
+    return next((name for name in names if name.casefold() in known), None)
+
+
+def python_code(card: str) -> str | None:
+    """The code of a card: its first two Python blocks, of which the second goes on from the first."""
     blocks = (token for token in MarkdownIt("commonmark").parse(card) if token.type == "fence")
-    return next((token.content.rstrip("\n") for token in blocks if token.info.strip() == "python"), None)
+    code = [token.content.rstrip("\n") for token in blocks if token.info.strip() == "python"][:2]
+    return "\n\n".join(code) or None
 
 
 def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], repo_id: str) -> bool:
@@ -220,7 +228,8 @@ def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[st
         return False
     decoding = DecodingSettings.model_validate(manifest["recipe"]["decoding"]).model_dump(mode="json")
     known = {**manifest, "recipe": {**manifest["recipe"], "decoding": decoding}}
-    return cards.usage_snippet(known, samples, list(map(str, manifest["stop_tokens"])), repo_id) == code
+    ours = cards.usage_snippet(known, samples, list(map(str, manifest["stop_tokens"])), repo_id)
+    return f"{ours}\n\n{cards.new_names_snippet(known)}" == code
 
 
 @contextmanager

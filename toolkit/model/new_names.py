@@ -13,6 +13,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from toolkit.core.layout import DISCOUNT
 from toolkit.core.names import keys_of, name_keys
 from toolkit.core.recipe import DecodingSettings
 from toolkit.model import generate
@@ -24,10 +25,6 @@ from toolkit.model.rank import encode_answers
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
-DISCOUNT = 6.0
-"""Nats off each next token of a known name that was begun. A trained adapter is so sure of the names that it learnt
-that their next token often has 0.99 of the probability; divided by 400 (6 nats) it is one among others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -416,6 +416,7 @@ def _facts(
         **shared_opening(inputs.rows),
         # Where an answer ends, by the base's generation settings too.
         "stop_tokens": [token for token in inputs.tokenizer.convert_ids_to_tokens(ends) if token],
+        "taken_names": len(inputs.names),
         "steps": state.global_step,
         "epochs": round(state.epoch, 2),
         **({} if kept is None else {"best_step": kept}),
