@@ -172,10 +172,11 @@ def test_what_a_family_has_of_its_own_is_switched_on_here(family):
     assert window is None or window < max(len(example.input_ids) for example in examples())
 
 
-def test_the_mean_loss_weighs_tokens_not_batches(monkeypatch):
+def test_the_mean_loss_weighs_tokens_not_batches():
     model = small_model("gemma3_text").train()
-    monkeypatch.setattr(packing, "VALIDATION_BATCH", 2)
-    assert packing.mean_loss(model, examples()) == pytest.approx(plain_loss(model, examples()).item(), abs=1e-5)
+    assert packing.mean_loss(model, examples(), at_once=2) == pytest.approx(
+        plain_loss(model, examples()).item(), abs=1e-5
+    )
     assert model.training
 
 

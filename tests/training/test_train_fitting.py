@@ -152,7 +152,7 @@ def test_gradient_checkpointing_changes_no_byte_of_the_weights(tmp_path, dataset
     assert counted["on"] == counted["off"] + 17
 
 
-def test_a_validation_loss_that_does_not_fit_is_taken_one_example_at_a_time(
+def test_a_validation_loss_that_does_not_fit_is_taken_with_fewer_examples_at_once(
     tmp_path, dataset, use_small_base, monkeypatch
 ):
     plain = train.train(dataset, tmp_path / "plain", recipe(use_small_base)).validation_loss

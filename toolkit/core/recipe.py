@@ -261,16 +261,11 @@ FILE_ONLY = (
     *("training.weight_decay", "training.max_grad_norm", "training.log_every", "evaluation.selected_on"),
 )
 
-# Settings of `[training]` that change nothing while the one that switches them on is 0.
-SWITCHED_BY = {
-    **dict.fromkeys(("augmentation", "clause_dropout", "word_dropout"), "augmentation"),
-    "way_back": "way_back",
-}
-
 
 def switched_off(training: Mapping[str, object]) -> list[str]:
-    """The settings of a recipe's `training` that change nothing as they stand; one of an older version lacks some."""
-    return [key for key, switch in SWITCHED_BY.items() if not training.get(switch)]
+    """The settings of a recipe's `training` that change nothing while the one that switches them on is 0 or absent."""
+    lessons = {"augmentation": ("augmentation", "clause_dropout", "word_dropout"), "way_back": ("way_back",)}
+    return [key for switch, keys in lessons.items() if not training.get(switch) for key in keys]
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -67,20 +68,17 @@ def prepare_lessons(
 
         def seen(row: int, generator: Random) -> Example:
             text = texts.get(row, "")
-            drawn = seen_anew(text, settings, generator)
-            if drawn == text:
-                return plain[row]
-            try:
-                example = chat.encode(tokenizer, tell(rows[row], drawn))
-            except InputError:
+            if (drawn := seen_anew(text, settings, generator)) != text:
                 # A template may join its last sign with the first of a clause into one token.
-                return plain[row]
-            return example if len(example.input_ids) <= settings.max_length else plain[row]
+                with suppress(InputError):
+                    example = chat.encode(tokenizer, tell(rows[row], drawn))
+                    if len(example.input_ids) <= settings.max_length:
+                        return example
+            return plain[row]
 
         return Lesson(column, weight, plain, seen)
 
-    names = {number: row["messages"] for number, row in enumerate(rows)}
-    lessons = [lesson("loss", 1.0, names, _naming, "train")]
+    lessons = [lesson("loss", 1.0, {n: row["messages"] for n, row in enumerate(rows)}, _naming, "train")]
     if settings.way_back and texts:
         told = {number: _way_back(rows[number], text) for number, text in texts.items()}
         lessons.append(lesson("way_back_loss", settings.way_back, told, _way_back, "train (name to description)"))

@@ -7,6 +7,7 @@ A step that runs out of memory is taken again in smaller pieces: no step is lost
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core import Note
@@ -14,7 +15,7 @@ from toolkit.core.errors import EnvironmentLacks, library_errors
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
-from toolkit.model.memory import free_cache, lacks_memory
+from toolkit.model.memory import free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
 from toolkit.training import packing
 
@@ -79,16 +80,9 @@ class MicroBatch:
         return losses
 
     def validation_loss(self, model: PreTrainedModel, examples: Sequence[Example]) -> float:
-        """Mean loss of the examples, one at a time where memory does not hold several."""
-        if self.sizes == [1]:
-            return packing.mean_loss(model, examples, at_once=1)
-        try:
-            return packing.mean_loss(model, examples)
-        except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
-                raise
-        _free(model)
-        return packing.mean_loss(model, examples, at_once=1)
+        """Mean loss of the examples, fewer at once where memory does not hold several."""
+        most = 1 if self.sizes == [1] else packing.VALIDATION_BATCH
+        return halving(most, partial(packing.mean_loss, model, examples))[0]
 
     def shrink(self, model: PreTrainedModel) -> None:
         """Take the next smaller size; after one example, turn gradient checkpointing on; after that, give up.
@@ -167,13 +161,12 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
     torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
-        losses = _gradients_in_pieces(model, [(1.0, examples)], len(examples), lambda loss: loss.backward())
-    done = losses is not None
+        fits = _gradients_in_pieces(model, [(1.0, examples)], len(examples), lambda loss: loss.backward()) is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = torch.cuda.mem_get_info()[1]
-    return done and torch.cuda.max_memory_reserved() + moments <= HEAD_ROOM * total
+    return fits and torch.cuda.max_memory_reserved() + moments <= HEAD_ROOM * total
 
 
 def _gradients_in_pieces(
