@@ -99,6 +99,8 @@ def test_what_is_seen_depends_on_seed_step_and_row_and_on_nothing_else(tokenizer
     seeds = [texts(tokenizer, lessons.draw(taught, [0, 1], seed, 3)) for seed in range(8)]
     for drawn in (steps, seeds):
         assert len({one[0][0] for one in drawn}) > 4
+    alike = prepared(tokenizer, [row()] * 8, **MIXED)
+    assert len(set(texts(tokenizer, lessons.draw(alike, range(8), 7, 3))[0])) > 4
 
 
 def test_without_augmentation_every_visit_sees_the_row_itself(tokenizer):
