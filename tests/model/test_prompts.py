@@ -50,6 +50,16 @@ def test_rankings_are_those_of_each_prompt_alone(model, opening):
         assert scores == pytest.approx(again, abs=1e-4)
 
 
+@pytest.mark.parametrize("opening", [[], OPENING], ids=["no opening", "opening"])
+def test_the_state_of_a_prompt_is_what_its_logits_are_made_from(model, opening):
+    read = Reader(model, opening).read(PROMPTS)
+    for state, prompt in zip(read.states, PROMPTS, strict=True):
+        whole = model(input_ids=torch.tensor([prompt]), use_cache=False, output_hidden_states=True)
+        torch.testing.assert_close(state, whole.hidden_states[-1][0, -1], rtol=0, atol=1e-4)
+    assert torch.equal(read.some([2, 0]).states, read.states[[2, 0]])
+    assert not model.get_output_embeddings()._forward_pre_hooks
+
+
 def test_likeliest_names_are_those_of_each_prompt_alone(model, tokenizer):
     together = generate.greedy_names(Reader(model, OPENING).read(PROMPTS), tokenizer, SETTINGS)
     alone = [generate.greedy_names(in_columns(model, [prompt]), tokenizer, SETTINGS)[0] for prompt in PROMPTS]

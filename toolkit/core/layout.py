@@ -2,8 +2,8 @@
 
 A dataset folder holds `data/SPLIT-*.parquet`, `rejected.parquet`, `validation.json`, `manifest.json`, the card and its
 figures. An adapter folder holds the weights with peft's configuration, the tokenizer, `answers.json`,
-`taken_names.json`, `training_log.jsonl`, `manifest.json` and the card; an evaluation adds `evaluation.json`,
-`predictions.parquet`, `samples.jsonl` and figures.
+`taken_names.json`, perhaps `centroids.safetensors`, `training_log.jsonl`, `manifest.json` and the card; an evaluation
+adds `evaluation.json`, `predictions.parquet`, `samples.jsonl` and figures.
 
 The files of a split (`split_files`) are found for any dataset, by their names or by the `configs` of its card, in the
 layouts that `datasets` and the Hub know: `data/train-00000-of-00002.parquet`, with a hash behind it too,
@@ -49,6 +49,8 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 ANSWERS = "answers.json"
 # All names of its dataset, those of creatures held out too: a name among them is not new.
 TAKEN_NAMES = "taken_names.json"
+# A state for each of the answers, which `identify` compares descriptions with; where a contrast was trained.
+CENTROIDS = "centroids.safetensors"
 TRAINING_LOG = "training_log.jsonl"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"

@@ -23,12 +23,12 @@ from toolkit.core.folder import (
     write_json,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, EDITED, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
+from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, CENTROIDS, EDITED, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
 
 # Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
 ALLOWED = {
     "adapter": (
-        *(ADAPTER_WEIGHTS, CARD, KOREAN_CARD, f"{FIGURES}/*.png"),
+        *(ADAPTER_WEIGHTS, CENTROIDS, CARD, KOREAN_CARD, f"{FIGURES}/*.png"),
         *("*.json", "*.jsonl", "*.jinja", "*.model", "*.parquet", "vocab.txt", "merges.txt"),
     ),
     # The splits lie in `data/` or, in other layouts, beside the card, as the rejected rows do.

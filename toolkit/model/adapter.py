@@ -15,6 +15,7 @@ from toolkit.core.hub_client import hub, hub_errors, is_hub_id
 from toolkit.core.layout import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    CENTROIDS,
     EVALUATION,
     MANIFEST,
     PREDICTIONS,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="PreTrainedModel | PeftModel")
 CHAT_TEMPLATE = "chat_template.jinja"
 # What is fetched of an adapter beside its weights: no checkpoints, states of optimisers, merged weights.
-NEEDED = ("*.json", "*.jsonl", "README*.md", PREDICTIONS, *bases.TOKENIZER)
+NEEDED = ("*.json", "*.jsonl", "README*.md", PREDICTIONS, CENTROIDS, *bases.TOKENIZER)
 # How many folders with adapters are named.
 SHOWN = 5
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError, library_errors
+from toolkit.model.centroids import states
 from toolkit.model.memory import lacks_memory
 from toolkit.model.trie import attention_mask, lay_out, sees_all
 
@@ -38,6 +39,8 @@ class Prompts:
         counts: Whether a column holds a token of the prompt, `[prompts, columns]`.
         cache: Keys and values of the columns, never changed; None where each prompt is read alone.
         last: Logits after each prompt, `[prompts, vocabulary]`; None without `cache`.
+        states: What entered the output embeddings at the last token of each prompt, `[prompts, hidden]`; None where a
+            model shows none.
     """
 
     model: PreTrainedModel
@@ -45,6 +48,7 @@ class Prompts:
     counts: torch.Tensor
     cache: DynamicCache | None = None
     last: torch.Tensor | None = None
+    states: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -54,11 +58,12 @@ class Prompts:
         import torch
 
         held = torch.tensor(numbers, device=self.tokens.device)
+        states = None if self.states is None else self.states[held]
         if self.cache is None or self.last is None:
-            return Prompts(self.model, self.tokens[held], self.counts[held])
+            return Prompts(self.model, self.tokens[held], self.counts[held], states=states)
         cache = _copy(self.cache)
         cache.batch_select_indices(held)
-        return Prompts(self.model, self.tokens[held], self.counts[held], cache, self.last[held])
+        return Prompts(self.model, self.tokens[held], self.counts[held], cache, self.last[held], states)
 
     def each(self) -> Iterator[list[int]]:
         """The tokens of each prompt."""
@@ -121,10 +126,17 @@ class Reader:
 
         opened = len(self.opening) if self._opens(prompts) else 0
         read = in_columns(self.model, prompts, opened)
-        if not (self.reads_together and sees_all(self.model, read.tokens.shape[1])):
-            return read
-        with torch.inference_mode():
-            return self._read(read, opened)
+        together = self.reads_together and sees_all(self.model, read.tokens.shape[1])
+        with torch.inference_mode(), states(self.model) as seen:
+            if together:
+                read = self._read(read, opened)
+            else:
+                for prompt in read.each():
+                    ids = torch.tensor([prompt], device=self.model.device)
+                    self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        # Where the opening was read in a pass of its own, that came first.
+        behind = [entered[:, -1] for entered in seen[-1 if together else 0 :]]
+        return replace(read, states=torch.cat(behind)) if behind else read
 
     @cached_property
     def reads_together(self) -> bool:
