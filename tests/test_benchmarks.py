@@ -32,15 +32,11 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-# Downloads what others measure with, and is never run by itself.
-FETCHES = "real_base.py"
-
-
 def test_every_benchmark_has_a_smallest_size_here():
-    assert {path.name for path in BENCHMARKS.glob("*.py")} == {*SMALLEST, FETCHES}
+    assert {path.name for path in BENCHMARKS.glob("*.py")} == SMALLEST.keys()
 
 
-@pytest.mark.parametrize("script", [*SMALLEST, FETCHES])
+@pytest.mark.parametrize("script", SMALLEST)
 def test_help_says_how_to_run_it(script):
     assert run(script, "--help").startswith(f"Usage: {script} [OPTIONS]")
 

@@ -38,6 +38,8 @@ from toolkit.training.progress import TrainingProgress
 from toolkit.training.train import deciding_settings, finished, train
 
 STATE = "pipeline.json"
+# The folder of a local Hub in a run folder. A base may be imported into it before the run.
+HUB = "hub"
 # Its name in 0.1.0.
 OLD_STATE = "run.json"
 
@@ -133,8 +135,10 @@ def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tupl
     """Publish dataset and adapter; a new repository is public once it was verified."""
     steps.announce("Publication", False)
     dataset_repo = recipe.publish.dataset_repo
+    # A local Hub has another address in each run, under which nothing is known of an unfinished publication.
+    private = False if recipe.publish.local_hub else None
     if dataset_repo:
-        push_dataset(dataset, dataset_repo)
+        push_dataset(dataset, dataset_repo, PublishOptions(private))
     verified: list[Verification] = []
 
     def verify(repo_id: str, revision: str) -> None:
@@ -142,7 +146,7 @@ def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tupl
             verified.append(verify_or_raise(repo_id, revision))
             steps.done("Verification", [repo_id], revision)
 
-    options = PublishOptions(dataset_repo=dataset_repo)
+    options = PublishOptions(private, dataset_repo=dataset_repo)
     published = publish(adapter, str(recipe.publish.adapter_repo), options, verify=verify)
     if not verified:
         # It was there already, and perhaps never verified.
@@ -156,7 +160,7 @@ def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
     if not recipe.publish.local_hub:
         yield
         return
-    with local_hub(out / "hub", out / "hub-cache"):
+    with local_hub(out / HUB, out / "hub-cache"):
         yield
 
 
@@ -175,7 +179,7 @@ class Steps:
                 (out / OLD_STATE).rename(self.file)
             if self.file.is_file():
                 self.hashes = _read_hashes(self.file)
-            elif holds_nothing(out) or (out / "dataset").is_dir():
+            elif (out / "dataset").is_dir() or holds_nothing(out, but=HUB):
                 # Written first, so that a run that is killed in its first second is recognised.
                 write_json(self.file, self.hashes)
             else:

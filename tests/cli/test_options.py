@@ -106,3 +106,26 @@ def test_several_sources_are_for_a_recipe(tmp_path):
 
 RECIPE = 'name = "mine"\nbase = "a/b"\n[training]\nmax_steps = 1\n'
 HUB = '[[dataset.sources]]\nname = "hub"\nlocation = "owner/name"\n'
+
+
+def test_a_run_takes_any_setting_of_its_recipe_as_a_value_of_toml_or_else_a_text(monkeypatch, tmp_path):
+    from toolkit import run as pipeline
+
+    def started(recipe, *_, **__):
+        raise InputError(f"{recipe.training.max_steps} {recipe.publish.local_hub} {recipe.publish.adapter_repo}.", "")
+
+    monkeypatch.setattr(pipeline, "run_pipeline", started)
+    given = ("training.max_steps=3", "publish.local_hub = false", "publish.adapter_repo=you/namer")
+    result = CliRunner().invoke(cli.main, ["run", "demo", str(tmp_path), *(f"--set={pair}" for pair in given)])
+    assert result.stderr.strip() == "Error: 3 False you/namer."
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [("epochs", "'epochs' is no KEY=VALUE"), ("training.epoch=2", "did you mean training.epochs")],
+)
+def test_a_setting_that_cannot_be_set_is_one_clear_line(tmp_path, pair, said):
+    result = CliRunner().invoke(cli.main, ["run", "demo", str(tmp_path / "out"), "--set", pair])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,8 @@ import pytest
 
 from toolkit import run
 from toolkit.core.errors import InputError
+from toolkit.core.recipe import load_recipe
+from toolkit.hub.publish import Published
 
 SHORT = """\
 name = "short"
@@ -125,6 +127,28 @@ def test_a_kill_at_the_very_start_leaves_a_run_folder_that_is_accepted(tmp_path)
         assert run.Steps(out).hashes == {}
     assert json.loads((out / "pipeline.json").read_text()) == {}
     assert (out / "dataset").is_dir()
+
+
+def test_a_run_folder_may_hold_a_hub_with_a_base_before_the_first_run_and_nothing_else(tmp_path):
+    (tmp_path / "hub").mkdir()
+    assert run.Steps(tmp_path).hashes == {}
+    (tmp_path / "pipeline.json").unlink()
+    (tmp_path / "site").mkdir()
+    with pytest.raises(InputError, match="holds no run"):
+        run.Steps(tmp_path)
+
+
+def test_a_killed_publication_to_a_local_hub_is_public_in_the_end(tmp_path, monkeypatch):
+    """The Hub has another address in the next run, so nothing tells what the first one was about to do."""
+    given = []
+    published = Published("demo/a", "0" * 40, "http://h", changed=False)
+    monkeypatch.setattr(run, "push_dataset", lambda _folder, _repo, options: given.append(options))
+    monkeypatch.setattr(run, "publish", lambda _folder, _repo, options, verify: given.append(options) or published)
+    monkeypatch.setattr(run, "verify_or_raise", lambda *_: None)
+    for local, private in ((True, False), (False, None)):
+        where = {"publish.adapter_repo": "demo/a", "publish.dataset_repo": "demo/d", "publish.local_hub": local}
+        run._publish(load_recipe("demo", where), tmp_path, tmp_path, run.Steps(tmp_path / str(local)))
+        assert [options.private for options in given[-2:]] == [private, private]
 
 
 @pytest.mark.parametrize("name", ["pipeline.json", "run.json"])

@@ -143,6 +143,32 @@ def _one_source(_context: click.Context, _option: click.Parameter, given: tuple[
     return given[0] if given else None
 
 
+def _settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, object]:
+    """The settings of `--set KEY=VALUE`; a value is TOML, or else a text."""
+    import tomllib
+
+    read: dict[str, object] = {}
+    for pair in given:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair:
+            raise click.BadParameter(f"{pair!r} is no KEY=VALUE.")
+        try:
+            read[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except ValueError:
+            read[key.strip()] = value
+    return read
+
+
+changed = click.option(
+    "--set",
+    "changed",
+    multiple=True,
+    callback=_settings,
+    metavar="KEY=VALUE",
+    help="A setting of the recipe to change, such as training.epochs=2. May be repeated.",
+)
+
+
 def load(recipe: str | Mapping[str, object] | None, options: Mapping[str, object]) -> Recipe:
     """The recipe with a command's options on top."""
     from toolkit.core.recipe import load_recipe

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("recipe")
 @click.argument("out", type=PATH)
+@options.changed
 @options.resume
 @options.hub_and_json
 @click.pass_obj
-def run(output: Output, /, recipe: str, out: Path, resume: bool) -> None:
+def run(output: Output, /, recipe: str, out: Path, changed: dict[str, object], resume: bool) -> None:
     """Run the whole pipeline of RECIPE into the folder OUT: build, train, evaluate, publish, verify.
 
     Run again, it skips the steps whose inputs have not changed. The recipe `demo` needs nothing but this
-    machine, and publishes to a local Hub in OUT.
+    machine, and publishes to a local Hub in OUT; any other does so with --set publish.local_hub=true, where its base is
+    one that was imported into OUT/hub.
     """
-    loaded = options.load(recipe, {})
+    loaded = options.load(recipe, changed)
     from toolkit import run as pipeline
     from toolkit.cli import results
 

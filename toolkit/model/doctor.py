@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.core import size
+from toolkit.core import duration, size
 from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import library_versions
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.model.base import cache_folder, config_of
-from toolkit.model.kernels import available_kernels, has_bf16, matrix_speed
+from toolkit.model.kernels import available_kernels, has_bf16, matrix_speed, training_seconds
 from toolkit.model.memory import (
+    TYPICAL_TOKENS,
     Machine,
     chosen_quantization,
     free_disk,
@@ -44,6 +45,9 @@ KNOWN: dict[str, dict[str, object]] = {
     "K-intelligence/Midm-2.0-Mini-Instruct": {"model_type": "llama", "hidden_size": 1792, "intermediate_size": 4608}
     | {"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
     | {"vocab_size": 131_384, "tie_word_embeddings": True},
+    "HuggingFaceTB/SmolLM2-135M-Instruct": {"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536}
+    | {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+    | {"vocab_size": 49_152, "tie_word_embeddings": True},
 }
 GATED = {base for base in KNOWN if base.startswith("google/gemma")}
 
@@ -78,7 +82,9 @@ def diagnose() -> Sequence[Diagnosis]:
 
 def _device(machine: Machine) -> Diagnosis:
     if machine.gpu is None:
-        return Diagnosis("device", "note", f"CPU, {os.cpu_count()} cores", "the recipe demo runs; others take long")
+        return Diagnosis(
+            "device", "note", f"CPU, {os.cpu_count()} cores", "the recipes demo and smollm2-135m run; others take long"
+        )
     return Diagnosis("device", "ok", f"{machine.gpu}, {size(machine.memory)}, {machine.compute}", "")
 
 
@@ -154,7 +160,11 @@ def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
     found = f"{size(download)} to download, {size(memory)} of memory"
     if lacking := _lacking(recipe, machine, memory, download - free):
         return Diagnosis(what, "missing", found, lacking)
-    means = ["slow without a GPU: hours to days"] if machine.gpu is None else []
+    means = []
+    if machine.gpu is None:
+        compute = machine.compute if recipe.training.compute == "auto" else recipe.training.compute
+        seconds = training_seconds(needs.parameters, 1000 * TYPICAL_TOKENS, compute)
+        means.append(f"without a GPU: about {duration(seconds)} for 1,000 examples")
     if recipe.base in GATED:
         means.append(f"gated: accept its licence on {DEFAULT_ENDPOINT}/{recipe.base}")
     return Diagnosis(what, "note" if machine.gpu is None else "ok", found, "; ".join(means))
