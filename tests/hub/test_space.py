@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -14,13 +15,14 @@ from support.adapters import DESCRIPTIONS
 from support.paths import ROOT
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import read_json, write_json, write_jsonl
+from toolkit.core.layout import DISCOUNT
 from toolkit.core.recipe import load_recipe
 from toolkit.hub import publish
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
 from toolkit.hub.space.folder import GRADIO, requirements, write_space
 from toolkit.model import adapter as adapters
-from toolkit.model import chat, generate, rank
+from toolkit.model import chat, naming, new_names, rank
 from toolkit.model.prompts import in_columns
 
 SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", "manifest.json")
@@ -141,8 +143,41 @@ def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):
     peft_model, tokenizer, _ = adapters.load_adapter(adapter)
     decoding = load_recipe("demo").decoding
     asked = in_columns(peft_model, [chat.prompt_ids(tokenizer, chat.naming_messages(DESCRIPTIONS[0]))])
-    drawn = [each.name for each in generate.sample(asked, tokenizer, decoding, page.NAMES, [7])[0]]
-    assert page.answer(loaded, DESCRIPTIONS[0], 7).names == list(dict.fromkeys(filter(None, drawn)))
+    known = new_names.known_names(tokenizer, loaded.known)
+    (drawn,) = new_names.sample_new(asked, tokenizer, decoding, page.CHOICE * page.NAMES, [7], known)
+    ended = [each.name for each in drawn if each.stopped and each.name]
+    assert page._draw(loaded, page._prompt(loaded, DESCRIPTIONS[0]), 7) == list(dict.fromkeys(ended))
+    assert (page.CHOICE, page.DISCOUNT) == (naming.CHOICE, DISCOUNT)
+
+
+def test_alone_the_page_gives_new_names_of_the_form_of_names_the_fitting_ones_first(loaded, monkeypatch):
+    told = replace(loaded, known=["Squirtle", "식스테일"], taken=["Squirtle", "식스테일", "Moonpetal"])
+    known, babble = ["SQUIRTLE", "Squirtlee", "Moonpetal", "식스테이"], ["bababa", "Xxxxx"]
+    said = [*known, *babble, "Flamora", "Flamorra", "불여우", "Emberling"]
+    monkeypatch.setattr(page, "_draw", lambda *_: said)
+    prompt = page._prompt(told, "A fox.")
+    monkeypatch.setattr(page, "_answers", lambda _, asked, names: [(asked == prompt, name) for name in names])
+    likely = {(True, "Flamora"): -2, (False, "Flamora"): -3, (True, "불여우"): -9, (False, "불여우"): -19}
+    monkeypatch.setattr(page, "log_likelihoods", lambda _, __, answers: [likely.get(answer, 0) for answer in answers])
+    assert page._invent(told, "A fox.", 0) == ["불여우", "Flamora", "Emberling"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "alike"),
+    [
+        *(("Vulpix", "vulpix", True), ("Vulpixx", "Vulpix", True), ("Vulix", "Vulpix", True)),
+        *(
+            ("Vulpax", "Vulpix", True),
+            ("Ulpix", "Vulpix", True),
+            ("Mr. Mime", "MrMime", True),
+            ("피카츄", "피카추", True),
+        ),
+        *(("Volpax", "Vulpix", False), ("Vulpixon", "Vulpix", False), ("Mu", "Mew", False)),
+        *(("파이리스", "이상해씨", False), ("Xulpixy", "Vulpix", False)),
+    ],
+)
+def test_names_are_alike_but_for_one_letter(name, other, alike):
+    assert page._alike(name, other) is page._alike(other, name) is alike
 
 
 def test_a_control_token_is_a_problem_that_the_page_shows(loaded):
@@ -158,7 +193,7 @@ def test_candidates_in_several_batches_score_as_in_one(loaded, monkeypatch):
 
 
 def test_an_adapter_without_known_names_has_no_nearest_ones(loaded):
-    assert page.answer(page.Adapter(loaded.model, loaded.tokenizer, loaded.manifest, []), "A fox.", 0).nearest == []
+    assert page.answer(replace(loaded, known=[]), "A fox.", 0).nearest == []
 
 
 def test_examples_come_from_the_samples_in_both_languages(tmp_path):

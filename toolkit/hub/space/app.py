@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 import html
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAMES, NEAREST, EXAMPLES, BATCH = 5, 3, 3, 32
+# New names are chosen among three times as many, drawn while the next token of a known name costs six nats.
+CHOICE, DISCOUNT = 3, 6.0
+# One or two words that begin with a capital or in Hangul, without a letter three times in a row.
+FORM = re.compile(r"(?!.*(.)\1\1)[A-ZÀ-Þ가-힣][\w'’.♀♂-]{1,13}(?: [(]?[A-ZÀ-Þ가-힣][\w'’.♀♂-]{0,13}[)]?)?")
 ASK, WAITING = "Name it · 이름 짓기", "Thinking … · 생각하는 중 …"
 LONGEST = 2000
 HANGUL = re.compile("[가-힣]")
@@ -171,12 +177,13 @@ def names_html(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on its base, its manifest, and the names that it knows."""
+    """An adapter on its base, its manifest, the names that it knows, and all names of its dataset."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     manifest: dict[str, Any]
     known: list[str]
+    taken: list[str]
 
 
 def load(folder: Path) -> Adapter:
@@ -191,16 +198,19 @@ def load(folder: Path) -> Adapter:
     dtype = "bfloat16" if compute == "float16" and not gpu else compute
     model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     known = json.loads(_text(folder / "answers.json") or "[]")
-    return Adapter(model.to("cuda" if gpu else "cpu"), AutoTokenizer.from_pretrained(folder), manifest, known)
+    taken = json.loads(_text(folder / "taken_names.json") or "[]")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Adapter(
+        model.to("cuda" if gpu else "cpu"), tokenizer, manifest, known, list(dict.fromkeys([*known, *taken]))
+    )
 
 
 def answer(adapter: Adapter, description: str, seed: int) -> Answer:
-    """Names by the adapter's own sampling settings, and the nearest known names. Control tokens are a problem."""
+    """New names by the adapter's own sampling settings, and the nearest known names. Control tokens are a problem."""
     for token in adapter.tokenizer.all_special_tokens:
         if token in description:
             raise Problem(f"Leave out {token}, which means something to the model. · {token}을(를) 빼 주세요.")
-    prompt = _prompt(adapter, description)
-    return Answer(_invent(adapter, prompt, seed), _nearest(adapter, prompt))
+    return Answer(_invent(adapter, description, seed), _nearest(adapter, _prompt(adapter, description)))
 
 
 def _prompt(adapter: Adapter, description: str) -> str:
@@ -215,24 +225,64 @@ def _ids(adapter: Adapter, text: str) -> list[int]:
     return list(adapter.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _invent(adapter: Adapter, prompt: str, seed: int) -> list[str]:
+def _invent(adapter: Adapter, description: str, seed: int) -> list[str]:
+    """New names, those first that the description makes likelier; any names where none are known."""
+    prompt = _prompt(adapter, description)
+    drawn: list[str] = []
+    formed = sum(FORM.fullmatch(name) is not None for name in adapter.known) >= 0.9 * len(adapter.known)
+    for name in _draw(adapter, prompt, seed):
+        if (FORM.fullmatch(name) or not formed) and not any(_alike(name, other) for other in [*adapter.taken, *drawn]):
+            drawn.append(name)
+    with_it, without = (
+        log_likelihoods(adapter.model, _ids(adapter, text), _answers(adapter, text, drawn))
+        for text in (prompt, _prompt(adapter, ""))
+    )
+    gains = {name: one - other for name, one, other in zip(drawn, with_it, without, strict=True)}
+    return sorted(drawn, key=lambda name: -gains[name])[:NAMES]
+
+
+def _draw(adapter: Adapter, prompt: str, seed: int) -> list[str]:
     import torch
 
     ids = torch.tensor([_ids(adapter, prompt)], device=adapter.model.device)
     stops = adapter.tokenizer.convert_tokens_to_ids(adapter.manifest["stop_tokens"])
+    costs: dict[tuple[int, ...], dict[int, float]] = {}
+    for answer in _answers(adapter, prompt, adapter.taken):
+        name = list(takewhile(lambda token: token not in stops, answer))
+        for place, token in enumerate(name):
+            following = costs.setdefault(tuple(name[:place]), {})
+            cost = math.inf if place == len(name) - 1 else DISCOUNT if place else 0.0
+            following[token] = max(cost, following.get(token, 0.0))
+
+    def away(input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        for row, said in enumerate(input_ids[:, ids.shape[1] :].tolist()):
+            for token, cost in costs.get(tuple(said), {}).items():
+                logits[row, token] -= cost
+        return logits
+
     torch.manual_seed(seed)
     with torch.inference_mode():
         drawn = adapter.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             do_sample=True,
-            num_return_sequences=NAMES,
+            num_return_sequences=CHOICE * NAMES,
             eos_token_id=stops,
             pad_token_id=stops[0],
+            logits_processor=[away],
             **adapter.manifest["recipe"]["decoding"],
         )
-    names = [adapter.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True).strip() for row in drawn]
+    ended = (row[ids.shape[1] :] for row in drawn if set(row[ids.shape[1] :].tolist()) & set(stops))
+    names = [adapter.tokenizer.decode(row, skip_special_tokens=True).strip() for row in ended]
     return list(dict.fromkeys(name for name in names if name))
+
+
+def _alike(name: str, other: str) -> bool:
+    """Whether two names are the same but for one letter, put in, left out or replaced, and for case and marks."""
+    one, two = sorted((re.sub(r"\W", "", text.casefold()) for text in (name, other)), key=len)
+    start = next((at for at, pair in enumerate(zip(one, two, strict=False)) if len(set(pair)) > 1), len(one))
+    rests = {one[start + (len(one) == len(two)) :], two[start + 1 :]}
+    return one == two or (len(one) > 2 and len(two) - len(one) < 2 and len(rests) == 1)
 
 
 def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
@@ -241,10 +291,15 @@ def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
 
     if not adapter.known:
         return []
-    start, stop = _ids(adapter, prompt), adapter.manifest["stop_tokens"][0]
-    candidates = [_ids(adapter, prompt + name + stop)[len(start) :] for name in adapter.known]
-    shares = torch.tensor(log_likelihoods(adapter.model, start, candidates)).softmax(0).tolist()
+    candidates = _answers(adapter, prompt, adapter.known)
+    shares = torch.tensor(log_likelihoods(adapter.model, _ids(adapter, prompt), candidates)).softmax(0).tolist()
     return sorted(zip(adapter.known, shares, strict=True), key=lambda pair: -pair[1])[:NEAREST]
+
+
+def _answers(adapter: Adapter, prompt: str, names: Sequence[str]) -> list[list[int]]:
+    """The tokens of each name, with the end of its turn, after the prompt."""
+    start = len(_ids(adapter, prompt))
+    return [_ids(adapter, prompt + name + adapter.manifest["stop_tokens"][0])[start:] for name in names]
 
 
 def log_likelihoods(model: PeftModel, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
