@@ -236,6 +236,16 @@ def test_a_card_says_which_figures_were_not_looked_at_only_where_they_were_not(t
     assert "Settings of its recipe" not in said()
 
 
+def test_a_card_says_by_which_ranking_it_identifies(tmp_path: Path) -> None:
+    assert "names of the dataset by their exact log-likelihood." in card(adapter_folder(tmp_path))
+    methods = EVALUATION["test"]["methods"]
+    both = {**methods, "adapter, by likelihood": methods["base"]}
+    text = card(adapter_folder(tmp_path, changed(EVALUATION, test__methods=both)))
+    assert "(`centroids.safetensors`), as `pkt identify` does." in text
+    assert text.index("| this adapter, by likelihood |") < text.index("| the base alone |")
+    assert "이름의 확률로 |" in (tmp_path / "README.ko.md").read_text(encoding="utf-8")
+
+
 def test_samples_are_grouped_by_a_rule_and_none_is_left_out(tmp_path: Path) -> None:
     ranked = [["Pikachu", "Mew"], ["Mew", "Pikachu"], ["Mew", "Muk"], ["Pikachu", "Muk"]]
     rows = [{**SAMPLES[0], "description": f"Row {row}.", "identified": names} for row, names in enumerate(ranked)]

@@ -218,6 +218,39 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
     assert not list(tmp_path.glob("*-evaluation.jsonl"))
 
 
+def test_an_adapter_with_centroids_identifies_by_them_and_by_likelihood_beside(adapter, dataset, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    before = measure(adapter, dataset, output=tmp_path / "before", baselines=[])
+    peft_model, tokenizer, _ = adapters.load_adapter(adapter)
+    rows, states = read_split(dataset, "test"), {}
+    for row in rows:
+        ids = torch.tensor([chat.prompt_ids(tokenizer, row["messages"][:-1])])
+        with torch.no_grad():
+            states[answer_of(row)] = peft_model(ids, output_hidden_states=True).hidden_states[-1][0, -1]
+    # Each for the other; no other answer was learnt.
+    write_json(adapter / "answers.json", ["Squirtle", "Vulpix"])
+    save_file({"centroids": torch.stack([states["Vulpix"], states["Squirtle"]])}, adapter / "centroids.safetensors")
+    evaluation = measure(adapter, dataset, output=tmp_path / "report", baselines=[])
+    methods = evaluation["test"]["methods"]
+    assert list(methods) == ["adapter", "adapter, by likelihood"]
+    likelihood = {name: figure for name, figure in before["test"]["methods"]["adapter"].items() if name != "exact"}
+    assert methods["adapter, by likelihood"] == likelihood
+    made = predictions.read_predictions(tmp_path / "report" / "predictions.parquet")[:3]
+    assert [(one.answer, one.top[0], one.rank.mean) for one in made if one.answer != "Pikachu"] == [
+        ("Vulpix", "Squirtle", 2),
+        ("Squirtle", "Vulpix", 2),
+    ]
+    assert [one.rank for one in made if one.answer == "Pikachu"] == [(3, 1)]
+    cosine = torch.cosine_similarity(states["Vulpix"], states["Squirtle"], dim=0)
+    shares = (20 * torch.stack([torch.ones(()), cosine])).softmax(0)
+    assert made[0].confidence == pytest.approx(float(shares[0]), abs=1e-4)
+    write_json(adapter / "answers.json", ["Somebody", "Else"])
+    other = measure(adapter, dataset, output=tmp_path / "other", baselines=[])
+    assert other["test"] == before["test"]
+
+
 def test_a_name_is_placed_among_ten_descriptions_by_how_likely_each_makes_it(adapter, eleven):
     asked = predictions.read_rows(eleven, recipe("pokepicker/tiny-gemma").evaluation)
     tens = predictions.tens_of([answer_of(row) for row in asked.unseen], 7)

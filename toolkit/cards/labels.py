@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from toolkit.core.layout import BASELINES, NEW_NAMES
+from toolkit.core.layout import BASELINES, BY_LIKELIHOOD, NEW_NAMES
 
 # In the order in which readers compare them.
 METHODS = ("adapter", *BASELINES)
 LABELS = {
     "en": {
         "adapter": "this adapter",
+        "adapter, by likelihood": "this adapter, by likelihood",
         "adapter, new names": "this adapter, new names only",
         "shuffled": "this adapter, descriptions shuffled",
         "base": "the base alone",
@@ -22,6 +23,7 @@ LABELS = {
     },
     "ko": {
         "adapter": "이 어댑터",
+        "adapter, by likelihood": "이 어댑터, 이름의 확률로",
         "adapter, new names": "이 어댑터, 새 이름만",
         "shuffled": "이 어댑터, 설명을 뒤섞음",
         "base": "어댑터 없는 베이스",
@@ -35,6 +37,7 @@ LABELS = {
 # For narrow places: figures and the terminal.
 SHORT_LABELS = {
     "adapter": "this adapter",
+    "adapter, by likelihood": "by likelihood",
     "adapter, new names": "new names only",
     "shuffled": "descriptions shuffled",
     "base": "base alone",
@@ -47,6 +50,7 @@ SHORT_LABELS = {
 # A short explanation of each method.
 EXPLAINED = {
     "en": {
+        "adapter, by likelihood": "how likely it makes each name, which is all that three lines of `peft` tell",
         "base": "the same prompts, without the adapter",
         "tfidf": "looks for the training description with the most similar words",
         "tfidf_centroid": "looks for the creature whose training descriptions together have the most similar words",
@@ -55,6 +59,7 @@ EXPLAINED = {
         "chance": "draws names at random",
     },
     "ko": {
+        "adapter, by likelihood": "어댑터가 각 이름에 주는 확률로 순위를 매김. `peft` 세 줄로 알 수 있는 것은 이것뿐임",
         "base": "같은 프롬프트, 어댑터 없음",
         "tfidf": "단어가 가장 비슷한 학습 설명을 찾음",
         "tfidf_centroid": "학습 설명을 모두 합쳤을 때 단어가 가장 비슷한 생물을 찾음",
@@ -150,6 +155,10 @@ DROPPED_KO = {
 
 
 def ordered_methods(methods: Iterable[str]) -> list[str]:
-    """The methods in the order of `METHODS`; other adapters come after the base, new names after the same method's."""
+    """The methods in the order of `METHODS`, other adapters after the base, and behind each its other ways."""
     place = {name: index for index, name in enumerate(METHODS)}
-    return sorted(methods, key=lambda name: (place.get(name.removesuffix(NEW_NAMES), 1.5), name))
+
+    def key(name: str) -> tuple[float, str]:
+        return place.get(name.removesuffix(NEW_NAMES).removesuffix(BY_LIKELIHOOD), 1.5), name
+
+    return sorted(methods, key=key)

@@ -11,7 +11,7 @@ from toolkit.cards.escape import md_cell, md_text
 from toolkit.cards.labels import CHEAP, EXPLAINED, GROUPS, INVENTION, LABELS, METHODS, SOURCES, ordered_methods
 from toolkit.cards.metadata import JsonObject, Manifest, license_of, linked, public_name
 from toolkit.core import duration, number
-from toolkit.core.layout import NEW_NAMES, SPLITS
+from toolkit.core.layout import BY_LIKELIHOOD, NEW_NAMES, SPLITS
 from toolkit.core.recipe import (
     DecodingSettings,
     EvaluationSettings,
@@ -220,6 +220,7 @@ def identification_facts(test: TestSplit | None, language: str) -> Facts | None:
     return {
         "rows": number(test.rows),
         "creatures": number(test.creatures),
+        "by_centroids": f"adapter{BY_LIKELIHOOD}" in methods,
         "has_exact": any("exact" in figures for figures in test.methods.values()),
         "methods": [_method(name, figures, test, language) for name, figures in methods.items()],
         "verdicts": verdicts,

@@ -66,8 +66,9 @@ NAMES_GIVEN = 5
 # the probability, and a four-hundredth of that is one token among others. With 4 nats, a fifth more names are copies.
 DISCOUNT = 6.0
 BASELINES = ("base", "tfidf", "tfidf_centroid", "encoder", "frequent", "chance")
-# Behind a method's name in an evaluation: its names that are new by construction.
-NEW_NAMES = ", new names"
+# Behind a method's name in an evaluation: its names that are new by construction; its ranking by how likely it makes
+# names, where it identifies by centroids.
+NEW_NAMES, BY_LIKELIHOOD = ", new names", ", by likelihood"
 # An encoder is another model, and not everyone has it.
 DEFAULT_BASELINES = tuple(name for name in BASELINES if name != "encoder")
 # The base that ships with the toolkit.

@@ -21,12 +21,13 @@ from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
 from toolkit.data.dataset import Row
 from toolkit.evaluation.ranks import Rank, rank_of
-from toolkit.model import chat, generate, new_names, rank
+from toolkit.model import centroids, chat, generate, new_names, rank
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import halving
 from toolkit.model.prompts import Prompts, Reader, shared_opening
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -93,7 +94,8 @@ class Answer:
     """A model's answer to a question.
 
     Attributes:
-        ranking: How it ranks the candidates.
+        ranking: How it ranks the candidates, by their likelihood.
+        nearest: How it ranks them by its centroids; None where it has none.
         greedy: Its likeliest name.
         drawn: Names that were drawn from its probabilities.
         new: Names drawn so that none is a known one.
@@ -102,10 +104,16 @@ class Answer:
     """
 
     ranking: Ranking | None
+    nearest: Ranking | None
     greedy: str
     drawn: list[generate.Generated]
     new: list[generate.Generated]
     fits: dict[str, Rank]
+
+    @property
+    def identified(self) -> Ranking | None:
+        """The ranking that identifies a creature: by centroids where there are some."""
+        return self.nearest or self.ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,8 @@ class AnsweringModel:
         names: How many for each row.
         journal: Where answers are kept.
         progress: Called after each pass of a ranking, and when answers are kept.
+        centroids: A state for each answer that it learnt, by which candidates are ranked too, `[learnt, hidden]`.
+        learnt: Those answers.
     """
 
     method: str
@@ -129,6 +139,8 @@ class AnsweringModel:
     names: int
     journal: Journal
     progress: Progress
+    centroids: torch.Tensor | None = None
+    learnt: Sequence[str] = ()
 
     def check_lengths(self, split: str, rows: Sequence[Row]) -> None:
         """Raise InputError for a row that the model cannot read whole; rows are counted from 0."""
@@ -190,8 +202,10 @@ class _Asked:
 
     def __post_init__(self) -> None:
         asked = dict(enumerate(self.questions))
+        ranked = {row for row, one in asked.items() if one.right is not None}
         self.rows = {
-            "identify": {row for row, one in asked.items() if one.right is not None},
+            "identify": ranked,
+            "nearest": ranked if self.by.centroids is not None else set(),
             "answer": set(asked),
             "sample": {row for row, one in asked.items() if one.seed is not None},
             "new": {row for row, one in asked.items() if one.seed is not None and one.new},
@@ -212,6 +226,7 @@ class _Asked:
             places = {row: place for place, row in enumerate(part)}
             draws = max(1, TOGETHER // self.by.names)
             for kind, size, work in (
+                ("nearest", TOGETHER, self._nearest),
                 ("identify", rank.prompts_at_once(self.by.model), self._rank),
                 ("answer", TOGETHER, self._name),
                 ("sample", draws, self._draw),
@@ -244,9 +259,10 @@ class _Asked:
     def kept(self, row: int) -> Answer:
         """The answer to a question, from the journal."""
         results = self.by.journal.results
-        ranking, fits = (results.get(self._piece(kind, row)) for kind in ("identify", "fit"))
+        ranking, nearest, fits = (results.get(self._piece(kind, row)) for kind in ("identify", "nearest", "fit"))
         return Answer(
             None if ranking is None else _restored(ranking),
+            None if nearest is None else _restored(nearest),
             results[self._piece("answer", row)],
             self._drawn("sample", row),
             self._drawn("new", row),
@@ -262,11 +278,22 @@ class _Asked:
             if of is not None and done < of:
                 self._report("identify", len(rows) * done / of)
 
+        return self._ranked(rows, rank.score(prompts, self.prepared, within))
+
+    def _nearest(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Rankings by the cosine of the state after a description with each answer's; without one, answers are last."""
+        if prompts.states is None or self.by.centroids is None:
+            raise InputError("The model shows no state to compare with its centroids.", "Remove the centroids.")
+        shares = centroids.scores(prompts.states, self.by.centroids).double().log_softmax(1).tolist()
+        known = [dict(zip(self.by.learnt, each, strict=True)) for each in shares]
+        return self._ranked(rows, [[each.get(name, -math.inf) for name in self.candidates] for each in known])
+
+    def _ranked(self, rows: Sequence[int], scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
         rankings = []
-        for row, scores in zip(rows, rank.score(prompts, self.prepared, within), strict=True):
+        for row, each in zip(rows, scores, strict=True):
             question = self.questions[row]
-            others = {str(other): rank_of(scores, right) for other, right in question.others.items()}
-            rankings.append(asdict(_ranking(scores, question.right or 0, self.candidates, others)))
+            others = {str(other): rank_of(each, right) for other, right in question.others.items()}
+            rankings.append(asdict(_ranking(each, question.right or 0, self.candidates, others)))
         return rankings
 
     def _name(self, prompts: Prompts, _rows: Sequence[int]) -> list[str]:

@@ -33,7 +33,9 @@ from toolkit.core.folder import (
 )
 from toolkit.core.layout import (
     ADAPTER_WEIGHTS,
+    ANSWERS,
     BASELINES,
+    BY_LIKELIHOOD,
     DEFAULT_BASELINES,
     EVALUATION,
     FIGURES,
@@ -58,6 +60,7 @@ from toolkit.evaluation.predictions import (
     write_predictions,
 )
 from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter, locate_base_of
+from toolkit.model.centroids import read_centroids
 from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
@@ -244,7 +247,7 @@ def _others(against: Sequence[str]) -> dict[str, Path]:
     for given in against:
         folder = locate_adapter(given)
         name = folder.resolve().name if Path(given).is_dir() else given
-        if name in (ADAPTER, f"{ADAPTER}{NEW_NAMES}", *BASELINES):
+        if name in (ADAPTER, f"{ADAPTER}{NEW_NAMES}", f"{ADAPTER}{BY_LIKELIHOOD}", *BASELINES):
             name = f"{folder.resolve().parent.name}/{name}"
         if name in found:
             raise InputError(f"Two of the adapters to compare with are called {name}.", "Rename one of the folders.")
@@ -264,9 +267,15 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
     partners = shuffled_partners(rows.creatures, recipe.seed)
     predictions: list[Prediction] = []
 
-    def ask(method: str, model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def ask(
+        method: str, model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
+    ) -> None:
         names = recipe.evaluation.names_per_description
-        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress)
+        states = read_centroids(folder) if folder else None
+        learnt = read_json(folder / ANSWERS) if folder and states is not None else []
+        if set(learnt).isdisjoint(rows.candidates):
+            states = None
+        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress, states, learnt)
         control = partners if method == ADAPTER else [[] for _ in rows.test]
         with memory_errors():
             predictions.extend(model_predictions(asked, rows, control, recipe.seed))
@@ -278,7 +287,7 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
         if (precision.base, precision.compute) == ("none", "float32"):
             # The same to float32's rounding, in four fifths of the time.
             model = merged_model(model)
-        ask(name, model, tokenizer)
+        ask(name, model, tokenizer, folder)
         # Two models do not stay in memory at once.
         del model, tokenizer
         free_cache()

@@ -13,7 +13,7 @@ import numpy as np
 
 from toolkit.core import Progress
 from toolkit.core.errors import InputError
-from toolkit.core.layout import NEW_NAMES, PREDICTIONS, SPLITS
+from toolkit.core.layout import BY_LIKELIHOOD, NEW_NAMES, PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
@@ -36,7 +36,7 @@ class Prediction:
 
     Attributes:
         method: `adapter`, `base`, a baseline or another adapter; `adapter, new names` has the names that are new by
-            construction.
+            construction, `adapter, by likelihood` the other ranking of an adapter that identifies by centroids.
         split: `test` or `unseen`.
         id: Of the row.
         creature: What the row is about; rows of one creature are not independent.
@@ -165,21 +165,25 @@ def model_predictions(
     ]
     tens = tens_of([_creature(row) for row in rows.unseen], seed, len(rows.test)) if trained else []
     answers = model.answers(questions, rows.candidates, rows.names, tens)
-    made, new = [], []
+    made, likely, new = [], [], []
     for number, (row, answer) in enumerate(zip([*rows.test, *rows.unseen], answers, strict=True)):
         split, place = ("test", number) if number < len(rows.test) else ("unseen", number - len(rows.test))
         ranked: dict[str, Any] = {}
-        if answer.ranking is not None:
-            ranked = {
-                each.name: getattr(answer.ranking, each.name) for each in fields(Ranking) if each.name != "others"
-            }
-            after = [answers[partner].ranking for partner in partners[number]]
-            ranked["shuffled_ranks"] = [each.others[str(number)] for each in after if each is not None]
+        if (ranking := answer.identified) is not None:
+            after = [answers[partner].identified for partner in partners[number]]
+            shuffled = [each.others[str(number)] for each in after if each is not None]
+            ranked = {**_columns_of(ranking), "shuffled_ranks": shuffled}
+        if answer.nearest is not None and answer.ranking is not None:
+            likely.append(_about(f"{model.method}{BY_LIKELIHOOD}", split, place, row, **_columns_of(answer.ranking)))
         sampled, made_new = (_sampled(drawn, answer.fits) for drawn in (answer.drawn, answer.new))
         made.append(_about(model.method, split, place, row, greedy=answer.greedy, **sampled, **ranked))
         if answer.new:
             new.append(_about(f"{model.method}{NEW_NAMES}", split, place, row, **made_new))
-    return made + new
+    return made + likely + new
+
+
+def _columns_of(ranking: Ranking) -> dict[str, Any]:
+    return {each.name: getattr(ranking, each.name) for each in fields(Ranking) if each.name != "others"}
 
 
 def _sampled(drawn: Sequence[Generated], fits: Mapping[str, Rank]) -> dict[str, Any]:
