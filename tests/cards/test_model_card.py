@@ -78,8 +78,8 @@ def test_a_switch_is_a_row_only_where_it_is_on(tmp_path: Path) -> None:
 
 
 def test_lessons_are_described_where_there_were_some(tmp_path: Path) -> None:
-    plain = {"augmentation": 0.0, "clause_dropout": 0.3, "word_dropout": 0.0, "way_back": 0.0}
-    taught = plain | {"augmentation": 0.75, "way_back": 0.3}
+    plain = {"augmentation": 0.0, "clause_dropout": 0.3, "word_dropout": 0.0, "way_back": 0.0, "contrast": 0.0}
+    taught = plain | {"augmentation": 0.75, "way_back": 0.3, "contrast": 0.2}
     for settings, on in ((plain, False), (taught, True)):
         log = [*LOG, LOG[-2] | {"step": 30} | ({"way_back_loss": 3.25} if on else {})]
         training = MANIFEST["recipe"]["training"] | settings
@@ -87,6 +87,8 @@ def test_lessons_are_described_where_there_were_some(tmp_path: Path) -> None:
         korean = (tmp_path / "README.ko.md").read_text(encoding="utf-8")
         assert ("75% of the visits: clauses in another order, 30% of them left out |" in text) is on
         assert ("75% 확률로 절의 순서를 섞음, 절의 30%를 뺌 |" in korean) is on
+        assert ("this loss counts 0.2 times |" in text) is on
+        assert ("그 손실에 0.2를 곱해 더함 |" in korean) is on
         assert ("its loss counts 0.3 times |" in text) is on
         assert ("그 손실에 0.3를 곱해 더함 |" in korean) is on
         assert ("from name to description, ended at 3.25." in text) is on

@@ -1,5 +1,6 @@
 """Descriptions are seen anew at every visit, and what is learnt beside names is weighed as the recipe says."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,12 +13,20 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, read_jsonl
 from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
-from toolkit.model import chat
-from toolkit.training import lessons, micro_batch, train
+from toolkit.data.dataset import answer_of, read_split
+from toolkit.model import adapter as adapters
+from toolkit.model import centroids, chat
+from toolkit.model.prompts import Reader
+from toolkit.training import contrast, lessons, micro_batch, train
 
 TEXT = "A red fox, small and quick; it has six tails. They glow at night!"
 KOREAN = "꼬리가 여섯 개인 붉은 여우다. 밤이 되면 꼬리가 빛나고, 사람을 잘 따른다。매우、영리하다."
-MIXED = {"training__augmentation": 0.8, "training__way_back": 0.5, "training__word_dropout": 0.1}
+MIXED = {
+    "training__augmentation": 0.8,
+    "training__word_dropout": 0.1,
+    "training__way_back": 0.5,
+    "training__contrast": 0.3,
+}
 
 
 def settings(**overrides):
@@ -39,7 +48,7 @@ def prepared(tokenizer, rows, said=print, **overrides):
 
 
 def texts(tokenizer, drawn):
-    return [[tokenizer.decode(example.input_ids) for example in examples] for _, examples in drawn]
+    return [[tokenizer.decode(example.input_ids) for example in one.examples] for one in drawn]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +103,8 @@ def test_what_is_seen_depends_on_seed_step_and_row_and_on_nothing_else(tokenizer
     taught = prepared(tokenizer, [row(), row(KOREAN)], **MIXED)
     again = prepared(tokenizer, [row(), row(KOREAN)], **MIXED)
     both, turned = lessons.draw(taught, [0, 1], 7, 3), lessons.draw(again, [1, 0], 7, 3)
-    assert [examples for _, examples in both] == [examples[::-1] for _, examples in turned]
+    assert [one.examples for one in both] == [one.examples[::-1] for one in turned]
+    assert [one.labels for one in both] == [[0, 0], []]
     steps = [texts(tokenizer, lessons.draw(taught, [0, 1], 7, step)) for step in range(8)]
     seeds = [texts(tokenizer, lessons.draw(taught, [0, 1], seed, 3)) for seed in range(8)]
     for drawn in (steps, seeds):
@@ -105,8 +115,8 @@ def test_what_is_seen_depends_on_seed_step_and_row_and_on_nothing_else(tokenizer
 
 def test_without_augmentation_every_visit_sees_the_row_itself(tokenizer):
     taught = prepared(tokenizer, [row()])
-    ((only, examples),) = lessons.draw(taught, [0], 7, 3)
-    assert examples == [chat.encode(tokenizer, row()["messages"])]
+    (only,) = lessons.draw(taught, [0], 7, 3)
+    assert only.examples == [chat.encode(tokenizer, row()["messages"])]
     assert (only.column, only.weight) == ("loss", 1.0)
 
 
@@ -119,29 +129,32 @@ def test_a_row_whose_question_does_not_hold_its_description_is_left_as_it_is_and
     ]
     for step in range(10):
         naming, back = lessons.draw(taught, [1, 0], 7, step)
-        assert naming[1][0] == chat.encode(tokenizer, row()["messages"])
-        assert len(back[1]) == 1
+        assert naming.examples[0] == chat.encode(tokenizer, row()["messages"])
+        assert len(back.examples) == 1
 
 
 def test_the_way_back_asks_for_the_description_with_the_row_s_system_turn(tokenizer):
     system = {"role": "system", "content": "You know creatures."}
     taught = prepared(tokenizer, [row() | {"messages": [system, *row()["messages"]]}], training__way_back=0.3)
-    (_, naming), (back, examples) = lessons.draw(taught, [0], 7, 0)
+    naming, back = lessons.draw(taught, [0], 7, 0)
     asked = chat.naming_messages("Vulpix", "다음 이름의 포켓몬을 묘사해줘:", "You know creatures.")
-    assert examples == [chat.encode(tokenizer, [*asked, {"role": "assistant", "content": TEXT}])]
+    assert back.examples == [chat.encode(tokenizer, [*asked, {"role": "assistant", "content": TEXT}])]
     assert (back.column, back.weight) == ("way_back_loss", 0.3)
-    assert naming == [chat.encode(tokenizer, [system, *row()["messages"]])]
+    assert naming.examples == [chat.encode(tokenizer, [system, *row()["messages"]])]
 
 
 def test_a_text_that_became_too_long_is_seen_as_it_is(tokenizer):
-    # In another order, words may be other tokens: here the limit is what the row itself takes, and no visit passes it.
-    rows = [row("ab, cd, ef, gh, ij, kl, mn, op")]
+    # In another order, words may be more tokens.
+    rows = [row("A, Blastoise.")]
     most = len(chat.encode(tokenizer, rows[0]["messages"]).input_ids)
-    taught = prepared(
-        tokenizer, rows, training__augmentation=1.0, training__clause_dropout=0.0, training__max_length=most
-    )
-    lengths = [len(lessons.draw(taught, [0], 7, step)[0][1][0].input_ids) for step in range(200)]
-    assert max(lengths) == most
+    shuffled = {"training__augmentation": 1.0, "training__clause_dropout": 0.0}
+
+    def longest(limit):
+        taught = prepared(tokenizer, rows, **shuffled, training__max_length=limit)
+        return max(len(lessons.draw(taught, [0], 7, step)[0].examples[0].input_ids) for step in range(100))
+
+    assert longest(512) > most
+    assert longest(most) == most
 
 
 def test_a_description_that_is_too_long_an_answer_is_named(tokenizer):
@@ -155,26 +168,68 @@ def test_a_description_that_is_too_long_an_answer_is_named(tokenizer):
         prepared(tokenizer, [asked], training__way_back=1.0, training__max_length=most)
 
 
+def batch(column, weight, first, start, labels=()):
+    examples = [chat.Example([3, 4, *range(first, first + 6 + number)], start) for number in (2, 0, 3, 1)]
+    return lessons.Batch(column, weight, examples, labels)
+
+
+def gradients(model, batches, at_once=4, proxies=None):
+    """The losses of a step, and the gradients of the model and of the proxies."""
+    model.zero_grad(set_to_none=True)
+    chosen = settings(batch_size=4, micro_batch_size=at_once, contrast=0.5)
+    fit = micro_batch.MicroBatch(chosen, [each.examples for each in batches], 1, print)
+    losses = fit.gradients(model, batches, torch.Tensor.backward, proxies)
+    found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    return {column: float(loss) for column, loss in losses.items()}, found
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_the_gradients_are_the_weighted_sum_of_the_lessons_own(size):
     model = small_model("gemma3_text")
-    batches = [
-        (weight, [chat.Example([3, 4, *range(first, first + 6 + number)], start) for number in range(4)])
-        for weight, first, start in ((1.0, 10, 6), (0.3, 30, 3))
-    ]
-
-    def gradients(pairs, at_once=4):
-        model.zero_grad(set_to_none=True)
-        fit = micro_batch.MicroBatch(
-            settings(batch_size=4, micro_batch_size=at_once), [batch for _, batch in pairs], 1, print
-        )
-        losses = fit.gradients(model, pairs, torch.Tensor.backward)
-        return [float(loss) for loss in losses], torch.cat([p.grad.flatten() for p in model.parameters()])
-
-    (naming, one), (back, other) = (gradients([(1.0, batch)]) for _, batch in batches)
-    losses, together = gradients(batches, size)
-    assert losses == pytest.approx([*naming, *back], abs=1e-5)
+    naming, back = batch("loss", 1.0, 10, 6), batch("way_back_loss", 0.3, 30, 3)
+    (first, one), (second, other) = (gradients(model, [replace(each, weight=1.0)]) for each in (naming, back))
+    losses, together = gradients(model, [naming, back], size)
+    assert losses == pytest.approx(first | second, abs=1e-5)
     torch.testing.assert_close(together, one + 0.3 * other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("family", ["gemma3_text", "llama"])
+def test_the_contrast_is_a_softmax_of_cosines_between_last_states_and_proxies(family, size):
+    model = small_model(family)
+    naming = batch("loss", 1.0, 10, 6, labels=[2, 0, 1, 2])
+    proxies = contrast.first_proxies(model, 3, 7)
+    assert proxies.shape == (3, model.config.hidden_size)
+    assert torch.equal(proxies, contrast.first_proxies(model, 3, 7))
+    losses, plain = gradients(model, [naming])
+    both, found = gradients(model, [naming], size, proxies)
+    moved = proxies.grad.clone()
+    # The gradients of the last step are not added to.
+    gradients(model, [naming], size, proxies)
+    torch.testing.assert_close(proxies.grad, moved)
+    model.zero_grad(set_to_none=True)
+    proxies.grad = None
+    apart = 0
+    for example, label in zip(naming.examples, naming.labels, strict=True):
+        prompt = torch.tensor([example.input_ids[: example.answer_start]])
+        state = model(input_ids=prompt, output_hidden_states=True).hidden_states[-1][0, -1]
+        cosines = torch.cosine_similarity(state[None], proxies)
+        apart = apart + torch.nn.functional.cross_entropy(20 * cosines, torch.tensor(label)) / 4
+    (0.5 * apart).backward()
+    assert both == pytest.approx(losses | {"contrast_loss": apart.item()}, abs=1e-4)
+    torch.testing.assert_close(moved, proxies.grad, rtol=0, atol=1e-4)
+    # The output embeddings come after the states.
+    expected = plain + torch.cat(
+        [(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in model.parameters()]
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_a_base_that_shows_no_states_is_refused(monkeypatch):
+    model = small_model("llama")
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    with pytest.raises(InputError, match=r"Give `training\.contrast=0`"):
+        contrast.first_proxies(model, 3, 7)
 
 
 def test_memory_is_planned_for_the_lesson_that_takes_more(monkeypatch):
@@ -217,12 +272,28 @@ def test_an_interrupted_run_sees_the_same_and_ends_with_the_same_bytes(tmp_path,
     with pytest.raises(train.Interrupted):
         train.train(whole / "dataset", tmp_path / "cut", recipe(use_small_base, **MIXED), progress=stop)
     assert train.train(whole / "dataset", tmp_path / "cut", recipe(use_small_base, **MIXED)).resumed_from in (4, 5)
-    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(whole / "adapter")
+    cut = adapter_bytes(tmp_path / "cut")
+    assert cut == adapter_bytes(whole / "adapter")
+    assert "centroids.safetensors" in cut
+
+
+def test_centroids_are_the_mean_states_of_the_adapter_that_was_written(tmp_path, use_small_base):
+    dataset = write_dataset(tmp_path / "dataset", strange_validation=True)
+    chosen = recipe(use_small_base, training__keep="best", training__learning_rate=0.05, training__contrast=0.5)
+    assert train.train(dataset, tmp_path / "adapter", chosen).best_step < 8
+    held = centroids.read_centroids(tmp_path / "adapter")
+    model, tokenizer, _ = adapters.load_adapter(tmp_path / "adapter")
+    rows = read_split(dataset, "train")
+    for number, answer in enumerate(read_json(tmp_path / "adapter" / "answers.json")):
+        prompts = [chat.prompt_ids(tokenizer, one["messages"][:-1]) for one in rows if answer_of(one) == answer]
+        states = torch.cat([Reader(model).read([prompt]).states for prompt in prompts])
+        mean = torch.nn.functional.normalize(states, dim=1).mean(0)
+        torch.testing.assert_close(held[number], mean / mean.norm(), rtol=0, atol=1e-4)
 
 
 def test_the_log_keeps_the_loss_of_names_and_has_the_way_back_beside_it(tmp_path, whole, use_small_base):
     lines = [line for line in read_jsonl(whole / "adapter" / "training_log.jsonl") if "loss" in line]
-    assert all({"loss", "way_back_loss", "grad_norm"} <= line.keys() for line in lines)
+    assert all({"loss", "contrast_loss", "way_back_loss", "grad_norm"} <= line.keys() for line in lines)
     plain = recipe(use_small_base, training__max_steps=2, lora__dropout=0.0)
     train.train(whole / "dataset", tmp_path / "names", plain)
     weighed = recipe(use_small_base, training__max_steps=2, lora__dropout=0.0, training__way_back=0.5)
@@ -239,7 +310,7 @@ def test_settings_of_lessons_count_once_they_are_used_so_that_older_runs_go_on(w
         return train.deciding_settings(recipe(TINY_BASE_ID, **overrides))["training"]
 
     older = deciding()
-    assert older.keys().isdisjoint({"augmentation", "clause_dropout", "word_dropout", "way_back", "track"})
+    assert older.keys().isdisjoint({"augmentation", "clause_dropout", "word_dropout", "way_back", "contrast", "track"})
     assert deciding(training__clause_dropout=0.5) == older
     assert deciding(training__augmentation=0.5) != deciding(training__augmentation=0.5, training__clause_dropout=0.5)
     assert deciding(training__way_back=0.5) == older | {"way_back": 0.5}

@@ -15,7 +15,7 @@ from toolkit.core.layout import TINY_BASE_ID
 from toolkit.core.recipe import load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, loading
-from toolkit.training import micro_batch, packing, train
+from toolkit.training import lessons, micro_batch, packing, train
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_the_probe_leaves_no_trace(small_base):
     peft_model.train()
 
     def run_once(model):
-        return fit.gradients(model, [(1.0, batch)], torch.Tensor.backward)[0]
+        return fit.gradients(model, [lessons.Batch("loss", 1.0, batch)], torch.Tensor.backward)["loss"]
 
     assert loading.overflow(peft_model, "float16", run_once) is None
     assert torch.equal(before, torch.get_rng_state())

@@ -37,7 +37,13 @@ DECISIVE = (
     *("training.learning_rate", "training.scheduler", "training.warmup_steps", "training.batch_size"),
     *("training.max_steps", "training.epochs", "training.max_length", "training.optimizer", "training.weight_decay"),
     *("training.max_grad_norm", "training.keep", "training.early_stopping"),
-    *("training.augmentation", "training.clause_dropout", "training.word_dropout", "training.way_back"),
+    *(
+        "training.augmentation",
+        "training.clause_dropout",
+        "training.word_dropout",
+        "training.contrast",
+        "training.way_back",
+    ),
 )
 # Longest texts in a card, in characters.
 WORD, LINE, DESCRIPTION, METHOD = 60, 200, 200, 48
@@ -115,7 +121,7 @@ def training_facts(manifest: Manifest, log: Sequence[JsonObject]) -> Facts:
         "augmentation": _share(settings.get("augmentation")),
         "clauses_left_out": _share(settings.get("clause_dropout")),
         "words_left_out": _share(settings.get("word_dropout")),
-        "way_back": f"{settings['way_back']:g}" if settings.get("way_back") else None,
+        **{key: f"{settings[key]:g}" if settings.get(key) else None for key in ("contrast", "way_back")},
         "micro_batch": number(manifest.get("micro_batch_size")),
         "checkpointing": manifest.get("gradient_checkpointing"),
     }

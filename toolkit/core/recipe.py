@@ -152,6 +152,9 @@ class TrainingSettings(Section):
     word_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the words left out of a description that is seen anew."
     )
+    contrast: float = Field(
+        0.0, ge=0, le=10, description="Weight of a loss that tells answers apart by the state after a description."
+    )
     way_back: float = Field(
         0.0, ge=0, le=10, description="Weight of the loss of a second lesson: from the name to the description."
     )
@@ -264,8 +267,9 @@ FILE_ONLY = (
 
 def switched_off(training: Mapping[str, object]) -> list[str]:
     """The settings of a recipe's `training` that change nothing while the one that switches them on is 0 or absent."""
-    lessons = {"augmentation": ("augmentation", "clause_dropout", "word_dropout"), "way_back": ("way_back",)}
-    return [key for switch, keys in lessons.items() if not training.get(switch) for key in keys]
+    by_switch = {"augmentation": ["augmentation", "clause_dropout", "word_dropout"]}
+    by_switch |= {switch: [switch] for switch in ("contrast", "way_back")}
+    return [key for switch, keys in by_switch.items() if not training.get(switch) for key in keys]
 
 
 @cache

@@ -25,13 +25,13 @@ AGAIN = "Download the adapter again, or train it again."
 
 
 @contextmanager
-def states(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
+def states(model: PreTrainedModel | None) -> Iterator[list[torch.Tensor]]:
     """A list to which each pass inside the block adds what enters the output embeddings, `[batch, kept, hidden]`.
 
-    It stays empty where a model has no such layer, or computes its logits around it.
+    It stays empty without a model, and where one has no such layer or computes its logits around it.
     """
     seen: list[torch.Tensor] = []
-    head = model.get_output_embeddings()
+    head = None if model is None else model.get_output_embeddings()
     if head is None:
         yield seen
         return

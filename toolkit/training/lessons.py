@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,24 @@ class Lesson:
         weight: What its loss, the mean over its own supervised tokens, counts for in a step's gradients.
         examples: By row, of the description as the dataset holds it; a row that has no such example is not there.
         seen: Row and random numbers in, the row's example at this visit out.
+        labels: By row, the number of its answer among all, where these are contrasted (`contrast.py`).
     """
 
     column: str
     weight: float
     examples: Mapping[int, Example]
     seen: Callable[[int, Random], Example]
+    labels: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of one lesson in one step: the column and weight of their loss, and their answers' numbers, if any."""
+
+    column: str
+    weight: float
+    examples: Sequence[Example]
+    labels: Sequence[int] = ()
 
 
 def prepare_lessons(
@@ -78,7 +90,11 @@ def prepare_lessons(
 
         return Lesson(column, weight, plain, seen)
 
-    lessons = [lesson("loss", 1.0, {n: row["messages"] for n, row in enumerate(rows)}, _naming, "train")]
+    names = lesson("loss", 1.0, {n: row["messages"] for n, row in enumerate(rows)}, _naming, "train")
+    if settings.contrast:
+        numbers = {answer: number for number, answer in enumerate(answers_of(rows))}
+        names = replace(names, labels={n: numbers[answer_of(row)] for n, row in enumerate(rows)})
+    lessons = [names]
     if settings.way_back and texts:
         told = {number: _way_back(rows[number], text) for number, text in texts.items()}
         lessons.append(lesson("way_back_loss", settings.way_back, told, _way_back, "train (name to description)"))
@@ -107,11 +123,19 @@ def encode_rows(
     return examples
 
 
-def draw(lessons: Sequence[Lesson], rows: Sequence[int], seed: int, step: int) -> list[tuple[Lesson, list[Example]]]:
+def answers_of(rows: Sequence[Row]) -> list[str]:
+    """The distinct answers, sorted."""
+    return sorted(set(map(answer_of, rows)))
+
+
+def draw(lessons: Sequence[Lesson], rows: Sequence[int], seed: int, step: int) -> list[Batch]:
     """The examples of some rows in the step after `step` others, by lesson; lessons without one are left out."""
-    visits = [(row, Random(f"{seed}/{step}/{row}")) for row in rows]
-    drawn = ((each, [each.seen(row, numbers) for row, numbers in visits if row in each.examples]) for each in lessons)
-    return [(lesson, examples) for lesson, examples in drawn if examples]
+    visits, batches = [(row, Random(f"{seed}/{step}/{row}")) for row in rows], []
+    for lesson in lessons:
+        examples = [lesson.seen(row, numbers) for row, numbers in visits if row in lesson.examples]
+        labels = [lesson.labels[row] for row in rows if lesson.labels]
+        batches.append(Batch(lesson.column, lesson.weight, examples, labels))
+    return [batch for batch in batches if batch.examples]
 
 
 def seen_anew(text: str, settings: TrainingSettings, generator: Random) -> str:

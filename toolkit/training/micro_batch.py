@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core import Note
 from toolkit.core.errors import EnvironmentLacks, library_errors
 from toolkit.core.recipe import TrainingSettings
+from toolkit.model.centroids import states
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
 from toolkit.model.memory import free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
 from toolkit.training import packing
+from toolkit.training.contrast import contrast_loss
+from toolkit.training.lessons import Batch
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
 
 # Runs the backward pass of a loss: untyped in torch.
 Backward = Callable[[Any], object]
-# What its loss counts for, and its examples.
-Batch = tuple[float, Sequence[Example]]
 
 # Most activations on a CPU, and nodes of a row, whose mask grows with their square. Nothing is measured there, because
 # the same inputs must give the same bytes on every machine.
@@ -63,16 +64,24 @@ class MicroBatch:
         if len(self.sizes) > 1 and not packing.packs_exactly(model):
             self._one_at_a_time()
 
-    def gradients(self, model: PreTrainedModel, batches: Sequence[Batch], backward: Backward) -> list[torch.Tensor]:
+    def gradients(
+        self,
+        model: PreTrainedModel,
+        batches: Sequence[Batch],
+        backward: Backward,
+        proxies: torch.nn.Parameter | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Add the gradients of each batch's mean loss times its weight, and return the losses without their weights.
 
-        Losses are in nats per supervised token of their own batch.
+        Losses are in nats per supervised token of their own batch. With `proxies`, whose gradients begin anew, answers
+        are contrasted, and `contrast_loss` is in nats per example.
 
         Raises:
             EnvironmentLacks: Not even one example at a time fits.
         """
         restore = _random_state()
-        while (losses := _gradients_in_pieces(model, batches, self.size, backward)) is None:
+        contrast = None if proxies is None else (self.settings.contrast, proxies)
+        while (losses := _gradients_in_pieces(model, batches, self.size, backward, contrast)) is None:
             _free(model)
             # Dropout draws the same numbers in the next attempt.
             restore()
@@ -161,7 +170,8 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
     torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
-        fits = _gradients_in_pieces(model, [(1.0, examples)], len(examples), lambda loss: loss.backward()) is not None
+        whole = Batch("loss", 1.0, examples)
+        fits = _gradients_in_pieces(model, [whole], len(examples), lambda loss: loss.backward()) is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -170,20 +180,34 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
 
 def _gradients_in_pieces(
-    model: PreTrainedModel, batches: Sequence[Batch], size: int, backward: Backward
-) -> list[torch.Tensor] | None:
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    size: int,
+    backward: Backward,
+    contrast: tuple[float, torch.nn.Parameter] | None = None,
+) -> dict[str, torch.Tensor] | None:
     """The losses of batches whose gradients were added, `size` examples at a time; None where memory ran out."""
-    losses = []
+    losses: dict[str, Any] = {}
+    if contrast is not None:
+        contrast[1].grad = None
     try:
-        for weight, batch in batches:
-            supervised = sum(len(example.answer_ids) for example in batch)
-            total: Any = 0
-            for start in range(0, len(batch), size):
-                inputs, answers = packing.collate(batch[start : start + size], model)
-                loss = packing.answer_loss(model(**inputs).logits, answers, supervised)
-                backward(weight * loss)
-                total = total + loss.detach()
-            losses.append(total)
+        for batch in batches:
+            supervised = sum(len(example.answer_ids) for example in batch.examples)
+            for start in range(0, len(batch.examples), size):
+                piece = batch.examples[start : start + size]
+                inputs, answers = packing.collate(piece, model)
+                with states(model if contrast else None) as seen:
+                    logits = model(**inputs).logits
+                loss = packing.answer_loss(logits, answers, supervised)
+                losses[batch.column] = losses.get(batch.column, 0) + loss.detach()
+                loss = batch.weight * loss
+                if contrast and batch.labels:
+                    weight, proxies = contrast
+                    apart = contrast_loss(seen[0], piece, batch.labels[start : start + size], proxies)
+                    apart = apart / len(batch.examples)
+                    losses["contrast_loss"] = losses.get("contrast_loss", 0) + apart.detach()
+                    loss = loss + weight * apart
+                backward(loss)
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise

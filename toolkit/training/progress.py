@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # File of a checkpoint: the adapter with the lowest validation loss so far.
 BEST = "best_adapter.safetensors"
+# Another one, and its tensor: what answers are contrasted with (`contrast.py`).
+PROXIES = "proxies"
 
 History = Sequence[dict[str, Any]]
 """The Trainer's history: an entry for each step, with its `loss` and, where one was computed, `validation_loss`."""
@@ -63,6 +65,7 @@ class TrainingState:
         tokens: Tokens of prompts and answers seen.
         elapsed: Seconds from the beginning of training to the end of its last step.
         best: The adapter's weights at the lowest validation loss so far; None where they are not kept.
+        proxies: Of the answers that are contrasted, `[answers, hidden]`; None without a contrast.
         stop_asked: Whether a signal asked for a checkpoint and a stop.
     """
 
@@ -70,6 +73,7 @@ class TrainingState:
         self.report, self.before = report, before
         self.tokens, self.elapsed = 0, 0.0
         self.best: dict[str, torch.Tensor] | None = None
+        self.proxies: torch.nn.Parameter | None = None
         self.stop_asked = False
         self.begin(0)
 
@@ -146,6 +150,8 @@ def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCall
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if training.best is not None:
                 save_file(training.best, checkpoint / BEST, metadata={"format": "pt"})
+            if training.proxies is not None:
+                save_file({PROXIES: training.proxies.detach().cpu()}, checkpoint / f"{PROXIES}.safetensors")
             mark_complete(checkpoint, training.spent())
 
     return Reporter()
@@ -216,7 +222,7 @@ def _validations(history: History) -> list[dict[str, Any]]:
 def _mean_line(window: list[dict[str, Any]]) -> dict[str, Any]:
     last = window[-1]
     line = {"step": last["step"], "epoch": last["epoch"], "learning_rate": last["learning_rate"]}
-    for key in ("loss", "way_back_loss", "grad_norm"):
+    for key in ("loss", "contrast_loss", "way_back_loss", "grad_norm"):
         # In fp16 the first steps may overflow and be skipped: they have no norm.
         finite = [entry[key] for entry in window if math.isfinite(entry.get(key, math.nan))]
         if finite:

@@ -27,12 +27,20 @@ from toolkit.core.folder import (
     write_jsonl,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, ANSWERS, HELD_OUT, MANIFEST, SPLITS, TAKEN_NAMES, TRAINING_LOG
+from toolkit.core.layout import (
+    ADAPTER_WEIGHTS,
+    ANSWERS,
+    CENTROIDS,
+    HELD_OUT,
+    MANIFEST,
+    SPLITS,
+    TAKEN_NAMES,
+    TRAINING_LOG,
+)
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe, switched_off
 from toolkit.data.dataset import (
     LocatedDataset,
     Row,
-    answer_of,
     count_rows,
     locate_dataset,
     names_of,
@@ -41,6 +49,7 @@ from toolkit.data.dataset import (
 )
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
+from toolkit.model.centroids import TENSOR
 from toolkit.model.kernels import ONEDNN, available_kernels, best_kernels, float32_kernels
 from toolkit.model.memory import (
     chosen_quantization,
@@ -52,10 +61,12 @@ from toolkit.model.memory import (
     this_machine,
 )
 from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
-from toolkit.training.lessons import Lesson, encode_rows, prepare_lessons
+from toolkit.training.contrast import centroids_of
+from toolkit.training.lessons import Lesson, answers_of, encode_rows, prepare_lessons
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import (
     BEST,
+    PROXIES,
     History,
     TrainingProgress,
     TrainingState,
@@ -68,6 +79,7 @@ from toolkit.training.progress import (
 from toolkit.training.trainer import check_environment, make_trainer, prepare_model, where_losses_are_drawn
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerState
 
@@ -197,7 +209,7 @@ def train(
             f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
         )
     facts = _facts(inputs, peft_model, state, training, replace(precision, kernels=kernels), micro_batch, kept)
-    _write(out, inputs, peft_model, state, kept, facts)
+    _write(out, inputs, peft_model, state, kept, facts, _centroids(inputs, peft_model, precision.compute))
     remove_checkpoints(folder)
     return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
 
@@ -364,6 +376,8 @@ def _finish(trainer: Trainer, start: Start, training: TrainingState, settings: T
             weights = load_file(start.checkpoint / ADAPTER_WEIGHTS)
             best = start.checkpoint / BEST
             training.best = load_file(best) if best.is_file() else None
+            if training.proxies is not None:
+                training.proxies.data.copy_(load_file(start.checkpoint / f"{PROXIES}.safetensors")[PROXIES])
         if _is_over(state, settings):
             set_peft_model_state_dict(trainer.model, weights)
             return state
@@ -432,15 +446,33 @@ def _facts(
     }
 
 
+def _centroids(inputs: _Inputs, peft_model: PeftModel, compute: str) -> torch.Tensor | None:
+    """The centroids of the answers, by the rows as they are; None where answers were not contrasted."""
+    if not (names := inputs.lessons[0]).labels:
+        return None
+    prompts = [example.input_ids[: example.answer_start] for example in names.examples.values()]
+    return centroids_of(peft_model.eval(), prompts, list(names.labels.values()), compute)
+
+
 def _write(
-    out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
+    out: Path,
+    inputs: _Inputs,
+    peft_model: PeftModel,
+    state: TrainerState,
+    kept: int | None,
+    facts: dict[str, Any],
+    centroids: torch.Tensor | None,
 ) -> None:
     """Write the adapter folder."""
+    from safetensors.torch import save_file
+
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter", even_changed=True) as folder:
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
         write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
-        write_json(folder / ANSWERS, sorted({answer_of(row) for row in inputs.rows}))
+        write_json(folder / ANSWERS, answers_of(inputs.rows))
+        if centroids is not None:
+            save_file({TENSOR: centroids}, folder / CENTROIDS, metadata={"format": "pt"})
         write_json(folder / TAKEN_NAMES, inputs.names)
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)

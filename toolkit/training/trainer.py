@@ -17,7 +17,8 @@ from toolkit.model.chat import Example
 from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
 from toolkit.model.memory import activation_bytes, compute_dtype, free_cache, memory_errors, size_of
-from toolkit.training.lessons import Lesson, draw
+from toolkit.training import contrast
+from toolkit.training.lessons import Batch, Lesson, draw
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
 
@@ -110,11 +111,11 @@ def _first_pass(
         with loading.autocast(precision.compute):
             micro_batch.prepare(peft_model)
         peft_model.train()
-        probe = [(1.0, examples[:1]) for examples in longest_first]
+        probe = [Batch(str(number), 1.0, examples[:1]) for number, examples in enumerate(longest_first)]
         return peft_model, loading.overflow(
             peft_model,
             precision.compute,
-            lambda probed: torch.stack(micro_batch.gradients(probed, probe, lambda loss: loss.backward())),
+            lambda probed: torch.stack([*micro_batch.gradients(probed, probe, lambda loss: loss.backward()).values()]),
         )
 
 
@@ -139,16 +140,23 @@ def make_trainer(
         def training_step(self, model: PeftModel, inputs: dict[str, list[int]], _items: object = None) -> torch.Tensor:
             model.train()
             step = self.state.global_step
-            drawn = draw(lessons, inputs["rows"], recipe.seed, step)
-            batches = [(lesson.weight, examples) for lesson, examples in drawn]
-            losses = micro_batch.gradients(model, batches, self.accelerator.backward)
-            self.losses = {lesson.column: float(loss) for (lesson, _), loss in zip(drawn, losses, strict=True)}
+            batches = draw(lessons, inputs["rows"], recipe.seed, step)
+            losses = micro_batch.gradients(model, batches, self.accelerator.backward, training.proxies)
+            self.losses = {column: float(loss) for column, loss in losses.items()}
             # Before the optimiser's step, so that no weight ever moves on NaN.
             for column, value in self.losses.items():
                 self._check_number(column.replace("_", " "), value, step + 1)
-            training.tokens += sum(len(example.input_ids) for _, examples in drawn for example in examples)
-            # The first lesson's: what names cost stays comparable, whatever else is learnt.
-            return losses[0]
+            training.tokens += sum(len(example.input_ids) for batch in batches for example in batch.examples)
+            # What names cost stays comparable, whatever else is learnt.
+            return losses["loss"]
+
+        def create_optimizer(self, model: PeftModel | None = None) -> torch.optim.Optimizer:
+            optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+            if training.proxies is not None:
+                # The Trainer clips the gradients of its model's parameters only, so these count for nothing there.
+                rate = contrast.FASTER * settings.learning_rate
+                optimizer.add_param_group({"params": [training.proxies], "lr": rate, "weight_decay": 0.0})
+            return optimizer
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             # The adapter alone: the Trainer adds the base's embeddings where the adapter is on them too.
@@ -183,6 +191,10 @@ def make_trainer(
         data_collator=lambda rows: {"rows": rows},
         callbacks=[reporter(training, settings), *_trackers(settings, folder)],
     )
+    if settings.contrast:
+        with loading.autocast(precision.compute):
+            answers = len(set(lessons[0].labels.values()))
+            training.proxies = contrast.first_proxies(trainer.model, answers, recipe.seed)
     trainer.loss_is_scaled_for_ga = True
     trainer.remove_callback(PrinterCallback)
     return trainer
