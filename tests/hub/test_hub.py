@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from support.datasets import build, creatures, from_table, table
 from support.hub import REPO, adapter, dataset, endpoint, remembered, rewrite_manifest
 from toolkit.core.errors import HubError, InputError
-from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_manifest
+from toolkit.core.folder import file_hashes, read_json, read_jsonl, read_manifest, write_jsonl, write_manifest
 from toolkit.core.layout import TINY_BASE_ID, VALIDATION
 from toolkit.hub import publish, verify
 from toolkit.hub.local.serve import running_hub
@@ -180,15 +180,16 @@ def test_what_was_published_is_verified_and_a_lie_is_found(endpoint, adapter):
     verification = verify.verify(REPO)
     assert verification.ok, verification.differences
     assert verification.samples == len(read_jsonl(adapter / "samples.jsonl"))
-    line, *rest = (adapter / "samples.jsonl").read_text().split("\n")
-    sample = json.loads(line) | {"greedy": "Nobody said this"}
-    (adapter / "samples.jsonl").write_text("\n".join([json.dumps(sample), *rest]))
+    first, *rest, last = read_jsonl(adapter / "samples.jsonl")
+    first["greedy"], last["new_names"][0] = "Nobody said this", "Nobody drew this"
+    write_jsonl(adapter / "samples.jsonl", [first, *rest, last])
     HfApi(endpoint=endpoint).upload_file(
         path_or_fileobj=adapter / "samples.jsonl", path_in_repo="samples.jsonl", repo_id=REPO
     )
     verification = verify.verify(REPO)
     assert not verification.ok
-    assert any("Nobody said this" in difference for difference in verification.differences)
+    for lie in ("Nobody said this", "Nobody drew this"):
+        assert any(lie in difference for difference in verification.differences)
     assert "samples.jsonl: not the file that the manifest names" in verification.differences
 
 

@@ -184,7 +184,7 @@ def ran(out: Output, result: RunResult) -> None:
     if unseen:
         out.say("\nNew names that it gave to the first three of them:")
         for sample in unseen:
-            out.say(f"  {', '.join(sample['new_names'])}")
+            out.say(f"  {', '.join(sample.get('new_names') or sample['names'])}")
             out.show(Padding(Text(sample["description"], style="dim"), (0, 0, 0, 4)))
     adapter, pkt = result.out / "adapter", program()
     out.say(f"\nThe card is {adapter / CARD}. What to do next:")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markdown_it import MarkdownIt
 
@@ -22,7 +22,17 @@ from toolkit.core import imports
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import file_hashes, is_manifest, read_json, read_jsonl, write_json
 from toolkit.core.hub_client import hub_errors, is_hub_id, without_secrets
-from toolkit.core.layout import ADAPTER_CONFIG, ANSWERS, CARD, DTYPES, EDITED, EVALUATION, MANIFEST, SAMPLES
+from toolkit.core.layout import (
+    ADAPTER_CONFIG,
+    ANSWERS,
+    CARD,
+    DTYPES,
+    EDITED,
+    EVALUATION,
+    MANIFEST,
+    SAMPLES,
+    TAKEN_NAMES,
+)
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.safety import is_pickle
 from toolkit.model import generate
@@ -30,7 +40,11 @@ from toolkit.model.adapter import may_be_quantized
 from toolkit.model.chat import prompt_ids
 from toolkit.model.loading import nf4_config
 from toolkit.model.memory import drawing_machine
+from toolkit.model.new_names import KnownNames, known_names, sample_new
 from toolkit.model.prompts import in_columns
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Imports the libraries of a card's code, and waits for it.
 READER = """
@@ -167,6 +181,7 @@ def _other_names(repository: Repository) -> list[str]:
     evaluation = read_json(repository.folder / EVALUATION)
     # Sampled names are the same only where the random numbers are.
     seed = evaluation["seed"] if evaluation["machine"] == drawing_machine() else None
+    known = _known_names(tokenizer, repository, evaluation)
     differences = []
     for number, sample in enumerate(repository.samples):
         asked = in_columns(model, [prompt_ids(tokenizer, sample["messages"])])
@@ -176,9 +191,23 @@ def _other_names(repository: Repository) -> list[str]:
             (drawn,) = generate.sample(asked, tokenizer, settings, len(sample["names"]), [seed + number])
             names += [each.name for each in drawn]
             claimed += sample["names"]
+            if known is not None and (new := sample.get("new_names")):
+                (drawn,) = sample_new(asked, tokenizer, settings, len(new), [seed + number], known)
+                names += [each.name for each in drawn]
+                claimed += new
         if names != claimed:
             differences.append(f"sample {sample['id']}: published {', '.join(claimed)}; reproduced {', '.join(names)}")
     return differences
+
+
+def _known_names(
+    tokenizer: PreTrainedTokenizerBase, repository: Repository, evaluation: Mapping[str, Any]
+) -> KnownNames | None:
+    """The names that its new names are none of; None where they were those of another dataset, or are not said."""
+    names, same = repository.folder / TAKEN_NAMES, repository.manifest["dataset"]["content"]
+    if not names.is_file() or evaluation["dataset"]["content"] != same:
+        return None
+    return known_names(tokenizer, read_json(names))
 
 
 # The card's own code.
