@@ -101,7 +101,19 @@ def drawing_new(monkeypatch, *rounds, stopped=True):
 def test_names_are_drawn_until_enough_are_new_well_formed_and_different(answerer, monkeypatch):
     drawing_new(
         monkeypatch,
-        ["VULPIX", "Vulpixx", "vulpa", "Xxxxx", "", "Flamora", "Flamora", "flamora", "Flamorra"],
+        [
+            "VULPIX",
+            "Vulpixx",
+            "Vulpixandra",
+            "Red Vulpix",
+            "vulpa",
+            "Xxxxx",
+            "",
+            "Flamora",
+            "Flamora",
+            "flamora",
+            "Flamorra",
+        ],
         ["Squirtel", "Emberling", "Flamora"],
         ["Unasked"],
     )

@@ -102,6 +102,12 @@ def are_new(names: Sequence[str], known: Collection[str]) -> list[bool]:
     return [all(part and part not in copies for part in name_keys(name)) for name in names]
 
 
+def begins_known(name: str, known: Collection[str]) -> bool:
+    """Whether a word of a name begins with a known one, by its key, as in `Venusaurus`, and adds to it."""
+    words = (part for word in name.split() for part in name_keys(word))
+    return any(word[:length] in known for word in words for length in range(SHORTEST_COPY, len(word) + 1))
+
+
 def nearest_name(name: str, among: Iterable[str]) -> tuple[str, int]:
     """The answer with the name that is nearest to one of `name`'s, and the letters (jamo in Korean) between the two.
 

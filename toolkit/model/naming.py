@@ -19,6 +19,7 @@ from toolkit.core.names import (
     Script,
     answer_script,
     are_new,
+    begins_known,
     is_well_formed,
     likeness,
     name_keys,
@@ -204,9 +205,9 @@ def name(
     """At most `count` different names for a description, fewer where the draws give no more.
 
     They are drawn with the adapter's own decoding settings; probabilities do not depend on those. A new name is neither
-    one of the adapter's dataset nor one edit from one, and has the form of a name where known ones have. First come
-    those that look like names, in the order of how much likelier the description makes them. Without known names, or
-    where these are allowed, the likeliest comes first.
+    one of the adapter's dataset nor one edit from one, does not begin with one, and has the form of a name where known
+    ones have. First come those that look like names, in the order of how much likelier the description makes them.
+    Without known names, or where these are allowed, the likeliest comes first.
 
     Args:
         adapter: Folder or Hub id; for many descriptions what `open_adapter` gives.
@@ -285,7 +286,7 @@ def _new(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
         )
         for name in dict.fromkeys(one.name for one in drawn if one.stopped):
             formed = is_well_formed(name, answerer.script) if answerer.formed else name
-            if formed and are_new([name], keys)[0]:
+            if formed and are_new([name], keys)[0] and not begins_known(name, answerer.tree.keys):
                 names.append(name)
                 keys.update(name_keys(name))
         if len(names) >= count:

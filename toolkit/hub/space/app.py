@@ -229,7 +229,7 @@ def _invent(adapter: Adapter, description: str, seed: int) -> list[str]:
     """New names, those first that the description makes likelier; any names where none are known."""
     prompt = _prompt(adapter, description)
     drawn: list[str] = []
-    formed = sum(FORM.fullmatch(name) is not None for name in adapter.known) >= 0.9 * len(adapter.known)
+    formed = sum(FORM.fullmatch(name) is not None for name in adapter.known) > 0.9 * len(adapter.known)
     for name in _draw(adapter, prompt, seed):
         if (FORM.fullmatch(name) or not formed) and not any(_alike(name, other) for other in [*adapter.taken, *drawn]):
             drawn.append(name)
@@ -278,11 +278,12 @@ def _draw(adapter: Adapter, prompt: str, seed: int) -> list[str]:
 
 
 def _alike(name: str, other: str) -> bool:
-    """Whether two names are the same but for one letter, put in, left out or replaced, and for case and marks."""
+    """Whether one name holds the other, or is it but for one letter, put in, left out or replaced; in any case."""
     one, two = sorted((re.sub(r"\W", "", text.casefold()) for text in (name, other)), key=len)
     start = next((at for at, pair in enumerate(zip(one, two, strict=False)) if len(set(pair)) > 1), len(one))
     rests = {one[start + (len(one) == len(two)) :], two[start + 1 :]}
-    return one == two or (len(one) > 2 and len(two) - len(one) < 2 and len(rests) == 1)
+    near = len(one) > 2 and len(two) - len(one) < 2 and len(rests) == 1
+    return one == two or near or (len(one) > 3 and one in two)
 
 
 def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
