@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from toolkit.core.recipe import load_recipe as load_recipe
     from toolkit.data.build import build_dataset as build_dataset
     from toolkit.data.validation import validate as validate
+    from toolkit.evaluation.encoder import evaluate_encoder as evaluate_encoder
     from toolkit.evaluation.evaluate import evaluate as evaluate
     from toolkit.hub.base import import_base as import_base
     from toolkit.hub.publish import PublishOptions as PublishOptions
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from toolkit.model.naming import open_adapter as open_adapter
     from toolkit.run import run_pipeline as run_pipeline
     from toolkit.serving.serve import serve as serve
+    from toolkit.training.encoder import train_encoder as train_encoder
     from toolkit.training.train import train as train
 
 __version__ = "0.4.0"
@@ -48,6 +50,7 @@ _EXPORTS = {
     "core.recipe": ("Recipe", "load_recipe"),
     "data.build": ("build_dataset",),
     "data.validation": ("validate",),
+    "evaluation.encoder": ("evaluate_encoder",),
     "evaluation.evaluate": ("evaluate",),
     "hub.base": ("import_base",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
@@ -57,6 +60,7 @@ _EXPORTS = {
     "model.naming": ("identify", "name", "open_adapter"),
     "run": ("run_pipeline",),
     "serving.serve": ("serve",),
+    "training.encoder": ("train_encoder",),
     "training.train": ("train",),
 }
 _MODULES = {verb: module for module, verbs in _EXPORTS.items() for verb in verbs}

@@ -89,6 +89,10 @@ def run_pipeline(
         ToolkitError: Whatever stops a step; what was finished before is kept, and the same call goes on from there.
     """
     recipe, out = load_recipe(recipe) if isinstance(recipe, str) else recipe, Path(out)
+    if recipe.task != "name":
+        raise InputError(
+            f"The recipe {recipe.name} makes an encoder, and a run an adapter.", "Use `pkt train` and `pkt evaluate`."
+        )
     dataset, adapter = out / "dataset", out / "adapter"
     weights, evaluation = adapter / ADAPTER_WEIGHTS, adapter / EVALUATION
     steps = Steps(out, callbacks.step)

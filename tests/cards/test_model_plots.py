@@ -123,7 +123,7 @@ def test_plots_are_put_into_words_with_their_numbers() -> None:
     losses = plots_in_words(LOG, None)["loss"] or ""
     assert "training loss from 3.10 at step 10 to 2.10 at step 20, validation loss from 2.90" in losses
     accuracy = in_words("accuracy") or ""
-    assert "this adapter 25.0% and 50.0%" in accuracy
+    assert "this model 25.0% and 50.0%" in accuracy
     assert "descriptions shuffled 5.0%" in accuracy
     assert "1: 6, 2–5: 6, 6–10: 5" in (in_words("places") or "")
     # Rows whose answer shares its rank are counted in parts.

@@ -1,22 +1,23 @@
 """The baselines rank the answers of every dataset, and the encoder says what it lacks."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 from huggingface_hub import HfApi
 
+from support.encoders import small_encoder
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.evaluation import baselines
 from toolkit.evaluation.baselines import Described
 from toolkit.hub.local.serve import running_hub
+from toolkit.model import encoder as encoders
 
 needs_extra = pytest.mark.skipif(
     importlib.util.find_spec("sentence_transformers") is None, reason="the extra `encoder` is not installed"
 )
 needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec(baselines.PACKAGED) is None, reason="the package with the encoder's weights is missing"
+    importlib.util.find_spec(encoders.PACKAGED) is None, reason="the package with the encoder's weights is missing"
 )
 
 TEXTS = ["a red fox with six tails", "a red fox in the snow", "a blue turtle", "a yellow mouse with a bolt"]
@@ -100,24 +101,10 @@ MEANINGS = ["A crimson fox sits in the snow.", "A reptile with a hard shell swim
 NAMES = ["Vulpix", "Squirtle", "Pikachu"]
 
 
-@pytest.fixture
-def small_encoder(tmp_path) -> Path:
-    """An encoder with one direction for each of four words, saved as a folder."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = Tokenizer(models.WordLevel({"[UNK]": 0, "fox": 1, "turtle": 2, "mouse": 3}, "[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    module = StaticEmbedding(words, embedding_weights=np.eye(4, dtype="float32"))
-    SentenceTransformer(modules=[module], device="cpu").save_pretrained(str(tmp_path / "encoder"))
-    return tmp_path / "encoder"
-
-
 @needs_extra
-def test_a_folder_is_an_encoder_and_unknown_answers_share_the_last_places(small_encoder):
+def test_a_folder_is_an_encoder_and_unknown_answers_share_the_last_places(tmp_path):
     known, asked = Described(["fox", "turtle", "mouse"], NAMES), Described(["fox fox", "turtle fox"], ["Vulpix", "Mew"])
-    ranks = baselines.encoder_ranks(str(small_encoder), known, asked, 6)
+    ranks = baselines.encoder_ranks(str(small_encoder(tmp_path / "encoder")), known, asked, 6)
     assert ranks == [(1, 1), (5, 3)]
 
 
@@ -143,18 +130,19 @@ def test_without_the_extra_it_says_how_to_install_it(monkeypatch):
 def test_a_folder_without_an_encoder_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="is no sentence encoder"):
-        baselines.load_encoder(str(tmp_path))
+        encoders.load_encoder(tmp_path)
 
 
 @needs_extra
-def test_an_encoder_comes_from_the_chosen_hub_without_its_pickles(small_encoder, tmp_path, monkeypatch):
+def test_an_encoder_comes_from_the_chosen_hub_without_its_pickles(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    (small_encoder / "pytorch_model.bin").write_bytes(b"anything")
+    folder = small_encoder(tmp_path / "encoder")
+    (folder / "pytorch_model.bin").write_bytes(b"anything")
     known, asked = Described(["fox", "mouse"], ["Vulpix", "Pikachu"]), Described(["mouse"], ["Pikachu"])
     with running_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         HfApi(endpoint=url).create_repo("owner/encoder")
-        HfApi(endpoint=url).upload_folder(repo_id="owner/encoder", folder_path=small_encoder)
+        HfApi(endpoint=url).upload_folder(repo_id="owner/encoder", folder_path=folder)
         ranks = baselines.encoder_ranks("owner/encoder", known, asked, 2)
     assert ranks == [(1, 1)]
     assert not list((tmp_path / "cache").rglob("*.bin"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.cards.page import write_preview as write_preview
     from toolkit.cards.templates import check_templates as check_templates
     from toolkit.cards.templates import with_templates as with_templates
+    from toolkit.cards.usage import encoder_snippet as encoder_snippet
     from toolkit.cards.usage import new_names_snippet as new_names_snippet
     from toolkit.cards.usage import usage_snippet as usage_snippet
 
@@ -26,6 +27,7 @@ _MODULES = {
     "card_differences": "model",
     "check_templates": "templates",
     "draw_plots": "model_plots",
+    "encoder_snippet": "usage",
     "front_matter": "page",
     "render_base_card": "model",
     "render_dataset_card": "dataset",

@@ -36,7 +36,7 @@ LABELS = {
 }
 # For narrow places: figures and the terminal.
 SHORT_LABELS = {
-    "adapter": "this adapter",
+    "adapter": "this model",
     "adapter, by likelihood": "by likelihood",
     "adapter, new names": "new names only",
     "shuffled": "descriptions shuffled",

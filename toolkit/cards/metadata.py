@@ -109,8 +109,17 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
     return to_yaml(data)
 
 
+def is_encoder(manifest: Manifest) -> bool:
+    """Whether a manifest is that of a sentence encoder, not of an adapter."""
+    return (manifest["recipe"] or {}).get("task") == "identify"
+
+
 def model_front_matter(manifest: Manifest, evaluation: Evaluation | None, repo_id: str | None) -> str:
-    """The YAML of an adapter's card, without its `---` lines. Base and dataset appear only when they are Hub ids."""
+    """The YAML of an adapter's or an encoder's card, without its `---` lines, with base and dataset of the Hub only."""
+    if is_encoder(manifest):
+        tags = ["sentence-transformers", "feature-extraction", *(["pokemon"] if is_pokemon(manifest) else [])]
+        results = _results(manifest, evaluation, "sentence-similarity") or None
+        return _model_yaml(manifest, "finetune", "sentence-transformers", tags, model_name(manifest, repo_id), results)
     quantised = manifest.get("precision", {}).get("base") == "nf4"
     tags = ["lora", *(["qlora"] if quantised else []), "naming", *(["pokemon"] if is_pokemon(manifest) else [])]
     results = _results(manifest, evaluation) or None
@@ -149,12 +158,16 @@ def _model_yaml(
         base_model=base["id"] if on_hub else None,
         base_model_relation=relation if on_hub else None,
         library_name=library,
-        pipeline_tag="text-generation",
+        pipeline_tag="sentence-similarity" if is_encoder(manifest) else "text-generation",
         license=stated if known else "other",
         license_name=None if known else "see-card",
         license_link=link,
         datasets=[dataset] if is_hub_id(dataset) else None,
-        language=["ko", "en"] if manifest["recipe"] else None,
+        language=manifest["languages"] or None
+        if is_encoder(manifest)
+        else ["ko", "en"]
+        if manifest["recipe"]
+        else None,
         tags=tags or None,
         model_name=name,
         eval_results=results,
@@ -202,7 +215,7 @@ def _origin(source: JsonObject) -> str:
     return str(source["location"]) if source["name"] == "hub" and is_hub_id(source["location"]) else "extended|other"
 
 
-def _results(manifest: Manifest, evaluation: Evaluation | None) -> list[EvalResult]:
+def _results(manifest: Manifest, evaluation: Evaluation | None, task: str = "text-generation") -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     if evaluation is None or evaluation.test is None:
@@ -218,7 +231,7 @@ def _results(manifest: Manifest, evaluation: Evaluation | None) -> list[EvalResu
     revision = trained_on.get("revision") if same else measured_on.revision
     return [
         EvalResult(
-            task_type="text-generation",
+            task_type=task,
             dataset_type=name,
             dataset_name=name,
             dataset_split="test",

@@ -24,6 +24,9 @@ from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, T
 from toolkit.core.results import Evaluation, read_evaluation
 
 TEMPLATES = {CARD: ("en", "model_card.md.jinja"), KOREAN_CARD: ("ko", "model_card.ko.md.jinja")}
+ENCODER_TEMPLATES = {CARD: ("en", "encoder_card.md.jinja")}
+# Settings that decide an adapter's training, and nothing of an encoder's.
+OF_ADAPTERS = ("quantization", "max_length", "optimizer", "keep", "early_stopping")
 MERGED_TEMPLATE, BASE_TEMPLATE = "merged_card.md.jinja", "base_card.md.jinja"
 # Differences of one card that are named, and differences and the longest name in a merged model's card.
 NAMED, SHOWN, NAME = 5, 10, 60
@@ -73,9 +76,11 @@ def card_texts(
     if templates is not None:
         check_templates(templates)
     files = Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES))
+    own = metadata.is_encoder(manifest)
+    facts, wanted = (_encoder_facts, ENCODER_TEMPLATES) if own else (_card_facts, TEMPLATES)
     return {
-        name: render(template, _card_facts(files, manifest, repo_id, language), templates)
-        for name, (language, template) in TEMPLATES.items()
+        name: render(template, facts(files, manifest, repo_id, language), templates)
+        for name, (language, template) in wanted.items()
     }
 
 
@@ -152,8 +157,45 @@ def render_base_card(folder: Path, manifest: Manifest) -> None:
     (folder / CARD).write_text(render(BASE_TEMPLATE, facts), encoding="utf-8")
 
 
+def _encoder_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
+    """All that the card of a sentence encoder says."""
+    training = {key: value for key, value in manifest["recipe"]["training"].items() if key not in OF_ADAPTERS}
+    recipe = {**manifest["recipe"], "lora": {}, "decoding": {}, "training": training}
+    facts = _shared_facts(files, {**manifest, "recipe": recipe}, repo_id, language)
+    own = {
+        "adapter": "**this encoder**",
+        "shuffled": "this encoder, descriptions shuffled",
+        "base": "the base, untrained",
+    }
+    evaluation = files.evaluation
+    return facts | {
+        "test": model_facts.identification_facts(evaluation.test, language, own) if evaluation else None,
+        "reproduce": usage.commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
+        "answers": number(manifest["answers"]),
+        "scale": f"{manifest['scale']:g}",
+        "batch": number(recipe["training"]["batch_size"]),
+        "install": fence("pip install sentence-transformers", "bash"),
+        "snippet": fence(usage.encoder_snippet(files.samples, repo_id), "python"),
+    }
+
+
 def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
-    """All that a card says in a language, `en` or `ko`."""
+    """All that an adapter's card says in a language, `en` or `ko`."""
+    evaluation = files.evaluation
+    return _shared_facts(files, manifest, repo_id, language) | {
+        "unseen": model_facts.unseen_facts(evaluation.unseen, language) if evaluation else None,
+        "request": fence(manifest["request"], "text") if manifest.get("request") else None,
+        "request_variants": manifest.get("request_variants") or 1,
+        "system": fence(manifest["system"], "text") if manifest.get("system") else None,
+        "install": usage.install(manifest),
+        "snippet": fence(usage.usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
+        "new_names": fence(usage.new_names_snippet(manifest), "python"),
+        "citation": fence(usage.model_citation(manifest, repo_id), "bibtex"),
+    }
+
+
+def _shared_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
+    """What the cards of adapters and encoders have in common."""
     evaluation = files.evaluation
     words = plots_in_words(files.log, evaluation)
     return {
@@ -169,7 +211,6 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "candidates": number(evaluation.candidates) if evaluation else None,
         "evaluation_seed": evaluation.seed if evaluation else None,
         "test": model_facts.identification_facts(evaluation.test, language) if evaluation else None,
-        "unseen": model_facts.unseen_facts(evaluation.unseen, language) if evaluation else None,
         "selected": model_facts.selection_facts(manifest["recipe"]),
         "samples": model_facts.sample_facts(files.samples),
         "settings": model_facts.settings_facts(manifest["recipe"]),
@@ -177,15 +218,8 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "libraries": {md_text(name, 40): md_text(it, 40) for name, it in manifest["training_libraries"].items()},
         "toolkit": md_text(manifest.get("toolkit") or __version__, 40),
         "pokemon": is_pokemon(manifest),
-        "request": fence(manifest["request"], "text") if manifest.get("request") else None,
-        "request_variants": manifest.get("request_variants") or 1,
-        "system": fence(manifest["system"], "text") if manifest.get("system") else None,
-        "install": usage.install(manifest),
-        "snippet": fence(usage.usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
-        "new_names": fence(usage.new_names_snippet(manifest), "python"),
         "reproduce": usage.commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
         "recipe_shipped": usage.recipe_options(manifest["recipe"]) is not None,
-        "citation": fence(usage.model_citation(manifest, repo_id), "bibtex"),
     }
 
 

@@ -215,20 +215,24 @@ def _value(value: object) -> str:
     return md_cell("" if value is None else f"{value:g}" if isinstance(value, float) else str(value), LINE)
 
 
-def identification_facts(test: TestSplit | None, language: str) -> Facts | None:
-    """The figures of `test`: a row for each method, a verdict on each comparison, the control, and the folded parts."""
+def identification_facts(test: TestSplit | None, language: str, own: Mapping[str, str] | None = None) -> Facts | None:
+    """The figures of `test`: a row for each method, a verdict on each comparison, the control, and the folded parts.
+
+    `own` are labels of methods in place of those of an adapter's card.
+    """
     if test is None or not test.methods:
         return None
     methods = measured_methods(test)
     others = (name for name in methods if name not in ("adapter", "shuffled"))
-    verdicts = [verdict for name in others if (verdict := _verdict(name, test, language))]
+    labels = {**LABELS[language], **(own or {})}
+    verdicts = [verdict for name in others if (verdict := _verdict(name, test, labels, language))]
     total = sum(one.rows for one in test.places)
     return {
         "rows": number(test.rows),
         "creatures": number(test.creatures),
         "by_centroids": f"adapter{BY_LIKELIHOOD}" in methods,
         "has_exact": any("exact" in figures for figures in test.methods.values()),
-        "methods": [_method(name, figures, test, language) for name, figures in methods.items()],
+        "methods": [_method(name, figures, test, labels) for name, figures in methods.items()],
         "verdicts": verdicts,
         "cheaper_wins": any(verdict["cheap"] and verdict["relation"] == "worse" for verdict in verdicts),
         "control": _control(test),
@@ -256,13 +260,13 @@ def measured_methods(test: TestSplit) -> dict[str, dict[str, Score]]:
     return methods
 
 
-def _label(name: str, language: str) -> str:
-    return LABELS[language].get(name) or md_cell(public_name(name), METHOD)
+def _label(name: str, labels: Mapping[str, str]) -> str:
+    return labels.get(name) or md_cell(public_name(name), METHOD)
 
 
-def _method(name: str, figures: Mapping[str, Score], test: TestSplit, language: str) -> Facts:
+def _method(name: str, figures: Mapping[str, Score], test: TestSplit, labels: Mapping[str, str]) -> Facts:
     return {
-        "label": _label(name, language),
+        "label": _label(name, labels),
         "is_adapter": name == "adapter",
         **{measure: format_estimate(figures.get(measure)) for measure in ("top1", "top5", "exact")},
         "mrr": f"{figures['mrr'].value:.3f}" if "mrr" in figures else None,
@@ -277,14 +281,14 @@ def _difference(name: str, test: TestSplit) -> Score | None:
     return test.differences.get(name, {}).get("top1")
 
 
-def _verdict(name: str, test: TestSplit, language: str) -> Facts | None:
+def _verdict(name: str, test: TestSplit, labels: Mapping[str, str], language: str) -> Facts | None:
     """The comparison of the adapter with another method; None if one of them has no top-1."""
     adapter, other = test.methods.get("adapter", {}).get("top1"), test.methods[name].get("top1")
     if adapter is None or other is None:
         return None
     return {
         "name": name if name in METHODS else "other",
-        "label": _label(name, language),
+        "label": _label(name, labels),
         "explained": EXPLAINED[language].get(name),
         "cheap": name in CHEAP,
         "relation": _relation(_difference(name, test), adapter, other),
@@ -385,7 +389,7 @@ def unseen_facts(unseen: Unseen | None, language: str) -> Facts | None:
     return {
         "rows": number(unseen.rows),
         "names": number(unseen.methods[order[0]].names),
-        "methods": [_label(name, language) for name in order],
+        "methods": [_label(name, LABELS[language]) for name in order],
         "new_names": new in unseen.methods,
         "fits": "fits" in there,
         "figures": rows([unseen.methods[name] for name in order]),

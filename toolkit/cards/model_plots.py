@@ -202,7 +202,7 @@ def calibration_plot(test: TestSplit, _: int, path: Path) -> None:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="--", label="perfect calibration")
         points = [(one.confidence or 0.0, one.accuracy or 0.0) for one in bins]
-        axes.plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=5, label="this adapter")
+        axes.plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=5, label="this model")
         for one, (_probability, right) in zip(bins, points, strict=True):
             axes.plot([one.low, one.high], [right, right], color=BLUE, linewidth=1.2, alpha=0.5)
         axes.set_xlim(-0.02, 1.02)

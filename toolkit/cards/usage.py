@@ -10,7 +10,7 @@ from typing import Any
 from toolkit import __version__
 from toolkit.cards.escape import fence, plain, python_literal
 from toolkit.cards.labels import EXAMPLE, METHODS
-from toolkit.cards.metadata import JsonObject, Manifest, model_name, public_name
+from toolkit.cards.metadata import JsonObject, Manifest, is_encoder, model_name, public_name
 from toolkit.cards.templates import render
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ANSWERS, DISCOUNT, NAMES_GIVEN, TAKEN_NAMES
@@ -26,13 +26,12 @@ FREE = ("training.track", "base_revision", "evaluation.selected_on")
 def usage_snippet(manifest: Manifest, samples: Sequence[JsonObject], tokens: Sequence[str], repo_id: str | None) -> str:
     """Python that names one description, with the prompt of the training and the base held as it was measured."""
     compute, quantised = _loading(manifest)
-    short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
     facts = {
         "repo_id": python_literal(repo_id or PLACEHOLDER),
         "has_repo": repo_id is not None,
         "compute": compute,
         "quantised": quantised,
-        "description": python_literal(short[0] if short else EXAMPLE),
+        "description": python_literal(_example(samples)),
         "request": python_literal(manifest["request"]) if manifest.get("request") else None,
         "system": python_literal(manifest["system"]) if manifest.get("system") else None,
         "decoding": manifest["recipe"]["decoding"],
@@ -45,6 +44,22 @@ def new_names_snippet(manifest: Manifest) -> str:
     """Python that goes on from that of `usage_snippet`, and gives names that are none of the dataset's."""
     known = TAKEN_NAMES if manifest.get("taken_names") else ANSWERS
     return render("new_names.py.jinja", {"known": known, "discount": DISCOUNT, "count": NAMES_GIVEN}).rstrip()
+
+
+def _example(samples: Sequence[JsonObject]) -> str:
+    """The description of the first sample, if it is not too long to show."""
+    short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
+    return str(short[0]) if short else EXAMPLE
+
+
+def encoder_snippet(samples: Sequence[JsonObject], repo_id: str | None) -> str:
+    """Python that identifies one description by a sentence encoder and its centroids."""
+    facts = {
+        "repo_id": python_literal(repo_id or PLACEHOLDER),
+        "has_repo": repo_id is not None,
+        "description": python_literal(_example(samples)),
+    }
+    return render("encoder_usage.py.jinja", facts).rstrip()
 
 
 def merged_snippet(messages: Sequence[Mapping[str, str]], dtype: str) -> str:
@@ -80,14 +95,14 @@ def commands(manifest: Manifest, repo_id: str | None, compare: Sequence[str] = (
     source = dataset["id"] if public else "DATASET"
     pinned = f" --dataset-revision {shlex.quote(dataset['revision'])}" if public and dataset.get("revision") else ""
     base_pinned = f" --base-revision {shlex.quote(base['revision'])}" if base.get("revision") else ""
-    options = recipe_options(manifest["recipe"])
+    options, made = recipe_options(manifest["recipe"]), "encoder" if is_encoder(manifest) else "adapter"
     chosen = options["train"] if options else " --recipe recipe.toml"
     # An evaluation takes the settings of the training unless it is given others.
     measured = (options["evaluate"] if options else "") + _beside(compare)
     lines = [
         *([] if public else ["# DATASET: the dataset folder with the content hash below"]),
-        f"pkt train {source} adapter{chosen}{pinned}{base_pinned}",
-        f"pkt evaluate adapter {source}{measured}{pinned}",
+        f"pkt train {source} {made}{chosen}{pinned}{base_pinned}",
+        f"pkt evaluate {made} {source}{measured}{pinned}",
         *([f"pkt verify {shlex.quote(repo_id)}"] if repo_id else []),
     ]
     return fence("\n".join(lines), "bash")

@@ -120,12 +120,23 @@ def identify(
     Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
     DESCRIPTION, or one object per line of a file or of standard input.
 
-    Each name comes with its probability among all names that the adapter learnt, or that --candidates gives.
+    Each name comes with its probability among all names that the adapter learnt, or that --candidates gives. The folder
+    of an encoder (`pkt train --task identify`) answers too, with the creatures that it learnt.
     """
     lines = _lines(output, description, file)
     from toolkit.cli import results
+    from toolkit.model import encoder as encoders
     from toolkit.model import naming
 
+    if encoders.is_encoder(which["adapter"]):
+        if candidates or which["base"] or which["revision"]:
+            raise InputError("An encoder knows the creatures that it learnt alone.", "Give its folder and no more.")
+        encoder = encoders.open_encoder(which["adapter"])
+        for text, where in lines:
+            with _at(where):
+                found = encoders.identify(encoder, text, top)
+            results.identified(output, found, one_of_several=where is not None)
+        return
     answerer = _load(output, candidates, **which)
     for text, where in lines:
         with _at(where), output.waiting() as progress:

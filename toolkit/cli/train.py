@@ -10,7 +10,9 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
-from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
+from toolkit.core.errors import InputError
+from toolkit.core.folder import read_manifest
+from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, ENCODER, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -37,13 +39,23 @@ def train(
     """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
 
     The same command continues an interrupted training. A finished adapter in OUT is replaced only by --restart.
+
+    With --task identify, fine-tune a sentence encoder instead, by default with the recipe identify-minilm: it
+    identifies known creatures and invents no names. It takes minutes, and an interrupted training starts over.
     """
+    if settings["task"] == "identify" and recipe == "demo":
+        recipe = "identify-minilm"
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
     from toolkit.data.dataset import locate_dataset
-    from toolkit.training import train
+    from toolkit.training import encoder, train
 
     located = locate_dataset(dataset, dataset_revision)
+    if loaded.task == "identify":
+        with output.counting() as count:
+            result = encoder.train_encoder(located, out, loaded, restart=not resume, progress=count, note=output.say)
+        results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
+        return
     with output.training() as progress:
         result = train.train(located, out, loaded, restart=not resume, progress=progress, note=output.say)
     results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
@@ -96,12 +108,32 @@ def evaluate(
     """Measure ADAPTER and its baselines on DATASET, and write figures, predictions and the card into its folder.
 
     DATASET is a folder or a Hub id. ADAPTER is a folder, or with --output also a Hub id. The same command continues an
-    interrupted evaluation.
+    interrupted evaluation. ADAPTER may also be the folder of an encoder (`pkt train --task identify`).
     """
     from toolkit.cli import results
     from toolkit.data.dataset import locate_dataset
+    from toolkit.evaluation import encoder as encoders
     from toolkit.evaluation import evaluate
+    from toolkit.model.encoder import is_encoder
 
+    methods = [name.strip() for name in baselines.split(",") if name.strip()]
+    if is_encoder(adapter):
+        if given := [name for name, value in (("output", folder), ("base", base), ("against", against)) if value]:
+            raise InputError(f"An encoder is evaluated without `{given[0]}`.", "Leave it out.")
+        own = options.load(recipe or read_manifest(Path(adapter), ENCODER)["recipe"], settings)
+        with output.counting() as count:
+            result = encoders.evaluate_encoder(
+                adapter,
+                locate_dataset(dataset, dataset_revision),
+                recipe=own,
+                baselines=methods,
+                templates=templates,
+                restart=not resume,
+                progress=count,
+                note=output.say,
+            )
+        results.evaluated(output, result)
+        return
     located = evaluate.locate_evaluated(adapter, folder, revision)
     loaded = options.load(recipe or evaluate.own_recipe(located, folder), settings)
     with output.counting() as count:
@@ -109,7 +141,7 @@ def evaluate(
             located,
             locate_dataset(dataset, dataset_revision),
             recipe=loaded,
-            baselines=[name.strip() for name in baselines.split(",") if name.strip()],
+            baselines=methods,
             against=against,
             encoder=encoder,
             base=base,

@@ -52,6 +52,8 @@ TAKEN_NAMES = "taken_names.json"
 # A state for each of the answers, which `identify` compares descriptions with; where a contrast was trained.
 CENTROIDS = "centroids.safetensors"
 TRAINING_LOG = "training_log.jsonl"
+# The kind of folder that holds a sentence encoder.
+ENCODER = "encoder"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 SAMPLES = "samples.jsonl"

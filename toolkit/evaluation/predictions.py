@@ -17,8 +17,9 @@ from toolkit.core.layout import BY_LIKELIHOOD, NEW_NAMES, PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import AnsweringModel, Question, Ranking, Ten
-from toolkit.evaluation.ranks import Rank
+from toolkit.evaluation.answers import TOP, AnsweringModel, Question, Ranking, Ten
+from toolkit.evaluation.ranks import Rank, rank_of
+from toolkit.model.encoder import Numbers, shares
 from toolkit.model.generate import Generated
 
 if TYPE_CHECKING:
@@ -212,6 +213,31 @@ def tens_of(creatures: Sequence[str], seed: int, first: int = 0) -> list[Ten]:
         asked, waiting = [row for row in waiting if row in ten], [row for row in waiting if row not in ten]
         tens.append(Ten([first + row for row in ten], [first + row for row in asked]))
     return tens
+
+
+def similarity_predictions(
+    method: str, similarities: Numbers, rows: EvaluationRows, partners: Sequence[Sequence[int]]
+) -> list[Prediction]:
+    """The predictions of a sentence encoder for `test`.
+
+    Args:
+        method: Its name.
+        similarities: Of each description with each candidate, `[test, candidates]`; -inf for one that it does not know.
+        rows: The rows.
+        partners: For each row, the rows whose descriptions its answer is also ranked after.
+    """
+    numbers = {answer: number for number, answer in enumerate(rows.candidates)}
+    right, made = [numbers[answer_of(row)] for row in rows.test], []
+    for number, (row, found) in enumerate(zip(rows.test, similarities, strict=True)):
+        first = np.argsort(-found, kind="stable")[:TOP]
+        about = {
+            "rank": rank_of(found, right[number]),
+            "confidence": float(shares(found)[first[0]]),
+            "top": [rows.candidates[one] for one in first],
+            "shuffled_ranks": [rank_of(similarities[partner], right[number]) for partner in partners[number]],
+        }
+        made.append(_about(method, "test", number, row, **about))
+    return made
 
 
 def baseline_predictions(

@@ -31,12 +31,16 @@ ALLOWED = {
         *(ADAPTER_WEIGHTS, CENTROIDS, CARD, KOREAN_CARD, f"{FIGURES}/*.png"),
         *("*.json", "*.jsonl", "*.jinja", "*.model", "*.parquet", "vocab.txt", "merges.txt"),
     ),
+    "encoder": (
+        *("model.safetensors", CENTROIDS, CARD, f"{FIGURES}/*.png"),
+        *("*.json", "*/config.json", "*.jsonl", "*.parquet", "*.model", "vocab.txt", "merges.txt"),
+    ),
     # The splits lie in `data/` or, in other layouts, beside the card, as the rejected rows do.
     "dataset": (CARD, f"{FIGURES}/*.png", "data/*.parquet", "*.parquet", VALIDATION),
     "base": ("*.safetensors", "*.json", "*.jinja", CARD),
     "space": (CARD, "app.py", "requirements.txt", "space.json"),
 }
-CARDS = {"adapter": (CARD, KOREAN_CARD), "dataset": (CARD,), "base": (), "space": (CARD,)}
+CARDS = {"adapter": (CARD, KOREAN_CARD), "encoder": (CARD,), "dataset": (CARD,), "base": (), "space": (CARD,)}
 
 
 @dataclass(frozen=True, slots=True)

