@@ -277,6 +277,19 @@ def test_an_interrupted_run_sees_the_same_and_ends_with_the_same_bytes(tmp_path,
     assert "centroids.safetensors" in cut
 
 
+def test_proxies_are_learnt_ten_times_as_fast_and_are_in_no_adapter(tmp_path, whole, use_small_base, monkeypatch):
+    from safetensors.torch import load_file
+
+    made, make = [], train.make_trainer
+    monkeypatch.setattr(train, "make_trainer", lambda *given: made.append(make(*given)) or made[0])
+    result = train.train(whole / "dataset", tmp_path / "adapter", recipe(use_small_base, **MIXED))
+    *others, proxies = made[0].optimizer.param_groups
+    assert [tuple(each.shape) for each in proxies["params"]] == [(3, 64)]
+    assert proxies["initial_lr"] == pytest.approx(10 * others[0]["initial_lr"])
+    assert proxies["weight_decay"] == 0
+    assert not [name for name in load_file(result.adapter / "adapter_model.safetensors") if "lora" not in name]
+
+
 def test_centroids_are_the_mean_states_of_the_adapter_that_was_written(tmp_path, use_small_base):
     dataset = write_dataset(tmp_path / "dataset", strange_validation=True)
     chosen = recipe(use_small_base, training__keep="best", training__learning_rate=0.05, training__contrast=0.5)
