@@ -28,7 +28,7 @@ from toolkit.evaluation.predictions import SAMPLED_TEST_ROWS, read_rows
 from toolkit.model import base as bases
 from toolkit.model import memory, rank
 
-PARTS = ("identify", "answer", "sample")
+PARTS = ("nearest", "identify", "answer", "sample", "new", "fit")
 
 
 @click.command(context_settings={"show_default": True})
