@@ -49,6 +49,8 @@ def recipe(base, **overrides):
         "training.save_every": 3,
         "training.log_every": 2,
         "training.warmup_steps": 0,
+        "training.augmentation": 0.0,
+        "training.contrast": 0.0,
         "lora.r": 4,
         # Each step draws random numbers, which going on and trying again must not change.
         "lora.dropout": 0.05,
