@@ -18,7 +18,19 @@ from toolkit.core.names import answer_script, is_well_formed
     [
         *("Pikabolt", "Mr. Mime", "Farfetch'd", "Nidoran♀", "이상해씨", "이상해씨 (Bulbasaur)", "Ho-Oh", "Type: Null"),
         *("Iron Valiant", "Porygon2", "Flabébé", "Évoli", "Ōkami", "타입:널", "폴리곤Z", "니드런♂", "뮤 (Mew)"),
-        *("마임맨 (Mr. Mime)", "ピカチュウ", "カプ・コケコ", "妙蛙种子", "Пикачу", "पिकाचु", "ปิกาจู"),
+        *(
+            "KOMMO-O",
+            "Kommo-o",
+            "Porygon-Z",
+            "Mime Jr.",
+            "마임맨 (Mr. Mime)",
+            "ピカチュウ",
+            "カプ・コケコ",
+            "妙蛙种子",
+            "Пикачу",
+            "पिकाचु",
+            "ปิกาจู",
+        ),
     ],
 )
 def test_what_has_the_form_of_a_name(name):
@@ -31,7 +43,7 @@ def test_what_has_the_form_of_a_name(name):
         *("", "body:", "a fox", "Xxxxx", "Brrrt", "Wbzkt", "This Is A Long Name", "Pika\nchu", "P", "Aaaa"),
         *("The fox", "Body:", "Pika_chu", "Pikachu가나", "Пикачu", "пикачу", "12", "♀♂", "...", "--", "하하하하"),
         *("Pikachu ", "Pikachu, Raichu", "이상해씨 (", "(Bulbasaur)", "이상해씨(Bulbasaur)", "Bababab", "불을 뿜는"),
-        *("ㅋㅋㅋ", "Abcdefghijklmnopq", "<end_of_turn>"),
+        *("Cle.ecta", "GolGI", "Mr.Mime", "뮤 (MewTwo)", "ㅋㅋㅋ", "Abcdefghijklmnopq", "<end_of_turn>"),
     ],
 )
 def test_what_is_babble(name):

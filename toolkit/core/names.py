@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from random import Random
 from typing import Literal
 
@@ -56,8 +57,8 @@ def answer_script(answers: Iterable[str]) -> Script | None:
 def is_well_formed(name: str, script: Script | None = None) -> bool:
     """Whether a text has the form of one name: one or two capitalised words, or a word of Hangul, or both; not babble.
 
-    A letter three times in a row, more letters three times in a row, or a word of four Latin letters and more without
-    a vowel, is babble.
+    A letter three times in a row, more letters three times in a row, a word of four Latin letters and more without a
+    vowel, a capital right after a small letter, or a full stop within a word, is babble.
 
     Args:
         script: The expected form; None takes any, and names in other alphabets.
@@ -71,6 +72,9 @@ def is_well_formed(name: str, script: Script | None = None) -> bool:
         and any(map(str.isalpha, bare))
         and _REPEATED.search(bare.lower()) is None
         and _WITHOUT_VOWEL.search(fold(bare)) is None
+        and not any(
+            (one.islower() and other.isupper()) or (one == "." and other.isalnum()) for one, other in pairwise(bare)
+        )
     )
 
 
