@@ -254,14 +254,15 @@ def _run_card(repository: Repository, found: Comparison, waiting: subprocess.Pop
             found.differences.append(f"{CARD}: its code prints no name")
         elif "do_sample=True" not in code and printed != samples[0]["greedy"]:
             found.differences.append(f"{CARD}: its code prints {printed}, where {SAMPLES} says {samples[0]['greedy']}")
-        elif known := _known_among(printed.split("\n")[1:], repository.folder / ANSWERS):
-            found.differences.append(f"{CARD}: its code gives {known} for a new name, which the adapter learnt")
+        elif known := _known_among(printed.split("\n")[1:], repository.folder):
+            found.differences.append(f"{CARD}: its code gives {known} for a new name, which is one of its dataset")
         else:
             found.printed = printed
 
 
-def _known_among(names: Sequence[str], answers: Path) -> str | None:
-    known = {str(name).casefold() for name in read_json(answers)} if answers.is_file() else set()
+def _known_among(names: Sequence[str], folder: Path) -> str | None:
+    files = (file for file in (folder / ANSWERS, folder / TAKEN_NAMES) if file.is_file())
+    known = {str(name).casefold() for file in files for name in read_json(file)}
     return next((name for name in names if name.casefold() in known), None)
 
 
