@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from toolkit.core.recipe import load_recipe as load_recipe
     from toolkit.data.build import build_dataset as build_dataset
     from toolkit.data.validation import validate as validate
-    from toolkit.evaluation.encoder import evaluate_encoder as evaluate_encoder
     from toolkit.evaluation.evaluate import evaluate as evaluate
     from toolkit.hub.base import import_base as import_base
     from toolkit.hub.publish import PublishOptions as PublishOptions
@@ -50,7 +49,6 @@ _EXPORTS = {
     "core.recipe": ("Recipe", "load_recipe"),
     "data.build": ("build_dataset",),
     "data.validation": ("validate",),
-    "evaluation.encoder": ("evaluate_encoder",),
     "evaluation.evaluate": ("evaluate",),
     "hub.base": ("import_base",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.resources import files
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import HfApi
 
@@ -22,7 +23,7 @@ from toolkit.hub.local.serve import running_hub
 from toolkit.hub.space import app as page
 from toolkit.hub.space.folder import GRADIO, requirements, write_space
 from toolkit.model import adapter as adapters
-from toolkit.model import chat, naming, new_names, rank
+from toolkit.model import centroids, chat, naming, new_names, rank
 from toolkit.model.prompts import in_columns
 
 SPACE_FILES = ("README.md", "app.py", "requirements.txt", "space.json", "manifest.json")
@@ -137,6 +138,15 @@ def test_alone_the_page_sends_and_ranks_what_the_toolkit_does(adapter, loaded, d
     nearest = page.answer(loaded, description, 0).nearest
     assert [share for _, share in nearest] == pytest.approx(sorted(shares.values(), reverse=True)[:3], abs=1e-4)
     assert dict(nearest) == pytest.approx({name: shares[name] for name, _ in nearest}, abs=1e-4)
+
+
+def test_alone_the_page_ranks_by_centroids_as_the_toolkit_does(adapter, loaded):
+    held = torch.randn(len(loaded.known), loaded.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    centroids.write_centroids(adapter, centroids.Centroids(loaded.known, held))
+    found = page.answer(replace(loaded, centroids=held), DESCRIPTIONS[0], 0).nearest
+    expected = [(one.name, one.probability) for one in naming.identify(adapter, DESCRIPTIONS[0], 3).candidates]
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert [share for _, share in found] == pytest.approx([share for _, share in expected], abs=1e-4)
 
 
 def test_alone_the_page_draws_what_the_toolkit_draws(adapter, loaded):

@@ -1,6 +1,7 @@
 """The state after a description, and the centroids that it is compared with."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -29,8 +30,21 @@ def test_states_of_another_base_are_refused():
 
 def test_centroids_are_read_as_they_were_written_and_an_adapter_may_have_none(tmp_path):
     assert centroids.read_centroids(tmp_path) is None
-    write(tmp_path, torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
-    assert torch.equal(centroids.read_centroids(tmp_path), torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
+    held = centroids.centroids_of(torch.tensor([[3.0, 4.0], [0.0, 2.0], [5.0, 0.0]]), ["Muk", "Mew", "Mew"])
+    centroids.write_centroids(tmp_path, held)
+    there = centroids.read_centroids(tmp_path)
+    assert there.answers == ["Mew", "Muk"]
+    assert torch.equal(there.vectors, held.vectors)
+    torch.testing.assert_close(there.vectors, torch.tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
+
+
+def test_candidates_have_the_shares_of_the_answers_and_others_none():
+    held = centroids.Centroids(["Mew", "Muk"], torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+    found = held.scores(torch.tensor([[2.0, 0.0]]), ["Muk", "Abra", "Mew"])
+    assert found.exp()[0].tolist() == pytest.approx([1 / (1 + math.e**8), 0, 1 / (1 + math.e**-8)])
+    for strange in (None, torch.tensor([[float("nan"), 1.0]])):
+        with pytest.raises(InputError, match="shows no state"):
+            held.scores(strange, ["Mew"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from support.names import made_names
 from toolkit.core.errors import EnvironmentLacks, InputError
 from toolkit.core.folder import read_json, write_json
 from toolkit.core.recipe import DecodingSettings
-from toolkit.model import chat, generate, naming, new_names, rank
+from toolkit.model import centroids, chat, generate, naming, new_names, rank
 from toolkit.model.chat_template import with_answer
 
 KOREAN = "꼬리에 푸른 불꽃이 타는 작은 여우."
@@ -304,3 +304,18 @@ def test_too_little_memory_while_naming_is_the_machines_lack(answerer, monkeypat
         naming.name(answerer, "A fox.", 1, 0)
     with pytest.raises(EnvironmentLacks):
         naming.identify(answerer, "A fox.", 1)
+
+
+def test_an_adapter_with_centroids_identifies_by_them_unless_other_candidates_are_given(adapter):
+    text, answers = "A red fox.", read_json(adapter / "answers.json")
+    plain = naming.open_adapter(adapter)
+    state = plain.reader.read([naming._prompt(plain, text)]).states[0]
+    others = torch.stack([-state, *[state.roll(shift) for shift in range(1, len(answers) - 1)], state])
+    centroids.write_centroids(adapter, centroids.Centroids(answers, others))
+    likelihoods = naming.identify(plain, text, 99)
+    found = naming.identify(adapter, text, 99)
+    assert found.candidates[0].name == answers[-1]
+    assert found.candidates[-1].name == answers[0]
+    assert found.candidates == naming.name(adapter, text, 1, known=True).nearest + found.candidates[naming.NEAREST :]
+    assert sum(one.probability for one in found.candidates) == pytest.approx(1)
+    assert naming.identify(naming.open_adapter(adapter, answers), text, 99) == likelihoods

@@ -8,7 +8,7 @@ from support.training import write_dataset
 from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes, read_jsonl, read_manifest
 from toolkit.core.recipe import load_recipe
-from toolkit.evaluation.encoder import evaluate_encoder
+from toolkit.evaluation.evaluate import evaluate
 from toolkit.hub import reproduce
 from toolkit.hub.local.serve import running_hub
 from toolkit.hub.publish import publish
@@ -57,7 +57,7 @@ def test_an_encoder_is_trained_measured_asked_and_published_from_its_folder(data
     settings = recipe(**{"training.epochs": 2, "training.log_every": 1})
     result = train_encoder(dataset, out, settings)
     assert result.steps == 6
-    evaluation = evaluate_encoder(out, dataset)
+    evaluation = evaluate(out, dataset)
     assert evaluation["test"]["methods"]["adapter"]["top1"]["value"] == 1
     assert evaluation["test"]["methods"]["base"]["top1"]["value"] == 1
     assert evaluation["unseen"] is None

@@ -302,7 +302,7 @@ def test_centroids_are_the_mean_states_of_the_adapter_that_was_written(tmp_path,
         prompts = [chat.prompt_ids(tokenizer, one["messages"][:-1]) for one in rows if answer_of(one) == answer]
         states = torch.cat([Reader(model).read([prompt]).states for prompt in prompts])
         mean = torch.nn.functional.normalize(states, dim=1).mean(0)
-        torch.testing.assert_close(held[number], mean / mean.norm(), rtol=0, atol=1e-4)
+        torch.testing.assert_close(held.vectors[number], mean / mean.norm(), rtol=0, atol=1e-4)
 
 
 def test_the_log_keeps_the_loss_of_names_and_has_the_way_back_beside_it(tmp_path, whole, use_small_base):

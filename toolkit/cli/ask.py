@@ -120,8 +120,9 @@ def identify(
     Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
     DESCRIPTION, or one object per line of a file or of standard input.
 
-    Each name comes with its probability among all names that the adapter learnt, or that --candidates gives. The folder
-    of an encoder (`pkt train --task identify`) answers too, with the creatures that it learnt.
+    Each name comes with its probability among all names that the adapter learnt, or that --candidates gives. An adapter
+    with centroids ranks those that it learnt by them, as it was measured. The folder of an encoder (`pkt train --task
+    identify`) answers too, with the creatures that it learnt.
     """
     lines = _lines(output, description, file)
     from toolkit.cli import results

@@ -10,9 +10,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
-from toolkit.core.errors import InputError
-from toolkit.core.folder import read_manifest
-from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, ENCODER, HELD_OUT
+from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -112,28 +110,8 @@ def evaluate(
     """
     from toolkit.cli import results
     from toolkit.data.dataset import locate_dataset
-    from toolkit.evaluation import encoder as encoders
     from toolkit.evaluation import evaluate
-    from toolkit.model.encoder import is_encoder
 
-    methods = [name.strip() for name in baselines.split(",") if name.strip()]
-    if is_encoder(adapter):
-        if given := [name for name, value in (("output", folder), ("base", base), ("against", against)) if value]:
-            raise InputError(f"An encoder is evaluated without `{given[0]}`.", "Leave it out.")
-        own = options.load(recipe or read_manifest(Path(adapter), ENCODER)["recipe"], settings)
-        with output.counting() as count:
-            result = encoders.evaluate_encoder(
-                adapter,
-                locate_dataset(dataset, dataset_revision),
-                recipe=own,
-                baselines=methods,
-                templates=templates,
-                restart=not resume,
-                progress=count,
-                note=output.say,
-            )
-        results.evaluated(output, result)
-        return
     located = evaluate.locate_evaluated(adapter, folder, revision)
     loaded = options.load(recipe or evaluate.own_recipe(located, folder), settings)
     with output.counting() as count:
@@ -141,7 +119,7 @@ def evaluate(
             located,
             locate_dataset(dataset, dataset_revision),
             recipe=loaded,
-            baselines=methods,
+            baselines=[name.strip() for name in baselines.split(",") if name.strip()],
             against=against,
             encoder=encoder,
             base=base,

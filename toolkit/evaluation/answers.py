@@ -21,13 +21,13 @@ from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
 from toolkit.data.dataset import Row
 from toolkit.evaluation.ranks import Rank, rank_of
-from toolkit.model import centroids, chat, generate, new_names, rank
+from toolkit.model import chat, generate, new_names, rank
+from toolkit.model.centroids import Centroids
 from toolkit.model.chat_template import Messages
 from toolkit.model.memory import halving
 from toolkit.model.prompts import Prompts, Reader, shared_opening
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -128,8 +128,7 @@ class AnsweringModel:
         names: How many for each row.
         journal: Where answers are kept.
         progress: Called after each pass of a ranking, and when answers are kept.
-        centroids: A state for each answer that it learnt, by which candidates are ranked too, `[learnt, hidden]`.
-        learnt: Those answers.
+        centroids: Those of the answers that it learnt, by which candidates are ranked too.
     """
 
     method: str
@@ -139,8 +138,7 @@ class AnsweringModel:
     names: int
     journal: Journal
     progress: Progress
-    centroids: torch.Tensor | None = None
-    learnt: Sequence[str] = ()
+    centroids: Centroids | None = None
 
     def check_lengths(self, split: str, rows: Sequence[Row]) -> None:
         """Raise InputError for a row that the model cannot read whole; rows are counted from 0."""
@@ -282,18 +280,15 @@ class _Asked:
 
     def _nearest(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Rankings by the cosine of the state after a description with each answer's; without one, answers are last."""
-        if prompts.states is None or self.by.centroids is None:
-            raise InputError("The model shows no state to compare with its centroids.", "Remove the centroids.")
-        shares = centroids.scores(prompts.states, self.by.centroids).double().log_softmax(1).tolist()
-        known = [dict(zip(self.by.learnt, each, strict=True)) for each in shares]
-        return self._ranked(rows, [[each.get(name, -math.inf) for name in self.candidates] for each in known])
+        known = self.by.centroids
+        return self._ranked(rows, known.scores(prompts.states, self.candidates).tolist() if known else [])
 
     def _ranked(self, rows: Sequence[int], scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
         rankings = []
         for row, each in zip(rows, scores, strict=True):
             question = self.questions[row]
             others = {str(other): rank_of(each, right) for other, right in question.others.items()}
-            rankings.append(asdict(_ranking(each, question.right or 0, self.candidates, others)))
+            rankings.append(asdict(ranking_of(each, question.right or 0, self.candidates, others)))
         return rankings
 
     def _name(self, prompts: Prompts, _rows: Sequence[int]) -> list[str]:
@@ -323,7 +318,8 @@ def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (rows[first : first + size] for first in range(0, len(rows), size))
 
 
-def _ranking(scores: Sequence[float], right: int, candidates: Sequence[str], others: dict[str, Rank]) -> Ranking:
+def ranking_of(scores: Sequence[float], right: int, candidates: Sequence[str], others: dict[str, Rank]) -> Ranking:
+    """The ranking of candidates by their log scores; `right` is the number of the right one, `others` as in Ranking."""
     first = sorted(range(len(candidates)), key=lambda index: (-scores[index], index))[:TOP]
     highest = scores[first[0]]
     return Ranking(

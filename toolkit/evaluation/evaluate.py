@@ -1,13 +1,14 @@
-"""An adapter and a dataset in; evaluation.json, predictions, samples and the card out.
+"""An adapter or an encoder and a dataset in; evaluation.json, predictions, samples and the card out.
 
 The base is held in the precision in which the card's snippet loads it, and the evaluation records that. All answers
-become predictions, and every figure follows from these.
+become predictions, and every figure follows from these. An encoder's are called the adapter's, so that whoever reads
+figures finds them in one place, and those of the encoder before training the base's; of `unseen` it has none.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,11 @@ from toolkit.core.folder import (
 )
 from toolkit.core.layout import (
     ADAPTER_WEIGHTS,
-    ANSWERS,
     BASELINES,
     BY_LIKELIHOOD,
+    CENTROIDS,
     DEFAULT_BASELINES,
+    ENCODER,
     EVALUATION,
     FIGURES,
     MANIFEST,
@@ -54,13 +56,14 @@ from toolkit.evaluation.predictions import (
     EvaluationRows,
     Prediction,
     baseline_predictions,
+    encoder_predictions,
     model_predictions,
     read_rows,
     write_predictions,
 )
+from toolkit.model import encoder as encoders
 from toolkit.model.adapter import answers_hash, load_adapter, load_without, locate_adapter, locate_base_of
 from toolkit.model.centroids import read_centroids
-from toolkit.model.encoder import DEFAULT_ENCODER
 from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.loading import Precision, precision_facts
 from toolkit.model.memory import drawing_machine, free_cache, memory_errors
@@ -93,8 +96,8 @@ def evaluate(
     An interrupted evaluation continues where it stopped.
 
     Args:
-        adapter: A folder that `train` wrote, which is replaced whole; or any adapter by folder or Hub id, with an
-            `output`.
+        adapter: A folder that `train` or `train_encoder` wrote, which is replaced whole; or any adapter by folder or
+            Hub id, with an `output`.
         dataset: Folder or Hub id; provides `test` and `unseen`, and `train` for the baselines.
         recipe: Its evaluation and decoding settings and its seed are used; by default the adapter's own.
         baselines: Of `BASELINES`.
@@ -111,8 +114,8 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: An adapter cannot be loaded, the dataset has neither `test` nor `unseen`, or the folder holds an
-            evaluation of other settings or data.
+        InputError: An adapter cannot be loaded, the dataset has neither `test` nor `unseen`, the folder holds an
+            evaluation of other settings or data, or an option means nothing to an encoder.
         EnvironmentLacks: Memory is too small, or a package is missing.
     """
     if unknown := set(baselines) - set(BASELINES):
@@ -123,11 +126,14 @@ def evaluate(
             "The figures in an adapter's folder are those on the base that it names.",
             "Give an `output` for the report on another `base`.",
         )
-    target, kind = (folder, ADAPTER) if output is None else (output, REPORT)
-    manifest = read_manifest(folder, ADAPTER) if output is None else {}
+    learnt = encoders.is_encoder(folder)
+    if learnt and (given := [name for name, it in (("against", against), ("output", output), ("base", base)) if it]):
+        raise InputError(f"An encoder is evaluated without `{given[0]}`.", "Leave it out.")
+    target, kind = (folder, ENCODER if learnt else ADAPTER) if output is None else (output, REPORT)
+    manifest = read_manifest(folder, kind) if output is None else {}
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe or own_recipe(folder, output))
-    check_replaceable(target, kind, even_changed=kind == ADAPTER)
+    check_replaceable(target, kind, even_changed=kind != REPORT)
     if templates is not None:
         cards.check_templates(templates)
     located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
@@ -135,15 +141,17 @@ def evaluate(
         {ADAPTER: folder, **_others(against)}, read_rows(located, recipe.evaluation), recipe, baselines, encoder, base
     )
     identities = {
-        name: answers_hash(model, recipe.evaluation.quantization, plan.base_of(name))
+        name: sha256_file(model / CENTROIDS)
+        if learnt
+        else answers_hash(model, recipe.evaluation.quantization, plan.base_of(name))
         for name, model in plan.adapters.items()
     }
-    given: dict[str, object] = {}
+    content, settings = located.rows_hash(), plan.settings()
+    weights = folder / (encoders.WEIGHTS if learnt else ADAPTER_WEIGHTS)
+    about_adapter: dict[str, Any] = {"weights": sha256_file(weights), "identity": identities[ADAPTER]}
     if base is not None:
         on = locate_base_of(folder, recipe.evaluation.quantization, base)
-        given = {"base": {"id": on.id, "revision": on.revision}}
-    content, settings = located.rows_hash(), plan.settings()
-    about_adapter = {"weights": sha256_file(folder / ADAPTER_WEIGHTS), "identity": identities[ADAPTER], **given}
+        about_adapter["base"] = {"id": on.id, "revision": on.revision}
     known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
@@ -160,7 +168,10 @@ def evaluate(
             wanted = {"adapter": adapters[1], "dataset": content, "settings": settings, "seed": recipe.seed}
             refuse_other_results(target, known, wanted)
         with float32_kernels(best_kernels()):
-            precision, predictions = _predict(plan, journal, progress)
+            if learnt:
+                precision, predictions = Precision("none", "float32"), _encoded(plan, manifest["base"], progress)
+            else:
+                precision, predictions = _predict(plan, journal, progress)
         evaluation = {
             "schema": SCHEMA,
             "seed": recipe.seed,
@@ -172,23 +183,24 @@ def evaluate(
             "settings": settings,
             **figures_of(predictions, plan.rows, recipe.seed, baselines),
         }
-        write_results(target, manifest, evaluation, predictions, _samples(predictions, plan.rows), templates, note)
+        _write_results(target, manifest, evaluation, predictions, _samples(predictions, plan.rows), templates, note)
         journal.remove()
     return evaluation
 
 
 def locate_evaluated(adapter: str, output: Path | None, revision: str | None = None) -> Path:
-    """The folder of an adapter: a folder on this machine or, for a report elsewhere, also a Hub id."""
+    """The folder of an adapter or encoder: one on this machine or, for a report elsewhere, also a Hub id."""
     if output is None and not Path(adapter).is_dir():
         remedy = "The report on an adapter of the Hub needs a folder of its own: `output`."
         raise InputError(f"There is no adapter folder {adapter}.", remedy)
-    return locate_adapter(adapter, revision)
+    return Path(adapter) if encoders.is_encoder(adapter) and revision is None else locate_adapter(adapter, revision)
 
 
 def own_recipe(adapter: Path, output: Path | None) -> str | dict[str, Any] | None:
     """The recipe that an adapter was trained by; `demo` for a report on an adapter of another trainer, without one."""
     named = output is None or (adapter / MANIFEST).is_file()
-    recipe: dict[str, Any] | None = read_manifest(adapter, ADAPTER).get("recipe") if named else None
+    kind = ENCODER if encoders.is_encoder(adapter) else ADAPTER
+    recipe: dict[str, Any] | None = read_manifest(adapter, kind).get("recipe") if named else None
     return recipe or ("demo" if output else None)
 
 
@@ -230,7 +242,7 @@ class _Plan:
     def settings(self) -> dict[str, Any]:
         """The `settings` of `evaluation.json`."""
         others = [name for name in self.adapters if name != ADAPTER]
-        given = self.encoder or DEFAULT_ENCODER
+        given = self.encoder or encoders.DEFAULT_ENCODER
         # No path of this machine.
         encoder = Path(given).resolve().name if Path(given).is_dir() else given
         return {
@@ -271,11 +283,10 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
         method: str, model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
     ) -> None:
         names = recipe.evaluation.names_per_description
-        states = read_centroids(folder) if folder else None
-        learnt = read_json(folder / ANSWERS) if folder and states is not None else []
-        if set(learnt).isdisjoint(rows.candidates):
-            states = None
-        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress, states, learnt)
+        known = read_centroids(folder) if folder else None
+        if known and set(known.answers).isdisjoint(rows.candidates):
+            known = None
+        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress, known)
         control = partners if method == ADAPTER else [[] for _ in rows.test]
         with memory_errors():
             predictions.extend(model_predictions(asked, rows, control, recipe.seed))
@@ -297,7 +308,21 @@ def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precisi
     return used or precision, predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
 
 
-def write_results(
+def _encoded(plan: _Plan, base: Mapping[str, Any], progress: Progress) -> list[Prediction]:
+    """The predictions of an encoder, of its base with centroids of the same rows, and of the baselines."""
+    rows, partners = plan.rows, shuffled_partners(plan.rows.creatures, plan.recipe.seed)
+    progress(ADAPTER, 0, len(rows.test))
+    with memory_errors():
+        found = encoder_predictions(ADAPTER, encoders.open_encoder(plan.adapters[ADAPTER]), rows, partners)
+        progress(ADAPTER, len(rows.test), len(rows.test))
+        if "base" in plan.baselines and rows.train:
+            untrained = encoders.load_encoder(encoders.locate_encoder(base["id"], base["revision"]).path)
+            known = encoders.with_centroids(untrained, list(map(description_of, rows.train)), rows.training_answers)
+            found += encoder_predictions("base", known, rows, [[]] * len(rows.test))
+    return found + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
+
+
+def _write_results(
     target: Path,
     manifest: dict[str, Any],
     evaluation: dict[str, Any],
@@ -333,8 +358,11 @@ def write_results(
 
 
 def _samples(predictions: Sequence[Prediction], rows: EvaluationRows) -> list[dict[str, Any]]:
-    """The lines of samples.jsonl."""
-    sampled = [prediction for prediction in predictions if prediction.method == ADAPTER and prediction.names]
+    """The lines of samples.jsonl; of an encoder those of `test`, where `greedy` is its first answer."""
+    own = [prediction for prediction in predictions if prediction.method == ADAPTER]
+    named = [prediction for prediction in own if prediction.names]
+    shown = rows.shown if named else [one for one in rows.shown if one[0] == "test"]
+    sampled = named or own[: len(shown)]
     new = [prediction.names for prediction in predictions if prediction.method == f"{ADAPTER}{NEW_NAMES}"]
     known = [None] * (len(sampled) - len(new))
     return [
@@ -344,10 +372,10 @@ def _samples(predictions: Sequence[Prediction], rows: EvaluationRows) -> list[di
             "description": description_of(row),
             "messages": row["messages"][:-1],
             "answer": prediction.answer,
-            "greedy": prediction.greedy,
+            "greedy": prediction.top[0] if prediction.greedy is None else prediction.greedy,
             "names": prediction.names,
             "new_names": new_names,
             "identified": prediction.top if split == "test" else None,
         }
-        for (split, row), prediction, new_names in zip(rows.shown, sampled, [*known, *new], strict=True)
+        for (split, row), prediction, new_names in zip(shown, sampled, [*known, *new], strict=True)
     ]

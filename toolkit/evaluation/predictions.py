@@ -17,9 +17,9 @@ from toolkit.core.layout import BY_LIKELIHOOD, NEW_NAMES, PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import TOP, AnsweringModel, Question, Ranking, Ten
+from toolkit.evaluation.answers import AnsweringModel, Question, Ranking, Ten, ranking_of
 from toolkit.evaluation.ranks import Rank, rank_of
-from toolkit.model.encoder import Numbers, shares
+from toolkit.model.encoder import Encoder
 from toolkit.model.generate import Generated
 
 if TYPE_CHECKING:
@@ -215,28 +215,26 @@ def tens_of(creatures: Sequence[str], seed: int, first: int = 0) -> list[Ten]:
     return tens
 
 
-def similarity_predictions(
-    method: str, similarities: Numbers, rows: EvaluationRows, partners: Sequence[Sequence[int]]
+def encoder_predictions(
+    method: str, encoder: Encoder, rows: EvaluationRows, partners: Sequence[Sequence[int]]
 ) -> list[Prediction]:
-    """The predictions of a sentence encoder for `test`.
+    """The predictions of a sentence encoder for `test`; arguments as of `model_predictions`.
 
-    Args:
-        method: Its name.
-        similarities: Of each description with each candidate, `[test, candidates]`; -inf for one that it does not know.
-        rows: The rows.
-        partners: For each row, the rows whose descriptions its answer is also ranked after.
+    Raises:
+        InputError: There are no rows to identify, or it knows none of the candidates.
     """
+    if not rows.test:
+        raise InputError("The dataset has no rows in test to identify.", "Name a dataset that has.")
+    if set(encoder.centroids.answers).isdisjoint(rows.candidates):
+        raise InputError("The encoder knows no name of the dataset.", "Name the dataset that it was trained on.")
     numbers = {answer: number for number, answer in enumerate(rows.candidates)}
-    right, made = [numbers[answer_of(row)] for row in rows.test], []
-    for number, (row, found) in enumerate(zip(rows.test, similarities, strict=True)):
-        first = np.argsort(-found, kind="stable")[:TOP]
-        about = {
-            "rank": rank_of(found, right[number]),
-            "confidence": float(shares(found)[first[0]]),
-            "top": [rows.candidates[one] for one in first],
-            "shuffled_ranks": [rank_of(similarities[partner], right[number]) for partner in partners[number]],
-        }
-        made.append(_about(method, "test", number, row, **about))
+    scores = encoder.scores([description_of(row) for row in rows.test], rows.candidates).tolist()
+    made = []
+    for number, row in enumerate(rows.test):
+        right = numbers[answer_of(row)]
+        ranking = _columns_of(ranking_of(scores[number], right, rows.candidates, {}))
+        shuffled = [rank_of(scores[partner], right) for partner in partners[number]]
+        made.append(_about(method, "test", number, row, **ranking, shuffled_ranks=shuffled))
     return made
 
 

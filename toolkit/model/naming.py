@@ -29,6 +29,7 @@ from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.core.text import clean_text
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, new_names, rank
+from toolkit.model.centroids import Centroids, read_centroids
 from toolkit.model.memory import memory_errors
 from toolkit.model.prompts import Prompts, Reader, shared_opening
 
@@ -58,6 +59,7 @@ class Answerer:
         known: Distinct names of the creatures that it knows, if it says which; `prepared` to be ranked.
         taken: Names that are not new: those that it knows, and the others of its dataset.
         reader: Reads descriptions; what the requests begin with is read once for all.
+        centroids: By which known names are ranked where the adapter has them, and no others were given.
     """
 
     model: PeftModel
@@ -69,6 +71,7 @@ class Answerer:
     taken: list[str]
     prepared: rank.PreparedCandidates
     reader: Reader
+    centroids: Centroids | None = None
 
     @cached_property
     def tree(self) -> new_names.KnownNames:
@@ -113,7 +116,7 @@ class InventedName:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A known name with its probability among all known names."""
+    """A known name with its probability among all known names, its share of their scores."""
 
     name: str
     probability: float
@@ -183,13 +186,14 @@ def open_adapters(
         list(dict.fromkeys([*names, *_texts(each / TAKEN_NAMES)])) for each, names in zip(folders, known, strict=True)
     ]
     answerers = []
-    for (model, tokenizer, _), manifest, decoding, names, others in zip(
-        adapters.load_adapters(folders, base=base), manifests, decodings, known, taken, strict=True
+    for (model, tokenizer, _), folder, manifest, decoding, names, others in zip(
+        adapters.load_adapters(folders, base=base), folders, manifests, decodings, known, taken, strict=True
     ):
-        prepared = rank.prepare(rank.encode_answers(tokenizer, names, progress))
+        own = None if candidates is not None else read_centroids(folder)
+        prepared = rank.prepare(rank.encode_answers(tokenizer, [] if own else names, progress))
         request, system = manifest.get("request") or chat.REQUEST, manifest.get("system")
         reader = Reader(model, _opening(tokenizer, request, system))
-        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, others, prepared, reader))
+        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, others, prepared, reader, own))
     return answerers
 
 
@@ -317,12 +321,18 @@ def _invented(answerer: Answerer, name: str, score: float) -> InventedName:
 
 
 def _ranked(answerer: Answerer, read: Prompts, top: int, progress: Progress) -> list[Candidate]:
-    """The first known names, the likeliest first."""
-    (scores,) = rank.score(read, answerer.prepared, progress, top)
+    """The first known names: by the adapter's centroids where it has some, else by how likely it makes them."""
+    if answerer.centroids:
+        return likeliest(answerer.known, answerer.centroids.scores(read.states, answerer.known)[0].tolist(), top)
+    return likeliest(answerer.known, rank.score(read, answerer.prepared, progress, top)[0], top)
+
+
+def likeliest(names: Sequence[str], scores: Sequence[float], top: int) -> list[Candidate]:
+    """The first `top` names by their log scores, with their shares among all."""
     highest = max(scores, default=0.0)
     weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)
-    candidates = [Candidate(name, weight / total) for name, weight in zip(answerer.known, weights, strict=True)]
+    candidates = [Candidate(name, weight / total) for name, weight in zip(names, weights, strict=True)]
     return sorted(candidates, key=lambda candidate: -candidate.probability)[:top]
 
 

@@ -66,19 +66,15 @@ def contrast_loss(
     return torch.nn.functional.cross_entropy(scores, right, reduction="sum")
 
 
-def centroids_of(
-    model: PreTrainedModel, prompts: Sequence[list[int]], labels: Sequence[int], compute: str
-) -> torch.Tensor:
-    """The mean of the unit-length states after each answer's prompts, at unit length, `[answers, hidden]` in float32.
+def states_after(model: PreTrainedModel, prompts: Sequence[list[int]], compute: str) -> torch.Tensor:
+    """The state after each prompt, `[prompts, hidden]` in float32.
 
     Args:
         model: In eval mode.
-        prompts: Token ids, those of every answer among them.
-        labels: Of each prompt, the number of its answer.
+        prompts: Token ids.
         compute: Name of the torch dtype that the model computes in.
     """
     import torch
-    from torch.nn.functional import normalize
 
     reader = Reader(model, shared_opening(prompts))
 
@@ -87,6 +83,4 @@ def centroids_of(
         return torch.cat([part.float().cpu() for part in parts if part is not None])
 
     with memory_errors(), autocast(compute):
-        units = normalize(halving(TOGETHER, read)[0], dim=1)
-    sums = torch.zeros(max(labels) + 1, units.shape[1]).index_add(0, torch.tensor(labels), units)
-    return normalize(sums, dim=1)
+        return halving(TOGETHER, read)[0]

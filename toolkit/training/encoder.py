@@ -28,16 +28,15 @@ from toolkit.core.folder import (
     read_manifest,
     recover,
     refuse_other_results,
-    write_json,
     write_manifest,
 )
 from toolkit.core.hub_client import is_hub_id
-from toolkit.core.layout import ANSWERS, CENTROIDS, ENCODER, MANIFEST
+from toolkit.core.layout import ENCODER, MANIFEST
 from toolkit.core.recipe import LoraSettings, Recipe, TrainingSettings, load_recipe
 from toolkit.data.dataset import LocatedDataset, answer_of, description_of, locate_dataset, read_split
 from toolkit.model import encoder as encoders
 from toolkit.model.base import base_hash, base_license
-from toolkit.model.centroids import SCALE, TENSOR
+from toolkit.model.centroids import SCALE, write_centroids
 from toolkit.model.kernels import best_kernels, float32_kernels
 from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
 from toolkit.training.lessons import seen_anew
@@ -112,7 +111,7 @@ def train_encoder(
     encoders.check_lengths(model, texts, "The description of train")
     with float32_kernels(best_kernels()), memory_errors(), disk_errors(out):
         course = _fit(model, list(zip(texts, answers, strict=True)), recipe, progress)
-        names, centroids = encoders.centroids_of(encoders.embed(model, texts), answers)
+        trained = encoders.with_centroids(model, texts, answers)
     facts = {
         # The sources of the descriptions are the dataset's to name, and may be private paths.
         "recipe": recipe.model_dump(exclude={"dataset"}),
@@ -127,7 +126,7 @@ def train_encoder(
         },
         "dataset": trained_on(located, identity["dataset"]),
         "languages": sorted({str(row["language"]) for row in rows if row.get("language")}),
-        "answers": len(names),
+        "answers": len(trained.centroids.answers),
         "scale": SCALE,
         **course,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -135,20 +134,11 @@ def train_encoder(
         "training_libraries": {**library_versions(), "sentence-transformers": version("sentence-transformers")},
     }
     with disk_errors(out), atomic_folder(out, ENCODER, even_changed=True) as folder:
-        _write(folder, model, names, centroids, facts)
+        model.save_pretrained(str(folder), create_model_card=False)
+        write_centroids(folder, trained.centroids)
+        cards.render_model_card(folder, facts)
+        write_manifest(folder, ENCODER, facts)
     return _result(out, facts)
-
-
-def _write(
-    folder: Path, model: SentenceTransformer, names: list[str], centroids: encoders.Numbers, facts: dict[str, Any]
-) -> None:
-    from safetensors.numpy import save_file
-
-    model.save_pretrained(str(folder), create_model_card=False)
-    save_file({TENSOR: np.ascontiguousarray(centroids, dtype=np.float32)}, folder / CENTROIDS)
-    write_json(folder / ANSWERS, names)
-    cards.render_model_card(folder, facts)
-    write_manifest(folder, ENCODER, facts)
 
 
 def _result(out: Path, facts: dict[str, Any]) -> TrainResult:

@@ -30,7 +30,6 @@ from toolkit.core.folder import (
 from toolkit.core.layout import (
     ADAPTER_WEIGHTS,
     ANSWERS,
-    CENTROIDS,
     HELD_OUT,
     MANIFEST,
     SPLITS,
@@ -41,6 +40,7 @@ from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe, switched_
 from toolkit.data.dataset import (
     LocatedDataset,
     Row,
+    answer_of,
     count_rows,
     locate_dataset,
     names_of,
@@ -49,7 +49,7 @@ from toolkit.data.dataset import (
 )
 from toolkit.model import base as bases
 from toolkit.model import chat, loading, saving
-from toolkit.model.centroids import TENSOR
+from toolkit.model.centroids import centroids_of, write_centroids
 from toolkit.model.kernels import ONEDNN, available_kernels, best_kernels, float32_kernels
 from toolkit.model.memory import (
     chosen_quantization,
@@ -61,7 +61,7 @@ from toolkit.model.memory import (
     this_machine,
 )
 from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
-from toolkit.training.contrast import centroids_of
+from toolkit.training.contrast import states_after
 from toolkit.training.lessons import Lesson, answers_of, encode_rows, prepare_lessons
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import (
@@ -79,7 +79,6 @@ from toolkit.training.progress import (
 from toolkit.training.trainer import check_environment, make_trainer, prepare_model, where_losses_are_drawn
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerState
 
@@ -211,7 +210,7 @@ def train(
             f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
         )
     facts = _facts(inputs, peft_model, state, training, replace(precision, kernels=kernels), micro_batch, kept)
-    _write(out, inputs, peft_model, state, kept, facts, _centroids(inputs, peft_model, precision.compute))
+    _write(out, inputs, peft_model, state, kept, facts)
     remove_checkpoints(folder)
     return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
 
@@ -440,14 +439,6 @@ def _facts(
     }
 
 
-def _centroids(inputs: _Inputs, peft_model: PeftModel, compute: str) -> torch.Tensor | None:
-    """The centroids of the answers, by the rows as they are; None where answers were not contrasted."""
-    if not (names := inputs.lessons[0]).labels:
-        return None
-    prompts = [example.input_ids[: example.answer_start] for example in names.examples.values()]
-    return centroids_of(peft_model.eval(), prompts, list(names.labels.values()), compute)
-
-
 def trained_on(dataset: LocatedDataset, content: str) -> dict[str, Any]:
     """What a manifest says of the dataset, `content` being the hash of its rows."""
     manifest, counts = dataset.manifest(), {split: count_rows(dataset, split) for split in SPLITS}
@@ -468,18 +459,17 @@ def _write(
     state: TrainerState,
     kept: int | None,
     facts: dict[str, Any],
-    centroids: torch.Tensor | None,
 ) -> None:
-    """Write the adapter folder."""
-    from safetensors.torch import save_file
-
+    """Write the adapter folder; with centroids, by the rows as they are, where answers were contrasted."""
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter", even_changed=True) as folder:
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
         write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
         write_json(folder / ANSWERS, answers_of(inputs.rows))
-        if centroids is not None:
-            save_file({TENSOR: centroids}, folder / CENTROIDS, metadata={"format": "pt"})
+        if settings.contrast:
+            prompts = [example.input_ids[: example.answer_start] for example in inputs.lessons[0].examples.values()]
+            states = states_after(peft_model.eval(), prompts, facts["precision"]["compute"])
+            write_centroids(folder, centroids_of(states, list(map(answer_of, inputs.rows))))
         write_json(folder / TAKEN_NAMES, inputs.names)
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)

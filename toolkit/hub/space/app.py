@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gradio as gr
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 NAMES, NEAREST, EXAMPLES, BATCH = 5, 3, 3, 32
 # New names are chosen among three times as many, drawn while the next token of a known name costs six nats.
 CHOICE, DISCOUNT = 3, 6.0
+# What a cosine with a centroid counts for, in nats.
+SCALE = 20
 # One or two words that begin with a capital or in Hangul, without a letter three times in a row.
 FORM = re.compile(r"(?!.*(.)\1\1)[A-ZÀ-Þ가-힣][\w'’.♀♂-]{1,13}(?: [(]?[A-ZÀ-Þ가-힣][\w'’.♀♂-]{0,13}[)]?)?")
 ASK, WAITING = "Name it · 이름 짓기", "Thinking … · 생각하는 중 …"
@@ -177,12 +180,13 @@ def names_html(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on its base, its manifest, the names that it knows, and all names of its dataset."""
+    """An adapter on its base, its manifest, the names that it knows with their centroids, and those of its dataset."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     manifest: dict[str, Any]
     known: list[str]
+    centroids: torch.Tensor | None
     taken: list[str]
 
 
@@ -190,6 +194,7 @@ def load(folder: Path) -> Adapter:
     """Load an adapter folder in the precision that it was measured in; on a CPU, bf16 stands in for fp16."""
     import torch
     from peft import AutoPeftModelForCausalLM
+    from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
     manifest = json.loads(_text(folder / "manifest.json"))
@@ -199,10 +204,10 @@ def load(folder: Path) -> Adapter:
     model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     known = json.loads(_text(folder / "answers.json") or "[]")
     taken = json.loads(_text(folder / "taken_names.json") or "[]")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return Adapter(
-        model.to("cuda" if gpu else "cpu"), tokenizer, manifest, known, list(dict.fromkeys([*known, *taken]))
-    )
+    states = folder / "centroids.safetensors"
+    centroids = load_file(states)["centroids"] if states.is_file() else None
+    tokenizer, taken = AutoTokenizer.from_pretrained(folder), list(dict.fromkeys([*known, *taken]))
+    return Adapter(model.to("cuda" if gpu else "cpu"), tokenizer, manifest, known, centroids, taken)
 
 
 def answer(adapter: Adapter, description: str, seed: int) -> Answer:
@@ -287,13 +292,18 @@ def _alike(name: str, other: str) -> bool:
 
 
 def _nearest(adapter: Adapter, prompt: str) -> list[tuple[str, float]]:
-    """The likeliest known names, with their probabilities among all of them."""
+    """The first known names: by their centroids where the adapter has some, else the likeliest; with their shares."""
     import torch
 
     if not adapter.known:
         return []
-    candidates = _answers(adapter, prompt, adapter.known)
-    shares = torch.tensor(log_likelihoods(adapter.model, _ids(adapter, prompt), candidates)).softmax(0).tolist()
+    ids = _ids(adapter, prompt)
+    if adapter.centroids is None:
+        scores = torch.tensor(log_likelihoods(adapter.model, ids, _answers(adapter, prompt, adapter.known)))
+    else:
+        state = state_after(adapter.model, ids).float().cpu()
+        scores = SCALE * torch.cosine_similarity(state, adapter.centroids.float(), dim=1)
+    shares = scores.softmax(0).tolist()
     return sorted(zip(adapter.known, shares, strict=True), key=lambda pair: -pair[1])[:NEAREST]
 
 
@@ -301,6 +311,18 @@ def _answers(adapter: Adapter, prompt: str, names: Sequence[str]) -> list[list[i
     """The tokens of each name, with the end of its turn, after the prompt."""
     start = len(_ids(adapter, prompt))
     return [_ids(adapter, prompt + name + adapter.manifest["stop_tokens"][0])[start:] for name in names]
+
+
+def state_after(model: PeftModel, prompt: Sequence[int]) -> torch.Tensor:
+    """What enters the output embeddings at the last token of a prompt, `[1, hidden]`."""
+    import torch
+
+    seen: list[torch.Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([list(prompt)], device=model.device), logits_to_keep=1)
+    hook.remove()
+    return seen[0][:, -1]
 
 
 def log_likelihoods(model: PeftModel, prompt: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[float]:
