@@ -116,14 +116,13 @@ def is_encoder(manifest: Manifest) -> bool:
 
 def model_front_matter(manifest: Manifest, evaluation: Evaluation | None, repo_id: str | None) -> str:
     """The YAML of an adapter's or an encoder's card, without its `---` lines, with base and dataset of the Hub only."""
-    if is_encoder(manifest):
-        tags = ["sentence-transformers", "feature-extraction", *(["pokemon"] if is_pokemon(manifest) else [])]
-        results = _results(manifest, evaluation, "sentence-similarity") or None
-        return _model_yaml(manifest, "finetune", "sentence-transformers", tags, model_name(manifest, repo_id), results)
     quantised = manifest.get("precision", {}).get("base") == "nf4"
-    tags = ["lora", *(["qlora"] if quantised else []), "naming", *(["pokemon"] if is_pokemon(manifest) else [])]
+    relation, library, tags = "adapter", "peft", ["lora", *(["qlora"] if quantised else []), "naming"]
+    if is_encoder(manifest):
+        relation, library, tags = "finetune", "sentence-transformers", ["sentence-transformers", "feature-extraction"]
+    tags += ["pokemon"] if is_pokemon(manifest) else []
     results = _results(manifest, evaluation) or None
-    return _model_yaml(manifest, "adapter", "peft", tags, model_name(manifest, repo_id), results)
+    return _model_yaml(manifest, relation, library, tags, model_name(manifest, repo_id), results)
 
 
 def merged_front_matter(manifest: Manifest) -> str:
@@ -154,20 +153,17 @@ def _model_yaml(
     on_hub = is_hub_id(base["id"])
     stated, link = license_of(base)
     known = stated is None or LICENSE_ID.fullmatch(stated) is not None
+    languages = manifest["languages"] if is_encoder(manifest) else ["ko", "en"] if manifest["recipe"] else None
     data = ModelCardData(
         base_model=base["id"] if on_hub else None,
         base_model_relation=relation if on_hub else None,
         library_name=library,
-        pipeline_tag="sentence-similarity" if is_encoder(manifest) else "text-generation",
+        pipeline_tag=_pipeline(manifest),
         license=stated if known else "other",
         license_name=None if known else "see-card",
         license_link=link,
         datasets=[dataset] if is_hub_id(dataset) else None,
-        language=manifest["languages"] or None
-        if is_encoder(manifest)
-        else ["ko", "en"]
-        if manifest["recipe"]
-        else None,
+        language=languages or None,
         tags=tags or None,
         model_name=name,
         eval_results=results,
@@ -215,23 +211,24 @@ def _origin(source: JsonObject) -> str:
     return str(source["location"]) if source["name"] == "hub" and is_hub_id(source["location"]) else "extended|other"
 
 
-def _results(manifest: Manifest, evaluation: Evaluation | None, task: str = "text-generation") -> list[EvalResult]:
+def _pipeline(manifest: Manifest) -> str:
+    return "sentence-similarity" if is_encoder(manifest) else "text-generation"
+
+
+def _results(manifest: Manifest, evaluation: Evaluation | None) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     if evaluation is None or evaluation.test is None:
         return []
-    scores, trained_on, measured_on = (
-        evaluation.test.methods.get("adapter", {}),
-        manifest["dataset"],
-        evaluation.dataset,
-    )
+    scores = evaluation.test.methods.get("adapter", {})
+    trained_on, measured_on = manifest["dataset"], evaluation.dataset
     # The same rows keep the name under which they were published.
     same = measured_on.content == trained_on["content"]
     name = public_name(trained_on["id"] if same else measured_on.id)
     revision = trained_on.get("revision") if same else measured_on.revision
     return [
         EvalResult(
-            task_type=task,
+            task_type=_pipeline(manifest),
             dataset_type=name,
             dataset_name=name,
             dataset_split="test",

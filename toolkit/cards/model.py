@@ -21,12 +21,11 @@ from toolkit.cards.templates import check_templates, render
 from toolkit.core import number
 from toolkit.core.folder import read_json, read_jsonl
 from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
+from toolkit.core.recipe import ENCODER_TRAINING
 from toolkit.core.results import Evaluation, read_evaluation
 
 TEMPLATES = {CARD: ("en", "model_card.md.jinja"), KOREAN_CARD: ("ko", "model_card.ko.md.jinja")}
 ENCODER_TEMPLATES = {CARD: ("en", "encoder_card.md.jinja")}
-# Settings that decide an adapter's training, and nothing of an encoder's.
-OF_ADAPTERS = ("quantization", "max_length", "optimizer", "keep", "early_stopping")
 MERGED_TEMPLATE, BASE_TEMPLATE = "merged_card.md.jinja", "base_card.md.jinja"
 # Differences of one card that are named, and differences and the longest name in a merged model's card.
 NAMED, SHOWN, NAME = 5, 10, 60
@@ -159,7 +158,7 @@ def render_base_card(folder: Path, manifest: Manifest) -> None:
 
 def _encoder_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
     """All that the card of a sentence encoder says."""
-    training = {key: value for key, value in manifest["recipe"]["training"].items() if key not in OF_ADAPTERS}
+    training = {key: value for key, value in manifest["recipe"]["training"].items() if key in ENCODER_TRAINING}
     recipe = {**manifest["recipe"], "lora": {}, "decoding": {}, "training": training}
     facts = _shared_facts(files, {**manifest, "recipe": recipe}, repo_id, language)
     own = {

@@ -37,13 +37,8 @@ DECISIVE = (
     *("training.learning_rate", "training.scheduler", "training.warmup_steps", "training.batch_size"),
     *("training.max_steps", "training.epochs", "training.max_length", "training.optimizer", "training.weight_decay"),
     *("training.max_grad_norm", "training.keep", "training.early_stopping"),
-    *(
-        "training.augmentation",
-        "training.clause_dropout",
-        "training.word_dropout",
-        "training.contrast",
-        "training.way_back",
-    ),
+    *("training.augmentation", "training.clause_dropout", "training.word_dropout"),
+    *("training.contrast", "training.way_back"),
 )
 # Longest texts in a card, in characters.
 WORD, LINE, DESCRIPTION, METHOD = 60, 200, 200, 48

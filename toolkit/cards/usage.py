@@ -26,12 +26,9 @@ FREE = ("training.track", "base_revision", "evaluation.selected_on")
 def usage_snippet(manifest: Manifest, samples: Sequence[JsonObject], tokens: Sequence[str], repo_id: str | None) -> str:
     """Python that names one description, with the prompt of the training and the base held as it was measured."""
     compute, quantised = _loading(manifest)
-    facts = {
-        "repo_id": python_literal(repo_id or PLACEHOLDER),
-        "has_repo": repo_id is not None,
+    facts = _asked(samples, repo_id) | {
         "compute": compute,
         "quantised": quantised,
-        "description": python_literal(_example(samples)),
         "request": python_literal(manifest["request"]) if manifest.get("request") else None,
         "system": python_literal(manifest["system"]) if manifest.get("system") else None,
         "decoding": manifest["recipe"]["decoding"],
@@ -46,20 +43,20 @@ def new_names_snippet(manifest: Manifest) -> str:
     return render("new_names.py.jinja", {"known": known, "discount": DISCOUNT, "count": NAMES_GIVEN}).rstrip()
 
 
-def _example(samples: Sequence[JsonObject]) -> str:
-    """The description of the first sample, if it is not too long to show."""
-    short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
-    return str(short[0]) if short else EXAMPLE
-
-
 def encoder_snippet(samples: Sequence[JsonObject], repo_id: str | None) -> str:
     """Python that identifies one description by a sentence encoder and its centroids."""
-    facts = {
+    return render("encoder_usage.py.jinja", _asked(samples, repo_id)).rstrip()
+
+
+def _asked(samples: Sequence[JsonObject], repo_id: str | None) -> dict[str, object]:
+    """What a snippet asks: a repository, and the description of the first sample if it is not too long to show."""
+    short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
+    description = python_literal(short[0] if short else EXAMPLE)
+    return {
         "repo_id": python_literal(repo_id or PLACEHOLDER),
         "has_repo": repo_id is not None,
-        "description": python_literal(_example(samples)),
+        "description": description,
     }
-    return render("encoder_usage.py.jinja", facts).rstrip()
 
 
 def merged_snippet(messages: Sequence[Mapping[str, str]], dtype: str) -> str:

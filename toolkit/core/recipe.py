@@ -268,6 +268,13 @@ FILE_ONLY = (
 )
 
 
+# The settings of `training` that mean something to a sentence encoder.
+ENCODER_TRAINING = {
+    *("learning_rate", "scheduler", "warmup_steps", "batch_size", "max_steps", "epochs", "weight_decay"),
+    *("max_grad_norm", "augmentation", "clause_dropout", "word_dropout", "log_every"),
+}
+
+
 def switched_off(training: Mapping[str, object]) -> list[str]:
     """The settings of a recipe's `training` that change nothing while the one that switches them on is 0 or absent."""
     by_switch = {"augmentation": ["augmentation", "clause_dropout", "word_dropout"]}

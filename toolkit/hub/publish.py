@@ -28,9 +28,7 @@ from toolkit.model import base as bases
 from toolkit.model.encoder import is_encoder
 
 # Titles of commits and pull requests. They name no folder, since a commit cannot be taken back.
-DATASET_TITLE = "Dataset and card from pkt"
-ADAPTER_TITLE = "Adapter and card from pkt"
-ENCODER_TITLE = "Encoder and card from pkt"
+TITLES = {kind: f"{kind.capitalize()} and card from pkt" for kind in ("dataset", "adapter", ENCODER)}
 SPACE_TITLE = "The page of an adapter, from pkt"
 BASE_TITLE = "The tiny base of PokePicker Toolkit"
 
@@ -137,7 +135,7 @@ def prepare_dataset(folder: str | Path, repo_id: str, options: PublishOptions = 
     stated = folder / VALIDATION
     if not stated.is_file() or read_json(stated) != report.to_json():
         rewrite(folder, "dataset", manifest, facts, edited, render)
-    return _plan(folder, "dataset", remote, options, DATASET_TITLE, _kept(edited))
+    return _plan(folder, "dataset", remote, options, _kept(edited))
 
 
 def push_dataset(folder: str | Path, repo_id: str, options: PublishOptions = PublishOptions()) -> Published:
@@ -147,7 +145,7 @@ def push_dataset(folder: str | Path, repo_id: str, options: PublishOptions = Pub
         InputError, HubError: As `prepare_dataset`; HubError also when somebody changed the repository meanwhile.
         EnvironmentLacks: The Hub requires a token.
     """
-    return upload_and_show(prepare_dataset(folder, repo_id, options), options, DATASET_TITLE)
+    return upload_and_show(prepare_dataset(folder, repo_id, options), options, TITLES["dataset"])
 
 
 def push_tiny_base() -> Published:
@@ -202,8 +200,7 @@ def prepare_adapter(folder: str | Path, repo_id: str, options: PublishOptions = 
 
     edited = _edited(folder, kind, manifest, remote, options.overwrite_card)
     rewrite(folder, kind, manifest, facts, edited, render)
-    title = ENCODER_TITLE if kind == ENCODER else ADAPTER_TITLE
-    return _plan(folder, kind, remote, options, title, notes + _kept(edited))
+    return _plan(folder, kind, remote, options, notes + _kept(edited))
 
 
 def publish(
@@ -218,8 +215,8 @@ def publish(
         As `prepare_adapter`; HubError also when somebody changed the repository meanwhile, CheckFailed by `verify`.
     """
     check = verify if callable(verify) else verify_or_raise if verify else None
-    planned, title = prepare_adapter(adapter, repo_id, options), ENCODER_TITLE if is_encoder(adapter) else ADAPTER_TITLE
-    published = upload_and_show(planned, options, title, check)
+    title = TITLES[ENCODER if is_encoder(adapter) else "adapter"]
+    published = upload_and_show(prepare_adapter(adapter, repo_id, options), options, title, check)
     if options.space is None:
         return published
     folder = Path(adapter).resolve()
@@ -275,11 +272,11 @@ def _is_to_become_public(planned: Plan, private: bool | None) -> bool:
     return remote.private and not private
 
 
-def _plan(folder: Path, kind: str, remote: Remote, options: PublishOptions, title: str, notes: list[str]) -> Plan:
+def _plan(folder: Path, kind: str, remote: Remote, options: PublishOptions, notes: list[str]) -> Plan:
     planned = upload.plan(remote, contents(folder, kind), notes)
     if options.tag:
         upload.check_tag(planned, options.tag)
-    return upload.plan_pull_request(planned, title) if options.create_pr else planned
+    return upload.plan_pull_request(planned, TITLES[kind]) if options.create_pr else planned
 
 
 def _edited(folder: Path, kind: str, manifest: Mapping[str, Any], remote: Remote, overwrite: bool) -> dict[str, bytes]:

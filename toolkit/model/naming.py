@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit.core import Progress, ignore
 from toolkit.core.answers import SAME_SCRIPT
@@ -179,22 +179,28 @@ def open_adapters(
         HubError, EnvironmentLacks: As `open_adapter`.
     """
     folders = [adapters.locate_adapter(str(each), revision) for each in named]
-    manifests = [read_manifest(each, "adapter") if (each / MANIFEST).is_file() else {} for each in folders]
-    decodings = [load_recipe(each.get("recipe")).decoding if each else DecodingSettings() for each in manifests]
-    known = [_cleaned(candidates) if candidates is not None else _texts(each / ANSWERS) for each in folders]
-    taken = [
-        list(dict.fromkeys([*names, *_texts(each / TAKEN_NAMES)])) for each, names in zip(folders, known, strict=True)
-    ]
+    told = [_told(each, candidates) for each in folders]
     answerers = []
-    for (model, tokenizer, _), folder, manifest, decoding, names, others in zip(
-        adapters.load_adapters(folders, base=base), folders, manifests, decodings, known, taken, strict=True
-    ):
-        own = None if candidates is not None else read_centroids(folder)
-        prepared = rank.prepare(rank.encode_answers(tokenizer, [] if own else names, progress))
-        request, system = manifest.get("request") or chat.REQUEST, manifest.get("system")
-        reader = Reader(model, _opening(tokenizer, request, system))
-        answerers.append(Answerer(model, tokenizer, request, system, decoding, names, others, prepared, reader, own))
+    for (model, tokenizer, _), its in zip(adapters.load_adapters(folders, base=base), told, strict=True):
+        ranked = [] if its["centroids"] else its["known"]
+        prepared = rank.prepare(rank.encode_answers(tokenizer, ranked, progress))
+        reader = Reader(model, _opening(tokenizer, its["request"], its["system"]))
+        answerers.append(Answerer(model, tokenizer, prepared=prepared, reader=reader, **its))
     return answerers
+
+
+def _told(folder: Path, candidates: Sequence[str] | None) -> dict[str, Any]:
+    """What an adapter's files say of how to ask it: the attributes of its `Answerer` that need no model."""
+    manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
+    known = _texts(folder / ANSWERS) if candidates is None else _cleaned(candidates)
+    return {
+        "request": manifest.get("request") or chat.REQUEST,
+        "system": manifest.get("system"),
+        "decoding": load_recipe(manifest.get("recipe")).decoding if manifest else DecodingSettings(),
+        "known": known,
+        "taken": list(dict.fromkeys([*known, *_texts(folder / TAKEN_NAMES)])),
+        "centroids": read_centroids(folder) if candidates is None else None,
+    }
 
 
 def name(

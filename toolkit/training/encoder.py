@@ -32,7 +32,7 @@ from toolkit.core.folder import (
 )
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ENCODER, MANIFEST
-from toolkit.core.recipe import LoraSettings, Recipe, TrainingSettings, load_recipe
+from toolkit.core.recipe import ENCODER_TRAINING, LoraSettings, Recipe, TrainingSettings, load_recipe
 from toolkit.data.dataset import LocatedDataset, answer_of, description_of, locate_dataset, read_split
 from toolkit.model import encoder as encoders
 from toolkit.model.base import base_hash, base_license
@@ -44,12 +44,6 @@ from toolkit.training.train import TrainResult, deciding_settings, trained_on
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-# The settings of a training that mean something here; others, and those of LoRA, are refused.
-USED = (
-    *("learning_rate", "scheduler", "warmup_steps", "batch_size", "max_steps", "epochs", "weight_decay"),
-    *("max_grad_norm", "augmentation", "clause_dropout", "word_dropout", "log_every"),
-)
 
 
 def train_encoder(
@@ -81,8 +75,9 @@ def train_encoder(
     out, recipe = Path(out), load_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.task != "identify":
         raise InputError(f"The recipe {recipe.name} trains an adapter, not an encoder.", 'Give it `task = "identify"`.')
-    others = {name: field for name, field in TrainingSettings.model_fields.items() if name not in USED}
-    given = [f"`training.{key}`" for key, field in others.items() if getattr(recipe.training, key) != field.default]
+    defaults = {name: field.default for name, field in TrainingSettings.model_fields.items()}
+    unused = [name for name in defaults if name not in ENCODER_TRAINING]
+    given = [f"`training.{name}`" for name in unused if getattr(recipe.training, name) != defaults[name]]
     if given or recipe.lora != LoraSettings():
         raise InputError(f"An encoder is trained without {', '.join(given) or '`lora`'}.", "Leave that out.")
     if not is_hub_id(recipe.base):
