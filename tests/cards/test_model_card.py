@@ -411,7 +411,7 @@ def test_the_snippet_runs_as_it_stands_sends_the_prompt_of_the_training_and_stop
     assert names["output"].shape[1] > len(expected)
     assert str(names["model"].dtype) == "torch.float32"
     said = ["Vulpix", "식스테일", "Mew", "Mewtwo"]
-    write_json(folder / "answers.json", said)
+    write_json(folder / "taken_names.json", said)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name: folder / name)
     exec(more, names)
     tree = known_names(names["tokenizer"], said)

@@ -96,8 +96,9 @@ def test_the_citation_names_the_repository_and_is_one_entry() -> None:
 
 
 def test_new_names_are_none_of_the_dataset_where_the_adapter_holds_all_of_them() -> None:
-    assert '(repo_id, "taken_names.json")' in new_names_snippet(changed(MANIFEST, taken_names=9))
-    assert '(repo_id, "answers.json")' in new_names_snippet(MANIFEST)
+    assert '(repo_id, "taken_names.json")' in new_names_snippet(MANIFEST)
+    older = {key: value for key, value in MANIFEST.items() if key != "taken_names"}
+    assert '(repo_id, "answers.json")' in new_names_snippet(older)
 
 
 @pytest.mark.parametrize("system", [None, 'You say "names"\nonly.'])

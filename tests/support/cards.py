@@ -43,6 +43,7 @@ MANIFEST: dict[str, Any] = {
     "trainable_parameters": 9805824,
     "supervised_tokens": 800,
     "stop_tokens": ["<end_of_turn>", "<eos>"],
+    "taken_names": 131,
     "train_seconds": 3496.2,
     "energy_joules": 201_600.0,
     "peak_memory_bytes": 6123456789,

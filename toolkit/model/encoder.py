@@ -17,10 +17,9 @@ from toolkit.core.errors import EnvironmentLacks, InputError, library_errors
 from toolkit.core.folder import is_manifest, read_json
 from toolkit.core.hub_client import locate_folder
 from toolkit.core.layout import CENTROIDS, ENCODER, MANIFEST, NAMES_GIVEN
-from toolkit.core.text import clean_text
 from toolkit.model.base import LocatedBase
 from toolkit.model.centroids import AGAIN, Centroids, centroids_of, read_centroids
-from toolkit.model.naming import Identified, likeliest
+from toolkit.model.naming import Identified, cleaned_description, likeliest
 
 if TYPE_CHECKING:
     import torch
@@ -140,9 +139,7 @@ def identify(encoder: str | Path | Encoder, description: str, top: int = NAMES_G
         InputError: An empty description or one that is too long; or as `open_encoder`.
     """
     opened = encoder if isinstance(encoder, Encoder) else open_encoder(encoder)
-    text = clean_text(description)
-    if not text:
-        raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    text = cleaned_description(description)
     check_lengths(opened.model, [text], "Description")
     names = opened.centroids.answers
     return Identified(text, likeliest(names, opened.scores([text], names)[0].tolist(), top))

@@ -342,11 +342,17 @@ def likeliest(names: Sequence[str], scores: Sequence[float], top: int) -> list[C
     return sorted(candidates, key=lambda candidate: -candidate.probability)[:top]
 
 
-def _prompt(answerer: Answerer, description: str) -> list[int]:
-    """The request with the description as token ids."""
+def cleaned_description(description: str) -> str:
+    """The description in clean letters; InputError when it is empty."""
     text = clean_text(description)
     if not text:
         raise InputError("The description is empty.", "Describe the creature in a sentence or two.")
+    return text
+
+
+def _prompt(answerer: Answerer, description: str) -> list[int]:
+    """The request with the description as token ids."""
+    text = cleaned_description(description)
     prompt = chat.prompt_ids(answerer.tokenizer, chat.naming_messages(text, answerer.request, answerer.system))
     reason = generate.too_long(answerer.model, prompt, answerer.decoding)
     if reason:
