@@ -48,7 +48,7 @@ import json, sys
 from toolkit import build_dataset, identify, name, validate
 dataset, adapter = sys.argv[1:]
 build_dataset(dataset)
-named = name(adapter, "A red fox with six tails.", count=2, seed=3)
+named = name(adapter, "A red fox with six tails.", count=2, seed=3, known=True)
 found = identify(adapter, "A red fox with six tails.", top=1)
 print(json.dumps([validate(dataset).ok, len(named.names), [candidate.name for candidate in found.candidates]]))
 """
