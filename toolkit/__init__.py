@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from toolkit.training.encoder import train_encoder as train_encoder
     from toolkit.training.train import train as train
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 _EXPORTS = {
     "core.errors": ("ToolkitError",),
     "core.hub_client": ("use_hub",),

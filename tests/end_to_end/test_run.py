@@ -69,7 +69,7 @@ def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 def test_one_command_runs_the_whole_pipeline_and_ends_with_a_summary(finished):
     folder, done = finished
     assert done.returncode == 0, done.stderr
-    for part in ("TF-IDF", "chance", "this model", "The names it gave", " preview out/adapter", " hub serve out/hub"):
+    for part in ("TF-IDF", "chance", "this model", "names that it gave", " preview out/adapter", " hub serve out/hub"):
         assert part in done.stderr
     assert (folder / "out" / "adapter" / "figures" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert "demo/pokepicker" in (folder / "out" / "adapter" / "README.md").read_text(encoding="utf-8")

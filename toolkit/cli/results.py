@@ -18,6 +18,7 @@ from toolkit.cli.output import Output, answer_line, program
 from toolkit.core import duration, size
 from toolkit.core.layout import CARD
 from toolkit.core.listen import is_loopback
+from toolkit.core.names import is_well_formed
 from toolkit.core.results import Score, format_estimate
 from toolkit.core.text import printable
 
@@ -184,7 +185,9 @@ def ran(out: Output, result: RunResult) -> None:
     if unseen:
         out.say("\nNew names that it gave to the first three of them:")
         for sample in unseen:
-            out.say(f"  {', '.join(sample.get('new_names') or sample['names'])}")
+            # As `pkt name`, which leaves out what is no name by its form.
+            formed = dict.fromkeys(filter(is_well_formed, sample.get("new_names") or sample["names"]))
+            out.say(f"  {', '.join(formed) or 'none that is well formed'}")
             out.show(Padding(Text(sample["description"], style="dim"), (0, 0, 0, 4)))
     adapter, pkt = result.out / "adapter", program()
     out.say(f"\nThe card is {adapter / CARD}. What to do next:")
