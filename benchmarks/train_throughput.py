@@ -367,7 +367,10 @@ def way_trainer(job: Job, data: list[chat.Example], settings: recipe.Recipe, fol
         taught = [Lesson("loss", 1.0, dict(enumerate(data)), lambda row, _: data[row])]
         lora, precision, micro_batch = trainer.prepare_model(located, settings, taught, refuse)
         state = TrainingState(lambda _: None, Spent())
-        return trainer.make_trainer(lora, taught, [], settings, folder, precision, micro_batch, state)
+        ready = trainer.make_trainer(lora, taught, [], settings, folder, precision, micro_batch, state)
+        # The toolkit's own batch names rows; `count_tokens` reads their examples.
+        ready.data_collator = lambda rows: {"rows": rows, "examples": [data[row] for row in rows]}
+        return ready
     precision = loading.Precision(settings.training.quantization, memory.compute_dtype())
     if "bf16-base" in job.settings:
         precision = replace(precision, compute="bfloat16")
