@@ -26,6 +26,7 @@ from toolkit.model.memory import (
 GB = 10**9
 # What the Hub's pages say; the last of a file of 4.61 GB, two bytes each.
 PUBLISHED = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": 134515008,
     "google/gemma-2b-it": 2506172416,
     "google/gemma-3-1b-it": 999885952,
     "google/gemma-2-9b-it": 9241705984,
