@@ -75,3 +75,20 @@ def use_small_base(monkeypatch, small_base) -> str:
     """The small base in the place of the tiny base that ships with the toolkit; gives its id."""
     monkeypatch.setattr(bases, "tiny_base_folder", lambda: small_base)
     return TINY_BASE_ID
+
+
+@pytest.fixture(scope="session")
+def llama(tokenizer):
+    """A small Llama that knows a plain sentence."""
+    # Here, because the package gguf may not be installed.
+    from support.gguf_files import speaking_model
+
+    return speaking_model("llama", tokenizer)
+
+
+@pytest.fixture
+def gguf_file(tmp_path, llama, tokenizer) -> Path:
+    """That Llama as a GGUF file."""
+    from support.gguf_files import write_gguf
+
+    return write_gguf(tmp_path / "small.gguf", llama, tokenizer)

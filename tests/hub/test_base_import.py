@@ -22,7 +22,7 @@ from toolkit.training import train
 
 pytest.importorskip("gguf", reason="the package gguf is not installed")
 
-from support.gguf_files import speaking_model, write_gguf
+from support.gguf_files import write_gguf
 
 ID = "Owner/small-llama"
 
@@ -35,19 +35,9 @@ def own_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("PKT_CACHE", str(tmp_path / "pkt-cache"))
 
 
-@pytest.fixture(scope="module")
-def llama(tokenizer):
-    return speaking_model("llama", tokenizer)
-
-
-@pytest.fixture
-def file(tmp_path, llama, tokenizer):
-    return write_gguf(tmp_path / "small.gguf", llama, tokenizer)
-
-
-def test_training_finds_an_imported_base_by_its_id(tmp_path, monkeypatch, file):
+def test_training_finds_an_imported_base_by_its_id(tmp_path, monkeypatch, gguf_file):
     build(tmp_path / "dataset", from_table(table(tmp_path, creatures()), unseen_size=0.2))
-    done = import_base(file, ID, tmp_path / "hub")
+    done = import_base(gguf_file, ID, tmp_path / "hub")
     assert done.changed
     with running_hub(tmp_path / "hub") as url:
         talk_to(monkeypatch, url)
@@ -58,24 +48,30 @@ def test_training_finds_an_imported_base_by_its_id(tmp_path, monkeypatch, file):
         assert locate_base_of(tmp_path / "adapter", "none").id == ID
 
 
-def test_its_card_says_where_it_came_from(tmp_path, file):
-    import_base(file, ID, tmp_path / "hub")
+def test_its_card_says_where_it_came_from(tmp_path, gguf_file):
+    import_base(gguf_file, ID, tmp_path / "hub")
     texts = [path.read_bytes() for path in (tmp_path / "hub" / "models" / "Owner" / "small-llama" / "blobs").iterdir()]
     card = next(text for text in texts if b"# small-llama, from a GGUF file" in text).decode()
     assert front_matter(card)["license"] == "apache-2.0"
-    for fact in ("Dequantised from Q8_0", sha256_file(file), "small.gguf", "LlamaForCausalLM", "not the original's"):
+    for fact in (
+        "Dequantised from Q8_0",
+        sha256_file(gguf_file),
+        "small.gguf",
+        "LlamaForCausalLM",
+        "not the original's",
+    ):
         assert fact in card
 
 
-def test_the_same_file_again_is_done_already_and_another_one_is_refused(tmp_path, file, llama, tokenizer):
-    first, again = (import_base(file, ID, tmp_path / "hub") for _ in range(2))
+def test_the_same_file_again_is_done_already_and_another_one_is_refused(tmp_path, gguf_file, llama, tokenizer):
+    first, again = (import_base(gguf_file, ID, tmp_path / "hub") for _ in range(2))
     assert (again.changed, again.revision) == (False, first.revision)
     other = write_gguf(tmp_path / "other.gguf", llama, tokenizer, general__author="x")
     with pytest.raises(InputError, match="is another one on the Hub"):
         import_base(other, ID, tmp_path / "hub")
 
 
-def test_an_import_that_was_interrupted_is_finished_and_public(tmp_path, monkeypatch, file):
+def test_an_import_that_was_interrupted_is_finished_and_public(tmp_path, monkeypatch, gguf_file):
     show = upload.set_private
 
     def killed(remote, private):
@@ -86,22 +82,22 @@ def test_an_import_that_was_interrupted_is_finished_and_public(tmp_path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(upload, "set_private", killed)
         with pytest.raises(KeyboardInterrupt):
-            import_base(file, ID, tmp_path / "hub")
-    assert not import_base(file, ID, tmp_path / "hub").changed
+            import_base(gguf_file, ID, tmp_path / "hub")
+    assert not import_base(gguf_file, ID, tmp_path / "hub").changed
     repository = json.loads((tmp_path / "hub/models/Owner/small-llama/repository.json").read_text())
     assert repository["private"] is False
     assert list((tmp_path / "hub" / "incoming").iterdir()) == []
 
 
-def test_an_id_without_an_owner_is_one_line_and_leaves_nothing(tmp_path, file):
-    done = CliRunner().invoke(cli.main, ["base", "import", str(file), "small", "--hub", str(tmp_path / "hub")])
+def test_an_id_without_an_owner_is_one_line_and_leaves_nothing(tmp_path, gguf_file):
+    done = CliRunner().invoke(cli.main, ["base", "import", str(gguf_file), "small", "--hub", str(tmp_path / "hub")])
     assert done.exit_code == 2
     assert done.stderr.splitlines() == ["Error: small is not a Hub id. Write it as owner/name."]
     assert not (tmp_path / "hub").exists()
 
 
-def test_without_the_package_gguf_it_says_what_to_install(tmp_path, monkeypatch, file):
+def test_without_the_package_gguf_it_says_what_to_install(tmp_path, monkeypatch, gguf_file):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    done = CliRunner().invoke(cli.main, ["base", "import", str(file), ID, "--hub", str(tmp_path / "hub")])
+    done = CliRunner().invoke(cli.main, ["base", "import", str(gguf_file), ID, "--hub", str(tmp_path / "hub")])
     assert done.exit_code == 3
     assert "pip install gguf" in done.stderr

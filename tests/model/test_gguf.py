@@ -46,18 +46,8 @@ def refused(file, tmp_path):
     return str(error.value)
 
 
-@pytest.fixture(scope="module")
-def llama(tokenizer):
-    return speaking_model("llama", tokenizer)
-
-
-@pytest.fixture
-def whole(tmp_path, llama, tokenizer):
-    return write_gguf(tmp_path / "small.gguf", llama, tokenizer)
-
-
-def test_a_file_says_what_it_is(whole, llama):
-    read = read_gguf(whole)
+def test_a_file_says_what_it_is(gguf_file, llama):
+    read = read_gguf(gguf_file)
     assert (read.name, read.license, read.types, read.quantised) == ("Small", "apache-2.0", ("Q8_0", "F32"), True)
     assert read.numbers == llama.num_parameters()
 
@@ -68,15 +58,15 @@ def test_a_file_that_is_no_gguf_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.99])
-def test_half_a_file_is_refused(tmp_path, whole, share):
-    content = whole.read_bytes()
-    whole.write_bytes(content[: int(len(content) * share)])
-    assert "not a whole GGUF file" in refused(whole, tmp_path)
+def test_half_a_file_is_refused(tmp_path, gguf_file, share):
+    content = gguf_file.read_bytes()
+    gguf_file.write_bytes(content[: int(len(content) * share)])
+    assert "not a whole GGUF file" in refused(gguf_file, tmp_path)
 
 
-def test_an_architecture_that_transformers_does_not_read_is_refused(tmp_path, whole):
-    whole.write_bytes(whole.read_bytes().replace(b"llama", b"abcde"))
-    assert "architecture abcde is not supported" in refused(whole, tmp_path)
+def test_an_architecture_that_transformers_does_not_read_is_refused(tmp_path, gguf_file):
+    gguf_file.write_bytes(gguf_file.read_bytes().replace(b"llama", b"abcde"))
+    assert "architecture abcde is not supported" in refused(gguf_file, tmp_path)
 
 
 def test_a_file_without_a_chat_template_is_refused_before_its_weights_are_read(tmp_path, llama, tokenizer):

@@ -159,20 +159,18 @@ def render_base_card(folder: Path, manifest: Manifest) -> None:
 def _encoder_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
     """All that the card of a sentence encoder says."""
     training = {key: value for key, value in manifest["recipe"]["training"].items() if key in ENCODER_TRAINING}
-    recipe = {**manifest["recipe"], "lora": {}, "decoding": {}, "training": training}
-    facts = _shared_facts(files, {**manifest, "recipe": recipe}, repo_id, language)
     own = {
         "adapter": "**this encoder**",
         "shuffled": "this encoder, descriptions shuffled",
         "base": "the base, untrained",
     }
-    evaluation = files.evaluation
-    return facts | {
-        "test": model_facts.identification_facts(evaluation.test, language, own) if evaluation else None,
-        "reproduce": usage.commands(manifest, repo_id, evaluation.settings.compare if evaluation else ()),
+    return _shared_facts(files, manifest, repo_id, language, own) | {
+        "settings": model_facts.settings_facts(
+            {**manifest["recipe"], "lora": {}, "decoding": {}, "training": training}
+        ),
         "answers": number(manifest["answers"]),
         "scale": f"{manifest['scale']:g}",
-        "batch": number(recipe["training"]["batch_size"]),
+        "batch": number(training["batch_size"]),
         "install": fence("pip install sentence-transformers", "bash"),
         "snippet": fence(usage.encoder_snippet(files.samples, repo_id), "python"),
     }
@@ -193,8 +191,10 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
     }
 
 
-def _shared_facts(files: Files, manifest: Manifest, repo_id: str | None, language: str) -> Facts:
-    """What the cards of adapters and encoders have in common."""
+def _shared_facts(
+    files: Files, manifest: Manifest, repo_id: str | None, language: str, own: Mapping[str, str] | None = None
+) -> Facts:
+    """What the cards of adapters and encoders have in common; `own` as for `identification_facts`."""
     evaluation = files.evaluation
     words = plots_in_words(files.log, evaluation)
     return {
@@ -209,7 +209,7 @@ def _shared_facts(files: Files, manifest: Manifest, repo_id: str | None, languag
         "other_version": files.other_version,
         "candidates": number(evaluation.candidates) if evaluation else None,
         "evaluation_seed": evaluation.seed if evaluation else None,
-        "test": model_facts.identification_facts(evaluation.test, language) if evaluation else None,
+        "test": model_facts.identification_facts(evaluation.test, language, own) if evaluation else None,
         "selected": model_facts.selection_facts(manifest["recipe"]),
         "samples": model_facts.sample_facts(files.samples),
         "settings": model_facts.settings_facts(manifest["recipe"]),

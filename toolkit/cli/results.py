@@ -185,9 +185,9 @@ def ran(out: Output, result: RunResult) -> None:
     if unseen:
         out.say("\nNew names that it gave to the first three of them:")
         for sample in unseen:
-            # As `pkt name`, which leaves out what is no name by its form.
-            formed = dict.fromkeys(filter(is_well_formed, sample.get("new_names") or sample["names"]))
-            out.say(f"  {', '.join(formed) or 'none that is well formed'}")
+            drawn = sample.get("new_names") or sample["names"]
+            # Those that `pkt name` could give; of answers that are no names, all.
+            out.say(f"  {printable(', '.join(dict.fromkeys(filter(is_well_formed, drawn)) or drawn))}")
             out.show(Padding(Text(sample["description"], style="dim"), (0, 0, 0, 4)))
     adapter, pkt = result.out / "adapter", program()
     out.say(f"\nThe card is {adapter / CARD}. What to do next:")

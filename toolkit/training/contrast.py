@@ -16,6 +16,7 @@ from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
 from toolkit.model.memory import halving, memory_errors
 from toolkit.model.prompts import Reader, shared_opening
+from toolkit.training.packing import row_order
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ def contrast_loss(
     """
     import torch
 
-    order = sorted(range(len(batch)), key=lambda number: batch[number].input_ids)
+    order = row_order(batch)
     first = list(accumulate((len(batch[number].answer_ids) for number in order[:-1]), initial=0))
     right = torch.tensor([labels[number] for number in order], device=proxies.device)
     scores = centroids.scores(states[0, first], proxies)

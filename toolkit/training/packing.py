@@ -45,7 +45,7 @@ def collate(batch: Sequence[Example], model: PreTrainedModel) -> tuple[dict[str,
     """
     import torch
 
-    order = sorted(batch, key=lambda example: example.input_ids)
+    order = [batch[number] for number in row_order(batch)]
     rows = lay_out(
         [example.input_ids for example in order],
         sys.maxsize,
@@ -67,6 +67,11 @@ def collate(batch: Sequence[Example], model: PreTrainedModel) -> tuple[dict[str,
             attend_in_blocks()
             inputs["key_blocks"] = key_blocks(rows.visible, model.dtype)
     return inputs, torch.tensor(answers, device=model.device)
+
+
+def row_order(batch: Sequence[Example]) -> list[int]:
+    """Numbers of the examples in the order in which `collate` lays them out."""
+    return sorted(range(len(batch)), key=lambda number: batch[number].input_ids)
 
 
 def answer_loss(logits: torch.Tensor, answers: torch.Tensor, supervised: int | None = None) -> torch.Tensor:
@@ -171,7 +176,7 @@ def packs_as_alone(model: PreTrainedModel, examples: Sequence[Example], compute:
     if not sees_all(model, max(len(example.input_ids) for example in examples)):
         return False
     tolerance = BORDER_TOLERANCE if compute == "float32" else ROUNDED_TOLERANCE
-    order = sorted(examples, key=lambda example: example.input_ids)
+    order = [examples[number] for number in row_order(examples)]
     with _evaluating(model), autocast(compute):
         packed = model(**collate(order, model)[0]).logits[0]
         for example in order:

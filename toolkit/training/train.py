@@ -453,23 +453,19 @@ def trained_on(dataset: LocatedDataset, content: str) -> dict[str, Any]:
 
 
 def _write(
-    out: Path,
-    inputs: _Inputs,
-    peft_model: PeftModel,
-    state: TrainerState,
-    kept: int | None,
-    facts: dict[str, Any],
+    out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
 ) -> None:
     """Write the adapter folder; with centroids, by the rows as they are, where answers were contrasted."""
     settings = inputs.recipe.training
     with disk_errors(out), atomic_folder(out, "adapter", even_changed=True) as folder:
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
         write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
-        write_json(folder / ANSWERS, answers_of(inputs.rows))
         if settings.contrast:
             prompts = [example.input_ids[: example.answer_start] for example in inputs.lessons[0].examples.values()]
             states = states_after(peft_model.eval(), prompts, facts["precision"]["compute"])
             write_centroids(folder, centroids_of(states, list(map(answer_of, inputs.rows))))
+        else:
+            write_json(folder / ANSWERS, answers_of(inputs.rows))
         write_json(folder / TAKEN_NAMES, inputs.names)
         cards.render_model_card(folder, facts)
         write_manifest(folder, "adapter", facts)
