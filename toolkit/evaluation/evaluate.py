@@ -45,7 +45,7 @@ from toolkit.core.layout import (
     NEW_NAMES,
     SAMPLES,
 )
-from toolkit.core.recipe import EvaluationSettings, Recipe, load_recipe
+from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
 from toolkit.evaluation.answers import AnsweringModel, Journal
@@ -152,20 +152,19 @@ def evaluate(
     if base is not None:
         on = locate_base_of(folder, recipe.evaluation.quantization, base)
         about_adapter["base"] = {"id": on.id, "revision": on.revision}
-    known_by = [__version__, SCHEMA, content, identities, settings, recipe.seed, drawing_machine()]
+    # What the recipe's settings were chosen by changes no answer.
+    deciding = _without_selection(settings)
+    known_by = [__version__, SCHEMA, content, identities, deciding, recipe.seed, drawing_machine()]
     with closing(Journal(_journal_of(target), json_hash(known_by), restart=restart)) as journal:
         if journal.found:
             note(f"Continuing an interrupted evaluation: {journal.found} answers are kept.")
         elif not restart and (target / EVALUATION).is_file():
             there = read_json(target / EVALUATION)
-            # Settings that an older version did not have were as they are by default.
-            measured = there.get("settings", {})
-            evaluated = EvaluationSettings().model_dump() | measured.get("evaluation", {})
             # Publishing writes the base's commit into the adapter's settings, and so gives it another identity.
             adapters = [{**of, "identity": None} for of in (there.get("adapter", {}), about_adapter)]
             known = {**there, "adapter": adapters[0], "dataset": there.get("dataset", {}).get("content")}
-            known["settings"] = {**measured, "evaluation": evaluated}
-            wanted = {"adapter": adapters[1], "dataset": content, "settings": settings, "seed": recipe.seed}
+            known["settings"] = _without_selection(there.get("settings", {}))
+            wanted = {"adapter": adapters[1], "dataset": content, "settings": deciding, "seed": recipe.seed}
             refuse_other_results(target, known, wanted)
         with float32_kernels(best_kernels()):
             if learnt:
@@ -186,6 +185,11 @@ def evaluate(
         _write_results(target, manifest, evaluation, predictions, _samples(predictions, plan.rows), templates, note)
         journal.remove()
     return evaluation
+
+
+def _without_selection(settings: Mapping[str, Any]) -> dict[str, Any]:
+    measured = {key: value for key, value in settings.get("evaluation", {}).items() if key != "selected_on"}
+    return {**settings, "evaluation": measured}
 
 
 def locate_evaluated(adapter: str, output: Path | None, revision: str | None = None) -> Path:

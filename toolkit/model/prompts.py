@@ -39,8 +39,8 @@ class Prompts:
         counts: Whether a column holds a token of the prompt, `[prompts, columns]`.
         cache: Keys and values of the columns, never changed; None where each prompt is read alone.
         last: Logits after each prompt, `[prompts, vocabulary]`; None without `cache`.
-        states: What entered the output embeddings at the last token of each prompt, `[prompts, hidden]`; None where a
-            model shows none.
+        entered: What entered the output embeddings at the last token of each prompt, `[prompts, hidden]`; None without
+            `cache`, or where a model shows none.
     """
 
     model: PreTrainedModel
@@ -48,7 +48,7 @@ class Prompts:
     counts: torch.Tensor
     cache: DynamicCache | None = None
     last: torch.Tensor | None = None
-    states: torch.Tensor | None = None
+    entered: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -58,12 +58,27 @@ class Prompts:
         import torch
 
         held = torch.tensor(numbers, device=self.tokens.device)
-        states = None if self.states is None else self.states[held]
         if self.cache is None or self.last is None:
-            return Prompts(self.model, self.tokens[held], self.counts[held], states=states)
+            return Prompts(self.model, self.tokens[held], self.counts[held])
         cache = _copy(self.cache)
         cache.batch_select_indices(held)
-        return Prompts(self.model, self.tokens[held], self.counts[held], cache, self.last[held], states)
+        entered = None if self.entered is None else self.entered[held]
+        return Prompts(self.model, self.tokens[held], self.counts[held], cache, self.last[held], entered)
+
+    @property
+    def states(self) -> torch.Tensor | None:
+        """What enters the output embeddings at the last token of each prompt, `[prompts, hidden]`; None where a model
+        shows none. Prompts that are read alone are read for it.
+        """
+        import torch
+
+        if self.cache is not None:
+            return self.entered
+        with torch.inference_mode(), states(self.model) as seen:
+            for prompt in self.each():
+                ids = torch.tensor([prompt], device=self.model.device)
+                self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        return torch.cat([entered[:, -1] for entered in seen]) if seen else None
 
     def each(self) -> Iterator[list[int]]:
         """The tokens of each prompt."""
@@ -126,17 +141,12 @@ class Reader:
 
         opened = len(self.opening) if self._opens(prompts) else 0
         read = in_columns(self.model, prompts, opened)
-        together = self.reads_together and sees_all(self.model, read.tokens.shape[1])
+        if not (self.reads_together and sees_all(self.model, read.tokens.shape[1])):
+            return read
         with torch.inference_mode(), states(self.model) as seen:
-            if together:
-                read = self._read(read, opened)
-            else:
-                for prompt in read.each():
-                    ids = torch.tensor([prompt], device=self.model.device)
-                    self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            read = self._read(read, opened)
         # Where the opening was read in a pass of its own, that came first.
-        behind = [entered[:, -1] for entered in seen[-1 if together else 0 :]]
-        return replace(read, states=torch.cat(behind)) if behind else read
+        return replace(read, entered=seen[-1][:, -1]) if seen else read
 
     @cached_property
     def reads_together(self) -> bool:
