@@ -20,6 +20,7 @@ HEAVY = {
     "bitsandbytes",
     "sklearn",
     "gradio",
+    "ray",
     "sentence_transformers",
 }
 

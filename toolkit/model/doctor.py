@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.core import duration, size
+from toolkit.core.cluster import HOW_TO_GET_RAY, has_ray
 from toolkit.core.errors import HubError, InputError, library_errors
 from toolkit.core.folder import library_versions
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
@@ -73,6 +75,7 @@ def diagnose() -> Sequence[Diagnosis]:
         _device(machine),
         *([_products()] if machine.gpu is None else []),
         _four_bit(),
+        _ray(),
         _memory(),
         _disk(free),
         _hub(),
@@ -110,6 +113,13 @@ def _four_bit() -> Diagnosis:
     except InputError as error:
         return Diagnosis("4-bit", "missing", error.found, error.remedy)
     return Diagnosis("4-bit", "ok", "NF4 works", "")
+
+
+def _ray() -> Diagnosis:
+    means = '`engine="ray"` computes on several processes or machines'
+    if has_ray():
+        return Diagnosis("Ray", "ok", importlib.metadata.version("ray"), means)
+    return Diagnosis("Ray", "note", "not installed", f"{means}; {HOW_TO_GET_RAY}")
 
 
 def _memory() -> Diagnosis:
