@@ -10,7 +10,7 @@ from support.datasets import build, creatures, from_table, table
 from support.hub import talk_to
 from support.training import recipe
 from toolkit import cli
-from toolkit.cards import front_matter
+from toolkit.cards.page import front_matter
 from toolkit.core.errors import InputError
 from toolkit.core.folder import sha256_file
 from toolkit.hub import upload

@@ -20,10 +20,10 @@ from toolkit.core.listen import running
 from toolkit.model import base as bases
 from toolkit.model import chat, generate, naming
 from toolkit.model.chat_template import with_answer
-from toolkit.serving import app as application
-from toolkit.serving.app import Served, create_app
+from toolkit.serving import serve as application
 from toolkit.serving.chat import complete
 from toolkit.serving.requests import ChatRequest
+from toolkit.serving.serve import Served, create_app
 
 HERE = "http://127.0.0.1:8000"
 CHAT = "/v1/chat/completions"

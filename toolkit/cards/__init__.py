@@ -1,6 +1,6 @@
 """Facts in, a README.md out: the cards of datasets, adapters, merged models and imported bases, plots and a preview.
 
-`dataset` and `model` write the cards from `*_facts` and `*_plots` through `templates`; `metadata` is their front
+`dataset` and `model` write the cards from `*_facts` and their plots through `templates`; `metadata` is their front
 matter, `usage` the code and commands in them, `labels` their words; `escape` keeps foreign text harmless, and `page`
 shows a card as HTML. The functions below load their modules at their first use, since a training needs them last.
 """
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from toolkit.cards.model import render_merged_card as render_merged_card
     from toolkit.cards.model import render_model_card as render_model_card
     from toolkit.cards.model_plots import draw_plots as draw_plots
-    from toolkit.cards.page import front_matter as front_matter
     from toolkit.cards.page import write_preview as write_preview
     from toolkit.cards.templates import check_templates as check_templates
     from toolkit.cards.templates import with_templates as with_templates
@@ -23,21 +22,15 @@ if TYPE_CHECKING:
     from toolkit.cards.usage import new_names_snippet as new_names_snippet
     from toolkit.cards.usage import usage_snippet as usage_snippet
 
-_MODULES = {
-    "card_differences": "model",
-    "check_templates": "templates",
-    "draw_plots": "model_plots",
-    "encoder_snippet": "usage",
-    "front_matter": "page",
-    "render_base_card": "model",
-    "render_dataset_card": "dataset",
-    "render_merged_card": "model",
-    "render_model_card": "model",
-    "new_names_snippet": "usage",
-    "usage_snippet": "usage",
-    "with_templates": "templates",
-    "write_preview": "page",
+_EXPORTS = {
+    "dataset": ("render_dataset_card",),
+    "model": ("card_differences", "render_base_card", "render_merged_card", "render_model_card"),
+    "model_plots": ("draw_plots",),
+    "page": ("write_preview",),
+    "templates": ("check_templates", "with_templates"),
+    "usage": ("encoder_snippet", "new_names_snippet", "usage_snippet"),
 }
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

@@ -74,14 +74,7 @@ def to_yaml(data: Any) -> str:
 
 
 def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Sequence[str], title: str) -> str:
-    """The YAML of a dataset card, without its `---` lines.
-
-    Args:
-        facts: What the build knows, as the manifest holds it.
-        rows: Rows of each split that has any.
-        languages: Languages of the descriptions.
-        title: Name of the dataset as a person reads it.
-    """
+    """The YAML of a dataset card, without its `---` lines; `rows` are those of each split that has any."""
     from huggingface_hub import DatasetCardData
 
     spoken = {"ko", *(("en", "ko") if facts["settings"]["answer"] == "both" else [facts["settings"]["answer"]])}

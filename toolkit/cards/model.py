@@ -87,9 +87,7 @@ def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
     """Where the cards of an adapter folder differ from what its files say: nowhere, if nobody edited them.
 
     The cards of another version of the toolkit, or of a user's templates, cannot be made again: of these, the results
-    in the front matter are compared.
-
-    `repo_id` is by default the one in the manifest.
+    in the front matter are compared. `repo_id` is by default the one in the manifest.
 
     Raises:
         InputError: There is no manifest, or a file is damaged.
@@ -104,13 +102,7 @@ def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
 
 
 def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapping[str, str]]) -> None:
-    """Write `README.md` of a merged model.
-
-    Args:
-        folder: The merged model's.
-        manifest: What its `manifest.json` will say.
-        messages: The conversation of the snippet.
-    """
+    """Write `README.md` of a merged model from what its `manifest.json` will say; its snippet sends `messages`."""
     check, name, base = manifest["check"], str(manifest["adapter"]["id"]), manifest["base"]
     differences = [
         {key: md_cell(one[key], NAME) for key in ("id", "adapter", "merged")} for one in check["differences"]

@@ -20,6 +20,7 @@ import nh3
 import yaml
 from markdown_it import MarkdownIt
 
+from toolkit.cards.templates import read_text
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.layout import CARD, KOREAN_CARD
@@ -114,7 +115,7 @@ def render_page(folder: Path) -> str:
     Raises:
         InputError: The folder has no `README.md`, a card is not UTF-8, or its front matter is not valid.
     """
-    texts = {name: _text(folder / name) for name in CARDS if (folder / name).is_file()}
+    texts = {name: read_text(folder / name) for name in CARDS if (folder / name).is_file()}
     if CARD not in texts:
         raise InputError(f"{folder} has no {CARD}.", "Name a dataset or adapter folder that pkt wrote.")
     try:
@@ -182,13 +183,6 @@ def _value(value: Any) -> str:
         text = html.escape(json.dumps(value, indent=2, ensure_ascii=False))
         return f"<details><summary>{html.escape(summary)}</summary><pre>{text}</pre></details>"
     return html.escape(str(value))
-
-
-def _text(card: Path) -> str:
-    try:
-        return card.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{card} is not UTF-8 text.", "Save it as UTF-8, or make the folder again.") from error
 
 
 def _article(folder: Path, name: str, text: str, cards: set[str]) -> str:

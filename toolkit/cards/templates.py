@@ -24,13 +24,9 @@ MODEL, DATASET = "toolkit.cards.model_templates", "toolkit.cards.dataset_templat
 
 
 def render(template: str, facts: Mapping[str, object], templates: Path | None = None, *, package: str = MODEL) -> str:
-    """A template filled with facts; a fact that is missing is an error.
+    """A template, by its file name in `package`, filled with facts; a fact that is missing is an error.
 
-    Args:
-        template: Its file name.
-        facts: The values that it may show.
-        templates: A folder whose files replace those of the same names.
-        package: Where the toolkit's own templates of this card are.
+    Files in the folder `templates` replace those of the same names.
 
     Raises:
         InputError: A template of that folder has a mistake; the message names template, line and mistake.
@@ -52,7 +48,7 @@ def check_templates(templates: Path) -> None:
     known = set(shipped())
     if not templates.is_dir():
         raise InputError(f"There is no folder {templates}.", "Name a folder of card templates (*.jinja).")
-    own = {name: _text(templates / name) for name in _own(templates)}
+    own = {name: read_text(templates / name) for name in _own(templates)}
     # Parts that a user added are mentioned by another template.
     mentioned = {name for text in own.values() for name in re.findall(r"""["']([^"']+)["']""", text)}
     names = ", ".join(sorted(known))
@@ -92,7 +88,8 @@ def _environment(package: str, templates: Path | None) -> ImmutableSandboxedEnvi
     )
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """A card or a template as text. Raises InputError where it is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

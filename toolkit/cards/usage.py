@@ -82,10 +82,7 @@ def _loading(manifest: Manifest) -> tuple[str, bool]:
 def commands(manifest: Manifest, repo_id: str | None, compare: Sequence[str] = ()) -> str:
     """The commands that make the adapter again, from its data and its base at the same commits.
 
-    Args:
-        manifest: The adapter's.
-        repo_id: Where it is published.
-        compare: The methods that it was measured beside; none of them if they are the default ones.
+    `compare` are the methods that it was measured beside; none of them if they are the default ones.
     """
     dataset, base = manifest["dataset"], manifest["base"]
     public = is_hub_id(dataset["id"])

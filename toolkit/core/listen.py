@@ -1,13 +1,14 @@
-"""Open a listening socket for a server of this machine, name its address, and run one in a thread."""
+"""What servers of this machine share: a listening socket, its address, the token of a request, a server in a thread."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import InputError
@@ -44,6 +45,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def shown_token(authorization: str) -> str:
+    """The token in an `Authorization` header, or empty; a browser shows it as the password, with any name."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def address(listener: socket.socket) -> str:

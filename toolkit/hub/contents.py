@@ -107,14 +107,10 @@ def rewrite(
     edited: Mapping[str, bytes],
     render: Callable[[Path], None],
 ) -> None:
-    """Write a folder again as it will be published: edited cards stay, all others are rendered.
+    """Write a folder again as it will be published: `edited` cards stay, all others are rendered.
 
-    Args:
-        folder: It may hold files that its manifest does not name; they stay unnamed.
-        manifest: Its present manifest.
-        facts: The facts of its new one.
-        edited: Cards that somebody edited by hand.
-        render: Writes cards and figures into a copy of the folder.
+    `render` writes cards and figures into a copy of the folder, whose new manifest holds `facts`. Files that the
+    present `manifest` does not name stay unnamed.
     """
     with atomic_folder(folder, kind, even_changed=True) as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)

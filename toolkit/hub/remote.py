@@ -153,15 +153,12 @@ def same_file(path: Path, there: tuple[int, str] | None) -> bool:
 
 
 def base_on_hub(folder: Path, base: Mapping[str, Any], base_repo: str | None = None) -> dict[str, Any]:
-    """The base of an adapter's manifest, with its id and its commit on this Hub.
+    """The `base` of an adapter's manifest, with its id and its commit on this Hub.
 
-    Args:
-        folder: The adapter folder, whose tokenizer has to fit the base.
-        base: The base in its manifest: `id`, `revision`, and `content`, the hash of its files.
-        base_repo: The Hub id of the same base, where it was trained under another name.
+    Its Hub id is `base_repo` where it was trained under another name.
 
     Raises:
-        InputError: The base is no repository, or is not the one that was trained on.
+        InputError: It is no repository, is not the one that was trained on, or lacks tokens of the folder's tokenizer.
     """
     name = base_repo or str(base["id"])
     if not is_hub_id(name):

@@ -312,19 +312,15 @@ def run_code(waiting: subprocess.Popen[str], code: str, repo_id: str, revision: 
 
     Returns its output, or None when it failed; and the last line of its errors.
     """
-    _point_at(repo_id, revision)
-    printed, errors = waiting.communicate(code)
-    return (printed.strip() if waiting.returncode == 0 else None), errors.strip().split("\n")[-1]
-
-
-def _point_at(repo_id: str, revision: str) -> None:
-    """Make the cache name this commit as the newest, which code without a revision asks for."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
 
+    # In the cache this commit becomes the newest, which code without a revision asks for.
     ref = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "refs" / "main"
     ref.parent.mkdir(parents=True, exist_ok=True)
     ref.write_text(revision, encoding="utf-8")
+    printed, errors = waiting.communicate(code)
+    return (printed.strip() if waiting.returncode == 0 else None), errors.strip().split("\n")[-1]
 
 
 if __name__ == "__main__":

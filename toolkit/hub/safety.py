@@ -214,19 +214,15 @@ def _patterns(folder: Path, *, vocabulary: bool) -> dict[str, re.Pattern[str]]:
     token = get_token()
     if token and len(token) >= SHORTEST_TOKEN:
         patterns["the Hub token in use"] = re.compile(re.escape(token))
-    # `/tmp/` may be an entry of a vocabulary.
-    own = [re.escape(place) for place in _own_folders(folder) if not vocabulary or place.count("/") > 2]
-    if paths := own if vocabulary else [*own, PATHS]:
-        patterns[A_PATH] = re.compile("|".join(paths))
-    return patterns
-
-
-def _own_folders(folder: Path) -> list[str]:
-    """Folders of this machine whose paths name its user or its work."""
+    # Folders of this machine whose paths name its user or its work; `/tmp/` may be an entry of a vocabulary.
     places = {folder, Path.cwd(), Path(tempfile.gettempdir())}
     with suppress(RuntimeError):  # a user without a home
         places.add(Path.home())
-    return sorted(f"{place}/" for place in places if len(place.parts) > 1)
+    own = sorted(f"{place}/" for place in places if len(place.parts) > 1)
+    own = [re.escape(place) for place in own if not vocabulary or place.count("/") > 2]
+    if paths := own if vocabulary else [*own, PATHS]:
+        patterns[A_PATH] = re.compile("|".join(paths))
+    return patterns
 
 
 def _personal_value(text: Text) -> str | None:

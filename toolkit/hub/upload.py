@@ -26,7 +26,7 @@ from toolkit.hub.remote import ATTRIBUTES, Remote, cards_edited_there, files_at,
 from toolkit.hub.safety import check_safe
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub import CommitInfo
 
 # The tag names of git, without slashes and letters of other scripts, which git allows too.
 TAG = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][\w.+-]*", re.ASCII)
@@ -218,44 +218,35 @@ def _create(remote: Remote) -> str:
 
 def _commit(planned: Plan, message: str, parent: str) -> CommitInfo:
     """Make the one commit after `parent`, and read it back."""
-    remote, open_one = planned.remote, planned.pull_request
-    with _card_errors(remote), warnings.catch_warnings():
-        # An adapter's predictions are no data set, and belong beside it.
-        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-        commit = hub().create_commit(
-            remote.repo_id,
-            _operations(planned),
-            commit_message=message,
-            repo_type=remote.repo_type,
-            parent_commit=parent,
-            revision=f"refs/pr/{open_one.number}" if open_one else None,
-            create_pr=planned.proposes and open_one is None,
-        )
-    _confirm(planned, str(commit.oid))
-    return commit
-
-
-def _operations(planned: Plan) -> list[CommitOperationAdd | CommitOperationDelete]:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
 
-    return [
+    remote, open_one = planned.remote, planned.pull_request
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
         *(CommitOperationAdd(change.name, planned.files[change.name]) for change in planned.of("new", "changed")),
         *(CommitOperationDelete(change.name) for change in planned.of("deleted")),
     ]
-
-
-@contextmanager
-def _card_errors(remote: Remote) -> Iterator[None]:
-    """Translate the client's bare `ValueError` about a card whose metadata the Hub refuses."""
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        yield
+        with warnings.catch_warnings():
+            # An adapter's predictions are no data set, and belong beside it.
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            commit = hub().create_commit(
+                remote.repo_id,
+                operations,
+                commit_message=message,
+                repo_type=remote.repo_type,
+                parent_commit=parent,
+                revision=f"refs/pr/{open_one.number}" if open_one else None,
+                create_pr=planned.proposes and open_one is None,
+            )
     except ValueError as error:
+        # The client's own, bare, about a card whose metadata the Hub refuses.
         if isinstance(error, HfHubHTTPError) or not str(error).startswith("Invalid metadata"):
             raise
         said = " ".join(str(error).split())
         raise InputError(f"{remote.subject}: the Hub refuses its card. {said}", "Mend README.md.") from error
+    _confirm(planned, str(commit.oid))
+    return commit
 
 
 def _confirm(planned: Plan, revision: str) -> None:

@@ -92,7 +92,11 @@ def locate_base(
     """
     if base == TINY_BASE_ID:
         return LocatedBase(base, revision, tiny_base_folder())
-    _refuse_folder(base)
+    if Path(base).is_dir():
+        raise InputError(
+            f"The base {base} is a folder.",
+            "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
+        )
     with hub_errors(f"The base {base}"):
         found = None if _is_cached(base, revision) else look_up(base, revision)
         if found is not None:
@@ -152,14 +156,6 @@ def _repository_of(location: str) -> str | None:
     """The Hub id in the path of a cache, with the revision if it is there."""
     found = IN_A_CACHE.search(location)
     return f"{found[1]}/{found[2]}" + (f"@{found[3]}" if found[3] else "") if found else None
-
-
-def _refuse_folder(base: str) -> None:
-    if Path(base).is_dir():
-        raise InputError(
-            f"The base {base} is a folder.",
-            "Push it to a Hub (the local one will do) and give its id, so that others can load the adapter.",
-        )
 
 
 def _check_machine(base: str, config: PretrainedConfig, quantization: str, recipe: Recipe | None, note: Note) -> None:

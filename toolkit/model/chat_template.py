@@ -54,14 +54,6 @@ class Format:
     controls: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
-    """Text between prompt and answer: `lead` is not in the generation prompt, `unwritten` is only there."""
-
-    lead: str
-    unwritten: str
-
-
 def default_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The template for conversations: of several with names, the one called `default`."""
     template = tokenizer.chat_template
@@ -89,8 +81,8 @@ def _read(tokenizer: PreTrainedTokenizerBase, template: str, _special_ids: tuple
     template = _fixed(tokenizer, _without_clock(template))
     prompt = render(tokenizer, template, QUESTION, None)
     finished = [render(tokenizer, template, QUESTION, answer) for answer in ANSWERS]
-    border = _border(tokenizer, template)
-    kept = len(_shared(*finished)) if border and border.unwritten else len(prompt)
+    _, unwritten = _border(tokenizer, template) or ("", "")
+    kept = len(_shared(*finished)) if unwritten else len(prompt)
     if any(answer_start(tokenizer, prompt[:kept], ids) is None for ids in finished):
         raise InputError(TOKENS_JOIN, OTHER_TEMPLATE)
     ending = _shared(*(ids[::-1] for ids in finished))[::-1]
@@ -182,18 +174,19 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     switched = [f"{{% set {name} = false %}}{template}" for name in SWITCHES if name in template]
     for choice in (template, *switched):
         border = _border(tokenizer, choice)
-        if border is not None and not border.lead.strip():
+        if border is not None and not border[0].strip():
             return choice
     border = _border(tokenizer, template)
     if border is None:
         raise InputError(PROMPT_CHANGES, OTHER_TEMPLATE)
+    lead, _ = border
     asking, silent = (_apply(tokenizer, template, QUESTION, asks=asks, tokenize=False) for asks in (True, False))
     if asking == silent:
         raise InputError(
-            f"The chat template has no generation prompt: it writes {border.lead!r} when an answer follows.",
+            f"The chat template has no generation prompt: it writes {lead!r} when an answer follows.",
             OTHER_TEMPLATE,
         )
-    written = [_with_lead(template, lead) for lead in dict.fromkeys((border.lead, border.lead.rstrip()))]
+    written = [_with_lead(template, each) for each in dict.fromkeys((lead, lead.rstrip()))]
     return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
 
 
@@ -209,17 +202,20 @@ def _keeps_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
     return all(answer_start(tokenizer, prompt, ids) is not None for ids in finished)
 
 
-def _border(tokenizer: PreTrainedTokenizerBase, template: str) -> Border | None:
-    """None when the prompt is written in another way once an answer follows."""
+def _border(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str] | None:
+    """Text between prompt and answer: what is not in the generation prompt, and what is only there.
+
+    None when the prompt is written in another way once an answer follows.
+    """
     prompt = render(tokenizer, template, QUESTION, None, tokenize=False)
     finished = [render(tokenizer, template, QUESTION, answer, tokenize=False) for answer in ANSWERS]
     if finished[0] == finished[1]:
         raise InputError("The chat template leaves out the answer.", OTHER_TEMPLATE)
     header = _shared(*finished)
     if header[: len(prompt)] == prompt:
-        return Border(header[len(prompt) :], "")
+        return header[len(prompt) :], ""
     if prompt[: len(header)] == header and _is_closed(prompt[len(header) :]):
-        return Border("", prompt[len(header) :])
+        return "", prompt[len(header) :]
     return None
 
 

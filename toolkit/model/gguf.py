@@ -114,11 +114,6 @@ def _text(reader: GGUFReader, key: str) -> str | None:
 def write_base(gguf: GgufFile, folder: Path, base_id: str) -> dict[str, Any]:
     """Write weights, configuration and tokenizer with chat template into an empty folder, and check what was written.
 
-    Args:
-        gguf: Of a language model that transformers reads (Llama, Gemma 2 and 3, Qwen 2 and 3, and others).
-        folder: On a disk with room for two bytes a parameter.
-        base_id: The base's Hub id.
-
     Returns:
         Facts for the manifest: architecture, parameters, dtype, and what the check found.
 

@@ -100,16 +100,12 @@ def hardware() -> dict[str, str | int | None]:
     """The device for a manifest: `device`, `name`, `cores`."""
     import torch
 
-    gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if gpu else _cpu_name()
-    return {"device": "cuda" if gpu else "cpu", "name": name, "cores": os.cpu_count()}
-
-
-def _cpu_name() -> str:
+    if torch.cuda.is_available():
+        return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
     info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    named = re.search(r"^model name\s*:\s*(.+)", info.read_text(encoding="utf-8") if info.is_file() else "", re.M)
+    name = named[1].strip() if named else platform.processor() or platform.machine()
+    return {"device": "cpu", "name": name, "cores": os.cpu_count()}
 
 
 def drawing_machine() -> dict[str, str]:
@@ -198,12 +194,7 @@ def target_names(settings: LoraSettings) -> list[str]:
 
 
 def modules_trained_whole(settings: LoraSettings, modules: Mapping[str, int], quantised: Collection[str]) -> list[str]:
-    """Paths of the modules that `lora.modules_to_save` names.
-
-    Args:
-        settings: The adapter's.
-        modules: Parameters of the base's modules by path.
-        quantised: Paths of those that are held in 4 bits.
+    """Paths of the modules that `lora.modules_to_save` names, among those of the base, some of which are in 4 bits.
 
     Raises:
         InputError: A name that the base does not have, or a module that is in 4 bits, has LoRA, or holds another one.

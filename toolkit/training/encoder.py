@@ -144,10 +144,7 @@ def _result(out: Path, facts: dict[str, Any]) -> TrainResult:
 def pairs(rows: Sequence[tuple[str, str]], recipe: Recipe, steps: int) -> Iterator[tuple[str, str]]:
     """Two descriptions of one creature at a time, as they are seen; `batch_size` pairs in a row are of that many ones.
 
-    Args:
-        rows: Descriptions with their answers.
-        recipe: Its seed, with the step, decides which creatures, which descriptions and how these are seen.
-        steps: How many batches.
+    The recipe's seed, with the step, decides which creatures, which descriptions and how these are seen.
     """
     known: dict[str, list[str]] = {}
     for text, answer in rows:

@@ -150,7 +150,7 @@ Tree = Mapping[str, FileEntry]  # by path
 class PullRequest:
     """A change proposed to main; `status` is `open`, `closed` or `merged`.
 
-    `base` is the commit of main that it began from, `head` its newest commit, and `merged` the commit that took it in.
+    `base` is the commit of main that it began from, and `head` its newest commit.
     """
 
     number: int
@@ -160,7 +160,6 @@ class PullRequest:
     status: str
     base: str
     head: str
-    merged: str | None = None
 
     @property
     def ref(self) -> str:

@@ -1,6 +1,5 @@
 """One request: whose token it shows, what its user may do, what its body says, and how it is answered."""
 
-import base64
 import hashlib
 import json
 import re
@@ -11,6 +10,7 @@ from typing import IO, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from toolkit.core.listen import shown_token
 from toolkit.hub.local.history import Commit
 from toolkit.hub.local.objects import (
     BAD_TOKEN,
@@ -41,18 +41,16 @@ def hash_tokens(tokens: Mapping[str, str] | None, owner_token: str | None) -> di
 def who(users: Mapping[bytes, str] | None, header: str | None) -> str | None:
     """The user of an `Authorization` header; None without one. Raises `RefusedError` (401) for a wrong token.
 
-    A browser shows the token as the password of its dialogue, with any name. Where nobody needs a token, everybody is
-    the owner. Tokens are compared by their hashes, so that the time of a look-up reveals nothing about one.
+    Where nobody needs a token, everybody is the owner. Tokens are compared by their hashes, so that the time of a
+    look-up reveals nothing about one.
     """
     if users is None:
         return OWNER
     if header is None:
         return None
-    scheme, _, value = header.partition(" ")
-    is_basic = scheme.lower() == "basic"
-    user = users.get(_hash(_password(value) if is_basic else value.strip()))
-    if user is None or scheme.lower() not in ("bearer", "basic"):
-        raise bad_token(ask_browser=is_basic)
+    user = users.get(_hash(shown_token(header)))
+    if user is None:
+        raise bad_token(ask_browser=header.lower().startswith("basic "))
     return user
 
 
@@ -60,13 +58,6 @@ def bad_token(*, ask_browser: bool) -> RefusedError:
     """The refusal (401) of a wrong token. With `ask_browser`, it makes a browser ask for the right one."""
     asked = 'Basic realm="The token of this Hub, as the password", charset="UTF-8"'
     return RefusedError(401, BAD_TOKEN, headers={"WWW-Authenticate": asked} if ask_browser else None)
-
-
-def _password(value: str) -> str:
-    try:
-        return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
-    except ValueError:
-        return ""
 
 
 def _hash(token: str) -> bytes:

@@ -107,7 +107,10 @@ def create_app(root: Path, *, tokens: Mapping[str, str] | None = None, owner_tok
 
 
 async def _respond(request: Request, store: Store, users: Mapping[bytes, str] | None) -> Response:
-    _refuse_other_sites(request)
+    origin = request.headers.get("origin")
+    # A write by another site's page through its visitor's browser; the clients send no `Origin`.
+    if request.method not in ("GET", "HEAD") and origin not in (None, str(request.base_url).rstrip("/")):
+        raise RefusedError(403, "Requests from other web sites are not accepted")
     path = _raw_path(request)
     # An upload shows the signature from its batch: like any signed link, it comes without a token.
     if request.method == "PUT" and (match := _LFS_OBJECT.fullmatch(path)):
@@ -160,13 +163,6 @@ def _unquoted(match: re.Match[str]) -> dict[str, str]:
     """The parts of a path; what is not UTF-8 becomes surrogates, which no name may hold."""
     parts = match.groupdict().items()
     return {name: unquote(part, errors="surrogateescape") for name, part in parts if part is not None}
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """Refuse a write by another site's page through its visitor's browser; the clients send no `Origin`."""
-    origin = request.headers.get("origin")
-    if request.method not in ("GET", "HEAD") and origin not in (None, str(request.base_url).rstrip("/")):
-        raise RefusedError(403, "Requests from other web sites are not accepted")
 
 
 def _refusal_response(request: Request, refused: RefusedError) -> Response:

@@ -334,7 +334,7 @@ class Store:
             title = Change(tuple(operations), f"{pull.title} (#{number})", "", author)
             commit = _write_commit(self._folder(repo), main, title)
             changed = repository.with_refs("heads", {**repository.branches, MAIN: commit.id})
-            _write_state(self._folder(repo), changed.with_pull(replace(pull, status="merged", merged=commit.id)))
+            _write_state(self._folder(repo), changed.with_pull(replace(pull, status="merged")))
         return commit
 
     # Contents

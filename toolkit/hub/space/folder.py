@@ -33,12 +33,7 @@ It runs on a CPU as well as on a GPU. Where the adapter is private or its base i
 
 
 def write_space(adapter_repo: str, revision: str | None, out: Path) -> None:
-    """Write the folder of a Space that shows a published adapter at one commit.
-
-    Args:
-        adapter_repo: Hub id of an adapter that pkt published.
-        revision: Commit, branch or tag; the Space names the commit. None: the newest.
-        out: The new folder, written whole or not at all.
+    """Write the folder of a Space that shows a published adapter at one commit, by default the newest.
 
     Raises:
         InputError: Not an adapter that pkt published, or `out` is something else.
