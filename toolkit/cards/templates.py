@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
+from traceback import extract_tb
 from typing import Any
 
 from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, StrictUndefined, TemplateNotFound
@@ -40,7 +40,10 @@ def render(template: str, facts: Mapping[str, object], templates: Path | None = 
     except InputError as error:
         cause = error.__cause__ or error
         found = f"There is no template {cause.name}." if isinstance(cause, TemplateNotFound) else first_line(cause)
-        raise InputError(f"{_place(cause.__traceback__) or templates}: {found}", remedy) from cause
+        # The innermost template that was at work.
+        at = [frame for frame in extract_tb(cause.__traceback__) if frame.filename.endswith(SUFFIX)]
+        place = f"{at[-1].filename}, line {at[-1].lineno}" if at else templates
+        raise InputError(f"{place}: {found}", remedy) from cause
 
 
 def check_templates(templates: Path) -> None:
@@ -94,13 +97,3 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text.", "Save it as UTF-8.") from error
-
-
-def _place(traceback: TracebackType | None) -> str | None:
-    """File and line of the innermost template among the frames of an error."""
-    place = None
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename.endswith(SUFFIX):
-            place = f"{traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place

@@ -242,10 +242,9 @@ def _mean_shares(names: Sequence[str], real: Sequence[str], seed: int) -> NDArra
         model = NameModel(name for name in real if name not in hidden)
         others = np.sort([model.bits(name) for name in held_out])
         bits = [model.bits(name) for name in names]
-        # More bits are less alike.
-        below = len(others) - np.searchsorted(others, bits, side="right")
-        ties = np.searchsorted(others, bits, side="right") - np.searchsorted(others, bits, side="left")
-        shares.append((below + ties / 2) / len(others))
+        # More bits are less alike; ties count half.
+        first, last = np.searchsorted(others, bits, side="left"), np.searchsorted(others, bits, side="right")
+        shares.append((len(others) - (first + last) / 2) / len(others))
     return np.asarray(np.mean(shares, axis=0))
 
 

@@ -268,7 +268,7 @@ def _is_to_become_public(planned: Plan, private: bool | None) -> bool:
     if remote.revision is None:
         return private is not True
     if private is None:
-        return remote.private and not planned.proposes and upload.was_to_become_public(remote)
+        return remote.private and not planned.proposes and upload.unfinished(remote).get("public") is True
     return remote.private and not private
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import json_hash, read_json, unwritable, write_json
@@ -26,23 +26,10 @@ from toolkit.hub.remote import ATTRIBUTES, Remote, cards_edited_there, files_at,
 from toolkit.hub.safety import check_safe
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, Discussion
 
 # The tag names of git, without slashes and letters of other scripts, which git allows too.
 TAG = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][\w.+-]*", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class PullRequest:
-    """An open pull request that this toolkit made, and the repository at its newest commit.
-
-    `stale` says why it must not be updated; None: it can be.
-    """
-
-    number: int
-    url: str
-    remote: Remote
-    stale: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +59,7 @@ class Plan:
     left: list[str]
     notes: list[str]
     proposes: bool = False
-    pull_request: PullRequest | None = None
+    pull_request: Discussion | None = None
 
     def of(self, *states: str) -> list[Change]:
         """The changes of these states."""
@@ -132,16 +119,17 @@ def plan_pull_request(planned: Plan, title: str) -> Plan:
         return replace(planned, proposes=True)
     with hub_errors(remote.subject):
         for open_one in _open_pull_requests(remote, title):
-            if open_one.stale is None:
-                changes = _changes(open_one.remote, planned.files)
+            there, stale = _newest(remote, f"refs/pr/{open_one.num}")
+            if stale is None:
+                changes = _changes(there, planned.files)
                 return replace(
-                    planned, remote=open_one.remote, changes=changes, notes=notes, proposes=True, pull_request=open_one
+                    planned, remote=there, changes=changes, notes=notes, proposes=True, pull_request=open_one
                 )
-            notes.append(f"Your pull request {open_one.number} {open_one.stale}, and stays as it is: {open_one.url}")
+            notes.append(f"Your pull request {open_one.num} {stale}, and stays as it is: {open_one.url}")
     return replace(planned, notes=notes, proposes=True)
 
 
-def _open_pull_requests(remote: Remote, title: str) -> Iterator[PullRequest]:
+def _open_pull_requests(remote: Remote, title: str) -> Iterator[Discussion]:
     """The open pull requests of this title by the token's user, newest first."""
     from huggingface_hub import get_token
 
@@ -153,30 +141,22 @@ def _open_pull_requests(remote: Remote, title: str) -> Iterator[PullRequest]:
         discussion_type="pull_request",
         discussion_status="open",
     )
-    for each in open_ones:
-        if each.title == title:
-            yield _read_pull_request(remote, each.num, each.url)
+    return (each for each in open_ones if each.title == title)
 
 
-def _read_pull_request(remote: Remote, number: int, url: str) -> PullRequest:
-    where = (remote.repo_id, remote.repo_type)
-    commits = [
-        commit.commit_id
-        for commit in hub().list_repo_commits(remote.repo_id, repo_type=remote.repo_type, revision=f"refs/pr/{number}")
-    ]
-    files = files_at(*where, commits[0])
-    manifest = manifest_at(*where, commits[0]) if MANIFEST in files else {}
-    there = replace(remote, revision=commits[0], files=files, manifest=manifest)
-    if remote.revision not in commits:
+def _newest(remote: Remote, ref: str) -> tuple[Remote, str | None]:
+    """The repository at the newest commit of a pull request, and why this must not be updated; None: it can be."""
+    commits = hub().list_repo_commits(remote.repo_id, repo_type=remote.repo_type, revision=ref)
+    where = (remote.repo_id, remote.repo_type, commits[0].commit_id)
+    files = files_at(*where)
+    there = replace(remote, revision=where[2], files=files, manifest=manifest_at(*where) if MANIFEST in files else {})
+    if all(each.commit_id != remote.revision for each in commits):
         # A commit on top of it could conflict with the repository's newer commits, or undo them.
-        return PullRequest(number, url, there, "is based on an older version of the repository")
-    return PullRequest(number, url, there, "has a card that was edited by hand" if _has_edited_card(there) else None)
-
-
-def _has_edited_card(there: Remote) -> bool:
-    """Whether somebody edited a card in the pull request since pkt wrote it."""
-    cards = cards_edited_there(there, str(there.manifest.get("kind")))
-    return any(hashlib.sha256(content).hexdigest() != there.manifest["files"][name] for name, content in cards.items())
+        return there, "is based on an older version of the repository"
+    # A card that pkt itself found edited, and kept, is as its manifest says.
+    cards, written = cards_edited_there(there, str(there.manifest.get("kind"))), there.manifest.get("files", {})
+    edited = any(hashlib.sha256(content).hexdigest() != written[name] for name, content in cards.items())
+    return there, "has a card that was edited by hand" if edited else None
 
 
 def upload(planned: Plan, message: str) -> Uploaded:
@@ -194,7 +174,7 @@ def upload(planned: Plan, message: str) -> Uploaded:
     if open_one is None:
         return Uploaded(revision, commit is not None, str(commit.pr_url) if commit and planned.proposes else None)
     outcome = "was open, and was brought up to date" if commit else "proposes exactly this already"
-    note = f"Your pull request {open_one.number} {outcome}."
+    note = f"Your pull request {open_one.num} {outcome}."
     return Uploaded(revision, commit is not None, open_one.url, [note])
 
 
@@ -236,7 +216,7 @@ def _commit(planned: Plan, message: str, parent: str) -> CommitInfo:
                 commit_message=message,
                 repo_type=remote.repo_type,
                 parent_commit=parent,
-                revision=f"refs/pr/{open_one.number}" if open_one else None,
+                revision=f"refs/pr/{open_one.num}" if open_one else None,
                 create_pr=planned.proposes and open_one is None,
             )
     except ValueError as error:
@@ -300,14 +280,9 @@ def publication_note(remote: Remote, *, public: bool) -> Iterator[None]:
     note.unlink(missing_ok=True)
 
 
-def unfinished(remote: Remote) -> bool:
-    """Whether a publication to this repository was begun on this machine and not finished."""
-    return remote.revision is not None and _note(remote).is_file()
-
-
-def was_to_become_public(remote: Remote) -> bool:
-    """Whether an unfinished publication was to make this repository public."""
-    return unfinished(remote) and read_json(_note(remote)).get("public") is True
+def unfinished(remote: Remote) -> dict[str, Any]:
+    """The note of a publication to this repository that this machine began and did not finish; empty for none."""
+    return dict(read_json(_note(remote))) if remote.revision is not None and _note(remote).is_file() else {}
 
 
 def _note(remote: Remote) -> Path:
