@@ -1,5 +1,6 @@
 """The JSON API beside the files: accounts, repositories, their references, history and pull requests, and searches."""
 
+import html
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -314,13 +315,13 @@ def squash(call: Call) -> Response:
 
 
 def history(call: Call) -> Response:
-    """The commits of a revision, newest first."""
-    refuse_others(call.request.query_params, ())
-    commits = call.store.ancestry(call.readable(), call.revision)
-    kept = ("id", "title", "message", "date")
-    return answer(
-        [{name: getattr(each, name) for name in kept} | {"authors": [{"user": each.author}]} for each in commits]
-    )
+    """The commits of a revision, newest first; where that is asked for, with title and message as HTML too."""
+    formatted, commits = "formatted" in call.request.query_params.getlist("expand[]"), []
+    for each in call.store.ancestry(call.readable(), call.revision):
+        texts = {"title": each.title, "message": each.message}
+        shown = {"formatted": {name: html.escape(text) for name, text in texts.items()}} if formatted else {}
+        commits.append({"id": each.id, **texts, "authors": [{"user": each.author}], "date": each.date, **shown})
+    return answer(commits)
 
 
 # Pull requests, which the clients call discussions
