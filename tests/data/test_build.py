@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.datasets import DEEDS, PLACES, creatures, from_table, table
+from support.datasets import DEEDS, PLACES, creatures, from_table, near_duplicates, table
 from support.datasets import build as build_from
 from support.sources import POKEAPI, host, write_tables
 from toolkit.cards.page import front_matter
@@ -25,7 +25,6 @@ from toolkit.core.recipe import DatasetSettings, SourceSettings
 from toolkit.core.text import clean_text, fits_language
 from toolkit.data.build import BuildResult
 from toolkit.data.cleaning import Creature, merge_creatures
-from toolkit.data.duplicates import cluster_texts
 from toolkit.data.splits import assign_splits
 from toolkit.model.chat import REQUEST, request_variants
 
@@ -383,7 +382,7 @@ def test_clusters_do_not_depend_on_the_order_of_texts() -> None:
 
 def _groups(texts: list[str]) -> set[frozenset[str]]:
     groups = defaultdict(set)
-    for text, cluster in zip(texts, cluster_texts(texts, 0.7), strict=True):
+    for text, cluster in zip(texts, near_duplicates(texts), strict=True):
         groups[cluster].add(text)
     return set(map(frozenset, groups.values()))
 

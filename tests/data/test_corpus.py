@@ -8,8 +8,8 @@ from importlib.resources import files
 
 import pytest
 
+from support.datasets import near_duplicates
 from support.paths import SHARED
-from toolkit.data.duplicates import cluster_texts
 from toolkit.data.masking import own_names_in
 from toolkit.evaluation.baselines import Described, tfidf_ranks
 
@@ -95,7 +95,7 @@ def test_the_descriptions_say_enough_to_tell_the_creatures_apart(language, regis
 
 def test_no_two_descriptions_are_the_same_nor_those_of_different_creatures_nearly():
     assert len({row["text"] for row in DESCRIPTIONS}) == len(DESCRIPTIONS)
-    clusters = cluster_texts([row["text"] for row in DESCRIPTIONS], 0.7)
+    clusters = near_duplicates([row["text"] for row in DESCRIPTIONS])
     owners: dict[int, set[str]] = {}
     for cluster, row in zip(clusters, DESCRIPTIONS, strict=True):
         owners.setdefault(cluster, set()).add(row["creature"])

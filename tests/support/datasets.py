@@ -5,8 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from toolkit.core.recipe import DatasetSettings, SourceSettings, load_recipe
+from toolkit.data.batches import LocalEngine
 from toolkit.data.build import BuildResult, build_dataset
+from toolkit.data.duplicates import cluster_texts, text_digest
 
 PARTS = ("horns", "wings", "scales", "claws", "whiskers", "feathers", "tusks", "spines", "fins", "antlers", "hooves")
 
@@ -67,3 +72,9 @@ def build(out: Path, settings: DatasetSettings, seed: int = 7, name: str = "test
 
 def from_table(location: str, **changes: Any) -> DatasetSettings:
     return DatasetSettings(sources=[SourceSettings(name="table", location=location)], **changes)
+
+
+def near_duplicates(texts: list[str], threshold: float = 0.7) -> list[int]:
+    """The cluster of each text."""
+    digests = np.asarray([text_digest(text) for text in texts])
+    return cluster_texts(LocalEngine(), pa.table({"text": texts}), "text", digests, threshold).tolist()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from toolkit.core import Progress, ignore
 from toolkit.core.answers import answer_keys
@@ -18,23 +18,27 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
+from toolkit.data.batches import Engine, LocalEngine
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
-    Draft,
+    Creature,
     Drafts,
     drop_near_names,
     drop_repeated,
     mask_names,
     read_drafts,
 )
-from toolkit.data.dataset import Row, write_rejected, write_split
-from toolkit.data.duplicates import cluster_texts, normal_text
+from toolkit.data.dataset import ROW_GROUP, dataset_table, write_rejected, write_split
+from toolkit.data.duplicates import Places, cluster_texts, normal_text
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import assign_splits, join_clusters
 from toolkit.data.validation import validate
 from toolkit.model.chat import naming_messages, request_variants
 from toolkit.model.chat_template import with_answer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ class BuildResult:
     seconds: float
 
 
-def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: Progress = ignore) -> BuildResult:
+def build_dataset(
+    out: str | Path, recipe: Recipe | str = "demo", *, engine: Engine | None = None, progress: Progress = ignore
+) -> BuildResult:
     """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 
     The same sources, settings and seed give the same bytes, but for the times in `manifest.json`.
@@ -72,30 +78,32 @@ def build_dataset(out: str | Path, recipe: Recipe | str = "demo", *, progress: P
     Args:
         out: Folder to write; replaced as a whole at the end.
         recipe: Its sources, dataset settings and seed are used; the seed decides who is held out.
+        engine: Where the rows are kept and worked on. Default: in memory, in as many processes as is worth while.
 
     Raises:
         InputError: A source or `out` cannot be used, or nothing is left after dropping.
         EnvironmentLacks, HubError: A source cannot be fetched.
     """
-    started = time.perf_counter()
+    started, engine = time.perf_counter(), engine or LocalEngine()
     out, recipe = Path(out), load_recipe(recipe) if isinstance(recipe, str) else recipe
     settings = recipe.dataset
     with atomic_folder(out, "dataset") as folder:
         sources = read_records(settings)
-        drafts = read_drafts(sources, settings, progress)
+        drafts = read_drafts(sources, settings, engine, progress)
         mask_names(drafts, settings, progress)
         drop_near_names(drafts)
         drop_repeated(drafts, settings)
         rows, near = _rows_by_split(drafts, settings, recipe.seed, progress)
         _require_rows(rows, drafts, [facts for facts, _ in sources])
-        for split, of_split in rows.items():
-            write_split(folder, split, _conversations(of_split, settings))
-        if dropped := [draft for draft in drafts.all if draft.reason]:
-            write_rejected(folder, map(_rejected, dropped))
+        convert = Conversations(drafts.creatures, settings)
+        for split, places in rows.items():
+            write_split(folder, split, map(convert, engine.take(drafts.rows, KEPT, places, ROW_GROUP)))
+        if dropped := [place for place, reason in enumerate(drafts.reason) if reason]:
+            write_rejected(folder, _rejected(drafts, np.asarray(dropped)))
         facts = _facts(rows, near, drafts, recipe, [facts for facts, _ in sources])
         notes = (*(note for source in facts["sources"] for note in source["notes"]), *_split_names(drafts))
-        # The validation needs the gigabyte that a million drafts take.
-        del drafts, rows, of_split, dropped
+        # The validation needs the memory that a million drafts take.
+        del drafts, rows, places, dropped, convert
         validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
         write_json(folder / VALIDATION, validation)
         write_card(folder, facts)
@@ -120,13 +128,13 @@ def _split_names(drafts: Drafts) -> Iterator[str]:
         yield f"{len(drafts.split):,} names are in several languages at once, such as {cell}, read as {parts}."
 
 
-def _require_rows(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
+def _require_rows(rows: Mapping[str, Places], drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
     if "train" in rows:
         return
     counted = ", ".join(f"{count} {DROPPED[reason]}" for reason, count in _dropped(drafts).items())
     where = " and ".join(source.location for source in sources)
     raise InputError(
-        f"None of the {len(drafts.all)} descriptions of {where} is left to train on"
+        f"None of the {len(drafts.reason)} descriptions of {where} is left to train on"
         + (f": {counted}." if counted else ".")
         + "".join(f" {note}." for source in sources for note in source.notes),
         "Check the columns, `description_language`, `answer` and the limits on length.",
@@ -134,75 +142,94 @@ def _require_rows(rows: Mapping[str, list[Draft]], drafts: Drafts, sources: Sequ
 
 
 def _dropped(drafts: Drafts) -> dict[str, int]:
-    return dict(Counter(draft.reason for draft in drafts.all if draft.reason).most_common())
+    return dict(Counter(filter(None, drafts.reason)).most_common())
 
 
 def _rows_by_split(
     drafts: Drafts, settings: DatasetSettings, seed: int, progress: Progress
-) -> tuple[dict[str, list[Draft]], dict[str, int]]:
-    """Kept drafts of each split that has any, sorted by id, and how many are near-duplicates, in how many clusters."""
-    kept = drafts.kept()
-    for draft in kept:
-        draft.id = hashlib.sha256(f"{draft.creature.key}\0{draft.text}".encode()).hexdigest()[:16]
-    kept.sort(key=lambda draft: draft.id)
+) -> tuple[dict[str, Places], dict[str, int]]:
+    """The places of the drafts of each split that has any, sorted by id, and how many are near-duplicates, in how many
+    clusters."""
+    kept = np.asarray(drafts.kept(), dtype=np.intp)
     progress("comparing", 0, len(kept))
-    near = cluster_texts([draft.text for draft in kept], settings.near_duplicate)
-    clusters = join_clusters(near, [draft.parallel for draft in kept], drafts.same_parallel)
+    ids, digests = (np.asarray(drafts.column(name), dtype=bytes) for name in ("id", "digest"))
+    kept = kept[np.argsort(ids[kept], kind="stable")]
+    compared = np.zeros_like(digests)
+    compared[kept] = digests[kept]
+    near = _numbered(cluster_texts(drafts.engine, drafts.rows, "text", compared, settings.near_duplicate)[kept])
+    parallel = drafts.column("parallel")
+    clusters = join_clusters(near.tolist(), [parallel[place] for place in kept], drafts.same_parallel)
     progress("comparing", len(kept), len(kept))
-    keys_of = cache(answer_keys)
+    creatures = [drafts.creatures[number] for number in drafts.creature[kept].tolist()]
+    keys = [answer_keys(creature.answer(settings.answer) or "") for creature in drafts.creatures]
     assigned = assign_splits(
-        [draft.creature.key for draft in kept],
-        [draft.creature.family for draft in kept],
-        [kept[cluster].id for cluster in clusters],
-        [keys_of(draft.creature.answer(settings.answer) or "") for draft in kept],
+        [creature.key for creature in creatures],
+        [creature.family for creature in creatures],
+        ids[kept[clusters]].astype(str).tolist(),
+        [keys[number] for number in drafts.creature[kept].tolist()],
         settings,
         seed,
     )
-    rows: dict[str, list[Draft]] = {split: [] for split in SPLITS}
-    for draft, split in zip(kept, assigned, strict=True):
-        rows[split].append(draft)
-    sizes = [size for size in Counter(near).values() if size > 1]
-    return {split: its for split, its in rows.items() if its}, {"rows": sum(sizes), "clusters": len(sizes)}
+    split_of = np.asarray(assigned)
+    rows = {split: kept[split_of == split] for split in SPLITS}
+    sizes = [size for size in np.unique(near, return_counts=True)[1].tolist() if size > 1]
+    return {split: its for split, its in rows.items() if len(its)}, {"rows": sum(sizes), "clusters": len(sizes)}
 
 
-def _conversations(drafts: list[Draft], settings: DatasetSettings) -> Iterator[Row]:
-    """Drafts as rows of a split, each the conversation that the settings ask for."""
-    requests = [settings.request] if settings.request else request_variants(settings.request_variants)
-    for draft in drafts:
-        creature = draft.creature
-        answer = creature.answer(settings.answer) or ""  # Drafts without an answer were dropped.
+def _numbered(clusters: Places) -> Places:
+    """Clusters by the index of their first text, whatever their numbers were."""
+    _, first, members = np.unique(clusters, return_index=True, return_inverse=True)
+    return first[members]
+
+
+KEPT = ("id", "text", "creature", "language", "source", "source_ref", "license", "attributes")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """Makes rows of drafts, each the conversation that the settings ask for."""
+
+    creatures: Sequence[Creature]
+    settings: DatasetSettings
+
+    def __call__(self, drafts: pa.Table) -> pa.Table:
+        """All of `COLUMNS`, of the columns `KEPT`."""
+        settings = self.settings
+        requests = [settings.request] if settings.request else request_variants(settings.request_variants)
+        creatures = [self.creatures[number] for number in drafts["creature"].to_pylist()]
+        ids, texts = drafts["id"].to_pylist(), drafts["text"].to_pylist()
+        answers = [creature.answer(settings.answer) or "" for creature in creatures]  # Those without were dropped.
         # The id is a hash of the row, so a row has the same request whatever else is in the dataset.
-        question = naming_messages(draft.text, requests[int(draft.id, 16) % len(requests)], settings.system)
-        yield {
-            "id": draft.id,
-            "messages": with_answer(question, answer),
-            "answer": answer,
-            "description": draft.text,
-            "creature": creature.key,
-            "family": creature.family,
-            "name_en": creature.names.get("en"),
-            "name_ko": creature.names.get("ko"),
-            "language": draft.language,
-            "source": draft.source,
-            "source_ref": draft.source_ref,
-            "license": draft.license,
-            "attributes": draft.attributes,
-        }
+        asked = [requests[int(id, 16) % len(requests)] for id in ids]
+        return dataset_table(
+            {name: drafts[name] for name in ("id", "language", "source", "source_ref", "license", "attributes")}
+            | {
+                "messages": [
+                    with_answer(naming_messages(text, request, settings.system), answer)
+                    for text, request, answer in zip(texts, asked, answers, strict=True)
+                ],
+                "answer": answers,
+                "description": drafts["text"],
+                "creature": [creature.key for creature in creatures],
+                "family": [creature.family for creature in creatures],
+                "name_en": [creature.names.get("en") for creature in creatures],
+                "name_ko": [creature.names.get("ko") for creature in creatures],
+            }
+        )
 
 
-def _rejected(draft: Draft) -> Row:
-    return {
-        "reason": draft.reason,
-        "creature": draft.creature.key,
-        "description": draft.text,
-        "language": draft.language,
-        "source": draft.source,
-        "source_ref": draft.source_ref,
-    }
+def _rejected(drafts: Drafts, places: Places) -> Iterator[dict[str, Sequence[Any]]]:
+    """The dropped drafts at these places by `REJECTED_COLUMNS`."""
+    columns = ("text", "creature", "language", "source", "source_ref")
+    for start, batch in enumerate(drafts.engine.take(drafts.rows, columns, places, ROW_GROUP)):
+        reasons = [drafts.reason[place] for place in places[start * ROW_GROUP :][: len(batch)]]
+        creatures = [drafts.creatures[number].key for number in batch["creature"].to_pylist()]
+        own = {name: batch[name] for name in ("language", "source", "source_ref")}
+        yield own | {"reason": reasons, "creature": creatures, "description": batch["text"]}
 
 
 def _facts(
-    rows: Mapping[str, list[Draft]],
+    rows: Mapping[str, Places],
     near_duplicates: Mapping[str, int],
     drafts: Drafts,
     recipe: Recipe,
@@ -210,21 +237,23 @@ def _facts(
 ) -> dict[str, Any]:
     """What the manifest and the card say, without times and paths of this machine."""
     kept = drafts.kept()
-    licenses = sorted({draft.license for draft in kept})
-    from_source = Counter(draft.origin for draft in kept)
+    license, origin = drafts.column("license"), drafts.column("origin")
+    licenses = sorted({license[place] for place in kept})
+    from_source = Counter(origin[place] for place in kept)
+    creatures = [drafts.creatures[number] for number in set(drafts.creature[kept].tolist())]
     return {
         "recipe": recipe.name,
         "settings": _public_settings(recipe.dataset, sources),
         "seed": recipe.seed,
         "sources": [{**asdict(source), "rows": from_source[origin]} for origin, source in enumerate(sources)],
         "license": licenses[0] if len(licenses) == 1 else "other",
-        "pokemon": _about_pokemon(sources, kept),
-        "read": len(drafts.all),
+        "pokemon": _about_pokemon(sources, creatures),
+        "read": len(drafts.reason),
         "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(drafts).items()},
         "near_duplicates": dict(near_duplicates),
         "splits": {split: len(its) for split, its in rows.items()},
-        "creatures": len({draft.creature.key for draft in kept}),
-        "families": len({draft.creature.family for draft in kept}),
+        "creatures": len(creatures),
+        "families": len({creature.family for creature in creatures}),
     }
 
 
@@ -237,9 +266,9 @@ def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) 
     return public
 
 
-def _about_pokemon(sources: Sequence[SourceFacts], kept: list[Draft]) -> bool:
+def _about_pokemon(sources: Sequence[SourceFacts], creatures: Sequence[Creature]) -> bool:
     """Whether the card must name Pokémon's trademarks: by the creatures' keys, or the name of a source."""
     plain = (unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode() for source in sources)
     return any("pokemon" in normal_text(location) for location in plain) or any(
-        draft.creature.key.startswith("pokemon/") for draft in kept
+        creature.key.startswith("pokemon/") for creature in creatures
     )

@@ -6,22 +6,30 @@ import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import chain, islice, repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.core import Progress
 from toolkit.core.answers import ANSWER_LANGUAGES, Names, fold, names_by_language, names_in
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
-from toolkit.data.duplicates import first_connected, normal_text
+from toolkit.data.batches import BATCH_ROWS, Engine, Rows
+from toolkit.data.duplicates import first_connected, text_digest
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import Masker, own_names_in
-from toolkit.data.near_names import gives_name_away, near_name
+from toolkit.data.near_names import WORD, gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
-REPORT_EVERY = 2_000
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # A name in lower case in texts about other creatures, of this many families, is an ordinary word there.
 ORDINARY_FAMILIES = 2
 
@@ -68,94 +76,127 @@ class Creature:
 
 
 @dataclass(slots=True)
-class Draft:
-    """A record on its way to a row: `reason` says why it was dropped, empty while it is kept.
+class Drafts:
+    """All drafts and creatures of one build.
 
-    `origin` is the index of its source.
+    Attributes:
+        engine: What keeps the rows: a draft of each record, with the columns of `DRAFT`, its number among `creatures`
+            and what the steps add.
+        creatures: Each creature once, as merged.
+        creature: Of each draft, the number of its creature.
+        reason: Of each draft, why it was dropped; empty while it is kept.
+        same_parallel: Pairs of `parallel` whose texts are the same, of which only one is kept.
+        split: Cells with a name in each of several languages, and the names.
     """
 
-    creature: Creature
-    text: str
-    language: str
-    origin: int
-    source: str
-    source_ref: str
-    license: str
-    parallel: str
-    attributes: str
-    reason: str = ""
-    id: str = ""
+    engine: Engine
+    rows: Rows
+    creatures: list[Creature]
+    creature: NDArray[np.intp]
+    reason: list[str]
+    split: dict[str, dict[str, str]]
+    same_parallel: list[tuple[str, str]] = field(default_factory=list)
+
+    def kept(self) -> list[int]:
+        """The places of drafts that nothing has dropped so far."""
+        return [place for place, reason in enumerate(self.reason) if not reason]
+
+    def column(self, name: str) -> list[Any]:
+        """A small column of all drafts."""
+        return list(self.engine.collect(self.rows, [name])[name].to_pylist())
+
+
+DRAFT = ("text", "language", "origin", "source", "source_ref", "license", "parallel", "attributes", "creature")
+"""The columns of a draft as it is read: `origin` is the index of its source, `creature` that of its creature."""
 
 
 @dataclass(slots=True)
-class Drafts:
-    """All drafts and creatures of one build."""
+class _Creatures:
+    """The creatures that the records name, by key in the order of their first records."""
 
-    all: list[Draft] = field(default_factory=list)
-    creatures: dict[str, Creature] = field(default_factory=dict)
-    # Pairs of `parallel` whose texts are the same, of which only one is kept.
-    same_parallel: list[tuple[str, str]] = field(default_factory=list)
-    # Cells with a name in each of several languages, and the names.
+    by_key: dict[str, Creature] = field(default_factory=dict)
+    number: dict[str, int] = field(default_factory=dict)
     split: dict[str, dict[str, str]] = field(default_factory=dict)
     # Those that two records name in different languages, the same by their key alone.
-    by_key: list[Creature] = field(default_factory=list)
-
-    def kept(self) -> list[Draft]:
-        """Drafts that nothing has dropped so far."""
-        return [draft for draft in self.all if not draft.reason]
+    same_by_key: list[Creature] = field(default_factory=list)
 
 
 def read_drafts(
-    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], settings: DatasetSettings, progress: Progress
+    sources: Sequence[tuple[SourceFacts, Iterable[Record]]],
+    settings: DatasetSettings,
+    engine: Engine,
+    progress: Progress,
 ) -> Drafts:
     """Read, clean and drop: a draft of every record, each unusable one with its reason, and the creatures of all.
 
     Raises:
         InputError: Names of two languages would be one creature's by keys that are numbers of rows.
     """
-    drafts = Drafts()
-    for origin, (_, records) in enumerate(sources):
-        for record in records:
-            drafts.all.append(_draft(drafts, record, origin))
-            if len(drafts.all) % REPORT_EVERY == 0:
-                progress("reading", len(drafts.all), None)
-    progress("reading", len(drafts.all), len(drafts.all))
+    read = _Creatures()
+    rows = engine.load(_read_batches(sources, read, progress))
     for language in ANSWER_LANGUAGES:
-        names = [creature.names[language] for creature in drafts.by_key if language in creature.names]
+        names = [creature.names[language] for creature in read.same_by_key if language in creature.names]
         if names and len(names) >= 2 * len(set(names)):
             found = f"The sources share keys that number rows: {len(names):,} for {len(set(names)):,} names."
             raise InputError(found, "Give each creature one `key` in all sources, or rename those columns.")
-    _merge_creatures(drafts, [facts for facts, _ in sources])
-    languages = wanted_languages(settings)
-    for draft in drafts.all:
-        draft.reason = _unusable(draft.text, draft.language, languages, draft.creature, settings)
-    return drafts
-
-
-def _draft(drafts: Drafts, record: Record, origin: int) -> Draft:
-    return Draft(
-        creature=_creature_of(drafts, record, origin),
-        text=clean_text(record.description),
-        language=sys.intern(record.language),
-        origin=origin,
-        source=record.source,
-        source_ref=record.source_ref,
-        license=sys.intern(record.license),
-        parallel=record.parallel,
-        attributes=json.dumps(dict(record.attributes), ensure_ascii=False, sort_keys=True),
+    creatures, numbers = _merge_creatures(list(read.by_key.values()), [facts for facts, _ in sources])
+    rows = engine.map(CleanDrafts(creatures, numbers, settings), rows, ["text", "language", "creature"])
+    small = engine.collect(rows, ["creature", "reason"])
+    return Drafts(
+        engine,
+        rows,
+        creatures,
+        small["creature"].to_numpy(),
+        list(map(sys.intern, small["reason"].to_pylist())),
+        read.split,
     )
 
 
-def _merge_creatures(drafts: Drafts, sources: Sequence[SourceFacts]) -> None:
-    creatures = list(drafts.creatures.values())
+def _read_batches(
+    sources: Sequence[tuple[SourceFacts, Iterable[Record]]], read: _Creatures, progress: Progress
+) -> Iterator[pa.Table]:
+    """A draft of each record, with the number of its creature; `read` gets the creatures."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(DRAFT, pa.string()) | {"origin": pa.int32(), "creature": pa.int32()}
+    count = 0
+    drafts = chain.from_iterable(
+        (_draft(record, origin, read) for record in records) for origin, (_, records) in enumerate(sources)
+    )
+    while count % BATCH_ROWS == 0:
+        batch = list(islice(drafts, BATCH_ROWS))
+        cells = zip(*batch, strict=True) if batch else repeat(())
+        columns = [pa.array(column, kind) for column, kind in zip(cells, kinds.values(), strict=False)]
+        yield pa.Table.from_arrays(columns, list(kinds))
+        count += len(batch)
+        progress("reading", count, None)
+        if not batch:
+            break
+    progress("reading", count, count)
+
+
+def _draft(record: Record, origin: int, read: _Creatures) -> tuple[str | int, ...]:
+    """The cells of a draft by `DRAFT`, its text not yet cleaned."""
+    key = _creature_of(read, record, origin).key
+    attributes = json.dumps(dict(record.attributes), ensure_ascii=False, sort_keys=True) if record.attributes else "{}"
+    number = read.number.setdefault(key, len(read.number))
+    source = (record.source, record.source_ref, record.license, record.parallel)
+    return record.description, record.language, origin, *source, attributes, number
+
+
+def _merge_creatures(
+    creatures: Sequence[Creature], sources: Sequence[SourceFacts]
+) -> tuple[list[Creature], NDArray[np.intp]]:
+    """Each creature once, and for each of those that were read its number there; the sources' notes say how many."""
     stands_for = merge_creatures(creatures)
     for origin, facts in enumerate(sources):
         its = {creature.key: stands_for[creature.key].key for creature in creatures if creature.origin == origin}
         if merged := len(its) - len(set(its.values())):
             facts.notes.append(f"{facts.location}: {merged:,} keys are of a creature that another key names too")
-    for draft in drafts.all:
-        draft.creature = stands_for[draft.creature.key]
-    drafts.creatures = {creature.key: creature for creature in stands_for.values()}
+    merged_by_key = {creature.key: creature for creature in stands_for.values()}
+    number = {key: place for place, key in enumerate(merged_by_key)}
+    numbers = (number[stands_for[creature.key].key] for creature in creatures)
+    return list(merged_by_key.values()), np.fromiter(numbers, np.intp, len(creatures))
 
 
 def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
@@ -194,20 +235,20 @@ def _same_names(creatures: Sequence[Creature]) -> list[tuple[int, int]]:
     return [(same[0], other) for name, same in named.items() if len(others[name]) < 2 for other in same[1:]]
 
 
-def _creature_of(drafts: Drafts, record: Record, origin: int) -> Creature:
+def _creature_of(read: _Creatures, record: Record, origin: int) -> Creature:
     """The creature of a record's key; where that has another name, one of its own: some keys are numbers of rows."""
-    key, creature = record.key, drafts.creatures.get(record.key)
+    key, creature = record.key, read.by_key.get(record.key)
     if creature is not None and all(creature.names.get(code) == name for code, name in record.names.items()):
         return creature
-    names = _names(record, drafts.split)
+    names = _names(record, read.split)
     if creature is not None and (other := _other_name(creature, names)):
         key = f"{key}/{slug(other)}"
-        creature = drafts.creatures.get(key)
+        creature = read.by_key.get(key)
     if creature is not None and names and creature.names.keys().isdisjoint(names):
-        drafts.by_key.append(creature)
+        read.same_by_key.append(creature)
     if creature is None:
         family = key if record.family == record.key else record.family
-        creature = drafts.creatures[key] = Creature(key, clean_text(family), {}, origin)
+        creature = read.by_key[key] = Creature(key, clean_text(family), {}, origin)
     creature.names = names | creature.names
     return creature
 
@@ -251,78 +292,182 @@ def _unusable(text: str, language: str, languages: Sequence[str], creature: Crea
     return "" if fits_language(text, language) else "wrong-letters"
 
 
+@dataclass(frozen=True, slots=True)
+class CleanDrafts:
+    """Cleans texts, and says which cannot be used (`reason`) and which creature each is about.
+
+    Attributes:
+        creatures: Each creature once.
+        numbers: For each creature by its number in a draft, its number among `creatures`.
+    """
+
+    creatures: Sequence[Creature]
+    numbers: NDArray[np.intp]
+    settings: DatasetSettings
+
+    def __call__(self, drafts: pa.Table) -> pa.Table:
+        """The columns `text`, `creature` and `reason`."""
+        import pyarrow as pa
+
+        languages = wanted_languages(self.settings)
+        creature = self.numbers[drafts["creature"].to_numpy()]
+        texts = list(map(clean_text, drafts["text"].to_pylist()))
+        reasons = [
+            _unusable(text, language, languages, self.creatures[number], self.settings)
+            for text, language, number in zip(texts, drafts["language"].to_pylist(), creature.tolist(), strict=True)
+        ]
+        return pa.table({"text": texts, "creature": creature, "reason": reasons})
+
+
 def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) -> None:
     """Mask names in every kept draft, then apply the limits on length."""
-    names = {creature.key: creature.names for creature in drafts.creatures.values()}
-    masks = {
-        "en": Masks(settings.mask, settings.mask_of_others("en")),
-        "ko": Masks(settings.korean_mask, settings.mask_of_others("ko")),
-    }
-    kept = drafts.kept()
-    masker = Masker(names, masks, _ordinary_words(kept, Masker(names, masks)))
-    for number, draft in enumerate(kept, 1):
-        draft.text = masker.mask(draft.text, draft.creature.key, draft.language)
-        if len(draft.text) < settings.min_characters:
-            draft.reason = "too-short"
-        elif len(draft.text) > settings.max_characters:
-            draft.reason = "too-long"
-        elif own_names_in(draft.text, chain.from_iterable(parts.sure for parts in _own_names(draft.creature))):
-            draft.reason = "unmaskable"
-        if number % REPORT_EVERY == 0 or number == len(kept):
-            progress("masking", number, len(kept))
+    reads = ["text", "language", "creature", "reason"]
+    find = FindOrdinaryWords(drafts.creatures, settings)
+    ordinary = _ordinary_words(_families_of_words(drafts, drafts.engine.stream(find, drafts.rows, reads)))
+    mask = MaskDrafts(drafts.creatures, settings, ordinary)
+    drafts.rows = drafts.engine.map(
+        mask, drafts.rows, reads, lambda done: progress("masking", done, len(drafts.reason))
+    )
+    drafts.reason = list(map(sys.intern, drafts.column("reason")))
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What finds names in texts is compiled where it is used: it is larger than what it is made of."""
+
+    creatures: Sequence[Creature]
+    settings: DatasetSettings
+    ordinary: frozenset[str] = frozenset()
+
+    @cached_property
+    def masker(self) -> Masker:
+        settings, names = self.settings, {creature.key: creature.names for creature in self.creatures}
+        masks = {
+            "en": Masks(settings.mask, settings.mask_of_others("en")),
+            "ko": Masks(settings.korean_mask, settings.mask_of_others("ko")),
+        }
+        return Masker(names, masks, self.ordinary)
+
+    def kept(self, drafts: pa.Table) -> Iterator[tuple[int, str, str, Creature]]:
+        """Place, text, language and creature of each draft that is kept."""
+        columns = (drafts[name].to_pylist() for name in ("text", "language", "creature", "reason"))
+        for place, (text, language, number, reason) in enumerate(zip(*columns, strict=True)):
+            if not reason:
+                yield place, text, language, self.creatures[number]
+
+
+class FindOrdinaryWords(_Names):
+    """Finds the names that texts about other creatures use in lower case."""
+
+    def __call__(self, drafts: pa.Table) -> pa.Table:
+        """The column `words`."""
+        import pyarrow as pa
+
+        words: list[list[str]] = [[]] * len(drafts)
+        for place, text, language, creature in self.kept(drafts):
+            if language == "en":
+                words[place] = list(self.masker.lower_case_words(text, creature.key))
+        return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
+
+
+class MaskDrafts(_Names):
+    """Masks names, applies the limits on length, and makes of each text what is compared with all others."""
+
+    def __call__(self, drafts: pa.Table) -> pa.Table:
+        """The columns `text`, `reason`, `near` (a word that is nearly a name), `digest` (equal for the same text and
+        empty where it is dropped) and `id`."""
+        import pyarrow as pa
+
+        texts, reasons = drafts["text"].to_pylist(), drafts["reason"].to_pylist()
+        near: list[str | None] = [None] * len(drafts)
+        digests, ids = [b""] * len(drafts), [""] * len(drafts)
+        for place, text, language, creature in self.kept(drafts):
+            text = texts[place] = self.masker.mask(text, creature.key, language)
+            names = _own_names(creature)
+            if len(text) < self.settings.min_characters:
+                reasons[place] = "too-short"
+            elif len(text) > self.settings.max_characters:
+                reasons[place] = "too-long"
+            elif own_names_in(text, chain.from_iterable(parts.sure for parts in names)):
+                reasons[place] = "unmaskable"
+            else:
+                hit = near_name(text, fold(text), chain.from_iterable(map(chain.from_iterable, names)))
+                near[place] = hit[1] if hit else None
+                digests[place] = text_digest(text)
+                ids[place] = hashlib.sha256(f"{creature.key}\0{text}".encode()).hexdigest()[:16]
+        columns = {"text": texts, "reason": reasons, "near": pa.array(near, pa.string()), "digest": digests, "id": ids}
+        return pa.table(columns)
 
 
 def drop_near_names(drafts: Drafts) -> None:
     """Drop texts with a word that is nearly their creature's name, unless it is an ordinary word."""
-    kept = drafts.kept()
-    own = (chain.from_iterable(map(chain.from_iterable, _own_names(draft.creature))) for draft in kept)
-    near = [(draft, near_name(draft.text, fold(draft.text), names)) for draft, names in zip(kept, own, strict=True)]
-    found = [(draft, hit[1]) for draft, hit in near if hit]
-    hits = [(word, draft.creature.family) for draft, word in found]
-    away = gives_name_away(hits, ((draft.text, draft.creature.family) for draft in kept))
-    for (draft, _), named in zip(found, away, strict=True):
+    near = {place: word for place, word in enumerate(drafts.column("near")) if word}
+    if not near:
+        return
+    family = [creature.family for creature in drafts.creatures]
+    hits = [(word, family[drafts.creature[place]]) for place, word in near.items()]
+    find = FindWords(frozenset(word.lower() for word in near.values()))
+    used = _families_of_words(drafts, drafts.engine.stream(find, drafts.rows, ["text", "reason"]))
+    for place, named in zip(near, gives_name_away(hits, used), strict=True):
         if named:
-            draft.reason = "near-name"
+            drafts.reason[place] = "near-name"
+
+
+@dataclass(frozen=True, slots=True)
+class FindWords:
+    """Finds which of some words kept texts use."""
+
+    words: frozenset[str]
+
+    def __call__(self, drafts: pa.Table) -> pa.Table:
+        """The column `words`."""
+        import pyarrow as pa
+
+        rows = zip(drafts["text"].to_pylist(), drafts["reason"].to_pylist(), strict=True)
+        words = [[] if reason else sorted(self.words.intersection(WORD.findall(text))) for text, reason in rows]
+        return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
+
+
+def _families_of_words(drafts: Drafts, batches: Iterable[pa.Table]) -> Iterator[tuple[str, str]]:
+    """Each word of each draft, and the family of its creature."""
+    lists = chain.from_iterable(batch["words"].to_pylist() for batch in batches)
+    for number, words in zip(drafts.creature.tolist(), lists, strict=True):
+        for word in words:
+            yield word, drafts.creatures[number].family
 
 
 def _own_names(creature: Creature) -> list[Names]:
     return [names_in(creature.names[language]) for language in ANSWER_LANGUAGES if language in creature.names]
 
 
-def _ordinary_words(drafts: list[Draft], masker: Masker) -> set[str]:
-    """Names that the descriptions of unrelated creatures use in lower case."""
+def _ordinary_words(used: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Names that the descriptions of unrelated creatures use in lower case, from each use and its family."""
     users: dict[str, set[str]] = defaultdict(set)
-    for draft in drafts:
-        if draft.language == "en":
-            for word in masker.lower_case_words(draft.text, draft.creature.key):
-                if len(users[word]) < ORDINARY_FAMILIES:
-                    users[word].add(draft.creature.family)
-    return {word for word, families in users.items() if len(families) >= ORDINARY_FAMILIES}
+    for word, family in used:
+        if len(users[word]) < ORDINARY_FAMILIES:
+            users[word].add(family)
+    return frozenset(word for word, families in users.items() if len(families) >= ORDINARY_FAMILIES)
 
 
 def drop_repeated(drafts: Drafts, settings: DatasetSettings) -> None:
     """Drop repeated texts of a creature, and all copies of a text that has different answers."""
     # Digests, since a million texts are a quarter of a gigabyte.
-    seen: dict[bytes, str] = {}
+    seen: dict[tuple[int, bytes], str] = {}
     answers: dict[bytes, str | None] = {}
-    texts: dict[int, bytes] = {}
-    kept = drafts.kept()
-    for place, draft in enumerate(kept):
-        text, answer = _digest(normal_text(draft.text)), draft.creature.answer(settings.answer)
-        of_creature = _digest(draft.creature.key) + text
-        if of_creature in seen:
-            draft.reason = "duplicate"
-            if draft.parallel:
-                drafts.same_parallel.append((seen[of_creature], draft.parallel))
+    of_creature = [creature.answer(settings.answer) for creature in drafts.creatures]
+    digests, parallel = drafts.column("digest"), drafts.column("parallel")
+    kept = []
+    for place in drafts.kept():
+        number, text = int(drafts.creature[place]), digests[place]
+        if (number, text) in seen:
+            drafts.reason[place] = "duplicate"
+            if parallel[place]:
+                drafts.same_parallel.append((seen[number, text], parallel[place]))
             continue
-        seen[of_creature] = draft.parallel
-        texts[place] = text
-        if answers.setdefault(text, answer) != answer:
+        seen[number, text] = parallel[place]
+        kept.append(place)
+        if answers.setdefault(text, of_creature[number]) != of_creature[number]:
             answers[text] = None
-    for place, text in texts.items():
-        if answers[text] is None:
-            kept[place].reason = "ambiguous"
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=12).digest()
+    for place in kept:
+        if answers[digests[place]] is None:
+            drafts.reason[place] = "ambiguous"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,30 +292,37 @@ def description_of(row: Row) -> str:
     return str(row.get("description") or question.partition("\n\n")[2] or question)
 
 
-def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
-    """Write rows with all of `COLUMNS` as the one file of a split."""
+def dataset_table(columns: Mapping[str, Any]) -> pa.Table:
+    """Columns of texts, and of turns in `messages`, as a table with all of `COLUMNS`."""
     import pyarrow as pa
 
     text = pa.string()
     messages = pa.list_(pa.struct([("role", text), ("content", text)]))
     schema = pa.schema([(name, messages if name == "messages" else text) for name in COLUMNS])
+    return pa.table({name: columns[name] for name in COLUMNS}, schema)
+
+
+def write_split(folder: Path, split: str, tables: Iterable[pa.Table]) -> None:
+    """Write tables with all of `COLUMNS` as the one file of a split."""
     path = folder / "data" / f"{split}-00000-of-00001.parquet"
     path.parent.mkdir(exist_ok=True)
-    _write(path, schema, rows)
+    _write(path, tables)
 
 
-def write_rejected(folder: Path, rows: Iterable[Row]) -> None:
-    """Write what was dropped, with its reason: rows with all of `REJECTED_COLUMNS`."""
+def write_rejected(folder: Path, batches: Iterable[Mapping[str, Any]]) -> None:
+    """Write what was dropped, with its reason: columns with all of `REJECTED_COLUMNS`."""
     import pyarrow as pa
 
-    _write(folder / REJECTED, pa.schema([(name, pa.string()) for name in REJECTED_COLUMNS]), rows)
+    schema = pa.schema([(name, pa.string()) for name in REJECTED_COLUMNS])
+    _write(folder / REJECTED, (pa.table({name: batch[name] for name in REJECTED_COLUMNS}, schema) for batch in batches))
 
 
-def _write(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
-    import pyarrow as pa
+def _write(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write each table as a row group; there is one at least."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        left = iter(rows)
-        while batch := list(islice(left, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(batch, schema))
+    left = iter(tables)
+    first = next(left)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in chain([first], left):
+            writer.write_table(table)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,14 @@ from rensa import RMinHash, RMinHashDigestMatrix
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from toolkit.data.batches import Engine, Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DIGEST_BYTES = 12
+# Characters of a text that near duplicates are found by; exact ones are found by all.
+COMPARED_CHARACTERS = 2_000
 # 32 bands of 4: texts of similarity 0.7 meet in at least one band with probability 0.9998.
 BANDS, BAND_ROWS = 32, 4
 PERMUTATIONS = BANDS * BAND_ROWS
@@ -35,27 +46,86 @@ def normal_text(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
-def cluster_texts(texts: Iterable[str], threshold: float) -> list[int]:
-    """The cluster of each text: texts of at least this similarity, directly or through others, share one.
+def text_digest(text: str) -> bytes:
+    """Twelve bytes that are the same for duplicates alone: a million texts are a quarter of a gigabyte."""
+    return hashlib.blake2b(normal_text(text).encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def cluster_texts(
+    engine: Engine, rows: Rows, column: str, digests: NDArray[np.bytes_], threshold: float
+) -> NDArray[np.intp]:
+    """The cluster of each row: texts of at least this similarity, directly or through others, share one.
 
     The similarity of two texts, 0 to 1, is the Jaccard similarity of their words or of their runs of five letters,
     whichever is greater: words see through a changed order, letters through changed endings. The clusters of a set of
     texts do not depend on their order. A cluster's number is the index of its first text.
+
+    Args:
+        column: That of the texts, of which the first `COMPARED_CHARACTERS` are compared.
+        digests: The `text_digest` of each row; rows whose digest is empty are compared with none.
     """
-    normal = [normal_text(text) for text in texts]
-    distinct = sorted(set(normal))
+    ordered, first, of_row = np.unique(digests, return_index=True, return_inverse=True)
+    compared = np.flatnonzero(ordered != b"")
+    rank = np.full(len(digests), -1)
+    rank[first[compared]] = np.arange(len(compared))
+    if not len(compared):
+        return np.arange(len(digests))
     joined: list[tuple[int, int]] = []
-    label = np.arange(len(distinct))
-    for digest in (_digest_words, _digest_runs):
-        for left, right in _candidates(_digests(distinct, digest), threshold):
+    label = np.arange(len(compared))
+    for view in (digest_words, digest_runs):
+        made = engine.stream(MinHash(view, column), rows, [column])
+        matrix = _in_order((batch["minhash"] for batch in made), rank, len(compared))
+        for left, right in _candidates(matrix, threshold):
             apart = label[left] != label[right]
-            pairs = zip(left[apart].tolist(), right[apart].tolist(), strict=True)
-            if near := [(a, b) for a, b in pairs if _similarity(distinct[a], distinct[b]) >= threshold]:
-                joined += near
-                label = first_connected(len(distinct), joined)
-    of_text = dict(zip(distinct, label.tolist(), strict=True))
-    first: dict[int, int] = {}
-    return [first.setdefault(of_text[text], index) for index, text in enumerate(normal)]
+            pairs = np.unique(np.stack((left[apart], right[apart]), axis=1), axis=0)
+            if not len(pairs):
+                continue
+            places = first[compared[pairs]]
+            texts = next(engine.take(rows, [column], places.ravel(), places.size))[column].to_pylist()
+            normal = [normal_text(text[:COMPARED_CHARACTERS]) for text in texts]
+            near = [_similarity(a, b) >= threshold for a, b in zip(normal[::2], normal[1::2], strict=True)]
+            if any(near):
+                joined += map(tuple, pairs[near].tolist())
+                label = first_connected(len(compared), joined)
+    cluster = np.arange(len(ordered))
+    cluster[compared] = compared[label]
+    # Numbered by the first row of each instead of by its smallest digest.
+    _, of_cluster, members = np.unique(cluster[of_row], return_index=True, return_inverse=True)
+    return np.where(digests == b"", np.arange(len(digests)), of_cluster[members])
+
+
+@dataclass(frozen=True, slots=True)
+class MinHash:
+    """Makes MinHash digests of texts, by their words or by their runs of letters."""
+
+    view: Callable[[list[str]], RMinHashDigestMatrix]
+    column: str
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The column `minhash`: `PERMUTATIONS` numbers of 32 bits."""
+        import pyarrow as pa
+
+        normal = [normal_text(text[:COMPARED_CHARACTERS]) for text in rows[self.column].to_pylist()]
+        digests = np.asarray(self.view(normal).to_rows(), dtype=np.uint32)
+        return pa.table(
+            {
+                "minhash": pa.FixedSizeBinaryArray.from_buffers(
+                    pa.binary(4 * PERMUTATIONS), len(normal), [None, pa.py_buffer(digests)]
+                )
+            }
+        )
+
+
+def _in_order(batches: Iterable[pa.ChunkedArray], rank: Places, count: int) -> Digests:
+    """Digests by the rank of their row, `[texts, permutations]`; those of rows without a rank are left out."""
+    digests, start = np.empty((count, PERMUTATIONS), dtype=np.uint32), 0
+    for batch in batches:
+        for chunk in batch.chunks:
+            ranked = rank[start : start + len(chunk)]
+            rows = np.frombuffer(chunk.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[chunk.offset :]
+            digests[ranked[ranked >= 0]] = rows[: len(chunk)][ranked >= 0]
+            start += len(chunk)
+    return digests
 
 
 def first_connected(count: int, pairs: Sequence[tuple[int, int]]) -> Places:
@@ -89,37 +159,35 @@ def _jaccard(a: set[str], b: set[str]) -> float:
 
 
 def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[Places, Places]]:
-    """Pairs that share a band and whose estimated similarity is near or above the threshold; some more than once."""
+    """For each band, pairs that share it and whose estimated similarity is near or above the threshold."""
     for band in range(BANDS):
-        rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
-        keys = rows[:, 0] * MULTIPLIER ^ rows[:, 1]
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        for step in range(1, NEIGHBOURS + 1):
-            same = np.flatnonzero(ordered[:-step] == ordered[step:])
-            if not len(same):
-                break
-            for start in range(0, len(same), CHUNK):
-                left, right = order[same[start : start + CHUNK]], order[same[start : start + CHUNK] + step]
-                near = (digests[left] == digests[right]).mean(axis=1) >= threshold - MARGIN
-                yield left[near], right[near]
+        yield band_pairs(digests, band, threshold)
 
 
-def _digests(distinct: list[str], digest: Callable[[list[str]], RMinHashDigestMatrix]) -> Digests:
-    """MinHash digests, `[texts, permutations]`."""
-    digests = np.empty((len(distinct), PERMUTATIONS), dtype=np.uint32)
-    for start in range(0, len(distinct), CHUNK):
-        chunk = distinct[start : start + CHUNK]
-        digests[start : start + len(chunk)] = digest(chunk).to_rows()
-    return digests
+def band_pairs(digests: Digests, band: int, threshold: float) -> tuple[Places, Places]:
+    """Pairs of texts that share a band; the first of each is before the second."""
+    rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
+    keys = rows[:, 0] * MULTIPLIER ^ rows[:, 1]
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    found: list[tuple[Places, Places]] = []
+    for step in range(1, NEIGHBOURS + 1):
+        same = np.flatnonzero(ordered[:-step] == ordered[step:])
+        for start in range(0, len(same), CHUNK):
+            left, right = order[same[start : start + CHUNK]], order[same[start : start + CHUNK] + step]
+            near = (digests[left] == digests[right]).mean(axis=1) >= threshold - MARGIN
+            found.append((left[near], right[near]))
+    left, right = (np.concatenate([pair[side] for pair in found]) if found else order[:0] for side in (0, 1))
+    return left, right
 
 
-def _digest_words(texts: list[str]) -> RMinHashDigestMatrix:
+def digest_words(texts: list[str]) -> RMinHashDigestMatrix:
+    """Digests of the words of normal texts."""
     words = [text.split(" ") for text in texts]
     return RMinHash.digest_matrix_from_token_sets(words, PERMUTATIONS, SEED)
 
 
-def _digest_runs(texts: list[str]) -> RMinHashDigestMatrix:
+def digest_runs(texts: list[str]) -> RMinHashDigestMatrix:
     """Digests of runs of letters, hashed for all texts at once: as separate tokens they would take most of the time."""
     padded = [text.ljust(RUN, "\0") for text in texts]
     letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)

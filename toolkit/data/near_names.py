@@ -88,22 +88,18 @@ def near_name(text: str, folded: str, names: Iterable[str]) -> tuple[int, str] |
     return None
 
 
-def gives_name_away(hits: Sequence[tuple[str, Hashable]], texts: Iterable[tuple[str, Hashable]]) -> list[bool]:
+def gives_name_away(hits: Sequence[tuple[str, Hashable]], used: Iterable[tuple[str, Hashable]]) -> list[bool]:
     """Whether each near-name gives its name away: no text about others has the word in lower case.
 
     Args:
         hits: The word of each near-name, and the family of its text, or its creature or answer.
-        texts: Every text of the dataset with the same; not iterated where there are no hits.
+        used: The same for every text of the dataset that has one of these words in lower case (`WORD`).
     """
-    if not hits:
-        return []
-    words = {word.lower() for word, _ in hits}
     users: dict[str, set[Hashable]] = defaultdict(set)
-    for text, owner in texts:
-        for word in words.intersection(WORD.findall(text)):
-            # Two are enough to tell that there is one beside the text's own.
-            if len(users[word]) < 2:
-                users[word].add(owner)
+    for word, owner in used:
+        # Two are enough to tell that there is one beside the text's own.
+        if len(users[word]) < 2:
+            users[word].add(owner)
     return [not users[word.lower()] - {owner} for word, owner in hits]
 
 

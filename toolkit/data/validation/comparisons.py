@@ -6,26 +6,24 @@ All rows lie in one pandas table with Arrow columns: a million of them take a fe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.core.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
-from toolkit.data.duplicates import cluster_texts, normal_text
-from toolkit.data.near_names import gives_name_away
+from toolkit.data.batches import LocalEngine
+from toolkit.data.duplicates import cluster_texts, text_digest
+from toolkit.data.near_names import WORD, gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS
 from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_TEXT = hash("")
+NO_TEXT = text_digest("")
 NO_CREATURES = "no column `creature`, and too few answers are repeated names"
 HELD_OUT_OF_KNOWN = ("validation", "test")
-# Characters of a text that near duplicates are found by; exact ones are found by all.
-COMPARED_CHARACTERS = 2_000
 # Answers can stand for creatures when this share of the rows of `train` have an answer that another row has too.
 REPEATED_ANSWERS = 0.75
 # With fewer answers, none is the usual form.
@@ -127,14 +125,16 @@ def _check_near_names(rows: pd.DataFrame, found: Findings) -> None:
         if (owners < 0).any():
             owners = _codes(column)
     hits = [(text.partition(": ")[0], owner) for text, owner in zip(near, owners[near.index], strict=True)]
-    away = np.array(gives_name_away(hits, zip(rows.description, owners, strict=True)), dtype=bool)
+    words = {word.lower() for word, _ in hits}
+    texts = zip(rows.description, owners, strict=True) if words else ()
+    used = ((word, owner) for text, owner in texts for word in words.intersection(WORD.findall(text)))
+    away = np.array(gives_name_away(hits, used), dtype=bool)
     _add(rows, "leak.near-name", near.index[away], lambda row: str(rows.near[row]), found)
 
 
 def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> None:
     """Texts that are there twice, or nearly, and texts with two answers. Texts without words are not compared."""
-    # A million normal texts would be a quarter of a gigabyte.
-    text = np.fromiter((hash(normal_text(text)) for text in rows.description), np.int64, len(rows))
+    text = np.asarray([text_digest(text) for text in rows.description], dtype=bytes)
     split, answer = _codes(rows.split), _codes(rows.answer)
     order = np.arange(len(rows))
     _, first, inverse = np.unique(text, return_index=True, return_inverse=True)
@@ -154,10 +154,10 @@ def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> 
     _add(rows, "label.conflict", again & differs, like("as", origin), found)
 
     distinct = ~again & (text != NO_TEXT)
-    beginnings = (text[:COMPARED_CHARACTERS] for text in compress(rows.description, distinct))
-    clusters = cluster_texts(beginnings, near_duplicate)
-    origin = order.copy()
-    origin[distinct] = order[distinct][clusters]
+    import pyarrow as pa
+
+    table = pa.table({"description": pa.array(rows.description)})
+    origin = cluster_texts(LocalEngine(), table, "description", np.where(distinct, text, b""), near_duplicate)
     near, elsewhere = origin != order, split != split[origin]
     _add(rows, "dup.near", near & elsewhere, like("like", origin), found)
     _add(rows, "dup.near-within", near & ~elsewhere, like("like", origin), found)

@@ -1,0 +1,163 @@
+"""Rows in batches: an engine keeps them and runs functions on them; here is the one for a single machine.
+
+A function takes a batch with the columns that it reads and returns columns of as many rows. What it must know beside
+them it holds itself, and it can be pickled, so that it runs in any process; texts stay in the batches.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.core import ignore
+from toolkit.core.errors import EnvironmentLacks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 5_000
+# Starting processes takes a second.
+FEWEST_FOR_PROCESSES = 50_000
+MOST_PROCESSES = 8
+PRELOADED = ["toolkit.data.build"]
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+Function = Callable[["pa.Table"], "pa.Table"]
+Done = Callable[[int], None]
+Rows = Any
+"""What an engine keeps: rows in order, in batches."""
+
+
+class Engine(Protocol):
+    """Where the rows of a dataset are kept, and where functions of batches run."""
+
+    def load(self, batches: Iterable[pa.Table]) -> Rows:
+        """Keep batches of at most `BATCH_ROWS` rows; they are made while they are taken."""
+
+    def map(self, function: Function, rows: Rows, reads: Sequence[str], done: Done = ignore) -> Rows:
+        """The same rows with the columns that `function` makes of the columns `reads`, added or in place of old ones.
+
+        Args:
+            done: Called with how many rows are done.
+        """
+
+    def stream(self, function: Function, rows: Rows, reads: Sequence[str], done: Done = ignore) -> Iterator[pa.Table]:
+        """What `function` makes of each batch, in order; it is not kept."""
+
+    def collect(self, rows: Rows, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all rows, in order: small ones."""
+
+    def take(self, rows: Rows, columns: Sequence[str], places: NDArray[np.intp], size: int) -> Iterator[pa.Table]:
+        """The rows at these places, in this order, in tables of `size` rows."""
+
+
+class LocalEngine:
+    """Keeps the rows in memory as one table; its functions run in several processes where there are many rows."""
+
+    def load(self, batches: Iterable[pa.Table]) -> pa.Table:
+        """Keep them all."""
+        import pyarrow as pa
+
+        return pa.concat_tables(batches)
+
+    def map(self, function: Function, rows: pa.Table, reads: Sequence[str], done: Done = ignore) -> pa.Table:
+        """The table with further columns."""
+        import pyarrow as pa
+
+        made = pa.concat_tables(self.stream(function, rows, reads, done))
+        for name in made.column_names:
+            rows = rows.drop_columns([name] if name in rows.column_names else []).append_column(name, made[name])
+        return rows
+
+    def stream(
+        self, function: Function, rows: pa.Table, reads: Sequence[str], done: Done = ignore
+    ) -> Iterator[pa.Table]:
+        """What the function makes of each batch."""
+        import pyarrow as pa
+
+        read, count = rows.select(reads), 0
+        batches = (pa.Table.from_batches([batch]) for batch in read.to_batches(BATCH_ROWS))
+        for made in run_batches(function, batches if len(rows) else [read], len(rows)):
+            yield made
+            count += len(made)
+            done(count)
+
+    def collect(self, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Some columns of the table."""
+        return rows.select(columns)
+
+    def take(self, rows: pa.Table, columns: Sequence[str], places: NDArray[np.intp], size: int) -> Iterator[pa.Table]:
+        """Rows of the table, which is copied to one piece: each `take` of many pieces copies them all."""
+        whole = rows.select(columns).combine_chunks()
+        return (whole.take(places[start : start + size]) for start in range(0, len(places), size))
+
+
+def run_batches(function: Callable[[Given], Made], batches: Iterable[Given], rows: int) -> Iterator[Made]:
+    """What `function` makes of each batch, in order; in several processes where the batches have many rows in all.
+
+    Raises:
+        EnvironmentLacks: One of the processes was killed.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = min(cores, MOST_PROCESSES)
+    if rows < FEWEST_FOR_PROCESSES or processes < 2:
+        yield from map(function, batches)
+        return
+    # A fork of this process would not have the threads of the libraries that it uses.
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    waiting: deque[Future[Made]] = deque()
+    pool = ProcessPoolExecutor(processes, context, _begin, (function,))
+    try:
+        for batch in batches:
+            waiting.append(_submit(pool, batch))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise EnvironmentLacks(
+            "A process that works on the rows was killed, perhaps because the memory was full.",
+            "Run the command again, with less beside it.",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, batch: Any) -> Future[Any]:
+    """Submit a batch; a process that this starts does not run the caller's script, which may build a dataset again."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        return pool.submit(_run, batch)
+    finally:
+        sys.modules["__main__"] = main
+
+
+_function: Callable[[Any], Any]
+
+
+def _begin(function: Callable[[Any], Any]) -> None:
+    """Make a new process ready: it leaves Ctrl-C to its parent, and ends when that was killed."""
+    global _function
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := parent_process()) is not None:
+        watch = threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True)
+        watch.start()
+
+
+def _run(batch: Any) -> Any:
+    return _function(batch)
