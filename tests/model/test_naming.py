@@ -309,7 +309,7 @@ def test_too_little_memory_while_naming_is_the_machines_lack(answerer, monkeypat
 def test_an_adapter_with_centroids_identifies_by_them_unless_other_candidates_are_given(adapter):
     text, answers = "A red fox.", read_json(adapter / "answers.json")
     plain = naming.open_adapter(adapter)
-    state = plain.reader.read([naming._prompt(plain, text)]).states[0]
+    state = plain.reader.read([naming.described(plain, text).prompt]).states[0]
     others = torch.stack([-state, *[state.roll(shift) for shift in range(1, len(answers) - 1)], state])
     centroids.write_centroids(adapter, centroids.Centroids(answers, others))
     likelihoods = naming.identify(plain, text, 99)

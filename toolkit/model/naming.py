@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,14 @@ class Answerer:
         """The request without a description, read."""
         messages = chat.naming_messages("", self.request, self.system)
         return self.reader.read([chat.prompt_ids(self.tokenizer, messages)])
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A description in clean letters, and the request with it as token ids."""
+
+    description: str
+    prompt: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +241,38 @@ def name(
         EnvironmentLacks: The memory is too small.
     """
     answerer = _opened(adapter)
-    prompt = _prompt(answerer, description)
+    asked = [described(answerer, description)]
     with memory_errors():
-        read = answerer.reader.read([prompt])
-        plain = known or not answerer.taken
-        names = (_drawn if plain else _new)(answerer, read, count, seed)
-        scores = _scores(answerer, read, names)
-        merits = [(True, score) for score in scores] if plain else _merits(answerer, names, scores)
-        order = sorted(range(len(names)), key=lambda number: merits[number], reverse=True)[:count]
-        invented = [_invented(answerer, names[number], scores[number]) for number in order]
-        nearest = _ranked(answerer, read, NEAREST, progress)
-    return Named(clean_text(description), invented, nearest)
+        return name_each(answerer, asked, count, [seed], progress, known=known)[0]
+
+
+def name_each(
+    answerer: Answerer,
+    asked: Sequence[Described],
+    count: int,
+    seeds: Sequence[int],
+    progress: Progress = ignore,
+    *,
+    known: bool = False,
+) -> list[Named]:
+    """As `name`, for descriptions that are read together, each with a seed of its own.
+
+    Raises:
+        InputError: The model's probabilities are NaN.
+        RuntimeError, MemoryError: The memory does not hold them (`memory_errors` translates).
+    """
+    read = answerer.reader.read([one.prompt for one in asked])
+    plain = known or not answerer.taken
+    names = (_drawn if plain else _new)(answerer, read, count, seeds)
+    scores = [_scores(answerer, read.some([place]), own) for place, own in enumerate(names)]
+    merits = [[(True, score) for score in own] for own in scores] if plain else _merits(answerer, names, scores)
+    nearest = _ranked(answerer, read, NEAREST, progress)
+    named = []
+    for one, own, score, merit, known_ones in zip(asked, names, scores, merits, nearest, strict=True):
+        order = sorted(range(len(own)), key=lambda number: merit[number], reverse=True)[:count]
+        invented = [_invented(answerer, own[number], score[number]) for number in order]
+        named.append(Named(one.description, invented, known_ones))
+    return named
 
 
 def identify(
@@ -265,57 +295,85 @@ def identify(
             f"The adapter does not say which names it learnt (there is no {ANSWERS}).",
             "Give the known names as `candidates`.",
         )
-    prompt = _prompt(answerer, description)
+    asked = [described(answerer, description)]
     with memory_errors():
-        read = answerer.reader.read([prompt])
-        return Identified(clean_text(description), _ranked(answerer, read, top, progress))
+        return identify_each(answerer, asked, top, progress)[0]
+
+
+def identify_each(
+    answerer: Answerer, asked: Sequence[Described], top: int, progress: Progress = ignore
+) -> list[Identified]:
+    """As `identify`, for descriptions that are read together. Errors as of `name_each`."""
+    ranked = _ranked(answerer, answerer.reader.read([one.prompt for one in asked]), top, progress)
+    return [Identified(one.description, candidates) for one, candidates in zip(asked, ranked, strict=True)]
 
 
 def _opened(adapter: str | Path | Answerer) -> Answerer:
     return adapter if isinstance(adapter, Answerer) else open_adapter(adapter)
 
 
-def _drawn(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
-    """Different names, as the model draws them."""
-    names: dict[str, None] = {}
+def _rounds(
+    read: Prompts, found: Sequence[Sequence[str]], count: int, seeds: Sequence[int]
+) -> Iterator[tuple[list[int], Prompts, list[int]]]:
+    """The prompts that have fewer than `count` names, until none has: their numbers, themselves, and their seeds."""
     for number in range(ROUNDS):
-        (drawn,) = generate.sample(read, answerer.tokenizer, answerer.decoding, count, [seed + number])
-        names.update(dict.fromkeys(one.name for one in drawn if one.name))
-        if len(names) >= count:
-            break
-    return list(names)[:count]
+        if lacking := [place for place, names in enumerate(found) if len(names) < count]:
+            yield lacking, read.some(lacking), [seeds[place] + number for place in lacking]
 
 
-def _new(answerer: Answerer, read: Prompts, count: int, seed: int) -> list[str]:
-    """Different new names, at least `count` where so many come."""
-    names: list[str] = []
-    keys = set(answerer.tree.keys)
-    for number in range(ROUNDS):
-        (drawn,) = new_names.sample_new(
-            read, answerer.tokenizer, answerer.decoding, CHOICE * count, [seed + number], answerer.tree
-        )
-        for name in dict.fromkeys(one.name for one in drawn if one.stopped):
-            formed = is_well_formed(name, answerer.script) if answerer.formed else name
-            if formed and are_new([name], keys)[0] and not begins_known(name, answerer.tree.keys):
-                names.append(name)
-                keys.update(name_keys(name))
-        if len(names) >= count:
-            break
-    return names
+def _drawn(answerer: Answerer, read: Prompts, count: int, seeds: Sequence[int]) -> list[list[str]]:
+    """Different names after each prompt, as the model draws them."""
+    found: list[list[str]] = [[] for _ in seeds]
+    for places, prompts, own in _rounds(read, found, count, seeds):
+        drawn = generate.sample(prompts, answerer.tokenizer, answerer.decoding, count, own)
+        for place, some in zip(places, drawn, strict=True):
+            found[place] = list(dict.fromkeys([*found[place], *(one.name for one in some if one.name)]))[:count]
+    return found
 
 
-def _merits(answerer: Answerer, names: Sequence[str], scores: Sequence[float]) -> list[tuple[bool, float]]:
+def _new(answerer: Answerer, read: Prompts, count: int, seeds: Sequence[int]) -> list[list[str]]:
+    """Different new names after each prompt, at least `count` where so many come."""
+    found: list[list[str]] = [[] for _ in seeds]
+    given: list[set[str]] = [set() for _ in seeds]
+    tree = answerer.tree
+    for places, prompts, own in _rounds(read, found, count, seeds):
+        drawn = new_names.sample_new(prompts, answerer.tokenizer, answerer.decoding, CHOICE * count, own, tree)
+        ended = [list(dict.fromkeys(one.name for one in some if one.stopped)) for some in drawn]
+        formed = [name for name in dict.fromkeys(chain(*ended)) if _may_be_new(answerer, name)]
+        new = {name for name, is_new in zip(formed, are_new(formed, tree.keys), strict=True) if is_new}
+        for place, names in zip(places, ended, strict=True):
+            for name in filter(new.__contains__, names):
+                if are_new([name], given[place])[0]:
+                    found[place].append(name)
+                    given[place].update(name_keys(name))
+    return found
+
+
+def _may_be_new(answerer: Answerer, name: str) -> bool:
+    """Whether a name has the form that it should have, and no beginning of a known one."""
+    formed = is_well_formed(name, answerer.script) if answerer.formed else bool(name)
+    return formed and not begins_known(name, answerer.tree.keys)
+
+
+def _merits(
+    answerer: Answerer, names: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]
+) -> list[list[tuple[bool, float]]]:
     """Whether each new name looks like a name, as all but a twentieth of real ones do; and by how many nats the
     description makes it likelier than no description: their pointwise mutual information."""
-    alike = likeness(names, answerer.known, seed=0) or [[1.0]] * len(names)
-    without = _scores(answerer, answerer.bare, names)
+    every = list(dict.fromkeys(chain(*names)))
+    alike = likeness(every, answerer.known, seed=0) or [[1.0]] * len(every)
+    without = _scores(answerer, answerer.bare, every)
+    merits = {
+        name: (min(shares) >= LEAST_LIKE, other) for name, shares, other in zip(every, alike, without, strict=True)
+    }
     return [
-        (min(shares) >= LEAST_LIKE, score - other) for shares, score, other in zip(alike, scores, without, strict=True)
+        [(merits[name][0], score - merits[name][1]) for name, score in zip(own, of_own, strict=True)]
+        for own, of_own in zip(names, scores, strict=True)
     ]
 
 
 def _scores(answerer: Answerer, read: Prompts, names: Sequence[str]) -> list[float]:
-    """Log-probability of each name, with the end of its turn."""
+    """Log-probability of each name after one prompt, with the end of its turn."""
     return rank.score(read, rank.prepare(rank.encode_answers(answerer.tokenizer, names)))[0]
 
 
@@ -326,11 +384,14 @@ def _invented(answerer: Answerer, name: str, score: float) -> InventedName:
     return InventedName(name, math.exp(score), known, *nearest_name(name, answerer.taken))
 
 
-def _ranked(answerer: Answerer, read: Prompts, top: int, progress: Progress) -> list[Candidate]:
-    """The first known names: by the adapter's centroids where it has some, else by how likely it makes them."""
+def _ranked(answerer: Answerer, read: Prompts, top: int, progress: Progress) -> list[list[Candidate]]:
+    """The first known names after each prompt: by the adapter's centroids where it has some, else by how likely it
+    makes them."""
     if answerer.centroids:
-        return likeliest(answerer.known, answerer.centroids.scores(read.states, answerer.known)[0].tolist(), top)
-    return likeliest(answerer.known, rank.score(read, answerer.prepared, progress, top)[0], top)
+        scores = answerer.centroids.scores(read.states, answerer.known).tolist()
+    else:
+        scores = rank.score(read, answerer.prepared, progress, top)
+    return [likeliest(answerer.known, own, top) for own in scores]
 
 
 def likeliest(names: Sequence[str], scores: Sequence[float], top: int) -> list[Candidate]:
@@ -350,14 +411,18 @@ def cleaned_description(description: str) -> str:
     return text
 
 
-def _prompt(answerer: Answerer, description: str) -> list[int]:
-    """The request with the description as token ids."""
+def described(answerer: Answerer, description: str) -> Described:
+    """A description, ready to be asked about.
+
+    Raises:
+        InputError: It is empty, too long, or has a control token.
+    """
     text = cleaned_description(description)
     prompt = chat.prompt_ids(answerer.tokenizer, chat.naming_messages(text, answerer.request, answerer.system))
     reason = generate.too_long(answerer.model, prompt, answerer.decoding)
     if reason:
         raise InputError(f"The description is too long: {reason}.", "Shorten it.")
-    return prompt
+    return Described(text, prompt)
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, request: str, system: str | None) -> list[int]:
