@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import click
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolkit.model.naming import Answerer
 
 
+Engine = Literal["local", "ray"]
 Line = tuple[str, str | None]
 """A description, and where it was read, if anywhere: `Line 3 of creatures.txt`."""
 
@@ -42,9 +43,18 @@ candidates = click.option(
 
 
 def question(command: Function) -> Function:
-    """DESCRIPTION, `--from`, `--candidates`, and which adapter answers."""
+    """DESCRIPTION, `--from`, `--to`, `--candidates`, and which adapter answers."""
     for option in (
         candidates,
+        options.resume,
+        options.engine,
+        click.option(
+            "--to",
+            type=PATH,
+            metavar="FILE.parquet",
+            help="Write a row for each line or row of --from into a Parquet file, any number of them: the same command "
+            "continues where it was interrupted, and a row that cannot be answered says why.",
+        ),
         click.option(
             "--from",
             "file",
@@ -82,18 +92,26 @@ def name(
     count: int,
     seed: int,
     known: bool,
+    to: Path | None,
+    engine: Engine,
+    resume: bool,
     **which: Any,
 ) -> None:
     """Invent new names for the creature in DESCRIPTION, in English or Korean.
 
     Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
-    DESCRIPTION, or one object per line of a file or of standard input.
+    DESCRIPTION, or one object per line of a file or of standard input. With --to, write the answers to a file instead;
+    there each description has a seed of its own, from --seed on.
 
     A new name is no name of the adapter's dataset, nor one letter from one. First come the names that look like names,
     by how much likelier the description makes them. Each comes with the probability that the model answers exactly
     this, among all that it could say, and with the known name that is nearest to it by its letters. The known creatures
     nearest to the description follow, as `pkt identify` finds them.
     """
+    if _is_for_a_file(to, description, engine, resume):
+        asked = {"verb": "name", "count": count, "seed": seed, "known": known}
+        _answer_all(output, file, to, candidates, asked, engine=engine, restart=not resume, **which)
+        return
     lines = _lines(output, description, file)
     from toolkit.cli import results
     from toolkit.model import naming
@@ -113,25 +131,40 @@ def name(
 @options.hub_and_json
 @click.pass_obj
 def identify(
-    output: Output, /, description: str | None, file: Path | None, candidates: Path | None, top: int, **which: Any
+    output: Output,
+    /,
+    description: str | None,
+    file: Path | None,
+    to: Path | None,
+    engine: Engine,
+    resume: bool,
+    candidates: Path | None,
+    top: int,
+    **which: Any,
 ) -> None:
     """Say which known creature DESCRIPTION is about, in English or Korean.
 
     Without DESCRIPTION, read descriptions from standard input, one per line. With --json, print one object for
-    DESCRIPTION, or one object per line of a file or of standard input.
+    DESCRIPTION, or one object per line of a file or of standard input. With --to, write the answers to a file instead.
 
     Each name comes with its probability among all names that the adapter learnt, or that --candidates gives. An adapter
     with centroids ranks those that it learnt by them, as it was measured. The folder of an encoder (`pkt train --task
     identify`) answers too, with the creatures that it learnt.
     """
+    from toolkit.model import encoder as encoders
+
+    learnt = encoders.is_encoder(which["adapter"])
+    if learnt and (candidates or which["base"] or which["revision"]):
+        raise InputError("An encoder knows the creatures that it learnt alone.", "Give its folder and no more.")
+    if _is_for_a_file(to, description, engine, resume):
+        asked = {"verb": "identify", "count": top}
+        _answer_all(output, file, to, candidates, asked, engine=engine, restart=not resume, **which)
+        return
     lines = _lines(output, description, file)
     from toolkit.cli import results
-    from toolkit.model import encoder as encoders
     from toolkit.model import naming
 
-    if encoders.is_encoder(which["adapter"]):
-        if candidates or which["base"] or which["revision"]:
-            raise InputError("An encoder knows the creatures that it learnt alone.", "Give its folder and no more.")
+    if learnt:
         encoder = encoders.open_encoder(which["adapter"])
         for text, where in lines:
             with _at(where):
@@ -207,7 +240,7 @@ def serve(context: click.Context, /, adapters: tuple[str, ...], candidates: Path
     output = context.obj
     if context.find_root().params["verbose"]:
         logging.getLogger("toolkit.serving").setLevel(logging.DEBUG)
-    names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
+    names = _names(output, candidates)
 
     def ready(url: str) -> None:
         if where["api_key_file"] is not None:
@@ -222,7 +255,7 @@ def _load(output: Output, /, candidates: Path | None, adapter: str, revision: st
     from toolkit.model import adapter as adapters
     from toolkit.model import naming
 
-    names = None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
+    names = _names(output, candidates)
     folder = adapters.locate_adapter(adapter, revision)
     unused = () if adapters.may_be_quantized(folder, base) else imports.UNUSED
     with imports.quick_imports(without=unused), output.waiting() as progress:
@@ -247,11 +280,50 @@ def _lines(output: Output, /, description: str | None, file: Path | None) -> Ite
     return chain([first], described)
 
 
-def _read(output: Output, file: Path, *columns: str) -> Iterator[Line]:
+def _is_for_a_file(to: Path | None, description: str | None, engine: Engine, resume: bool) -> TypeGuard[Path]:
+    """Whether answers go to a file."""
+    if to is None and (engine != "local" or not resume):
+        raise InputError("Answers that go to no file are given here, and are not kept.", "Name a file with --to.")
+    if to is not None and description is not None:
+        raise InputError("--to is for many descriptions.", "Give a file of them with --from, or pipe them in.")
+    return to is not None
+
+
+def _answer_all(
+    output: Output,
+    file: Path | None,
+    to: Path,
+    candidates: Path | None,
+    question: dict[str, Any],
+    *,
+    base: str | None,
+    **how: Any,
+) -> None:
+    from toolkit.cli import results
+    from toolkit.model import bulk
+
+    names = _names(output, candidates)
+    texts = (text for text, _ in _read(output, file or Path("-"), "description", empty=True))
+    first = next(texts, None)
+    if first is None:
+        raise InputError("There is no description.", "Give a file of them with --from FILE, or pipe them in.")
+    asked = bulk.Question(**question, candidates=None if names is None else tuple(names), base=base)
+    with output.counting() as count:
+        written = bulk.answer_all(
+            descriptions=chain([first], texts), output=to, question=asked, progress=count, note=output.say, **how
+        )
+    results.answers_written(output, written)
+
+
+def _names(output: Output, candidates: Path | None) -> list[str] | None:
+    return None if candidates is None else [text for text, _ in _read(output, candidates, "name", "answer")]
+
+
+def _read(output: Output, file: Path, *columns: str, empty: bool = False) -> Iterator[Line]:
     from toolkit.data.sources.formats import read_texts
 
     texts: Iterator[Line]
-    notes, texts = read_texts(file, *columns)
+    notes, texts = read_texts(file, *columns, empty=empty)
     for note in notes:
         output.say(f"{file}: {note}")
     return texts

@@ -36,6 +36,13 @@ base = click.option(
 dataset_revision = click.option(
     "--dataset-revision", help="Commit, branch or tag of a DATASET on the Hub. Default: its newest commit."
 )
+engine = click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="What computes: this process, or a Ray cluster (of RAY_ADDRESS, else of this machine), with the same results.",
+)
 host = click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 admits other machines."
 )

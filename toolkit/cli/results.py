@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from toolkit.hub.upload import Plan
     from toolkit.hub.verify import Verification
     from toolkit.model import doctor
+    from toolkit.model.bulk import AnswersWritten
     from toolkit.model.inspect import AdapterReport, Section
     from toolkit.model.merge import Merged
     from toolkit.model.naming import Identified, InventedName, Named
@@ -337,6 +338,14 @@ def identified(out: Output, result: Identified, *, one_of_several: bool) -> None
         _candidates([(candidate.probability, candidate.name) for candidate in result.candidates])
         if one_of_several:
             click.echo()
+
+
+def answers_written(out: Output, result: AnswersWritten) -> None:
+    """A file of answers, and how many descriptions could not be asked."""
+    if out.wrote_json(result):
+        return
+    refused = f"; {result.refused:,} could not be asked, and `error` says why" if result.refused else ""
+    out.say(f"{result.descriptions:,} descriptions in {result.file}{refused}.")
 
 
 def _answered(out: Output, result: Named | Identified, one_of_several: bool) -> bool:

@@ -19,6 +19,9 @@ class ToolkitError(Exception):
         self.found = found
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[ToolkitError], tuple[str, str]]:
+        return type(self), (self.found, self.remedy)
+
 
 class CheckFailed(ToolkitError):
     """A check ran and said no (`pkt validate`, `pkt verify`)."""

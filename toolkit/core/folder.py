@@ -219,12 +219,17 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and onto the disk: a kill or a power cut leaves the old file, or none."""
+    with atomic_file(path) as fresh:
+        fresh.write_bytes(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`; when the block ends without an error, the file there takes its place, on the disk."""
     fresh = _beside(path, "tmp")
     try:
-        with fresh.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield fresh
+        sync(fresh)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from toolkit.core.hub_client import locate_folder
 from toolkit.core.layout import CENTROIDS, ENCODER, MANIFEST, NAMES_GIVEN
 from toolkit.model.base import LocatedBase
 from toolkit.model.centroids import AGAIN, Centroids, centroids_of, read_centroids
-from toolkit.model.naming import Identified, cleaned_description, likeliest
+from toolkit.model.naming import Described, Identified, cleaned_description, likeliest
 
 if TYPE_CHECKING:
     import torch
@@ -139,7 +139,18 @@ def identify(encoder: str | Path | Encoder, description: str, top: int = NAMES_G
         InputError: An empty description or one that is too long; or as `open_encoder`.
     """
     opened = encoder if isinstance(encoder, Encoder) else open_encoder(encoder)
+    return identify_each(opened, [described(opened, description)], top)[0]
+
+
+def described(encoder: Encoder, description: str) -> Described:
+    """A description, ready to be asked about; InputError where it is empty or too long."""
     text = cleaned_description(description)
-    check_lengths(opened.model, [text], "Description")
-    names = opened.centroids.answers
-    return Identified(text, likeliest(names, opened.scores([text], names)[0].tolist(), top))
+    check_lengths(encoder.model, [text], "Description")
+    return Described(text, [])
+
+
+def identify_each(encoder: Encoder, asked: Sequence[Described], top: int) -> list[Identified]:
+    """As `identify`, for descriptions that are read together."""
+    names, texts = encoder.centroids.answers, [one.description for one in asked]
+    scores = encoder.scores(texts, names).tolist()
+    return [Identified(text, likeliest(names, own, top)) for text, own in zip(texts, scores, strict=True)]

@@ -188,9 +188,9 @@ def open_adapters(
         HubError, EnvironmentLacks: As `open_adapter`.
     """
     folders = [adapters.locate_adapter(str(each), revision) for each in named]
-    told = [_told(each, candidates) for each in folders]
+    said = [told(each, candidates) for each in folders]
     answerers = []
-    for (model, tokenizer, _), its in zip(adapters.load_adapters(folders, base=base), told, strict=True):
+    for (model, tokenizer, _), its in zip(adapters.load_adapters(folders, base=base), said, strict=True):
         ranked = [] if its["centroids"] else its["known"]
         prepared = rank.prepare(rank.encode_answers(tokenizer, ranked, progress))
         reader = Reader(model, _opening(tokenizer, its["request"], its["system"]))
@@ -198,7 +198,7 @@ def open_adapters(
     return answerers
 
 
-def _told(folder: Path, candidates: Sequence[str] | None) -> dict[str, Any]:
+def told(folder: Path, candidates: Sequence[str] | None) -> dict[str, Any]:
     """What an adapter's files say of how to ask it: the attributes of its `Answerer` that need no model."""
     manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
     known = _texts(folder / ANSWERS) if candidates is None else _cleaned(candidates)

@@ -104,19 +104,20 @@ def read_rows(
         yield number, row
 
 
-def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tuple[str, str]]]:
-    """Notes on how a file is read, and its texts that are not empty, each with its place.
+def read_texts(path: Path, *wanted: str, empty: bool = False) -> tuple[tuple[str, ...], Iterator[tuple[str, str]]]:
+    """Notes on how a file is read, and its texts, each with its place.
 
     Args:
         path: A table, or a UTF-8 file with a text on each line, with or without marks of a list; `-` is standard input,
             read no further than asked for.
         wanted: The column of the texts in a table; the next where it has none. `en_text` holds `Name: description`.
+        empty: Give empty texts too.
 
     Raises:
         InputError: It cannot be read, or has none of the columns.
     """
     if path == STANDARD_INPUT or kind_of(path) not in KINDS:
-        return (), _text_lines(path)
+        return (), _text_lines(path, empty)
     table = open_table(path, wanted, texts=True)
     columns = (records.find_column(name, table.columns) for name in (*wanted, records.CAPTION))
     if (column := next(filter(None, columns), None)) is None:
@@ -125,23 +126,23 @@ def read_texts(path: Path, *wanted: str) -> tuple[tuple[str, ...], Iterator[tupl
             "Rename one, or write one text on each line of a .txt file.",
         )
 
-    return table.notes, _texts_of(table, column, "name" in wanted)
+    return table.notes, _texts_of(table, column, "name" in wanted, empty)
 
 
-def _texts_of(table: Table, column: str, names: bool) -> Iterator[tuple[str, str]]:
+def _texts_of(table: Table, column: str, names: bool, empty: bool) -> Iterator[tuple[str, str]]:
     """The texts of a column, or names, which marks of an empty cell are not."""
     numbers: set[bool] = set()
     for number, cells in read_rows(table, [column]):
         place = f"{table.path}, row {number}"
         text = records.cell_text(cells[column], column, place).strip()
         text = records.split_caption(text)[0 if names else 1] if column == records.CAPTION else text
-        if text and not (names and text in records.NOTHING):
+        if (text or empty) and not (names and text in records.NOTHING):
             numbers.add(names and records.is_number(text))
             yield text, place
     records.refuse_numbers(numbers, str(table.path))
 
 
-def _text_lines(path: Path) -> Iterator[tuple[str, str]]:
+def _text_lines(path: Path, empty: bool) -> Iterator[tuple[str, str]]:
     piped = path == STANDARD_INPUT
     try:
         stream = nullcontext(sys.stdin.buffer) if piped else path.open("rb")
@@ -157,7 +158,7 @@ def _text_lines(path: Path) -> Iterator[tuple[str, str]]:
                 raise InputError(f"{place} is not UTF-8.", formats) from error
             if text in ("[", "{") or text.startswith(_JSON_BEGINS):
                 raise InputError(f"{place} is JSON.", f"Save it in a file that ends in {' or '.join(JSON)}.")
-            if text:
+            if text or empty:
                 yield text, place
 
 
