@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from toolkit.hub.publish import publish as publish
     from toolkit.hub.publish import push_dataset as push_dataset
     from toolkit.hub.verify import verify as verify
+    from toolkit.model.bulk import Question as Question
+    from toolkit.model.bulk import answer_all as answer_all
     from toolkit.model.inspect import inspect_adapter as inspect_adapter
     from toolkit.model.merge import merge as merge
     from toolkit.model.naming import identify as identify
@@ -53,6 +55,7 @@ _EXPORTS = {
     "hub.base": ("import_base",),
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
     "hub.verify": ("verify",),
+    "model.bulk": ("Question", "answer_all"),
     "model.inspect": ("inspect_adapter",),
     "model.merge": ("merge",),
     "model.naming": ("identify", "name", "open_adapter"),

@@ -20,7 +20,7 @@ from toolkit import __version__
 from toolkit.core import Note, Progress, ignore
 from toolkit.core.errors import InputError, library_errors
 from toolkit.core.folder import atomic_file, json_hash, sha256_file, unwritable
-from toolkit.core.layout import CENTROIDS, PARQUET
+from toolkit.core.layout import CENTROIDS, NAMES_GIVEN, PARQUET
 from toolkit.core.text import clean_text
 from toolkit.core.workers import Engine, spread
 from toolkit.model import encoder as encoders
@@ -56,8 +56,8 @@ class Question:
         base: Another base than the one that the adapter names.
     """
 
-    verb: Literal["name", "identify"]
-    count: int
+    verb: Literal["name", "identify"] = "name"
+    count: int = NAMES_GIVEN
     seed: int = 0
     known: bool = False
     candidates: tuple[str, ...] | None = None
@@ -77,7 +77,7 @@ def answer_all(
     adapter: str | Path,
     descriptions: Iterable[str],
     output: Path,
-    question: Question,
+    question: Question = Question(),
     *,
     revision: str | None = None,
     engine: Engine = "local",
