@@ -2,13 +2,14 @@
 
 The texts are random words in Zipf's proportions, all different; one in twenty is a copy of an earlier one with some
 words replaced, so that pairs of every similarity occur, and for any number of texts it is known which should be found.
-Every size runs in a process of its own. Time is the processor's; a power of the number of texts is fitted to it and to
-the pairs, and taken further to `--further`.
+Every size runs in a process of its own, on one core, so that no time is spent elsewhere. Time is the processor's; a
+power of the number of texts is fitted to it and to the pairs, and taken further to `--further`.
 `python benchmarks/near_duplicates.py [--texts 10000 --texts 100000 --texts 1000000]`
 """
 
 import json
 import math
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,10 +17,12 @@ from resource import RUSAGE_SELF, getrusage
 
 import click
 import numpy
+import pyarrow
 from build_dataset import WORDS, syllables
 from scipy.sparse import csr_array
 
 from toolkit.data import duplicates
+from toolkit.data.batches import LocalEngine
 
 THRESHOLD = 0.7
 # Rows of the table of all pairs that are held at once.
@@ -34,6 +37,7 @@ AT_ONCE = 500
 def main(texts: tuple[int, ...], pairs: int, further: int, one: int | None) -> None:
     """Cluster each number of texts, and print what it took."""
     if one:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         click.echo(json.dumps(measure(one)))
         return
     took = {count: in_a_process(count) for count in sorted(texts)}
@@ -67,23 +71,28 @@ def measure(count: int) -> dict[str, float]:
 
     duplicates._similarity = counting
     memory, before = peak(), seconds()
-    clusters = duplicates.cluster_texts(texts, THRESHOLD)
+    clusters = clusters_of(texts)
     took, most = seconds() - before, peak()
     near = [(a, b) for a, b in copies if exactly(texts[a], texts[b]) >= THRESHOLD]
-    digests = duplicates._digests(sorted(texts), duplicates._digest_words)
     return {
         "seconds": took,
         "MB before": memory,
         "MB at the peak": most,
         "compared": compared,
         "near copies": len(near),
-        "of them found": sum(clusters[a] == clusters[b] for a, b in near),
-        "places in crowded buckets": crowded(digests),
+        "of them found": sum(bool(clusters[a] == clusters[b]) for a, b in near),
+        "places in crowded buckets": crowded(texts),
     }
 
 
-def crowded(digests: numpy.ndarray) -> float:
-    """Share of all places of texts in buckets that are in one with more texts than each is compared with."""
+def clusters_of(texts: list[str]) -> numpy.ndarray:
+    digests = numpy.array([duplicates.text_digest(text) for text in texts])
+    return duplicates.cluster_texts(LocalEngine(), pyarrow.table({"text": texts}), "text", digests, THRESHOLD)
+
+
+def crowded(texts: list[str]) -> float:
+    """Share of all places of texts in buckets of words that are in one with more texts than each is compared with."""
+    digests = numpy.asarray(duplicates.digest_words(texts).to_rows(), dtype=numpy.uint32)
     width, places = duplicates.BAND_ROWS, 0
     for start in range(0, digests.shape[1], width):
         keys = numpy.ascontiguousarray(digests[:, start : start + width]).view("V16")[:, 0]
@@ -123,7 +132,7 @@ def different(count: int) -> tuple[list[str], list[tuple[int, int]]]:
 def recall(count: int) -> tuple[int, int]:
     """Pairs that are near-duplicates by their words or by their runs of letters, and those that share a cluster."""
     texts, _ = different(count)
-    clusters = numpy.array(duplicates.cluster_texts(texts, THRESHOLD))
+    clusters = clusters_of(texts)
     views = [table(texts, duplicates._words), table(texts, duplicates._runs)]
     near = together = 0
     for start in range(0, count, AT_ONCE):
