@@ -15,14 +15,16 @@ from toolkit.core.layout import MAX_LENGTH
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
+    from toolkit.core.workers import Engine
 
 
 @main.command()
 @click.argument("out", type=PATH)
 @options.recipe()
+@options.engine
 @options.hub_and_json
 @click.pass_obj
-def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object) -> None:
+def build_dataset(output: Output, /, out: Path, recipe: str, engine: Engine, **settings: object) -> None:
     """Build a chat dataset from descriptions, and write it to the folder OUT with its validation and its card.
 
     \b
@@ -37,9 +39,10 @@ def build_dataset(output: Output, /, out: Path, recipe: str, **settings: object)
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
     from toolkit.data import build
+    from toolkit.data.ray_engine import open_engine
 
-    with output.counting() as count:
-        result = build.build_dataset(out, loaded, progress=count)
+    with output.counting() as count, open_engine(engine) as keeps:
+        result = build.build_dataset(out, loaded, engine=keeps, progress=count)
     results.built(output, result)
 
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from toolkit.core.errors import EnvironmentLacks, library_errors
+from toolkit.core.errors import EnvironmentLacks, first_line, library_errors
 
 # Ray sends statistics of use unless they are refused.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -47,13 +47,31 @@ def ray_cluster() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     found = f"Ray's cluster {address} does not answer" if address else "Ray does not start on this machine"
     remedy = "Check RAY_ADDRESS." if address else 'Free some memory, or use `engine="local"`.'
+    if host := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):
+        # Ray itself waits without end for a cluster that is not there.
+        with library_errors(found, remedy, EnvironmentLacks):
+            socket.create_connection((host[1], int(host[2])), timeout=10).close()
     try:
         with library_errors(found, remedy, EnvironmentLacks):
-            if host := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):
-                # Ray itself waits without end for a cluster that is not there.
-                socket.create_connection((host[1], int(host[2])), timeout=10).close()
             ray.init(**(OF_THIS_MACHINE | ({"include_dashboard": None} if address else {})))
         yield
     finally:
         # Of a cluster that was there before, only the connection ends.
         ray.shutdown()
+
+
+@contextmanager
+def ray_errors() -> Iterator[None]:
+    """Raise what a task raised, as if it had run here."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        cause: BaseException = error
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        raise cause from error
+    except RayError as error:
+        found = f"A task on the Ray cluster was not finished: {first_line(error)}"
+        raise EnvironmentLacks(found, "Give its workers more memory, and run the command again.") from error

@@ -35,6 +35,8 @@ PRELOADED = ["toolkit.data.build"]
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+Group = TypeVar("Group")
+Found = TypeVar("Found")
 Function = Callable[["pa.Table"], "pa.Table"]
 Done = Callable[[int], None]
 Rows = Any
@@ -56,6 +58,17 @@ class Engine(Protocol):
 
     def stream(self, function: Function, rows: Rows, reads: Sequence[str], done: Done = ignore) -> Iterator[pa.Table]:
         """What `function` makes of each batch, in order; it is not kept."""
+
+    def group(
+        self,
+        function: Function,
+        rows: Rows,
+        reads: Sequence[str],
+        whole: Callable[[Iterable[pa.Table]], Made],
+        each: Callable[[Made, Group], Found],
+        groups: Iterable[Group],
+    ) -> Iterator[Found]:
+        """What `each` finds, for each of some groups, in what `whole` makes of all that `stream` yields."""
 
     def collect(self, rows: Rows, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows, in order: small ones."""
@@ -94,6 +107,19 @@ class LocalEngine:
             yield made
             count += len(made)
             done(count)
+
+    def group(
+        self,
+        function: Function,
+        rows: pa.Table,
+        reads: Sequence[str],
+        whole: Callable[[Iterable[pa.Table]], Made],
+        each: Callable[[Made, Group], Found],
+        groups: Iterable[Group],
+    ) -> Iterator[Found]:
+        """What is found in each group, one after the other."""
+        made = whole(self.stream(function, rows, reads))
+        return (each(made, group) for group in groups)
 
     def collect(self, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of the table."""

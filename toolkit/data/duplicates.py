@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +33,8 @@ CHUNK = 5_000
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Within a band, each text is compared with this many neighbours; nearly all buckets are smaller.
 NEIGHBOURS = 8
+# Bands whose pairs are compared at once, not those that earlier rounds joined: the first bands find nearly all.
+ROUNDS = (1, 1, 2, 4, 8, 16)
 # The estimate of similarity from 128 permutations has a standard deviation of 0.04.
 MARGIN = 0.12
 RUN = 5
@@ -73,11 +77,11 @@ def cluster_texts(
     joined: list[tuple[int, int]] = []
     label = np.arange(len(compared))
     for view in (digest_words, digest_runs):
-        made = engine.stream(MinHash(view, column), rows, [column])
-        matrix = _in_order((batch["minhash"] for batch in made), rank, len(compared))
-        for left, right in _candidates(matrix, threshold):
-            apart = label[left] != label[right]
-            pairs = np.unique(np.stack((left[apart], right[apart]), axis=1), axis=0)
+        matrix, pairs_of = partial(_in_order, rank, len(compared)), partial(band_pairs, threshold)
+        bands = engine.group(MinHash(view, column), rows, [column], matrix, pairs_of, range(BANDS))
+        for count in ROUNDS:
+            pairs = np.unique(np.concatenate(list(islice(bands, count))), axis=0)
+            pairs = pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]
             if not len(pairs):
                 continue
             places = first[compared[pairs]]
@@ -116,11 +120,11 @@ class MinHash:
         )
 
 
-def _in_order(batches: Iterable[pa.ChunkedArray], rank: Places, count: int) -> Digests:
+def _in_order(rank: Places, count: int, batches: Iterable[pa.Table]) -> Digests:
     """Digests by the rank of their row, `[texts, permutations]`; those of rows without a rank are left out."""
     digests, start = np.empty((count, PERMUTATIONS), dtype=np.uint32), 0
     for batch in batches:
-        for chunk in batch.chunks:
+        for chunk in batch["minhash"].chunks:
             ranked = rank[start : start + len(chunk)]
             rows = np.frombuffer(chunk.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[chunk.offset :]
             digests[ranked[ranked >= 0]] = rows[: len(chunk)][ranked >= 0]
@@ -158,27 +162,20 @@ def _jaccard(a: set[str], b: set[str]) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def _candidates(digests: Digests, threshold: float) -> Iterator[tuple[Places, Places]]:
-    """For each band, pairs that share it and whose estimated similarity is near or above the threshold."""
-    for band in range(BANDS):
-        yield band_pairs(digests, band, threshold)
-
-
-def band_pairs(digests: Digests, band: int, threshold: float) -> tuple[Places, Places]:
-    """Pairs of texts that share a band; the first of each is before the second."""
+def band_pairs(threshold: float, digests: Digests, band: int) -> Places:
+    """Pairs of texts that share a band and whose estimated similarity is near or above the threshold, `[pairs, 2]`."""
     rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
     keys = rows[:, 0] * MULTIPLIER ^ rows[:, 1]
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    found: list[tuple[Places, Places]] = []
+    found = [np.empty((0, 2), dtype=np.intp)]
     for step in range(1, NEIGHBOURS + 1):
         same = np.flatnonzero(ordered[:-step] == ordered[step:])
         for start in range(0, len(same), CHUNK):
             left, right = order[same[start : start + CHUNK]], order[same[start : start + CHUNK] + step]
             near = (digests[left] == digests[right]).mean(axis=1) >= threshold - MARGIN
-            found.append((left[near], right[near]))
-    left, right = (np.concatenate([pair[side] for pair in found]) if found else order[:0] for side in (0, 1))
-    return left, right
+            found.append(np.stack((left[near], right[near]), axis=1))
+    return np.concatenate(found)
 
 
 def digest_words(texts: list[str]) -> RMinHashDigestMatrix:
