@@ -13,6 +13,7 @@ training    dataset folder + base -> adapter folder (QLoRA)
 evaluation  adapter + dataset -> evaluation.json: which creature is it, and what would a new one be called?
 hub         folders -> a Hub and back: push, publish, verify; `space` is a page to try it, `local` a Hub in a folder
 run         all of it in plain calls: read this first
+sweep       recipes and values -> a run of each, the best by its figures of validation
 cli         `pkt`: the same verbs as commands
 """
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from toolkit.model.naming import open_adapter as open_adapter
     from toolkit.run import run_pipeline as run_pipeline
     from toolkit.serving.serve import serve as serve
+    from toolkit.sweep import plan_trials as plan_trials
+    from toolkit.sweep import run_sweep as run_sweep
     from toolkit.training.encoder import train_encoder as train_encoder
     from toolkit.training.train import train as train
 
@@ -61,6 +64,7 @@ _EXPORTS = {
     "model.naming": ("identify", "name", "open_adapter"),
     "run": ("run_pipeline",),
     "serving.serve": ("serve",),
+    "sweep": ("plan_trials", "run_sweep"),
     "training.encoder": ("train_encoder",),
     "training.train": ("train",),
 }

@@ -15,6 +15,7 @@ from toolkit import __version__
 from toolkit.core import Note, Progress, ignore
 from toolkit.core.errors import CheckFailed, InputError
 from toolkit.core.folder import (
+    copy_folder,
     holds_nothing,
     json_hash,
     read_json,
@@ -88,51 +89,82 @@ def run_pipeline(
     Raises:
         ToolkitError: Whatever stops a step; what was finished before is kept, and the same call goes on from there.
     """
-    recipe, out = load_recipe(recipe) if isinstance(recipe, str) else recipe, Path(out)
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    check_task(recipe)
+    steps = Steps(Path(out), callbacks.step)
+    # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
+    with hub_of(recipe, steps.out):
+        make_dataset(recipe, steps, callbacks.count, restart=restart)
+        make_adapter(recipe, steps, callbacks, restart=restart)
+        return evaluate_and_publish(recipe, steps, callbacks, restart=restart)
+
+
+def check_task(recipe: Recipe) -> None:
+    """Raise InputError for a recipe of an encoder."""
     if recipe.task != "name":
         raise InputError(
             f"The recipe {recipe.name} makes an encoder, and a run an adapter.", "Use `pkt train` and `pkt evaluate`."
         )
-    dataset, adapter = out / "dataset", out / "adapter"
-    weights, evaluation = adapter / ADAPTER_WEIGHTS, adapter / EVALUATION
-    steps = Steps(out, callbacks.step)
-    published = verified = None
-    # The Hub comes first: its clients read which one to talk to when they are imported, and training imports them.
-    with _hub(recipe, out):
-        texts = [facts.content_hash for facts, _ in read_records(recipe.dataset)]
-        dataset_inputs = [recipe.dataset.model_dump(), recipe.seed, texts]
-        if not restart:
-            # Before anything is replaced.
-            finished(adapter, out / "checkpoints", recipe, **steps.other_dataset(dataset, dataset_inputs))
-        if steps.begin("Dataset", dataset_inputs, dataset):
-            built = build_dataset(dataset, recipe, progress=callbacks.count)
-            if not built.validation["ok"]:
-                raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
-            steps.done("Dataset", dataset_inputs, dataset)
 
-        base = locate_base(recipe.base, recipe.base_revision, recipe=recipe)
-        training_inputs = [deciding_settings(recipe), _hash(dataset), base_hash(base)]
-        if steps.begin("Training", training_inputs, weights):
-            train(
-                dataset,
-                adapter,
-                recipe,
-                checkpoints=out / "checkpoints",
-                restart=restart,
-                progress=callbacks.training,
-                note=callbacks.note,
-            )
-            steps.done("Training", training_inputs, weights)
 
-        settings = recipe.model_dump(include={"evaluation", "decoding", "seed"})
-        evaluation_inputs = [settings, _hash(weights), _hash(dataset)]
-        if steps.begin("Evaluation", evaluation_inputs, evaluation):
-            evaluate(adapter, dataset, recipe=recipe, restart=restart, progress=callbacks.count, note=callbacks.note)
-            steps.done("Evaluation", evaluation_inputs, evaluation)
+def make_dataset(
+    recipe: Recipe, steps: Steps, count: Progress, *, like: Path | None = None, restart: bool = False
+) -> bool:
+    """The step Dataset: built, or a copy of one of the same settings; whether its adapter is there and finished.
 
-        if recipe.publish.adapter_repo:
-            published, verified = _publish(recipe, dataset, adapter, steps)
-    return RunResult(out, read_json(evaluation), read_jsonl(adapter / SAMPLES), published, verified)
+    Raises:
+        InputError: The adapter in the run folder is of other settings or rows, and not to `restart`.
+        CheckFailed: The dataset does not pass validation.
+    """
+    out, dataset = steps.out, steps.out / "dataset"
+    texts = [facts.content_hash for facts, _ in read_records(recipe.dataset)]
+    inputs = [recipe.dataset.model_dump(), recipe.seed, texts]
+    # Before anything is replaced.
+    there = not restart and finished(
+        out / "adapter", out / "checkpoints", recipe, **steps.other_dataset(dataset, inputs)
+    )
+    if steps.begin("Dataset", inputs, dataset):
+        if like is not None:
+            copy_folder(like, dataset, "dataset")
+        elif not build_dataset(dataset, recipe, progress=count).validation["ok"]:
+            raise CheckFailed(f"{dataset} does not pass validation.", f"Look at it with `pkt validate {dataset}`.")
+        steps.done("Dataset", inputs, dataset)
+    return there
+
+
+def make_adapter(recipe: Recipe, steps: Steps, callbacks: RunCallbacks, *, restart: bool = False) -> None:
+    """The step Training, on the dataset that is there."""
+    dataset, adapter = steps.out / "dataset", steps.out / "adapter"
+    base, weights = locate_base(recipe.base, recipe.base_revision, recipe=recipe), adapter / ADAPTER_WEIGHTS
+    inputs = [deciding_settings(recipe), _hash(dataset), base_hash(base)]
+    if steps.begin("Training", inputs, weights):
+        train(
+            dataset,
+            adapter,
+            recipe,
+            checkpoints=steps.out / "checkpoints",
+            restart=restart,
+            progress=callbacks.training,
+            note=callbacks.note,
+        )
+        steps.done("Training", inputs, weights)
+
+
+def evaluate_and_publish(recipe: Recipe, steps: Steps, callbacks: RunCallbacks, *, restart: bool = False) -> RunResult:
+    """The step Evaluation and, where the recipe says so, Publication and Verification."""
+    dataset, adapter = steps.out / "dataset", steps.out / "adapter"
+    inputs, evaluation = measured_by(recipe, steps.out), adapter / EVALUATION
+    if steps.begin("Evaluation", inputs, evaluation):
+        evaluate(adapter, dataset, recipe=recipe, restart=restart, progress=callbacks.count, note=callbacks.note)
+        steps.done("Evaluation", inputs, evaluation)
+    published, verified = _publish(recipe, dataset, adapter, steps) if recipe.publish.adapter_repo else (None, None)
+    return RunResult(steps.out, read_json(evaluation), read_jsonl(adapter / SAMPLES), published, verified)
+
+
+def measured_by(recipe: Recipe, out: Path) -> list[object]:
+    """What decides the figures of a run: settings, adapter and dataset."""
+    settings = recipe.model_dump(include={"evaluation", "decoding", "seed"})
+    return [settings, _hash(out / "adapter" / ADAPTER_WEIGHTS), _hash(out / "dataset")]
 
 
 def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tuple[Published, Verification | None]:
@@ -159,7 +191,7 @@ def _publish(recipe: Recipe, dataset: Path, adapter: Path, steps: Steps) -> tupl
 
 
 @contextmanager
-def _hub(recipe: Recipe, out: Path) -> Iterator[None]:
+def hub_of(recipe: Recipe, out: Path) -> Iterator[None]:
     """The Hub that the recipe publishes to: the chosen one, or a local one in the run folder with the tiny base."""
     if not recipe.publish.local_hub:
         yield
@@ -172,7 +204,7 @@ class Steps:
     """What was done before, in `pipeline.json`: for each step the hash of what it read and of what it wrote."""
 
     def __init__(self, out: Path, announce: Callable[[str, bool], None] = ignore) -> None:
-        self.file, self.announce = out / STATE, announce
+        self.out, self.file, self.announce = out, out / STATE, announce
         self.hashes: dict[str, dict[str, str]] = {}
         try:
             out.resolve().mkdir(parents=True, exist_ok=True)
@@ -193,9 +225,13 @@ class Steps:
 
     def begin(self, step: str, inputs: Sequence[object], written: Path | str) -> bool:
         """Announce a step; True to do it: its inputs changed, or its output is missing or changed."""
-        unchanged = self.hashes.get(step) == {"read": json_hash([__version__, *inputs]), "written": _hash(written)}
+        unchanged = self.unchanged(step, inputs, written)
         self.announce(step, unchanged)
         return not unchanged
+
+    def unchanged(self, step: str, inputs: Sequence[object], written: Path | str) -> bool:
+        """Whether a step was done on these inputs, and what it wrote is as it was."""
+        return self.hashes.get(step) == {"read": json_hash([__version__, *inputs]), "written": _hash(written)}
 
     def other_dataset(self, dataset: Path, inputs: Sequence[object]) -> dict[str, str]:
         """A `dataset` that no adapter was trained on, where the inputs are not those of the dataset there."""

@@ -236,6 +236,12 @@ def test_a_card_says_which_figures_were_not_looked_at_only_where_they_were_not(t
         assert f"chosen by the figures of: validation, {chosen}." in said("validation", chosen)
         assert untouched not in said("validation", chosen)
     assert "Settings of its recipe" not in said()
+    among = {"selected_on": ["validation"], "selected_among": 1200}
+    text = card(adapter_folder(tmp_path), changed(MANIFEST, recipe__evaluation=among))
+    assert (
+        f"figures of: validation. It is the best on `validation` of the 1,200 that a sweep tried. {untouched}" in text
+    )
+    assert "시험한 1,200번의" in (tmp_path / "README.ko.md").read_text(encoding="utf-8")
 
 
 def test_a_card_says_by_which_ranking_it_identifies(tmp_path: Path) -> None:

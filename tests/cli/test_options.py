@@ -121,6 +121,31 @@ def test_a_run_takes_any_setting_of_its_recipe_as_a_value_of_toml_or_else_a_text
 
 
 @pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        (["training.learning_rate=1e-4,3e-4"], [1e-4, 3e-4]),
+        (["training.micro_batch_size=2,auto"], [2, "auto"]),
+        (["lora.use_dora=true,false"], [True, False]),
+        (["training.scheduler=linear,cosine"], ["linear", "cosine"]),
+        # In a text or a list, a comma is a part of one value.
+        (["dataset.description_language=en,ko"], ["en,ko"]),
+        (["base=a/b", "base=c/d"], ["a/b", "c/d"]),
+        (['lora.target_modules=["q_proj", "v_proj"]'], [["q_proj", "v_proj"]]),
+        (['evaluation.selected_on=["validation"]', "evaluation.selected_on=[]"], [["validation"], []]),
+    ],
+)
+def test_commas_separate_the_values_of_numbers_switches_and_choices_alone(monkeypatch, tmp_path, given, values):
+    from toolkit import sweep
+
+    def planned(recipes, settings):
+        raise InputError(repr(settings), "")
+
+    monkeypatch.setattr(sweep, "plan_trials", planned)
+    result = CliRunner().invoke(cli.main, ["run", "demo", str(tmp_path), *(f"--set={pair}" for pair in given)])
+    assert result.stderr.strip() == f"Error: { ({given[0].partition('=')[0]: values})!r}"
+
+
+@pytest.mark.parametrize(
     ("pair", "said"),
     [("epochs", "'epochs' is no KEY=VALUE"), ("training.epoch=2", "did you mean training.epochs")],
 )

@@ -71,6 +71,21 @@ def written(folder):
     return {name: (folder / name).read_bytes() for name in WITHOUT_TIMES}
 
 
+def test_settings_are_chosen_by_validation_without_the_rows_of_test_and_unseen(adapter, dataset):
+    settings = recipe("pokepicker/tiny-gemma")
+    scores = evaluate.validation_scores(adapter, dataset.path, settings)
+    assert (scores["mrr"]["n"], scores.keys()) == (3, {"top1", "top5", "mrr", "exact"})
+    # The files of the rows in one another's place: what `test` and `unseen` hold changes nothing, `validation` does.
+    files = {split: file for split, (file,) in dataset.files().items()}
+    files["unseen"].write_bytes(files["test"].read_bytes())
+    assert evaluate.validation_scores(adapter, dataset.path, settings) == scores
+    files["test"].write_bytes(files["validation"].read_bytes())
+    assert measure(adapter, dataset)["test"]["methods"]["adapter"] == scores
+    files["validation"].unlink()
+    with pytest.raises(InputError, match="has no rows in validation; its splits are train, test, unseen"):
+        evaluate.validation_scores(adapter, dataset.path, settings)
+
+
 def test_the_adapter_stands_beside_its_baselines(adapter, dataset):
     evaluation = measure(adapter, dataset)
     methods = evaluation["test"]["methods"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from toolkit.cards.model import render_merged_card as render_merged_card
     from toolkit.cards.model import render_model_card as render_model_card
     from toolkit.cards.model_plots import draw_plots as draw_plots
+    from toolkit.cards.model_plots import sweep_plot as sweep_plot
     from toolkit.cards.page import write_preview as write_preview
     from toolkit.cards.templates import check_templates as check_templates
     from toolkit.cards.templates import with_templates as with_templates
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "dataset": ("render_dataset_card",),
     "model": ("card_differences", "render_base_card", "render_merged_card", "render_model_card"),
-    "model_plots": ("draw_plots",),
+    "model_plots": ("draw_plots", "sweep_plot"),
     "page": ("write_preview",),
     "templates": ("check_templates", "with_templates"),
     "usage": ("encoder_snippet", "new_names_snippet", "usage_snippet"),

@@ -354,9 +354,10 @@ def _calibration(calibration: Calibration) -> Facts:
 
 def selection_facts(recipe: JsonObject) -> Facts | None:
     """The rows by whose figures the settings of a recipe were chosen, as far as it says so."""
-    chosen = recipe.get("evaluation", {}).get("selected_on") or ()
+    settings = recipe.get("evaluation", {})
+    chosen, among = settings.get("selected_on") or (), settings.get("selected_among")
     final = {"test", "unseen"}.isdisjoint(chosen)
-    return {"on": _value(chosen), "final": final} if chosen else None
+    return {"on": _value(chosen), "final": final, "among": number(among)} if chosen else None
 
 
 def unseen_facts(unseen: Unseen | None, language: str) -> Facts | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.cards.labels import SHORT_LABELS
 from toolkit.cards.metadata import JsonObject, public_name
 from toolkit.cards.model_facts import measured_methods
 from toolkit.cards.plot_style import BLUE, FAINT, GREY, INK, ORANGE, drawable, label, name_bars, new_figure, save
-from toolkit.core.results import Bin, Evaluation, Score, TestSplit
+from toolkit.core.results import Bin, Evaluation, Score, TestSplit, format_estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,11 @@ Points = list[tuple[float, float]]
 
 # Small panels below the losses, by their key in the log.
 SMALL_PANELS = {"learning_rate": "learning\nrate", "grad_norm": "gradient\nnorm"}
-COLOURS = {"adapter": BLUE, "shuffled": ORANGE}
+COLOURS = {"shuffled": ORANGE}
 MEASURES = {"top1": "Top-1: the right name is first", "top5": "Top-5: it is among the first five"}
 LONGEST = 26
+# Runs of a sweep that a plot shows, and letters of their names.
+MOST_RUNS, LONGEST_RUN = 30, 44
 
 
 def plots_in_words(log: Log, evaluation: Evaluation | None) -> dict[str, str | None]:
@@ -141,21 +143,40 @@ def _short(name: str) -> str:
     return SHORT_LABELS.get(name) or label(public_name(name), LONGEST)
 
 
-def _draw_bars(axes: Axes, scores: Mapping[str, Score | None]) -> None:
+def sweep_plot(scores: Mapping[str, Score | None], title: str, path: Path) -> None:
+    """Draw a score of every run of a sweep, the best first, with 95 % intervals as whiskers; None for a failed one."""
+    shown = dict(list(scores.items())[:MOST_RUNS])
+    with new_figure(0.95 + 0.34 * len(shown)) as figure:
+        axes = figure.add_subplot()
+        _draw_bars(axes, shown, next(iter(shown)), "plain", "failed")
+        axes.set_yticks(range(len(shown)), [label(name, LONGEST_RUN) for name in shown])
+        more = len(scores) - len(shown)
+        axes.set_title(title + (f"; {more:,} more are not shown" if more else ""), fontsize=10, loc="left")
+        save(figure, path)
+
+
+def _draw_bars(
+    axes: Axes,
+    scores: Mapping[str, Score | None],
+    best: str = "adapter",
+    unit: Literal["share", "plain"] = "share",
+    absent: str = "not measured",
+) -> None:
     for row, (name, score) in enumerate(scores.items()):
         if score is None:
-            axes.text(0.01, row, "not measured", va="center", fontsize=9)
+            axes.text(0.01, row, absent, va="center", fontsize=9)
             continue
-        axes.barh(row, score.value, height=0.62, color=COLOURS.get(name, GREY))
+        axes.barh(row, score.value, height=0.62, color=BLUE if name == best else COLOURS.get(name, GREY))
         if score.interval is not None:
             axes.plot(score.interval, [row, row], color=INK, linewidth=1.3, marker="|", markersize=7)
-        weight = "bold" if name == "adapter" else "normal"
-        end = max(score.value, *score.ends)
-        axes.text(end + 0.02, row, f"{score.value:.1%}", va="center", fontsize=9.5, fontweight=weight)
+        weight = "bold" if name == best else "normal"
+        end, text = max(score.value, *score.ends), format_estimate(Score(value=score.value), unit) or ""
+        axes.text(end + 0.02, row, text, va="center", fontsize=9.5, fontweight=weight)
     axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.set_xlim(0, 1.26)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
+    marks = ["0", "25", "50", "75", "100%"] if unit == "share" else ["0", "0.25", "0.5", "0.75", "1"]
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], marks)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)

@@ -20,7 +20,7 @@ PLACEHOLDER = "owner/name"
 # Characters of the longest description that is shown as an example.
 LONGEST_EXAMPLE = 400
 # Settings that change no result, or that stand in the manifest's `base`.
-FREE = ("training.track", "base_revision", "evaluation.selected_on")
+FREE = ("training.track", "base_revision", "evaluation.selected_on", "evaluation.selected_among")
 
 
 def usage_snippet(manifest: Manifest, samples: Sequence[JsonObject], tokens: Sequence[str], repo_id: str | None) -> str:

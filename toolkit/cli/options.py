@@ -150,20 +150,30 @@ def _one_source(_context: click.Context, _option: click.Parameter, given: tuple[
     return given[0] if given else None
 
 
-def _settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, object]:
-    """The settings of `--set KEY=VALUE`; a value is TOML, or else a text."""
+def _settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[object]]:
+    """The values of each setting of `--set KEY=VALUE`; a value is TOML, or else a text."""
     import tomllib
 
-    read: dict[str, object] = {}
+    read: dict[str, list[object]] = {}
     for pair in given:
-        key, is_pair, value = pair.partition("=")
+        key, is_pair, text = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"{pair!r} is no KEY=VALUE.")
-        try:
-            read[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except ValueError:
-            read[key.strip()] = value
+        for value in text.split(",") if _holds_no_comma(key.strip()) else [text]:
+            values = read.setdefault(key.strip(), [])
+            try:
+                values.append(tomllib.loads(f"value = {value}")["value"])
+            except ValueError:
+                values.append(value)
     return read
+
+
+def _holds_no_comma(key: str) -> bool:
+    """Whether a setting is a number, a switch or a choice: in a text or a list, a comma is a part of one value."""
+    from toolkit.core.recipe import fields
+
+    kinds = _members(fields()[key].annotation) if key in fields() else ()
+    return bool(kinds) and all(kind in (int, float, bool, NoneType) or get_origin(kind) is Literal for kind in kinds)
 
 
 changed = click.option(
@@ -172,7 +182,8 @@ changed = click.option(
     multiple=True,
     callback=_settings,
     metavar="KEY=VALUE",
-    help="A setting of the recipe to change, such as training.epochs=2. May be repeated.",
+    help="A setting of the recipe to change, such as training.epochs=2. May be repeated. Several values make a sweep: "
+    "training.learning_rate=1e-4,3e-4, or --set again for a KEY whose value is a text or a list.",
 )
 
 

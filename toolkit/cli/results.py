@@ -16,6 +16,7 @@ from rich.text import Text
 from toolkit.cards.labels import INVENTION, SHORT_LABELS
 from toolkit.cli.output import Output, answer_line, program
 from toolkit.core import duration, size
+from toolkit.core.errors import CheckFailed
 from toolkit.core.layout import CARD
 from toolkit.core.listen import is_loopback
 from toolkit.core.names import is_well_formed
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from toolkit.model.merge import Merged
     from toolkit.model.naming import Identified, InventedName, Named
     from toolkit.run import RunResult
+    from toolkit.sweep import SweepResult
     from toolkit.training.train import TrainResult
 
 # What an upload does to a file, the most important first.
@@ -51,6 +53,7 @@ SHOWN = 10
 LISTED, LONG = 7, 40
 MARKS = {True: "✓", False: "✗", None: "?"}
 WIDEST_LABEL = 22
+LONGEST_TABLE = 30
 
 
 def built(out: Output, result: BuildResult) -> None:
@@ -176,8 +179,8 @@ def _share(score: Mapping[str, float] | None) -> str:
     return format_estimate(Score.model_validate(score)) or "" if score else ""
 
 
-def ran(out: Output, result: RunResult) -> None:
-    """The summary of a whole run."""
+def ran(out: Output, result: RunResult, hub: Path | None = None) -> None:
+    """The summary of a whole run, whose local Hub may lie in another folder than its own."""
     if out.wrote_json(result):
         return
     out.show("")
@@ -195,7 +198,9 @@ def ran(out: Output, result: RunResult) -> None:
     out.say(f"  {pkt} preview {adapter}")
     out.say(f'  {pkt} name "A small fox with a tail of blue flame" --adapter {adapter}')
     if result.published is not None:
-        out.say(f"  {pkt} hub serve {result.out / 'hub'}    and load {result.published.repo_id} from it with peft")
+        out.say(
+            f"  {pkt} hub serve {(hub or result.out) / 'hub'}    and load {result.published.repo_id} from it with peft"
+        )
     else:
         out.say(f"  {pkt} publish {adapter} YOUR-NAME/YOUR-ADAPTER")
 
@@ -450,3 +455,32 @@ def row_shown(out: Output, report: DatasetReport) -> None:
 
 def _table(*columns: Column | str, show_header: bool = True) -> Table:
     return Table(*columns, box=None, pad_edge=False, show_header=show_header)
+
+
+def swept(out: Output, result: SweepResult) -> None:
+    """The runs of a sweep, the best first, and then the summary of that one.
+
+    Raises:
+        CheckFailed: Some of them failed.
+    """
+    failed = [trial for trial in result.trials if trial.error is not None]
+    if not out.wrote_json(result):
+        figures = [Column(key, justify="right") for key in ("MRR on validation", "top-1", "loss")]
+        table = _table("", Column("run", overflow="fold"), *figures)
+        for trial in result.trials[:LONGEST_TABLE]:
+            loss = "" if trial.validation_loss is None else f"{trial.validation_loss:.3f}"
+            top1 = f"{trial.scores['top1']['value']:.1%}" if trial.scores else ""
+            mark = "★" if result.best and trial is result.trials[0] else ""
+            table.add_row(mark, Text(trial.name), format_estimate(trial.score, "plain") or "failed", top1, loss)
+        out.show("", table)
+        for trial in failed:
+            out.say(f"{trial.name} failed: {printable(str(trial.error))}")
+        out.say(f"{result.tried:,} runs tried; {result.out / 'sweep.json'} and sweep.png show all.")
+        if result.best is not None:
+            out.say("★ is the best on validation, and the only one measured on test and unseen:")
+            ran(out, result.best, result.out)
+    if failed:
+        raise CheckFailed(
+            f"{len(failed):,} of {len(result.trials):,} runs failed, so nothing was published.",
+            "The same command runs them again.",
+        )

@@ -16,26 +16,52 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@click.argument("recipe")
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
 @click.argument("out", type=PATH)
 @options.changed
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs of a sweep at once.")
+@click.option("--trial", is_flag=True, hidden=True)
 @options.resume
 @options.hub_and_json
 @click.pass_obj
-def run(output: Output, /, recipe: str, out: Path, changed: dict[str, object], resume: bool) -> None:
+def run(
+    output: Output,
+    /,
+    recipes: tuple[str, ...],
+    out: Path,
+    changed: dict[str, list[object]],
+    workers: int,
+    trial: bool,
+    resume: bool,
+) -> None:
     """Run the whole pipeline of RECIPE into the folder OUT: build, train, evaluate, publish, verify.
 
     Run again, it skips the steps whose inputs have not changed. The recipe `demo` needs nothing but this
     machine, and publishes to a local Hub in OUT; any other does so with --set publish.local_hub=true, where its base is
     one that was imported into OUT/hub.
+
+    Several recipes, a folder of them, or several values of a setting are a sweep: each combination is trained into a
+    folder in OUT, and the one that identifies most on validation is evaluated and published. OUT/sweep.json and
+    OUT/sweep.png show all. What failed or was stopped, the same command runs again.
     """
-    loaded = options.load(recipe, changed)
     from toolkit import run as pipeline
+    from toolkit import sweep
     from toolkit.cli import results
 
-    with output.pipeline() as callbacks:
-        result = pipeline.run_pipeline(loaded, out, pipeline.RunCallbacks(*callbacks, output.say), restart=not resume)
-    results.ran(output, result)
+    with output.pipeline() as shown:
+        callbacks = pipeline.RunCallbacks(*shown, output.say)
+        if trial:
+            sweep.run_trial(out, callbacks)
+            return
+        trials = sweep.plan_trials(recipes, changed)
+        if len(trials) > 1:
+            swept = sweep.run_sweep(trials, out, callbacks, workers=workers, restart=not resume)
+        else:
+            result = pipeline.run_pipeline(trials[0].recipe, out, callbacks, restart=not resume)
+    if len(trials) > 1:
+        results.swept(output, swept)
+    else:
+        results.ran(output, result)
 
 
 @main.command()

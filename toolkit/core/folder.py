@@ -19,7 +19,7 @@ import psutil
 
 from toolkit import __version__
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError
-from toolkit.core.layout import EDITED, EVALUATION, MANIFEST, VALIDATION
+from toolkit.core.layout import EDITED, EVALUATION, MANIFEST, PARQUET, VALIDATION
 
 # What file browsers leave behind.
 CLUTTER = (".DS_Store", "Thumbs.db")
@@ -57,6 +57,20 @@ def atomic_folder(target: Path, kind: str, *, even_changed: bool = False) -> Ite
         sync(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def copy_folder(source: Path, target: Path, kind: str) -> None:
+    """Copy a folder of this kind, as `atomic_folder` writes it; tables, which nothing writes into, are linked."""
+
+    def link(file: str, copy: str) -> None:
+        try:
+            (os.link if file.endswith(PARQUET) else shutil.copy2)(file, copy)
+        except OSError:
+            # Some disks have no hard links.
+            shutil.copy2(file, copy)
+
+    with atomic_folder(target, kind) as folder:
+        shutil.copytree(source, folder, copy_function=link, dirs_exist_ok=True)
 
 
 def check_replaceable(target: Path, kind: str, *, even_changed: bool = False) -> None:

@@ -219,6 +219,7 @@ class EvaluationSettings(Section):
     selected_on: list[Literal["validation", "test", "half of unseen", "unseen"]] | None = Field(
         None, min_length=1, description="Rows by whose figures the recipe's settings were chosen; the card says so."
     )
+    selected_among: int | None = Field(None, ge=1, description="How many runs of a sweep the chosen one was among.")
 
 
 class PublishSettings(Section):
@@ -265,6 +266,7 @@ FILE_ONLY = (
     *("dataset.other_mask", "dataset.korean_mask", "dataset.korean_other_mask", "dataset.min_characters"),
     *("dataset.near_duplicate", "lora.target_modules", "lora.modules_to_save"),
     *("training.weight_decay", "training.max_grad_norm", "training.log_every", "evaluation.selected_on"),
+    "evaluation.selected_among",
 )
 
 

@@ -187,8 +187,36 @@ def evaluate(
     return evaluation
 
 
+def validation_scores(
+    adapter: Path, dataset: Path, recipe: Recipe, *, restart: bool = False, progress: Progress = ignore
+) -> dict[str, Any]:
+    """How well an adapter identifies the rows of `validation`: what settings are chosen by, without a look at `test`.
+
+    Nothing counts of `test` and `unseen` but their names. An interrupted call continues; arguments as of `evaluate`.
+
+    Returns:
+        `top1`, `top5`, `mrr` (mean reciprocal rank) and `exact`, each a `value` with its interval and `n` rows.
+
+    Raises:
+        InputError: The dataset has no rows in `validation`, or answers are kept of another adapter or other settings.
+        EnvironmentLacks: Memory is too small.
+    """
+    located = locate_dataset(str(dataset))
+    rows = read_rows(located, recipe.evaluation, choosing=True)
+    plan = _Plan({ADAPTER: adapter}, rows, recipe, (), None, None)
+    identity = answers_hash(adapter, recipe.evaluation.quantization)
+    known_by = [__version__, located.rows_hash(), identity, _without_selection(plan.settings()), recipe.seed]
+    file = adapter.with_name("validation-answers.jsonl")
+    with closing(Journal(file, json_hash([*known_by, drawing_machine()]), restart=restart)) as journal:
+        with float32_kernels(best_kernels()):
+            _, predictions = _predict(plan, journal, progress)
+        journal.remove()
+    return dict(figures_of(predictions, rows, recipe.seed, ())["test"]["methods"][ADAPTER])
+
+
 def _without_selection(settings: Mapping[str, Any]) -> dict[str, Any]:
-    measured = {key: value for key, value in settings.get("evaluation", {}).items() if key != "selected_on"}
+    selection = ("selected_on", "selected_among")
+    measured = {key: value for key, value in settings.get("evaluation", {}).items() if key not in selection}
     return {**settings, "evaluation": measured}
 
 

@@ -108,19 +108,24 @@ class EvaluationRows:
         return [("test", row) for row in self.test[:SAMPLED_TEST_ROWS]] + [("unseen", row) for row in self.unseen]
 
 
-def read_rows(dataset: LocatedDataset, settings: EvaluationSettings) -> EvaluationRows:
+def read_rows(dataset: LocatedDataset, settings: EvaluationSettings, *, choosing: bool = False) -> EvaluationRows:
     """The rows of a dataset, as many as the settings allow.
 
+    Args:
+        dataset: The dataset.
+        settings: How many rows at most.
+        choosing: Put the rows of `validation` in the place of `test`, and leave `unseen` out: for choosing settings.
+
     Raises:
-        InputError: The dataset is damaged, or has neither `test` nor `unseen`.
+        InputError: The dataset is damaged, or has no rows to measure on.
     """
     splits = {split: read_split(dataset, split) for split in SPLITS}
-    test, unseen = splits["test"][: settings.max_test], splits["unseen"][: settings.max_unseen]
+    test = splits["validation" if choosing else "test"][: settings.max_test]
+    unseen = [] if choosing else splits["unseen"][: settings.max_unseen]
     if not test and not unseen:
         there = f"its splits are {', '.join(dataset.files())}"
-        raise InputError(
-            f"The dataset {dataset.id} has no rows in test or unseen; {there}.", "Name a dataset that has."
-        )
+        wanted = "validation" if choosing else "test or unseen"
+        raise InputError(f"The dataset {dataset.id} has no rows in {wanted}; {there}.", "Name a dataset that has.")
     rows = [row for split in splits.values() for row in split]
     half = tuning_families(splits["unseen"])
     tuning = [_family(row) in half for row in unseen]
