@@ -23,9 +23,8 @@ from toolkit.core.layout import (
     TOKENIZER_CONFIG,
 )
 from toolkit.model import base as bases
-from toolkit.model.attach import lengthen_embeddings, next_logits, put_on
+from toolkit.model.attach import AGAIN, PICKLED, lengthen_embeddings, next_logits, put_on, read_settings
 from toolkit.model.chat_template import default_template, read_format
-from toolkit.model.fit import AGAIN, PICKLED, read_settings
 from toolkit.model.loading import (
     PROBE_TEXT,
     Precision,

@@ -22,11 +22,9 @@ from toolkit.core.folder import is_manifest, read_json
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.model import adapter as adapters
+from toolkit.model import attach, chat, loading, vllm
 from toolkit.model import base as bases
-from toolkit.model import chat, loading, vllm
-from toolkit.model.attach import lengthen_embeddings, next_logits, put_on
 from toolkit.model.chat_template import QUESTION, read_format, render
-from toolkit.model.fit import AGAIN, PICKLED, fill, read_settings, refuse_misfit, refuse_start
 from toolkit.model.memory import memory_errors
 from toolkit.model.merge import DESCRIPTIONS
 
@@ -168,7 +166,7 @@ def _adapter(look: _Look) -> Section:
 
     config = read_json(look.folder / ADAPTER_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
-        raise InputError(f"{ADAPTER_CONFIG} is not a JSON object with a `peft_type`.", AGAIN)
+        raise InputError(f"{ADAPTER_CONFIG} is not a JSON object with a `peft_type`.", attach.AGAIN)
     look.config.update(config)
     if (look.folder / MANIFEST).is_file() and is_manifest(manifest := read_json(look.folder / MANIFEST), "adapter"):
         look.manifest.update(manifest)
@@ -186,14 +184,16 @@ def _tensors(look: _Look) -> Section:
     from safetensors.torch import load_file
 
     file = look.folder / ADAPTER_WEIGHTS
-    if not file.is_file() and (look.folder / PICKLED).is_file():
-        return Section(unknown=f"{PICKLED} is a pickle, which can run code of strangers when it is read")
+    if not file.is_file() and (look.folder / attach.PICKLED).is_file():
+        return Section(unknown=f"{attach.PICKLED} is a pickle, which can run code of strangers when it is read")
     if not file.is_file():
-        raise InputError(f"{look.folder} holds no {ADAPTER_WEIGHTS}.", AGAIN)
-    with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", AGAIN):
+        raise InputError(f"{look.folder} holds no {ADAPTER_WEIGHTS}.", attach.AGAIN)
+    with library_errors(f"{ADAPTER_WEIGHTS} cannot be read", attach.AGAIN):
         look.tensors = tensors = load_file(file)
     if broken := [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]:
-        raise InputError(f"{len(broken)} of its tensors hold NaN or infinite numbers, first {min(broken)}.", AGAIN)
+        raise InputError(
+            f"{len(broken)} of its tensors hold NaN or infinite numbers, first {min(broken)}.", attach.AGAIN
+        )
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     parameters = sum(tensor.numel() for tensor in tensors.values())
     return Section({"count": len(tensors), "parameters": parameters, "bytes": file.stat().st_size, "dtypes": dtypes})
@@ -281,7 +281,7 @@ def _fit(look: _Look) -> Section:
     from transformers import AutoModelForCausalLM
 
     try:
-        settings = read_settings(look.folder)
+        settings = attach.read_settings(look.folder)
     except InputError as error:
         # What a library refuses is damaged; what only pkt refuses is not.
         (look.problems if error.__cause__ else look.refused).append(error.found)
@@ -291,13 +291,13 @@ def _fit(look: _Look) -> Section:
     if isinstance(getattr(settings, "init_lora_weights", None), str):
         # Some begin with the base's weights, which are not here; their tensors have the same shapes.
         settings.init_lora_weights = True
-    with library_errors("It does not fit its base", AGAIN), warnings.catch_warnings():
+    with library_errors("It does not fit its base", attach.AGAIN), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(look.base_config)
-        lengthen_embeddings(model, look.folder, look.tokenizer)
-        fit = fill(PeftModel(model, settings), look.tensors)
-    look.problems += _refusal(lambda: refuse_misfit(fit, look.folder))
+        attach.lengthen_embeddings(model, look.folder, look.tokenizer)
+        fit = attach.fill(PeftModel(model, settings), look.tensors)
+    look.problems += _refusal(lambda: attach.refuse_misfit(fit, look.folder))
     facts = {"complete": fit.complete, **asdict(fit), "loaded": len(fit.loaded)}
     facts |= {"prefix": fit.prefix and "{!r} in place of {!r}".format(*fit.prefix)}
     return Section(facts | {"wrong_shape": ["{} {}, not {}".format(*each) for each in fit.wrong_shape]})
@@ -315,12 +315,12 @@ def _change(look: _Look, progress: Progress) -> Section:
         # Some bases overflow float16, which is no fault of the adapter.
         precision = precision.widened("some") if precision.compute == "float16" else precision
         model = loading.load_base(base, precision)
-        refuse_start(read_settings(look.folder), model, look.folder)
-        lengthen_embeddings(model, look.folder, tokenizer)
+        attach.refuse_start(attach.read_settings(look.folder), model, look.folder)
+        attach.lengthen_embeddings(model, look.folder, tokenizer)
         before = [_answer(model, ids) for ids in prompts]
     except ToolkitError as error:
         return Section(unknown=error.found)
-    changed = put_on(model, look.folder, tokenizer)
+    changed = attach.put_on(model, look.folder, tokenizer)
     after = []
     for number, ids in enumerate(prompts, start=1):
         after.append(_answer(changed, ids))
@@ -348,7 +348,7 @@ def _answer(model: PreTrainedModel, ids: list[int]) -> tuple[torch.Tensor, list[
     """The probabilities of the first token, `[vocabulary]`, and the beginning of the greedy answer."""
     import torch
 
-    first = next_logits(model, ids)[0, -1].float().softmax(-1)
+    first = attach.next_logits(model, ids)[0, -1].float().softmax(-1)
     prompt = torch.tensor([ids], device=model.device)
     plain = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, "pad_token_id": 0}
     with memory_errors(), torch.inference_mode():

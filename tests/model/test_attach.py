@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 from support.models import small_model
 from toolkit.core.errors import InputError
 from toolkit.core.layout import ADAPTER_WEIGHTS
-from toolkit.model.attach import attach
-from toolkit.model.fit import refuse_misfit
+from toolkit.model.attach import attach, refuse_misfit
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*tie_word_embeddings",
