@@ -86,8 +86,9 @@ def append_lengths(lengths: dict[str, Lengths], language: str, more: Lengths) ->
 
 def content_facts(counts: DatasetCounts) -> Facts:
     """Rows, creatures, families and lengths, of all splits and of each."""
-    whole = counts.whole()
+    whole, types = counts.whole(), counts.labels.get("type", {})
     each = np.array(list(whole.creatures.values()))
+    of_split = {split: {label for label, of in types if of == split} for split in ("train", "unseen")}
     return {
         "rows": number(counts.rows),
         "creatures": number(len(whole.creatures)),
@@ -105,14 +106,9 @@ def content_facts(counts: DatasetCounts) -> Facts:
         "most": number(int(each.max())),
         "even": bool(each.min() == each.max()),
         "has": {name: name in counts.splits for name in PURPOSES},
-        "only_unseen": _only_unseen(counts.labels.get("type", {})),
+        # Types that are the first type of a row in `unseen`, and of no row in `train`.
+        "only_unseen": _listed(sorted(of_split["unseen"] - of_split["train"])) or None,
     }
-
-
-def _only_unseen(types: Mapping[tuple[str, str], int]) -> str | None:
-    """Types that are the first type of a row in `unseen`, and of no row in `train`."""
-    trained = {label for label, split in types if split == "train"}
-    return _listed(sorted({label for label, split in types if split == "unseen"} - trained)) or None
 
 
 def _row(split: SplitCounts) -> Facts:

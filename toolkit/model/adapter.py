@@ -160,8 +160,10 @@ def load_adapters(
         models, asked = [], tokenizers[0](PROBE_TEXT)["input_ids"]
         alone = len(folders) == 1
         before = None if alone else next_logits(plain, asked)
+        tensors = {id(tensor): tensor for tensor in (*plain.parameters(), *plain.buffers())}
         for folder, tokenizer in zip(folders, tokenizers, strict=True):
-            models.append(put_on(plain if alone else _sharing_tensors(plain), folder, tokenizer))
+            # Each on a copy of the base's modules that hold the tensors of the base itself.
+            models.append(put_on(plain if alone else copy.deepcopy(plain, dict(tensors)), folder, tokenizer))
             if before is not None and not before.equal(next_logits(plain, asked)):
                 raise InputError(
                     f"The adapter in {folder} changes its base's own weights, so that no other can share the base.",
@@ -181,12 +183,6 @@ def _refuse_other_base(folders: Sequence[Path], located: Sequence[bases.LocatedB
                 f"{folders[0]} is an adapter of the base {first}, and {folder} one of {other}.",
                 "Load adapters of one base together, or give the `base` for all.",
             )
-
-
-def _sharing_tensors(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a model's modules that hold the tensors of the model itself."""
-    tensors = (*model.parameters(), *model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def _loaded(

@@ -186,14 +186,11 @@ def _fixed(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
             f"The chat template has no generation prompt: it writes {lead!r} when an answer follows.",
             OTHER_TEMPLATE,
         )
-    written = [_with_lead(template, each) for each in dict.fromkeys((lead, lead.rstrip()))]
-    return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
-
-
-def _with_lead(template: str, lead: str) -> str:
     # Jinja drops one line break at the end of a template, which is no longer its end.
-    literal = json.dumps(lead, ensure_ascii=False)
-    return template.removesuffix("\n") + f"{{{{ {literal} if add_generation_prompt else '' }}}}"
+    whole, leads = template.removesuffix("\n"), dict.fromkeys((lead, lead.rstrip()))
+    literals = [json.dumps(each, ensure_ascii=False) for each in leads]
+    written = [f"{whole}{{{{ {literal} if add_generation_prompt else '' }}}}" for literal in literals]
+    return next((choice for choice in written if _keeps_tokens(tokenizer, choice)), written[0])
 
 
 def _keeps_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:

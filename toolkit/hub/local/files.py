@@ -79,8 +79,10 @@ def preupload(call: Call) -> Response:
     rules = "" if kept is None else call.store.blob(repository.repo, kept.sha256).read_text("utf-8", "replace")
     is_ignored = ignored_by(text_field(asked, "gitIgnore", rules))
     for file in wanted:
-        path, size = text_field(file, "path"), size_field(file)
-        lfs = _belongs_in_lfs(path, size, _decode(text_field(file, "sample", "")))
+        path, size, sample = text_field(file, "path"), size_field(file), _decode(text_field(file, "sample", ""))
+        # Data formats, other binary files, and long texts. Never an empty file: the client sends it inline.
+        suffix = PurePosixPath(path).suffix.removeprefix(".").lower()
+        lfs = size > 0 and (suffix in _LFS_SUFFIXES or size > _LARGE_TEXT or b"\0" in sample)
         known = present.get(path)
         answers.append(
             {
@@ -91,12 +93,6 @@ def preupload(call: Call) -> Response:
             }
         )
     return answer({"files": answers})
-
-
-def _belongs_in_lfs(path: str, size: int, sample: bytes) -> bool:
-    """Data formats, other binary files, and long texts. Never an empty file: the client sends it inline."""
-    suffix = PurePosixPath(path).suffix.removeprefix(".").lower()
-    return size > 0 and (suffix in _LFS_SUFFIXES or size > _LARGE_TEXT or b"\0" in sample)
 
 
 def lfs_batch(call: Call) -> Response:
