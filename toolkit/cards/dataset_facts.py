@@ -86,7 +86,7 @@ def append_lengths(lengths: dict[str, Lengths], language: str, more: Lengths) ->
 
 def content_facts(counts: DatasetCounts) -> Facts:
     """Rows, creatures, families and lengths, of all splits and of each."""
-    whole, types = counts.whole(), counts.labels.get("type", {})
+    whole, types = counts.whole(), counts.labels.get("type", Counter())
     each = np.array(list(whole.creatures.values()))
     of_split = {split: {label for label, of in types if of == split} for split in ("train", "unseen")}
     return {

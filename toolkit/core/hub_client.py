@@ -74,15 +74,10 @@ def cache_home() -> Path:
 def _is_url(text: str) -> bool:
     """Whether it is an http(s) address of a host, with no query behind it."""
     try:
-        parts = urlsplit(text)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and not re.search(r"[\s?#]", text)
-        )
+        parts, port = urlsplit(text), urlsplit(text).port
     except ValueError:
         return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not re.search(r"[\s?#]", text)
 
 
 def endpoint() -> str:

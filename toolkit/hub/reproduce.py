@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markdown_it import MarkdownIt
 
@@ -42,11 +42,8 @@ from toolkit.model.adapter import may_be_quantized
 from toolkit.model.chat import prompt_ids
 from toolkit.model.loading import nf4_config
 from toolkit.model.memory import drawing_machine
-from toolkit.model.new_names import KnownNames, known_names, sample_new
+from toolkit.model.new_names import known_names, sample_new
 from toolkit.model.prompts import in_columns
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # Imports the libraries of a card's code, and waits for it.
 READER = """
@@ -206,7 +203,9 @@ def _other_names(repository: Repository) -> list[str]:
     evaluation = read_json(repository.folder / EVALUATION)
     # Sampled names are the same only where the random numbers are.
     seed = evaluation["seed"] if evaluation["machine"] == drawing_machine() else None
-    known = _known_names(tokenizer, repository, evaluation)
+    # What new names are none of: not said by older adapters, and unknown where another dataset was measured on.
+    taken, same = repository.folder / TAKEN_NAMES, evaluation["dataset"]["content"] == manifest["dataset"]["content"]
+    known = known_names(tokenizer, read_json(taken)) if same and taken.is_file() else None
     differences = []
     for number, sample in enumerate(repository.samples):
         asked = in_columns(model, [prompt_ids(tokenizer, sample["messages"])])
@@ -223,16 +222,6 @@ def _other_names(repository: Repository) -> list[str]:
         if names != claimed:
             differences.append(f"sample {sample['id']}: published {', '.join(claimed)}; reproduced {', '.join(names)}")
     return differences
-
-
-def _known_names(
-    tokenizer: PreTrainedTokenizerBase, repository: Repository, evaluation: Mapping[str, Any]
-) -> KnownNames | None:
-    """The names that its new names are none of; None where they were those of another dataset, or are not said."""
-    names, same = repository.folder / TAKEN_NAMES, repository.manifest["dataset"]["content"]
-    if not names.is_file() or evaluation["dataset"]["content"] != same:
-        return None
-    return known_names(tokenizer, read_json(names))
 
 
 # The card's own code.
