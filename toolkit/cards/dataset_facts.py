@@ -25,13 +25,7 @@ NAMES_SHOWN, SOURCES_SHOWN, LICENSES_SHOWN, REASONS_SHOWN = 40, 20, 20, 40
 
 @dataclass(slots=True)
 class SplitCounts:
-    """One split.
-
-    Attributes:
-        lengths: Language -> characters of each of its descriptions.
-        creatures: Creature -> its rows.
-        families: Its families.
-    """
+    """One split: characters of each description by language, rows by creature, and families."""
 
     lengths: dict[str, Lengths] = field(default_factory=dict)
     creatures: Counter[str] = field(default_factory=Counter)
@@ -45,13 +39,9 @@ class SplitCounts:
 
 @dataclass(slots=True)
 class DatasetCounts:
-    """All splits that have rows.
+    """All splits that have rows, in the order of `SPLITS`; rows by language, by licence, and by (source, language).
 
     Attributes:
-        splits: In the order of `SPLITS`.
-        languages: Language of the description -> rows.
-        licenses: Licence -> rows.
-        sources: (source, language) -> rows.
         labels: `generation`, `type`, `register` or `source` -> (label, split) -> rows.
         held_out: Creature -> its answer, of the creatures in `unseen`.
     """

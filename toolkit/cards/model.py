@@ -53,7 +53,7 @@ def render_model_card(
 
     Args:
         folder: Holds `training_log.jsonl`, `evaluation.json` and `samples.jsonl`, as far as they exist.
-        manifest: What training knows, as `manifest.json` will hold it.
+        manifest: As `manifest.json` will hold it.
         repo_id: Where the adapter will be published; without it the cards say `owner/name`.
         templates: A folder of templates that replace those of the toolkit with the same names.
         plots: Whether to draw them; not where the folder holds those of the same files.

@@ -108,13 +108,8 @@ def locate_folder(
 ) -> Path:
     """A folder on this machine, or else the downloaded snapshot of a Hub repository.
 
-    Args:
-        name: Path of a folder, or Hub id (owner/name).
-        kind: What it holds, for the errors: `dataset`, `adapter`.
-        remedy: What to do where it is neither.
-        repo_type: `model` or `dataset`.
-        revision: Commit, branch or tag on the Hub.
-        patterns: Names of the files that are needed; all by default.
+    For the errors, `kind` says what it holds (`dataset`, `adapter`), and `remedy` what to do where it is neither. Only
+    files that match the `patterns` are downloaded, by default all.
 
     Raises:
         InputError: It is neither a folder nor a Hub id.

@@ -131,10 +131,7 @@ def load_adapter(
 ) -> tuple[PeftModel, PreTrainedTokenizerBase, Precision]:
     """An adapter on its base, ready to answer: (model in eval mode, tokenizer, precision).
 
-    Args:
-        folder: The adapter's.
-        quantization: How the base is held, `nf4` or `none`.
-        base: Hub id or folder of another base than the one that the adapter names.
+    The base is held in `nf4` or unquantised (`none`); `base` is the Hub id or the folder of another one than it names.
 
     Raises:
         InputError: The adapter is damaged, does not fit its base, changes nothing or is not finite.
