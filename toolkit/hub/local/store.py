@@ -74,9 +74,7 @@ class Store:
         self.root = root
         self.incoming = root / "incoming"
         try:
-            if not root.exists():
-                root.mkdir(parents=True)
-                root.chmod(0o700)  # it holds private repositories
+            root.mkdir(0o700, parents=True, exist_ok=True)  # it holds private repositories
             self.incoming.mkdir(exist_ok=True)
             self._tidy()
         except OSError as error:
