@@ -1,15 +1,7 @@
-"""Repositories in a folder; nothing is remembered that is not on the disk.
+"""Repositories in a folder, as `docs/local_hub.md` lays it out; nothing is remembered that is not on the disk.
 
-    ROOT/{models,datasets,spaces}/NAMESPACE/NAME/
-        repository.json     visibility, gate, branches, tags, pull requests, former names: a commit exists once it
-                            is named here
-        history.sqlite      commits, each with what it changed
-        blobs/SHA256        contents
-    ROOT/incoming/          what is being received or deleted; it moves into its place when it is complete
-    ROOT/lock               held while something changes, also against other processes
-    ROOT/servers            held by every server, so that one knows whether it is alone
-
-A process killed at any instant leaves what nothing names at worst, never half a commit.
+A commit exists once `repository.json` names it. A process killed at any instant leaves what nothing names at worst,
+never half a commit.
 """
 
 import fcntl
