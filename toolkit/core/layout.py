@@ -1,9 +1,4 @@
-"""What each folder holds: the names of its files, splits and columns, once for all modules.
-
-A dataset folder holds `data/SPLIT-*.parquet`, `rejected.parquet`, `validation.json`, `manifest.json`, the card and its
-figures. An adapter folder holds the weights with peft's configuration, the tokenizer, `answers.json`,
-`taken_names.json`, perhaps `centroids.safetensors`, `training_log.jsonl`, `manifest.json` and the card; an evaluation
-adds `evaluation.json`, `predictions.parquet`, `samples.jsonl` and figures.
+"""What each folder holds (`docs/design.md`): the names of its files, splits and columns, once for all modules.
 
 The files of a split (`split_files`) are found for any dataset, by their names or by the `configs` of its card, in the
 layouts that `datasets` and the Hub know: `data/train-00000-of-00002.parquet`, with a hash behind it too,
