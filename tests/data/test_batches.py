@@ -15,15 +15,17 @@ from toolkit.core.folder import file_hashes
 from toolkit.data import batches
 from toolkit.data.batches import LocalEngine, run_batches
 
+TENS = [range(start, start + 10) for start in range(0, 90, 10)]
 
-def _process(_: int) -> int:
+
+def _process(_: range) -> int:
     return os.getpid()
 
 
-def _kill(number: int) -> int:
-    if number == 3:
+def _kill(rows: range) -> int:
+    if rows.start == 30:
         os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    return len(rows)
 
 
 def _double(rows: pa.Table) -> pa.Table:
@@ -38,12 +40,12 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_rows_start_no_process() -> None:
-    assert set(run_batches(_process, range(9), 49_999)) == {os.getpid()}
+    assert set(run_batches(_process, [range(49_000), range(999)])) == {os.getpid()}
 
 
 @pytest.mark.usefixtures("processes")
 def test_many_rows_are_worked_on_in_other_processes_and_come_in_order() -> None:
-    assert os.getpid() not in set(run_batches(_process, range(9), 9))
+    assert os.getpid() not in set(run_batches(_process, TENS))
     rows = pa.table({"number": range(220)})
     assert LocalEngine().map(_double, rows, ["number"])["number"].to_pylist() == list(range(0, 440, 2))
 
@@ -51,7 +53,7 @@ def test_many_rows_are_worked_on_in_other_processes_and_come_in_order() -> None:
 @pytest.mark.usefixtures("processes")
 def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(EnvironmentLacks, match="was killed"):
-        list(run_batches(_kill, range(9), 9))
+        list(run_batches(_kill, TENS))
 
 
 def test_several_processes_build_the_same_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from operator import methodcaller
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,9 @@ ROWS = 2_300
 NUMBERS = np.random.default_rng(3).integers(0, 1_000, ROWS)
 
 
+AS_IT_IS = methodcaller("combine_chunks")
+
+
 def batches(size=400):
     rows = pa.table({"number": NUMBERS, "text": [f"text {number}" for number in NUMBERS]})
     return (rows.slice(start, size) for start in range(0, ROWS, size))
@@ -39,7 +43,7 @@ def test_rows_are_kept_worked_on_and_put_in_order_as_by_the_local_engine(size, m
     places = np.random.default_rng(4).permutation(ROWS)[:2_000]
     results, done = [], []
     for engine in (LocalEngine(), RayEngine()):
-        rows = engine.map(function, engine.load(batches()), ["number"], done.append)
+        rows = engine.map(function, engine.load(AS_IT_IS, batches()), ["number"], done.append)
         streamed = pa.concat_tables(engine.stream(function, rows, ["number"], done.append))
         taken = list(engine.take(rows, ["text", "twice"], places, size))
         assert [len(table) for table in taken[:-1]] == [size] * (len(taken) - 1)
@@ -59,7 +63,7 @@ def test_a_worker_that_is_killed_loses_no_row_and_doubles_none(tmp_path):
         return rows.select(["number"])
 
     engine = RayEngine()
-    rows = engine.map(doubled_at_the_second_try, engine.load(batches()), ["number"])
+    rows = engine.map(doubled_at_the_second_try, engine.load(AS_IT_IS, batches()), ["number"])
     assert (tmp_path / "killed").exists()
     assert engine.collect(rows, ["number"])["number"].to_pylist() == NUMBERS.tolist()
 
@@ -70,7 +74,7 @@ def test_what_a_task_raises_is_raised_here():
 
     engine = RayEngine()
     with pytest.raises(InputError, match=r"^Row 3 is damaged\. Mend it\.$"):
-        list(engine.stream(refuse, engine.load(batches()), ["number"]))
+        list(engine.stream(refuse, engine.load(AS_IT_IS, batches()), ["number"]))
 
 
 def test_a_dataset_has_the_same_bytes_whichever_engine_builds_it(tmp_path, monkeypatch):

@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -33,7 +34,7 @@ FEWEST_FOR_PROCESSES = 50_000
 MOST_PROCESSES = 8
 PRELOADED = ["toolkit.data.build"]
 
-Given = TypeVar("Given")
+Given = TypeVar("Given", bound=Sized)
 Made = TypeVar("Made")
 Group = TypeVar("Group")
 Found = TypeVar("Found")
@@ -46,8 +47,8 @@ Rows = Any
 class Engine(Protocol):
     """Where the rows of a dataset are kept, and where functions of batches run."""
 
-    def load(self, batches: Iterable[pa.Table]) -> Rows:
-        """Keep batches of at most `BATCH_ROWS` rows; they are made while they are taken."""
+    def load(self, function: Function, batches: Iterable[pa.Table], done: Done = ignore) -> Rows:
+        """Keep what `function` makes of batches of at most `BATCH_ROWS` rows, which are read meanwhile."""
 
     def map(self, function: Function, rows: Rows, reads: Sequence[str], done: Done = ignore) -> Rows:
         """The same rows with the columns that `function` makes of the columns `reads`, added or in place of old ones.
@@ -80,11 +81,11 @@ class Engine(Protocol):
 class LocalEngine:
     """Keeps the rows in memory as one table; its functions run in several processes where there are many rows."""
 
-    def load(self, batches: Iterable[pa.Table]) -> pa.Table:
-        """Keep them all."""
+    def load(self, function: Function, batches: Iterable[pa.Table], done: Done = ignore) -> pa.Table:
+        """Keep all that it makes."""
         import pyarrow as pa
 
-        return pa.concat_tables(batches)
+        return pa.concat_tables(_counted(run_batches(function, batches), done))
 
     def map(self, function: Function, rows: pa.Table, reads: Sequence[str], done: Done = ignore) -> pa.Table:
         """The table with further columns."""
@@ -101,12 +102,9 @@ class LocalEngine:
         """What the function makes of each batch."""
         import pyarrow as pa
 
-        read, count = rows.select(reads), 0
-        batches = (pa.Table.from_batches([batch]) for batch in read.to_batches(BATCH_ROWS))
-        for made in run_batches(function, batches if len(rows) else [read], len(rows)):
-            yield made
-            count += len(made)
-            done(count)
+        read = rows.select(reads)
+        batches = (pa.Table.from_batches([batch]) for batch in read.to_batches(BATCH_ROWS) if len(batch))
+        yield from _counted(run_batches(function, batches if len(rows) else [read]), done)
 
     def group(
         self,
@@ -131,16 +129,27 @@ class LocalEngine:
         return (whole.take(places[start : start + size]) for start in range(0, len(places), size))
 
 
-def run_batches(function: Callable[[Given], Made], batches: Iterable[Given], rows: int) -> Iterator[Made]:
+def _counted(batches: Iterable[pa.Table], done: Done) -> Iterator[pa.Table]:
+    count = 0
+    for batch in batches:
+        yield batch
+        count += len(batch)
+        done(count)
+
+
+def run_batches(function: Callable[[Given], Made], batches: Iterable[Given]) -> Iterator[Made]:
     """What `function` makes of each batch, in order; in several processes where the batches have many rows in all.
 
     Raises:
         EnvironmentLacks: One of the processes was killed.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, MOST_PROCESSES)
+    processes, batches, ahead, rows = min(cores, MOST_PROCESSES), iter(batches), [], 0
+    while rows < FEWEST_FOR_PROCESSES and (batch := next(batches, None)) is not None:
+        ahead.append(batch)
+        rows += len(batch)
     if rows < FEWEST_FOR_PROCESSES or processes < 2:
-        yield from map(function, batches)
+        yield from map(function, chain(ahead, batches))
         return
     # A fork of this process would not have the threads of the libraries that it uses.
     context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
@@ -148,7 +157,7 @@ def run_batches(function: Callable[[Given], Made], batches: Iterable[Given], row
     waiting: deque[Future[Made]] = deque()
     pool = ProcessPoolExecutor(processes, context, _begin, (function,))
     try:
-        for batch in batches:
+        for batch in chain(ahead, batches):
             waiting.append(_submit(pool, batch))
             if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()

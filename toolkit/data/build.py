@@ -30,7 +30,7 @@ from toolkit.data.cleaning import (
     read_drafts,
 )
 from toolkit.data.dataset import ROW_GROUP, dataset_table, write_rejected, write_split
-from toolkit.data.duplicates import Places, cluster_texts, normal_text
+from toolkit.data.duplicates import Clusters, Places, cluster_texts, normal_text, numbered
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import assign_splits, join_clusters
 from toolkit.data.validation import validate
@@ -93,18 +93,20 @@ def build_dataset(
         mask_names(drafts, settings, progress)
         drop_near_names(drafts)
         drop_repeated(drafts, settings)
-        rows, near = _rows_by_split(drafts, settings, recipe.seed, progress)
+        rows, clusters = _rows_by_split(drafts, settings, recipe.seed, progress)
         _require_rows(rows, drafts, [facts for facts, _ in sources])
         convert = Conversations(drafts.creatures, settings)
         for split, places in rows.items():
             write_split(folder, split, map(convert, engine.take(drafts.rows, KEPT, places, ROW_GROUP)))
         if dropped := [place for place, reason in enumerate(drafts.reason) if reason]:
             write_rejected(folder, _rejected(drafts, np.asarray(dropped)))
-        facts = _facts(rows, near, drafts, recipe, [facts for facts, _ in sources])
+        facts = _facts(rows, clusters, drafts, recipe, [facts for facts, _ in sources])
         notes = (*(note for source in facts["sources"] for note in source["notes"]), *_split_names(drafts))
         # The validation needs the memory that a million drafts take.
         del drafts, rows, places, dropped, convert
-        validation = validate(folder, near_duplicate=settings.near_duplicate, progress=progress).to_json()
+        near_duplicate = settings.near_duplicate
+        report = validate(folder, near_duplicate=near_duplicate, clusters=clusters, engine=engine, progress=progress)
+        validation = report.to_json()
         write_json(folder / VALIDATION, validation)
         write_card(folder, facts)
         seconds = time.perf_counter() - started
@@ -147,16 +149,15 @@ def _dropped(drafts: Drafts) -> dict[str, int]:
 
 def _rows_by_split(
     drafts: Drafts, settings: DatasetSettings, seed: int, progress: Progress
-) -> tuple[dict[str, Places], dict[str, int]]:
-    """The places of the drafts of each split that has any, sorted by id, and how many are near-duplicates, in how many
-    clusters."""
+) -> tuple[dict[str, Places], Clusters]:
+    """The places of the drafts of each split that has any, sorted by id, and the clusters of all."""
     kept = np.asarray(drafts.kept(), dtype=np.intp)
     progress("comparing", 0, len(kept))
     ids, digests = (np.asarray(drafts.column(name), dtype=bytes) for name in ("id", "digest"))
     kept = kept[np.argsort(ids[kept], kind="stable")]
     compared = np.zeros_like(digests)
     compared[kept] = digests[kept]
-    near = _numbered(cluster_texts(drafts.engine, drafts.rows, "text", compared, settings.near_duplicate)[kept])
+    near = numbered(cluster_texts(drafts.engine, drafts.rows, "text", compared, settings.near_duplicate)[kept])
     parallel = drafts.column("parallel")
     clusters = join_clusters(near.tolist(), [parallel[place] for place in kept], drafts.same_parallel)
     progress("comparing", len(kept), len(kept))
@@ -172,14 +173,7 @@ def _rows_by_split(
     )
     split_of = np.asarray(assigned)
     rows = {split: kept[split_of == split] for split in SPLITS}
-    sizes = [size for size in np.unique(near, return_counts=True)[1].tolist() if size > 1]
-    return {split: its for split, its in rows.items() if len(its)}, {"rows": sum(sizes), "clusters": len(sizes)}
-
-
-def _numbered(clusters: Places) -> Places:
-    """Clusters by the index of their first text, whatever their numbers were."""
-    _, first, members = np.unique(clusters, return_index=True, return_inverse=True)
-    return first[members]
+    return {split: its for split, its in rows.items() if len(its)}, Clusters(digests[kept], near)
 
 
 KEPT = ("id", "text", "creature", "language", "source", "source_ref", "license", "attributes")
@@ -230,13 +224,14 @@ def _rejected(drafts: Drafts, places: Places) -> Iterator[dict[str, Sequence[Any
 
 def _facts(
     rows: Mapping[str, Places],
-    near_duplicates: Mapping[str, int],
+    clusters: Clusters,
     drafts: Drafts,
     recipe: Recipe,
     sources: Sequence[SourceFacts],
 ) -> dict[str, Any]:
     """What the manifest and the card say, without times and paths of this machine."""
     kept = drafts.kept()
+    sizes = [size for size in np.unique(clusters.number, return_counts=True)[1].tolist() if size > 1]
     license, origin = drafts.column("license"), drafts.column("origin")
     licenses = sorted({license[place] for place in kept})
     from_source = Counter(origin[place] for place in kept)
@@ -250,7 +245,7 @@ def _facts(
         "pokemon": _about_pokemon(sources, creatures),
         "read": len(drafts.reason),
         "dropped": {reason: {"rows": count, "what": DROPPED[reason]} for reason, count in _dropped(drafts).items()},
-        "near_duplicates": dict(near_duplicates),
+        "near_duplicates": {"rows": sum(sizes), "clusters": len(sizes)},
         "splits": {split: len(its) for split, its in rows.items()},
         "creatures": len(creatures),
         "families": len({creature.family for creature in creatures}),

@@ -24,7 +24,7 @@ from toolkit.data.batches import BATCH_ROWS, Engine, Rows
 from toolkit.data.duplicates import first_connected, text_digest
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import Masker, own_names_in
-from toolkit.data.near_names import WORD, gives_name_away, near_name
+from toolkit.data.near_names import FindWords, gives_name_away, near_name
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
 if TYPE_CHECKING:
@@ -133,14 +133,14 @@ def read_drafts(
         InputError: Names of two languages would be one creature's by keys that are numbers of rows.
     """
     read = _Creatures()
-    rows = engine.load(_read_batches(sources, read, progress))
+    rows = engine.load(clean_texts, _read_batches(sources, read, progress))
     for language in ANSWER_LANGUAGES:
         names = [creature.names[language] for creature in read.same_by_key if language in creature.names]
         if names and len(names) >= 2 * len(set(names)):
             found = f"The sources share keys that number rows: {len(names):,} for {len(set(names)):,} names."
             raise InputError(found, "Give each creature one `key` in all sources, or rename those columns.")
     creatures, numbers = _merge_creatures(list(read.by_key.values()), [facts for facts, _ in sources])
-    rows = engine.map(CleanDrafts(creatures, numbers, settings), rows, ["text", "language", "creature"])
+    rows = engine.map(CheckDrafts(creatures, numbers, settings), rows, ["text", "language", "creature"])
     small = engine.collect(rows, ["creature", "reason"])
     return Drafts(
         engine,
@@ -292,9 +292,17 @@ def _unusable(text: str, language: str, languages: Sequence[str], creature: Crea
     return "" if fits_language(text, language) else "wrong-letters"
 
 
+def clean_texts(drafts: pa.Table) -> pa.Table:
+    """Drafts with their texts cleaned."""
+    import pyarrow as pa
+
+    text = pa.array(map(clean_text, drafts["text"].to_pylist()), pa.string())
+    return drafts.set_column(DRAFT.index("text"), "text", text)
+
+
 @dataclass(frozen=True, slots=True)
-class CleanDrafts:
-    """Cleans texts, and says which cannot be used (`reason`) and which creature each is about.
+class CheckDrafts:
+    """Says which drafts cannot be used (`reason`) and which creature each is about.
 
     Attributes:
         creatures: Each creature once.
@@ -306,17 +314,17 @@ class CleanDrafts:
     settings: DatasetSettings
 
     def __call__(self, drafts: pa.Table) -> pa.Table:
-        """The columns `text`, `creature` and `reason`."""
+        """The columns `creature` and `reason`."""
         import pyarrow as pa
 
         languages = wanted_languages(self.settings)
         creature = self.numbers[drafts["creature"].to_numpy()]
-        texts = list(map(clean_text, drafts["text"].to_pylist()))
+        columns = (drafts["text"].to_pylist(), drafts["language"].to_pylist(), creature.tolist())
         reasons = [
             _unusable(text, language, languages, self.creatures[number], self.settings)
-            for text, language, number in zip(texts, drafts["language"].to_pylist(), creature.tolist(), strict=True)
+            for text, language, number in zip(*columns, strict=True)
         ]
-        return pa.table({"text": texts, "creature": creature, "reason": reasons})
+        return pa.table({"creature": creature, "reason": pa.array(reasons, pa.string())})
 
 
 def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) -> None:
@@ -406,33 +414,18 @@ def drop_near_names(drafts: Drafts) -> None:
         return
     family = [creature.family for creature in drafts.creatures]
     hits = [(word, family[drafts.creature[place]]) for place, word in near.items()]
-    find = FindWords(frozenset(word.lower() for word in near.values()))
-    used = _families_of_words(drafts, drafts.engine.stream(find, drafts.rows, ["text", "reason"]))
+    find = FindWords(frozenset(word.lower() for word in near.values()), "text")
+    used = _families_of_words(drafts, drafts.engine.stream(find, drafts.rows, ["text"]))
     for place, named in zip(near, gives_name_away(hits, used), strict=True):
         if named:
             drafts.reason[place] = "near-name"
 
 
-@dataclass(frozen=True, slots=True)
-class FindWords:
-    """Finds which of some words kept texts use."""
-
-    words: frozenset[str]
-
-    def __call__(self, drafts: pa.Table) -> pa.Table:
-        """The column `words`."""
-        import pyarrow as pa
-
-        rows = zip(drafts["text"].to_pylist(), drafts["reason"].to_pylist(), strict=True)
-        words = [[] if reason else sorted(self.words.intersection(WORD.findall(text))) for text, reason in rows]
-        return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
-
-
 def _families_of_words(drafts: Drafts, batches: Iterable[pa.Table]) -> Iterator[tuple[str, str]]:
-    """Each word of each draft, and the family of its creature."""
+    """Each word of each kept draft, and the family of its creature."""
     lists = chain.from_iterable(batch["words"].to_pylist() for batch in batches)
-    for number, words in zip(drafts.creature.tolist(), lists, strict=True):
-        for word in words:
+    for number, reason, words in zip(drafts.creature.tolist(), drafts.reason, lists, strict=True):
+        for word in () if reason else words:
             yield word, drafts.creatures[number].family
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +93,30 @@ def cluster_texts(
                 label = first_connected(len(compared), joined)
     cluster = np.arange(len(ordered))
     cluster[compared] = compared[label]
-    # Numbered by the first row of each instead of by its smallest digest.
-    _, of_cluster, members = np.unique(cluster[of_row], return_index=True, return_inverse=True)
-    return np.where(digests == b"", np.arange(len(digests)), of_cluster[members])
+    return np.where(digests == b"", np.arange(len(digests)), numbered(cluster[of_row]))
+
+
+class Clusters(NamedTuple):
+    """The clusters of some texts: `number` of each by its `text_digest`."""
+
+    digests: NDArray[np.bytes_]
+    number: Places
+
+    def of(self, digests: NDArray[np.bytes_]) -> Places | None:
+        """The cluster of each text by its digest, as `cluster_texts` gives it, where these are the same texts."""
+        texts = np.flatnonzero(digests != b"")
+        known, place = np.unique(self.digests, return_index=True)
+        if not np.array_equal(known, np.unique(digests[texts])):
+            return None
+        clusters = np.arange(len(digests))
+        clusters[texts] = texts[numbered(self.number[place][np.searchsorted(known, digests[texts])])]
+        return clusters
+
+
+def numbered(clusters: Places) -> Places:
+    """Clusters by the index of their first text, whatever their numbers were."""
+    _, first, members = np.unique(clusters, return_index=True, return_inverse=True)
+    return first[members]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +130,7 @@ class MinHash:
         """The column `minhash`: `PERMUTATIONS` numbers of 32 bits."""
         import pyarrow as pa
 
-        normal = [normal_text(text[:COMPARED_CHARACTERS]) for text in rows[self.column].to_pylist()]
+        normal = [normal_text((text or "")[:COMPARED_CHARACTERS]) for text in rows[self.column].to_pylist()]
         digests = np.asarray(self.view(normal).to_rows(), dtype=np.uint32)
         return pa.table(
             {

@@ -16,13 +16,17 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rapidfuzz.distance import OSA
 
 from toolkit.core.answers import fold
 from toolkit.data.grammar import PARTICLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHORTEST, SHORTEST_IN_LOWER_CASE, SHORTEST_STEM = 5, 7, 5
 FEWEST_SYLLABLES = 3
@@ -101,6 +105,21 @@ def gives_name_away(hits: Sequence[tuple[str, Hashable]], used: Iterable[tuple[s
         if len(users[word]) < 2:
             users[word].add(owner)
     return [not users[word.lower()] - {owner} for word, owner in hits]
+
+
+@dataclass(frozen=True, slots=True)
+class FindWords:
+    """Finds which of some words each text of a column has."""
+
+    words: frozenset[str]
+    column: str
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The column `words`."""
+        import pyarrow as pa
+
+        words = [sorted(self.words.intersection(WORD.findall(text or ""))) for text in rows[self.column].to_pylist()]
+        return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
 
 
 def _near_latin(text: str, folded: str, name: _Latin) -> Iterator[tuple[int, str]]:

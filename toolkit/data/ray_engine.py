@@ -58,11 +58,12 @@ class RayEngine:
     All methods raise EnvironmentLacks when workers die again and again.
     """
 
-    def load(self, batches: Iterable[pa.Table]) -> list[Batch]:
+    def load(self, function: Function, batches: Iterable[pa.Table], done: Done = ignore) -> list[Batch]:
         """Put each batch into the object store, which moves to the disk what is too much for its memory."""
         import ray
 
-        return [Batch(ray.put(batch), len(batch)) for batch in batches]
+        shared = ray.put(function)
+        return _finished((_task(_make).options(num_returns=2).remote([shared], batch) for batch in batches), done)
 
     def map(self, function: Function, rows: list[Batch], reads: Sequence[str], done: Done = ignore) -> list[Batch]:
         """Batches with further columns."""
@@ -70,13 +71,7 @@ class RayEngine:
 
         shared = ray.put(function)
         extend = _task(_extend).options(num_returns=2)
-        made = [Batch(*extend.remote([shared], batch.table, reads)) for batch in rows]
-        finished = []
-        # A task that failed says so to who fetches what it made: the number of rows is small.
-        for batch, count in zip(made, _fetched(batch.rows for batch in made), strict=True):
-            finished.append(Batch(batch.table, count))
-            done(sum(each.rows for each in finished))
-        return finished
+        return _finished([extend.remote([shared], batch.table, reads) for batch in rows], done)
 
     def stream(
         self, function: Function, rows: list[Batch], reads: Sequence[str], done: Done = ignore
@@ -173,6 +168,24 @@ def _fetched(calls: Iterable[Any]) -> Iterator[Any]:
         yield made
 
 
+def _finished(calls: Iterable[tuple[Any, Any]], done: Done) -> list[Batch]:
+    """Batches by the references to each table and its number of rows, when all are made."""
+    tables: deque[Any] = deque()
+
+    def counts() -> Iterator[Any]:
+        for table, rows in calls:
+            tables.append(table)
+            yield rows
+
+    finished, total = [], 0
+    # A task that failed says so to who fetches what it made: the number of rows is small.
+    for rows in _fetched(counts()):
+        finished.append(Batch(tables.popleft(), rows))
+        total += rows
+        done(total)
+    return finished
+
+
 # What runs on workers. A function comes as a reference in a list, which Ray does not follow: what it builds of its
 # facts is kept between batches.
 @lru_cache(maxsize=1)
@@ -181,6 +194,11 @@ def _function(shared: Any) -> Function:
 
     function: Function = ray.get(shared)
     return function
+
+
+def _make(shared: Sequence[Any], batch: pa.Table) -> tuple[pa.Table, int]:
+    made = _function(shared[0])(batch)
+    return made, len(made)
 
 
 def _apply(shared: Sequence[Any], batch: pa.Table, reads: Sequence[str]) -> pa.Table:

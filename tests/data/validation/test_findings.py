@@ -299,7 +299,7 @@ FILE_FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("schema.messages", _instead("messages", [{"from": "human", "value": "x"}]), "<from: string, value: string>>"),
     ("schema.column", _wrong_column, "`family` is int64"),
     ("schema.file", _twice, "exists 2 times"),
-    ("schema.file", _not_utf8, "'utf-8' codec can't decode"),
+    ("schema.file", _not_utf8, "UTF8 sequence"),
     ("schema.empty-split", _no_rows, ""),
     ("schema.no-train", _no_train, ""),
     ("manifest.hash", _manifest, "changed since it was written"),

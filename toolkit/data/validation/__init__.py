@@ -7,9 +7,11 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.core import Progress, ignore
 from toolkit.core.answers import LONGEST_ANSWER_NAME
@@ -17,13 +19,19 @@ from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
+from toolkit.core.text import printable
+from toolkit.data.batches import Engine, LocalEngine
 from toolkit.data.dataset import locate_dataset
-from toolkit.data.validation.comparisons import ComparedRow, compare_rows, compared_rows
+from toolkit.data.duplicates import Clusters
+from toolkit.data.validation.comparisons import Compared, compare_rows
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, open_shards, read_own_manifest
-from toolkit.data.validation.findings import CODES, Findings, Report, Skipped
-from toolkit.data.validation.rows import CheckedRow, Turn, check_row, check_tokens, learn_shared, read_batches
+from toolkit.data.validation.findings import CODES, Findings, Place, Report, Skipped, excerpt
+from toolkit.data.validation.rows import CheckRows, Turn, check_tokens, checked_rows, learn_shared, read_batches
 from toolkit.model.base import locate_base_to_load
 from toolkit.model.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Report", "validate", "write_report"]
 
@@ -36,6 +44,8 @@ def validate(
     base: str | None = None,
     max_length: int | None = None,
     near_duplicate: float | None = None,
+    clusters: Clusters | None = None,
+    engine: Engine | None = None,
     progress: Progress = ignore,
 ) -> Report:
     """Check every row of a dataset, and write nothing. The same rows give the same report.
@@ -48,6 +58,8 @@ def validate(
         max_length: With a base, the most tokens of a conversation.
         near_duplicate: Similarity from which two texts are nearly the same. Default: what the dataset was built with by
             its manifest, else the default of `pkt build-dataset`.
+        clusters: The near-duplicates among the descriptions, where a build has just found them.
+        engine: Where the rows are kept and worked on. Default: in memory, in as many processes as is worth while.
 
     Raises:
         InputError: No such folder or id, no Parquet file in it, or no tokenizer of such a base.
@@ -60,9 +72,12 @@ def validate(
     manifest = read_own_manifest(folder, found)
     shards = open_shards(files, folder, CHECKED_COLUMNS if manifest else (), found)
     columns = set.intersection(*(set(shard.columns) for shard in shards)) if shards else set()
-    counts = {shard.split: 0 for shard in shards}
-    check = partial(check_row, learn_shared(_sample(shards)), "creature" in columns, tokens, found)
-    rows = compared_rows(_checked_batches(shards, counts, check, found, progress))
+    total, engine = sum(shard.rows for shard in shards), engine or LocalEngine()
+    check = CheckRows(learn_shared(_sample(shards)), "creature" in columns, tokens)
+    read = engine.load(check, _batches(shards, found), lambda done: progress("checking rows", done, total))
+    rows = Compared(engine, read)
+    counts = dict.fromkeys((shard.split for shard in shards), 0)
+    _add_faults(engine.collect(read, ["split", "row", "id", "faults"]), counts, found)
     for split in [split for split, count in counts.items() if not count]:
         found.add("schema.empty-split", split)
     if counts and "train" not in counts:
@@ -70,8 +85,8 @@ def validate(
     progress("comparing", 0, None)
     settings = manifest.get("settings", {})
     near_duplicate = near_duplicate or settings.get("near_duplicate") or DatasetSettings().near_duplicate
-    skipped = compare_rows(rows, columns, settings.get("answer"), near_duplicate, found)
-    skipped |= _not_checked(columns, int(rows.unnamed.sum()), base, max_length)
+    skipped = compare_rows(rows, columns, settings.get("answer"), near_duplicate, clusters, found)
+    skipped |= _not_checked(columns, int(rows.frame.unnamed.sum()), base, max_length)
     progress("comparing", 1, 1)
     ordered = [Skipped(code, skipped[code]) for code in CODES if code in skipped]
     return Report(counts, found.sorted(), ordered, strict)
@@ -101,24 +116,32 @@ def _sample(shards: Sequence[Shard]) -> Iterator[Sequence[Turn]]:
     """The turns of the first rows of each split."""
     for shard in {shard.split: shard for shard in reversed(shards)}.values():
         # Damage is found when all rows are read.
-        yield from (row.turns for row in next(read_batches(shard, 0, Findings()), []) if row.turns)
+        first = next(read_batches(shard, 0, Findings()), None)
+        yield from (row.turns for row in (checked_rows(first) if first else ()) if row.turns)
 
 
-def _checked_batches(
-    shards: Sequence[Shard],
-    counts: dict[str, int],
-    check: Callable[[CheckedRow, str], ComparedRow | None],
-    found: Findings,
-    progress: Progress,
-) -> Iterator[list[ComparedRow]]:
-    """Check each row by itself, and yield what is compared; `counts` are the rows of each split."""
-    first = dict.fromkeys(counts, 0)
+def _batches(shards: Sequence[Shard], found: Findings) -> Iterator[pa.Table]:
+    """The rows of all files, numbered within their split, after a batch without rows: there may be none."""
+    import pyarrow as pa
+
+    messages = pa.array([], pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+    yield pa.table({"split": pa.array([], pa.string()), "row": pa.array([], pa.int64()), "messages": messages})
+    first = Counter[str]()
     for shard in shards:
-        for batch in read_batches(shard, first[shard.split], found):
-            yield [kept for row in batch if (kept := check(row, shard.split))]
-            counts[shard.split] += len(batch)
-            progress("checking rows", sum(counts.values()), sum(shard.rows for shard in shards))
+        yield from read_batches(shard, first[shard.split], found)
         first[shard.split] += shard.rows
+
+
+def _add_faults(rows: pa.Table, counts: dict[str, int], found: Findings) -> None:
+    """Count the rows of each split, and note the faults of each row."""
+    import pyarrow.compute as compute
+
+    for count in rows["split"].value_counts().to_pylist():
+        counts[count["values"]] += count["counts"]
+    for row in rows.filter(compute.greater(compute.list_value_length(rows["faults"]), 0)).to_pylist():
+        place = printable(row["split"]), row["row"], None if row["id"] is None else excerpt(row["id"])
+        for fault in row["faults"]:
+            found.add_all(fault["code"], 1, [Place(*place, fault["excerpt"])])
 
 
 def _not_checked(columns: Collection[str], unnamed: int, base: str | None, max_length: int | None) -> dict[str, str]:

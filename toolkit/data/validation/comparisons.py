@@ -1,20 +1,21 @@
 """Checks that compare rows: repeated texts, families and creatures over splits, near-names, usual scripts, balance.
 
-All rows lie in one pandas table with Arrow columns: a million of them take a few hundred megabytes.
+All but the descriptions lies in one pandas table with Arrow columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.core.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
-from toolkit.data.batches import LocalEngine
-from toolkit.data.duplicates import cluster_texts, text_digest
-from toolkit.data.near_names import WORD, gives_name_away
+from toolkit.data.batches import Engine, Rows
+from toolkit.data.duplicates import Clusters, cluster_texts, text_digest
+from toolkit.data.near_names import FindWords, gives_name_away
 from toolkit.data.validation.files import CHECKED_COLUMNS
 from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt
 
@@ -40,38 +41,72 @@ class ComparedRow(NamedTuple):
     """What is kept of a row until all are read.
 
     Attributes:
-        row: Its number within the split.
+        digest: The `text_digest` of the description.
         request: An excerpt of a request that is not Korean; None for a Korean one.
         creature: Creature of the row, by its column or else its short answer.
         near: A word of the prompt that is nearly its answer's name, and an excerpt: `Wumbat: some call it a Wumbat`.
         unnamed: Whether the row has no name to look for in its prompt.
+        compared: Whether the row has turns; nothing but its id is known of others.
     """
 
-    split: str
-    row: int
     id: str | None
-    description: str
-    answer: str | None
-    creature: str | None
-    family: str | None
-    request: str | None
-    near: str | None
-    unnamed: bool
+    description: str | None = None
+    digest: bytes = b""
+    answer: str | None = None
+    creature: str | None = None
+    family: str | None = None
+    request: str | None = None
+    near: str | None = None
+    unnamed: bool = False
+    compared: bool = False
 
 
-def compared_rows(batches: Iterable[Sequence[ComparedRow]]) -> pd.DataFrame:
-    """All rows as one table, its index their order."""
-    import pyarrow as pa
+class Compared:
+    """The rows that are compared with each other, in their order.
 
-    kinds = dict.fromkeys(ComparedRow._fields, pa.large_string()) | {"row": pa.int64(), "unnamed": pa.bool_()}
-    schema = pa.schema(list(kinds.items()))
-    columns = (dict(zip(ComparedRow._fields, zip(*rows, strict=True), strict=True)) for rows in batches if rows)
-    records = [pa.RecordBatch.from_pydict(batch, schema) for batch in columns]
-    return pa.Table.from_batches(records, schema).to_pandas()
+    Attributes:
+        frame: All but their descriptions, which stay with the engine.
+    """
+
+    def __init__(self, engine: Engine, rows: Rows) -> None:
+        self.engine, self.rows = engine, rows
+        names = [name for name in ComparedRow._fields if name != "description"]
+        small = engine.collect(rows, ["split", "row", *names])
+        self.place = np.flatnonzero(small["compared"].to_numpy())
+        self.frame = small.filter(small["compared"]).drop_columns(["digest", "compared"]).to_pandas()
+        self.digest = np.asarray(small["digest"].to_pylist(), dtype=bytes)
+
+    def descriptions(self, rows: Sequence[int]) -> list[str]:
+        """The descriptions of some rows."""
+        places = self.place[np.asarray(rows, dtype=np.intp)]
+        (found,) = self.engine.take(self.rows, ["description"], places, len(places))
+        return list(found["description"].to_pylist())
+
+    def using(self, words: Set[str]) -> Iterator[tuple[str, int]]:
+        """Each of some words in each row, and the row."""
+        used = self.engine.stream(FindWords(frozenset(words), "description"), self.rows, ["description"])
+        # A row that is not compared has no description.
+        row_of = dict(zip(self.place.tolist(), range(len(self.place)), strict=True))
+        for place, found in enumerate(chain.from_iterable(batch["words"].to_pylist() for batch in used)):
+            yield from ((word, row_of[place]) for word in found)
+
+    def clusters(self, of: NDArray[np.bool_], near_duplicate: float, known: Clusters | None) -> NDArray[np.intp]:
+        """The first row of the cluster of each of some rows; each other row for itself."""
+        digests = np.zeros_like(self.digest)
+        digests[self.place[of]] = self.digest[self.place[of]]
+        clusters = known.of(digests) if known else None
+        if clusters is None:
+            clusters = cluster_texts(self.engine, self.rows, "description", digests, near_duplicate)
+        return np.searchsorted(self.place, clusters[self.place])
 
 
 def compare_rows(
-    rows: pd.DataFrame, columns: Set[str], form: str | None, near_duplicate: float, found: Findings
+    compared: Compared,
+    columns: Set[str],
+    form: str | None,
+    near_duplicate: float,
+    clusters: Clusters | None,
+    found: Findings,
 ) -> dict[str, str]:
     """Find faults that only show between rows.
 
@@ -79,15 +114,17 @@ def compare_rows(
         columns: Columns that every file of the dataset has.
         form: The form of answers that the dataset was built with (`en`, `ko`, `both`), None where it is unknown.
         near_duplicate: Similarity from which two texts are nearly the same.
+        clusters: Those of the descriptions with that similarity, where they are known.
 
     Returns:
         By code why a check was not possible.
     """
+    rows = compared.frame
     if "creature" not in columns and not _answers_are_names(rows):
         rows["creature"] = None
-    _check_near_names(rows, found)
+    _check_near_names(compared, found)
     _add(rows, "schema.id", rows.id.notna() & rows.id.duplicated(), lambda row: excerpt(rows.id[row]), found)
-    _check_texts(rows, near_duplicate, found)
+    _check_texts(compared, near_duplicate, clusters, found)
     _check_splits(rows, found)
     _check_balance(rows, found)
     skipped = _check_requests(rows, set(CHECKED_COLUMNS) <= columns, found)
@@ -117,24 +154,23 @@ def _codes(column: pd.Series) -> NDArray[np.int64]:
     return np.asarray(column.factorize()[0], dtype=np.int64)
 
 
-def _check_near_names(rows: pd.DataFrame, found: Findings) -> None:
+def _check_near_names(compared: Compared, found: Findings) -> None:
     """Words that are nearly a name, but for those that texts about others use in lower case."""
+    rows = compared.frame
     near = rows.near.dropna()
     owners = _codes(rows.family)
     for column in (rows.creature, rows.answer):
         if (owners < 0).any():
             owners = _codes(column)
     hits = [(text.partition(": ")[0], owner) for text, owner in zip(near, owners[near.index], strict=True)]
-    words = {word.lower() for word, _ in hits}
-    texts = zip(rows.description, owners, strict=True) if words else ()
-    used = ((word, owner) for text, owner in texts for word in words.intersection(WORD.findall(text)))
-    away = np.array(gives_name_away(hits, used), dtype=bool)
+    used = compared.using({word.lower() for word, _ in hits}) if hits else ()
+    away = np.array(gives_name_away(hits, ((word, owners[row]) for word, row in used)), dtype=bool)
     _add(rows, "leak.near-name", near.index[away], lambda row: str(rows.near[row]), found)
 
 
-def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> None:
+def _check_texts(compared: Compared, near_duplicate: float, clusters: Clusters | None, found: Findings) -> None:
     """Texts that are there twice, or nearly, and texts with two answers. Texts without words are not compared."""
-    text = np.asarray([text_digest(text) for text in rows.description], dtype=bytes)
+    rows, text = compared.frame, compared.digest[compared.place]
     split, answer = _codes(rows.split), _codes(rows.answer)
     order = np.arange(len(rows))
     _, first, inverse = np.unique(text, return_index=True, return_inverse=True)
@@ -144,8 +180,8 @@ def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> 
 
     def like(how: str, origin: NDArray[np.int64]) -> Callable[[int], str]:
         def describe(row: int) -> str:
-            other = origin[row]
-            return f"{how} {rows.split[other]} row {rows.row[other]}: {excerpt(rows.description[row])}"
+            other, (description,) = origin[row], compared.descriptions([row])
+            return f"{how} {rows.split[other]} row {rows.row[other]}: {excerpt(description)}"
 
         return describe
 
@@ -153,11 +189,7 @@ def _check_texts(rows: pd.DataFrame, near_duplicate: float, found: Findings) -> 
     _add(rows, "dup.exact-within", again & ~elsewhere & ~differs, like("as", origin), found)
     _add(rows, "label.conflict", again & differs, like("as", origin), found)
 
-    distinct = ~again & (text != NO_TEXT)
-    import pyarrow as pa
-
-    table = pa.table({"description": pa.array(rows.description)})
-    origin = cluster_texts(LocalEngine(), table, "description", np.where(distinct, text, b""), near_duplicate)
+    origin = compared.clusters(~again & (text != NO_TEXT), near_duplicate, clusters)
     near, elsewhere = origin != order, split != split[origin]
     _add(rows, "dup.near", near & elsewhere, like("like", origin), found)
     _add(rows, "dup.near-within", near & ~elsewhere, like("like", origin), found)

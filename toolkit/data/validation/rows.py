@@ -9,11 +9,11 @@ from __future__ import annotations
 import os.path
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftfy.badness import is_bad
@@ -22,11 +22,12 @@ from toolkit.core.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, f
 from toolkit.core.errors import InputError
 from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
 from toolkit.data.dataset import parquet_of
+from toolkit.data.duplicates import text_digest
 from toolkit.data.masking import ORDINARY_WORDS, own_names_in, spellings
 from toolkit.data.near_names import near_name
 from toolkit.data.validation.comparisons import ComparedRow
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, damage_found
-from toolkit.data.validation.findings import Findings, excerpt
+from toolkit.data.validation.findings import FIRST_PLACES, Findings, excerpt
 from toolkit.model import chat
 
 if TYPE_CHECKING:
@@ -94,8 +95,13 @@ class Conversation:
     answer: str | None
 
 
-def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[CheckedRow]]:
-    """The rows of a file as far as it can be read; the rest is a finding. `first` is the number of its first row."""
+def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[pa.Table]:
+    """The rows of a file as far as it can be read, with `split` and `row`; the rest is a finding.
+
+    Args:
+        first: The number of its first row within its split.
+    """
+    import pyarrow as pa
     import pyarrow.parquet
 
     with (
@@ -103,11 +109,20 @@ def read_batches(shard: Shard, first: int, found: Findings) -> Iterator[list[Che
         pyarrow.parquet.ParquetFile(parquet_of(shard.path)) as file,
     ):
         for batch in file.iter_batches(BATCH_ROWS, columns=["messages", *shard.columns]):
-            turns = _turns(batch["messages"])
-            cells = zip(*(_texts(batch[name]) for name in shard.columns), strict=True)
-            values = [dict(zip(shard.columns, row, strict=True)) for row in cells] or [{}] * len(turns)
-            yield [CheckedRow(first + place, *row) for place, row in enumerate(zip(turns, values, strict=True))]
+            # Texts that are no UTF-8 are damage too.
+            batch.validate(full=True)
+            place = {"split": pa.repeat(shard.split, len(batch)), "row": range(first, first + len(batch))}
+            yield pa.table(place | {name: batch[name] for name in batch.schema.names})
             first += len(batch)
+
+
+def checked_rows(batch: pa.Table) -> Iterator[CheckedRow]:
+    """The rows of a batch."""
+    columns = [name for name in batch.column_names if name not in ("messages", "split", "row")]
+    turns = _turns(batch["messages"].combine_chunks())
+    cells = zip(*(_texts(batch[name]) for name in columns), strict=True)
+    values = [dict(zip(columns, row, strict=True)) for row in cells] or [{}] * len(turns)
+    return map(CheckedRow, batch["row"].to_pylist(), turns, values)
 
 
 def _turns(messages: pa.Array) -> list[list[Turn]]:
@@ -122,7 +137,7 @@ def _turns(messages: pa.Array) -> list[list[Turn]]:
     return rows
 
 
-def _texts(column: pa.Array) -> list[str | None]:
+def _texts(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
     import pyarrow as pa
 
     return list((column.cast(pa.string()) if pa.types.is_integer(column.type) else column).to_pylist())
@@ -178,53 +193,76 @@ def _read_conversation(row: CheckedRow, turns: Sequence[Turn], shared: Shared) -
     return Conversation(unicodedata.normalize("NFC", prompt), request.strip(), description.strip(), answer)
 
 
-def check_row(
-    shared: Shared,
-    has_creatures: bool,
-    tokens: Callable[[Sequence[Turn], Add], None] | None,
-    found: Findings,
-    row: CheckedRow,
-    split: str,
-) -> ComparedRow | None:
-    """Check a row by itself, and return what is compared with other rows: nothing without turns.
+@dataclass(frozen=True, slots=True)
+class CheckRows:
+    """Checks rows by themselves, and says what is compared with other rows.
 
-    Args:
+    Attributes:
         shared: The request of this dataset.
         has_creatures: Whether the dataset has a column `creature`; else a short answer stands for it.
         tokens: `check_tokens` with its first arguments, where a tokenizer is given.
     """
-    id = row.values.get("id")
 
-    def add(code: str, text: str, at: int = 0) -> None:
-        found.add(code, split, row.number, id, text, at)
+    shared: Shared
+    has_creatures: bool
+    tokens: Callable[[Sequence[Turn], Add], None] | None
 
-    missing = [name for name in NEVER_NULL if name in row.values and row.values[name] is None]
-    if missing:
-        add("schema.null-value", ", ".join(f"`{name}`" for name in missing))
-    turns = row.turns
-    if not turns or any(turn.role is None and turn.content is None for turn in turns):
-        add("schema.null", "")
-        return None
-    if _check_turns(turns, add) and tokens:
-        tokens(turns, add)
-    conversation = _read_conversation(row, turns, shared)
-    _check_columns(row, conversation, add)
-    answer = row.values.get("answer") or conversation.answer
-    names = _names_of(row, answer)
-    near = _check_leak(conversation.prompt, names, add)
-    request = conversation.request
-    return ComparedRow(
-        split,
-        row.number,
-        id,
-        conversation.description,
-        answer,
-        row.values.get("creature") if has_creatures else answer if len(answer or "") <= LONGEST_ANSWER_NAME else None,
-        row.values.get("family"),
-        None if _is_korean(request) else excerpt(request or f"no request that other rows have: {conversation.prompt}"),
-        f"{near[1]}: {excerpt(conversation.prompt, near[0])}" if near else None,
-        not names.sure,
-    )
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The columns of a `ComparedRow`, its place, and its `faults`: the first of each code have an excerpt."""
+        import pyarrow as pa
+
+        rows: list[ComparedRow] = []
+        faults: list[list[tuple[str, str]]] = []
+        noted = Counter[str]()
+        for row in checked_rows(batch):
+            own: list[tuple[str, str]] = []
+
+            def add(code: str, text: str, at: int = 0, own: list[tuple[str, str]] = own) -> None:
+                noted[code] += 1
+                own.append((code, excerpt(text, at) if noted[code] <= FIRST_PLACES else ""))
+
+            rows.append(self._check(row, add))
+            faults.append(own)
+        kinds = dict.fromkeys(ComparedRow._fields, pa.string())
+        kinds |= {"digest": pa.binary(), "unnamed": pa.bool_(), "compared": pa.bool_()}
+        columns = zip(kinds.items(), zip(*rows, strict=True) if rows else repeat(()), strict=False)
+        compared = {name: pa.array(column, kind) for (name, kind), column in columns}
+        kind = pa.list_(pa.struct([("code", pa.string()), ("excerpt", pa.string())]))
+        noted_faults = [[{"code": code, "excerpt": text} for code, text in own] for own in faults]
+        first = {"split": batch["split"], "row": batch["row"], "faults": pa.array(noted_faults, kind)}
+        return pa.table(first | compared)
+
+    def _check(self, row: CheckedRow, add: Add) -> ComparedRow:
+        id, family = row.values.get("id"), row.values.get("family")
+        missing = [name for name in NEVER_NULL if name in row.values and row.values[name] is None]
+        if missing:
+            add("schema.null-value", ", ".join(f"`{name}`" for name in missing), 0)
+        turns = row.turns
+        if not turns or any(turn.role is None and turn.content is None for turn in turns):
+            add("schema.null", "", 0)
+            return ComparedRow(id)
+        if _check_turns(turns, add) and self.tokens:
+            self.tokens(turns, add)
+        conversation = _read_conversation(row, turns, self.shared)
+        _check_columns(row, conversation, add)
+        answer = row.values.get("answer") or conversation.answer
+        names = _names_of(row, answer)
+        near = _check_leak(conversation.prompt, names, add)
+        short = answer if len(answer or "") <= LONGEST_ANSWER_NAME else None
+        request = conversation.request
+        asked = request or f"no request that other rows have: {conversation.prompt}"
+        return ComparedRow(
+            id,
+            conversation.description,
+            text_digest(conversation.description),
+            answer,
+            row.values.get("creature") if self.has_creatures else short,
+            family,
+            None if _is_korean(request) else excerpt(asked),
+            f"{near[1]}: {excerpt(conversation.prompt, near[0])}" if near else None,
+            not names.sure,
+            compared=True,
+        )
 
 
 def check_tokens(tokenizer: PreTrainedTokenizerBase, max_length: int | None, turns: Sequence[Turn], add: Add) -> None:
