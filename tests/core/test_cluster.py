@@ -1,6 +1,8 @@
 """Ray is optional, and a cluster that was there before goes on."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,9 @@ def test_a_connection_of_the_caller_s_is_used_and_left(ray_cluster):
     with connected():
         assert ray.get_runtime_context().get_node_id() == before
     assert ray.is_initialized()
+
+
+def test_the_local_engine_loads_no_ray(tmp_path):
+    code = f"import sys, toolkit; toolkit.build_dataset({str(tmp_path / 'data')!r}); print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

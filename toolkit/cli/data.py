@@ -39,10 +39,9 @@ def build_dataset(output: Output, /, out: Path, recipe: str, engine: Engine, **s
     loaded = options.load(recipe, settings)
     from toolkit.cli import results
     from toolkit.data import build
-    from toolkit.data.ray_engine import open_engine
 
-    with output.counting() as count, open_engine(engine) as keeps:
-        result = build.build_dataset(out, loaded, engine=keeps, progress=count)
+    with output.counting() as count:
+        result = build.build_dataset(out, loaded, engine=engine, progress=count)
     results.built(output, result)
 
 
@@ -60,6 +59,7 @@ def build_dataset(output: Output, /, out: Path, recipe: str, engine: Engine, **s
     help="With --tokenizer: the most tokens allowed in a conversation.",
 )
 @options.revision("a dataset")
+@options.engine
 @click.option("--output", "report", type=PATH, help="Where to write the report. Default: validation.json in DATASET.")
 @options.hub_and_json
 @click.pass_obj
@@ -71,6 +71,7 @@ def validate(
     tokenizer: str | None,
     max_length: int,
     revision: str | None,
+    engine: Engine,
     report: Path | None,
 ) -> None:
     """Check DATASET, a folder or a Hub id whose rows have a column `messages`. Exits 1 when a check fails.
@@ -82,7 +83,13 @@ def validate(
 
     with output.counting() as count:
         found = validation.validate(
-            dataset, revision=revision, strict=strict, base=tokenizer, max_length=max_length, progress=count
+            dataset,
+            revision=revision,
+            strict=strict,
+            base=tokenizer,
+            max_length=max_length,
+            engine=engine,
+            progress=count,
         )
     if unwritten := validation.write_report(found, dataset, report):
         output.say(str(unwritten))

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.core import Progress, ignore
+from toolkit.core import Progress, ignore, workers
 from toolkit.core.answers import answer_keys
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
-from toolkit.data.batches import Engine, LocalEngine
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
@@ -31,6 +30,7 @@ from toolkit.data.cleaning import (
 )
 from toolkit.data.dataset import ROW_GROUP, dataset_table, write_rejected, write_split
 from toolkit.data.duplicates import Clusters, Places, cluster_texts, normal_text, numbered
+from toolkit.data.ray_engine import open_engine
 from toolkit.data.sources import SourceFacts, read_records
 from toolkit.data.splits import assign_splits, join_clusters
 from toolkit.data.validation import validate
@@ -69,7 +69,7 @@ class BuildResult:
 
 
 def build_dataset(
-    out: str | Path, recipe: Recipe | str = "demo", *, engine: Engine | None = None, progress: Progress = ignore
+    out: str | Path, recipe: Recipe | str = "demo", *, engine: workers.Engine = "local", progress: Progress = ignore
 ) -> BuildResult:
     """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 
@@ -78,18 +78,19 @@ def build_dataset(
     Args:
         out: Folder to write; replaced as a whole at the end.
         recipe: Its sources, dataset settings and seed are used; the seed decides who is held out.
-        engine: Where the rows are kept and worked on. Default: in memory, in as many processes as is worth while.
+        engine: Where the rows are kept and worked on: in memory, by as many processes as is worth while, or on a Ray
+            cluster (`ray_cluster`).
 
     Raises:
         InputError: A source or `out` cannot be used, or nothing is left after dropping.
-        EnvironmentLacks, HubError: A source cannot be fetched.
+        EnvironmentLacks, HubError: A source cannot be fetched, or there is no cluster.
     """
-    started, engine = time.perf_counter(), engine or LocalEngine()
+    started = time.perf_counter()
     out, recipe = Path(out), load_recipe(recipe) if isinstance(recipe, str) else recipe
     settings = recipe.dataset
-    with atomic_folder(out, "dataset") as folder:
+    with atomic_folder(out, "dataset") as folder, open_engine(engine) as keeper:
         sources = read_records(settings)
-        drafts = read_drafts(sources, settings, engine, progress)
+        drafts = read_drafts(sources, settings, keeper, progress)
         mask_names(drafts, settings, progress)
         drop_near_names(drafts)
         drop_repeated(drafts, settings)
@@ -97,7 +98,7 @@ def build_dataset(
         _require_rows(rows, drafts, [facts for facts, _ in sources])
         convert = Conversations(drafts.creatures, settings)
         for split, places in rows.items():
-            write_split(folder, split, map(convert, engine.take(drafts.rows, KEPT, places, ROW_GROUP)))
+            write_split(folder, split, map(convert, keeper.take(drafts.rows, KEPT, places, ROW_GROUP)))
         if dropped := [place for place, reason in enumerate(drafts.reason) if reason]:
             write_rejected(folder, _rejected(drafts, np.asarray(dropped)))
         facts = _facts(rows, clusters, drafts, recipe, [facts for facts, _ in sources])

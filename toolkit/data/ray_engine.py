@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.core import ignore
+from toolkit.core import ignore, workers
 from toolkit.core.cluster import ray_cluster, ray_errors
-from toolkit.core.workers import Engine as EngineName
 from toolkit.data.batches import Done, Engine, Found, Function, Group, LocalEngine, Made
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ PART_ROWS = 100_000
 
 
 @contextmanager
-def open_engine(name: EngineName) -> Iterator[Engine]:
+def open_engine(name: workers.Engine) -> Iterator[Engine]:
     """The engine of this name: `local`, or `ray` with the cluster of `ray_cluster`.
 
     Raises:
@@ -59,7 +58,7 @@ class RayEngine:
     """
 
     def load(self, function: Function, batches: Iterable[pa.Table], done: Done = ignore) -> list[Batch]:
-        """Put each batch into the object store, which moves to the disk what is too much for its memory."""
+        """Batches in the object store, which moves to the disk what is too much for its memory."""
         import ray
 
         shared = ray.put(function)
@@ -183,7 +182,8 @@ def _finished(calls: Iterable[tuple[Any, Any]], done: Done) -> list[Batch]:
         finished.append(Batch(tables.popleft(), rows))
         total += rows
         done(total)
-    return finished
+    # Columns of no rows have no types.
+    return [batch for batch in finished if batch.rows] or finished[:1]
 
 
 # What runs on workers. A function comes as a reference in a list, which Ray does not follow: what it builds of its

@@ -13,16 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core import Progress, ignore
+from toolkit.core import Progress, ignore, workers
 from toolkit.core.answers import LONGEST_ANSWER_NAME
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import printable
-from toolkit.data.batches import Engine, LocalEngine
 from toolkit.data.dataset import locate_dataset
 from toolkit.data.duplicates import Clusters
+from toolkit.data.ray_engine import open_engine
 from toolkit.data.validation.comparisons import Compared, compare_rows
 from toolkit.data.validation.files import CHECKED_COLUMNS, Shard, open_shards, read_own_manifest
 from toolkit.data.validation.findings import CODES, Findings, Place, Report, Skipped, excerpt
@@ -45,7 +45,7 @@ def validate(
     max_length: int | None = None,
     near_duplicate: float | None = None,
     clusters: Clusters | None = None,
-    engine: Engine | None = None,
+    engine: workers.Engine = "local",
     progress: Progress = ignore,
 ) -> Report:
     """Check every row of a dataset, and write nothing. The same rows give the same report.
@@ -59,11 +59,11 @@ def validate(
         near_duplicate: Similarity from which two texts are nearly the same. Default: what the dataset was built with by
             its manifest, else the default of `pkt build-dataset`.
         clusters: The near-duplicates among the descriptions, where a build has just found them.
-        engine: Where the rows are kept and worked on. Default: in memory, in as many processes as is worth while.
+        engine: Where the rows are kept and worked on, as in `build_dataset`.
 
     Raises:
         InputError: No such folder or id, no Parquet file in it, or no tokenizer of such a base.
-        HubError, EnvironmentLacks: The Hub refuses a download or cannot be reached.
+        HubError, EnvironmentLacks: The Hub refuses a download or cannot be reached, or there is no cluster.
     """
     tokenizer = load_tokenizer(locate_base_to_load(base, weights=False).path) if base else None
     tokens = partial(check_tokens, tokenizer, max_length) if tokenizer else None
@@ -72,22 +72,23 @@ def validate(
     manifest = read_own_manifest(folder, found)
     shards = open_shards(files, folder, CHECKED_COLUMNS if manifest else (), found)
     columns = set.intersection(*(set(shard.columns) for shard in shards)) if shards else set()
-    total, engine = sum(shard.rows for shard in shards), engine or LocalEngine()
+    total = sum(shard.rows for shard in shards)
     check = CheckRows(learn_shared(_sample(shards)), "creature" in columns, tokens)
-    read = engine.load(check, _batches(shards, found), lambda done: progress("checking rows", done, total))
-    rows = Compared(engine, read)
-    counts = dict.fromkeys((shard.split for shard in shards), 0)
-    _add_faults(engine.collect(read, ["split", "row", "id", "faults"]), counts, found)
-    for split in [split for split, count in counts.items() if not count]:
-        found.add("schema.empty-split", split)
-    if counts and "train" not in counts:
-        found.add("schema.no-train", next(iter(counts)))
-    progress("comparing", 0, None)
-    settings = manifest.get("settings", {})
-    near_duplicate = near_duplicate or settings.get("near_duplicate") or DatasetSettings().near_duplicate
-    skipped = compare_rows(rows, columns, settings.get("answer"), near_duplicate, clusters, found)
-    skipped |= _not_checked(columns, int(rows.frame.unnamed.sum()), base, max_length)
-    progress("comparing", 1, 1)
+    with open_engine(engine) as keeper:
+        read = keeper.load(check, _batches(shards, found), lambda done: progress("checking rows", done, total))
+        rows = Compared(keeper, read)
+        counts = dict.fromkeys((shard.split for shard in shards), 0)
+        _add_faults(keeper.collect(read, ["split", "row", "id", "faults"]), counts, found)
+        for split in [split for split, count in counts.items() if not count]:
+            found.add("schema.empty-split", split)
+        if counts and "train" not in counts:
+            found.add("schema.no-train", next(iter(counts)))
+        progress("comparing", 0, None)
+        settings = manifest.get("settings", {})
+        near_duplicate = near_duplicate or settings.get("near_duplicate") or DatasetSettings().near_duplicate
+        skipped = compare_rows(rows, columns, settings.get("answer"), near_duplicate, clusters, found)
+        skipped |= _not_checked(columns, int(rows.frame.unnamed.sum()), base, max_length)
+        progress("comparing", 1, 1)
     ordered = [Skipped(code, skipped[code]) for code in CODES if code in skipped]
     return Report(counts, found.sorted(), ordered, strict)
 
