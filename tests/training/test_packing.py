@@ -172,9 +172,10 @@ def test_what_a_family_has_of_its_own_is_switched_on_here(family):
     assert window is None or window < max(len(example.input_ids) for example in examples())
 
 
-def test_the_mean_loss_weighs_tokens_not_batches():
+def test_the_summed_loss_is_that_of_all_tokens_however_many_are_read_at_once():
     model = small_model("gemma3_text").train()
-    assert packing.mean_loss(model, examples(), at_once=2) == pytest.approx(
+    tokens = sum(len(example.answer_ids) for example in examples())
+    assert packing.summed_loss(model, examples(), at_once=2) / tokens == pytest.approx(
         plain_loss(model, examples()).item(), abs=1e-5
     )
     assert model.training
@@ -214,7 +215,7 @@ def test_in_bf16_rows_round_but_are_the_same(family):
     model = wide_model(family).bfloat16()
     assert packing.packs_as_alone(model, LENGTHS, "bfloat16")
     assert packing.packs_exactly(model)
-    assert packing.mean_loss(model, LENGTHS) == pytest.approx(packing.mean_loss(model.float(), LENGTHS), rel=2e-2)
+    assert packing.summed_loss(model, LENGTHS) == pytest.approx(packing.summed_loss(model.float(), LENGTHS), rel=2e-2)
 
 
 @pytest.mark.parametrize("family", [family for family, settings in FAMILIES.items() if "sliding_window" in settings])

@@ -66,6 +66,7 @@ class Verb(click.Command):
         from toolkit.core import hub_client
 
         process.prepare(str(self.name), verbose=ctx.find_root().params["verbose"])
+        process.check_alone(str(self.name))
         if "endpoint" in ctx.params:
             hub_client.use_hub(ctx.params.pop("endpoint"), ctx.params.pop("token_file"))
         from toolkit.cli.output import Output
@@ -91,12 +92,13 @@ class Toolkit(click.Group):
 
 def _end(error: BaseException, ctx: click.Context | None = None) -> NoReturn:
     """Print the line of an error and exit with its code."""
+    from toolkit.cli import process
     from toolkit.core.hub_client import without_secrets
     from toolkit.core.text import printable
 
     line, code = _line_and_code(error)
     # A name or a template of somebody else may hold line breaks and control characters.
-    click.echo(printable(without_secrets(with_options(line, ctx) if ctx else line)), err=True)
+    process.show_error(printable(without_secrets(with_options(line, ctx) if ctx else line)), error)
     if code == INTERRUPTED_EXIT_CODE and isinstance(error, ToolkitError):
         import shlex
 

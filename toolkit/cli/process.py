@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
+import sys
+import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from toolkit.core.errors import InputError
+from toolkit.training.processes import ProcessLost, started
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -60,6 +69,38 @@ def show_log(say: Callable[[str], None]) -> None:
     logger = logging.getLogger("toolkit")
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
+
+
+def check_alone(command: str) -> None:
+    """Check that a command was not started in several processes that cannot share it; silence all but the first.
+
+    Raises:
+        InputError: All of them would write the same.
+    """
+    if started() == 1:
+        return
+    if command != "train":
+        raise InputError(
+            f"`pkt {command}` was started in {started()} processes, which would write the same files.",
+            "Start it once; `pkt train` is what several share.",
+        )
+    if _is_another():
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+
+
+def show_error(text: str, error: BaseException) -> None:
+    """Print an error, unless whoever started several processes will say it, of which this is not the first."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file or not (_is_another() or isinstance(error, ProcessLost)):
+        click.echo(text, err=not _is_another(), file=sys.__stderr__ if _is_another() else None)
+    else:
+        # What torch.distributed.elastic reads.
+        message = {"message": text.removeprefix("Error: "), "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(file).write_text(json.dumps({"message": message}), encoding="utf-8")
+
+
+def _is_another() -> bool:
+    return started() > 1 and os.environ["RANK"] != "0"
 
 
 def busy_cores() -> float:

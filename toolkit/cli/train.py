@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
+from toolkit.core.errors import InputError
 from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 @options.dataset_revision
 @options.recipe()
 @options.resume
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Share the training among N processes of this machine, each with a GPU where there are any, with the same "
+    "result. Default: 1, or those that torchrun started.",
+)
 @options.hub_and_json
 @click.pass_obj
 def train(
@@ -32,6 +41,7 @@ def train(
     dataset_revision: str | None,
     recipe: str,
     resume: bool,
+    processes: int | None,
     **settings: object,
 ) -> None:
     """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
@@ -47,14 +57,25 @@ def train(
     from toolkit.cli import results
     from toolkit.data.dataset import locate_dataset
     from toolkit.training import encoder, train
+    from toolkit.training.processes import in_turns, joined, launch, started
 
-    located = locate_dataset(dataset, dataset_revision)
+    several = processes or started()
+    if several > 1 and loaded.task == "identify":
+        raise InputError("A sentence encoder is trained by one process.", "Leave `processes` out.")
+    if started() not in (1, several):
+        raise InputError(f"torchrun started {started()} processes, and not {several}.", "Leave `processes` out.")
+    if several > started():
+        # Checked before anything is started.
+        locate_dataset(dataset, dataset_revision)
+        sys.exit(launch(sys.argv[1:], several))
     if loaded.task == "identify":
+        located = locate_dataset(dataset, dataset_revision)
         with output.counting() as count:
             result = encoder.train_encoder(located, out, loaded, restart=not resume, progress=count, note=output.say)
         results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
         return
-    with output.training() as progress:
+    with joined(), output.training() as progress:
+        located = in_turns(lambda: locate_dataset(dataset, dataset_revision))
         result = train.train(located, out, loaded, restart=not resume, progress=progress, note=output.say)
     results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
 

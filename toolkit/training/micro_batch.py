@@ -6,8 +6,10 @@ A step that runs out of memory is taken again in smaller pieces: no step is lost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core import Note
@@ -18,7 +20,7 @@ from toolkit.model.chat import Example
 from toolkit.model.loading import autocast
 from toolkit.model.memory import free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
-from toolkit.training import packing
+from toolkit.training import packing, processes
 from toolkit.training.contrast import contrast_loss
 from toolkit.training.lessons import Batch
 
@@ -41,6 +43,7 @@ class MicroBatch:
 
     Attributes:
         size: Examples in one forward pass; divides the batch size.
+        even: Sizes that leave no process more to read than it must.
         checkpointing: Whether activations are computed twice to save memory (gradient checkpointing).
     """
 
@@ -49,7 +52,14 @@ class MicroBatch:
     ) -> None:
         self.settings = settings
         self.sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
-        self.size = min(_first_size(settings, examples, token_bytes, self.sizes) for examples in lessons)
+        most = math.ceil(settings.batch_size / processes.world())
+        self.even = [size for size in self.sizes if math.ceil(most / size) * size == most]
+        self.size = min(_first_size(settings, examples, token_bytes, self.even) for examples in lessons)
+        if self.size not in self.even:
+            note(
+                f"{processes.world()} processes share steps of {settings.batch_size} examples unevenly, {self.size} at "
+                f"once: give `training.micro_batch_size={self.even[-1]}`."
+            )
         self.checkpointing = settings.gradient_checkpointing == "on"
         self.note = note
 
@@ -70,28 +80,29 @@ class MicroBatch:
         batches: Sequence[Batch],
         backward: Backward,
         proxies: torch.nn.Parameter | None = None,
+        drawn: str = "",
     ) -> dict[str, torch.Tensor]:
         """Add the gradients of each batch's mean loss times its weight, and return the losses without their weights.
 
         Losses are in nats per supervised token of their own batch. With `proxies`, whose gradients begin anew, answers
-        are contrasted, and `contrast_loss` is in nats per example.
+        are contrasted, and `contrast_loss` is in nats per example. Several processes share the pieces, and all of them
+        end with the sum of all gradients and losses. `drawn` decides what dropout draws.
 
         Raises:
             EnvironmentLacks: Not even one example at a time fits.
         """
-        restore = _random_state()
         contrast = None if proxies is None else (self.settings.contrast, proxies)
-        while (losses := _gradients_in_pieces(model, batches, self.size, backward, contrast)) is None:
+        while (losses := _gradients_in_pieces(model, batches, self.size, backward, contrast, drawn)) is None:
             _free(model)
-            # Dropout draws the same numbers in the next attempt.
-            restore()
             self.shrink(model)
         return losses
 
     def validation_loss(self, model: PreTrainedModel, examples: Sequence[Example]) -> float:
         """Mean loss of the examples, fewer at once where memory does not hold several."""
         most = 1 if self.sizes == [1] else packing.VALIDATION_BATCH
-        return halving(most, partial(packing.mean_loss, model, examples))[0]
+        batches = [examples[first : first + most] for first in range(0, len(examples), most)]
+        own = halving(most, partial(_summed_losses, model, processes.dealt(batches)))[0]
+        return sum(processes.collected(own)) / sum(len(example.answer_ids) for example in examples)
 
     def shrink(self, model: PreTrainedModel) -> None:
         """Take the next smaller size; after one example, turn gradient checkpointing on; after that, give up.
@@ -127,7 +138,7 @@ class MicroBatch:
 
         if self.settings.micro_batch_size != "auto" or not torch.cuda.is_available():
             return
-        while larger := [size for size in self.sizes if size >= 2 * self.size]:
+        while larger := [size for size in self.even if size >= 2 * self.size]:
             if not all(fits_with_room(model, examples[: larger[0]], compute) for examples in longest_first):
                 return
             self.size = larger[0]
@@ -164,19 +175,24 @@ def _first_size(settings: TrainingSettings, examples: Sequence[Example], token_b
     return max(size for size in sizes if size == 1 or opening + size * own <= room)
 
 
+def _summed_losses(model: PreTrainedModel, batches: Sequence[Sequence[Example]], at_once: int) -> list[float]:
+    return [packing.summed_loss(model, batch, at_once) for batch in batches]
+
+
 def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute: str) -> bool:
-    """Whether the gradients of these examples at once, and the optimiser's state, leave head room on the GPU."""
+    """Whether the gradients of these examples at once, and the optimiser's state, leave head room on all GPUs."""
     import torch
 
     torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
-        whole = Batch("loss", 1.0, examples)
-        fits = _gradients_in_pieces(model, [whole], len(examples), lambda loss: loss.backward()) is not None
+        # Each process reads one of these.
+        whole = [Batch("loss", 1.0, examples)] * processes.world()
+        fits = _gradients_in_pieces(model, whole, len(examples), lambda loss: loss.backward()) is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = torch.cuda.mem_get_info()[1]
-    return fits and torch.cuda.max_memory_reserved() + moments <= HEAD_ROOM * total
+    return not processes.any_of(not fits or torch.cuda.max_memory_reserved() + moments > HEAD_ROOM * total)
 
 
 def _gradients_in_pieces(
@@ -185,34 +201,67 @@ def _gradients_in_pieces(
     size: int,
     backward: Backward,
     contrast: tuple[float, torch.nn.Parameter] | None = None,
+    drawn: str = "",
 ) -> dict[str, torch.Tensor] | None:
     """The losses of batches whose gradients were added, `size` examples at a time; None where memory ran out."""
-    losses: dict[str, Any] = {}
+    import torch
+
+    pieces = [(batch, start) for batch in batches for start in range(0, len(batch.examples), size)]
+    supervised = {batch.column: sum(len(example.answer_ids) for example in batch.examples) for batch in batches}
+    columns = [*supervised, *(["contrast_loss"] if contrast else [])]
+    losses: dict[str, Any] = dict.fromkeys(columns, torch.zeros((), device=model.device))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if contrast is not None:
         contrast[1].grad = None
+        trained.append(contrast[1])
+    vectors: list[torch.Tensor] = []
+    fits = True
     try:
-        for batch in batches:
-            supervised = sum(len(example.answer_ids) for example in batch.examples)
-            for start in range(0, len(batch.examples), size):
-                piece = batch.examples[start : start + size]
+        for batch, start in processes.dealt(pieces):
+            piece = batch.examples[start : start + size]
+            # Dropout draws the same in whichever process, and when the step is taken again.
+            with torch.random.fork_rng():
+                torch.manual_seed(Random(f"{drawn}/{batch.column}/{start}").getrandbits(63))
                 inputs, answers = packing.collate(piece, model)
                 with states(model if contrast else None) as seen:
                     logits = model(**inputs).logits
-                loss = packing.answer_loss(logits, answers, supervised)
-                losses[batch.column] = losses.get(batch.column, 0) + loss.detach()
+                loss = packing.answer_loss(logits, answers, supervised[batch.column])
+                losses[batch.column] = losses[batch.column] + loss.detach()
                 loss = batch.weight * loss
                 if contrast and batch.labels:
                     weight, proxies = contrast
                     apart = contrast_loss(seen[0], piece, batch.labels[start : start + size], proxies)
                     apart = apart / len(batch.examples)
-                    losses["contrast_loss"] = losses.get("contrast_loss", 0) + apart.detach()
+                    losses["contrast_loss"] = losses["contrast_loss"] + apart.detach()
                     loss = loss + weight * apart
                 backward(loss)
+            if processes.world() > 1:
+                vectors.append(_taken(trained, losses))
+                losses = dict.fromkeys(columns, torch.zeros((), device=model.device))
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise
+        fits = False
+    if processes.any_of(not fits):
         return None
+    if processes.world() > 1:
+        nothing = torch.zeros(sum(map(torch.numel, trained)) + len(columns), device=model.device)
+        total = processes.added_up(vectors, nothing, math.ceil(len(pieces) / processes.world()))
+        *gradients, sums = torch.split(total, [*map(torch.numel, trained), len(columns)])
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        losses = dict(zip(columns, sums, strict=True))
     return losses
+
+
+def _taken(trained: Sequence[torch.nn.Parameter], losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The gradients and losses of a piece as one vector; the parameters are left without gradients."""
+    import torch
+
+    gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in trained]
+    for parameter in trained:
+        parameter.grad = None
+    return torch.cat([*(each.float().flatten() for each in gradients), torch.stack([*losses.values()])])
 
 
 def turn_checkpointing_on(model: PreTrainedModel) -> None:
@@ -230,17 +279,3 @@ def _free(model: PreTrainedModel) -> None:
     """Release what a failed or trial pass holds."""
     model.zero_grad(set_to_none=True)
     free_cache()
-
-
-def _random_state() -> Callable[[], None]:
-    """A function that sets torch's random numbers back to where they are now."""
-    import torch
-
-    cpu, gpu = torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-
-    def restore() -> None:
-        torch.set_rng_state(cpu)
-        if gpu is not None:
-            torch.cuda.set_rng_state(gpu)
-
-    return restore

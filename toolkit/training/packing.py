@@ -91,18 +91,17 @@ def answer_loss(logits: torch.Tensor, answers: torch.Tensor, supervised: int | N
     return total / (supervised or len(answers))
 
 
-def mean_loss(model: PreTrainedModel, examples: Sequence[Example], at_once: int = VALIDATION_BATCH) -> float:
-    """Mean cross-entropy of all supervised tokens of the examples, in nats, without dropout.
+def summed_loss(model: PreTrainedModel, examples: Sequence[Example], at_once: int = VALIDATION_BATCH) -> float:
+    """Cross-entropy in nats, summed over all supervised tokens of the examples, without dropout.
 
     `at_once` is the number of examples in one forward pass.
     """
-    total, count = 0.0, 0
+    total = 0.0
     with _evaluating(model):
         for start in range(0, len(examples), at_once):
             inputs, answers = collate(examples[start : start + at_once], model)
             total += float(answer_loss(model(**inputs).logits, answers)) * len(answers)
-            count += len(answers)
-    return total / count
+    return total
 
 
 @cache

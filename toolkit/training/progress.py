@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.memory import peak_memory_bytes
 from toolkit.model.saving import weights_of
+from toolkit.training import processes
 from toolkit.training.checkpoints import Spent, mark_complete
 
 if TYPE_CHECKING:
@@ -111,10 +112,13 @@ class TrainingState:
 
 
 def _gpu_joules() -> float | None:
-    """The GPU's energy meter, as NVML reads it; None without an NVIDIA GPU, and where its driver measures nothing."""
+    """The GPU's energy meter, as NVML reads it; None without an NVIDIA GPU, and where its driver measures nothing.
+
+    None too where several processes train, since this one sees its own GPU alone.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and processes.world() == 1:
         import pynvml
 
         with suppress(pynvml.NVMLError):
@@ -134,7 +138,9 @@ def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCall
             training.begin(state.global_step)
 
         def on_step_end(self, _args: object, _state: object, control: TrainerControl, **_: object) -> None:
-            control.should_save |= training.stop_asked
+            # All take the same steps; the first one alone writes.
+            training.stop_asked = processes.any_of(training.stop_asked or processes.left_alone())
+            control.should_save = processes.rank() == 0 and (control.should_save or training.stop_asked)
             control.should_training_stop |= training.stop_asked
 
         def on_log(self, _args: object, state: TrainerState, control: TrainerControl, **given: Any) -> None:
@@ -143,7 +149,7 @@ def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCall
             if settings.keep == "best" and best_step(state.log_history) == state.global_step:
                 training.best = weights_of(given["model"])
             if "validation_loss" in given["logs"] and stops_early(state.log_history, settings.early_stopping):
-                control.should_save = control.should_training_stop = True
+                control.should_save, control.should_training_stop = processes.rank() == 0, True
             training.report(training.progress(state))
 
         def on_save(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:

@@ -1,6 +1,7 @@
 """Dataset and base to adapter folder, by QLoRA (Dettmers et al. 2023) with the `transformers` Trainer.
 
-An interrupted run continues from its last complete checkpoint and ends with the same bytes as an uninterrupted one.
+An interrupted run continues from its last complete checkpoint and ends with the same bytes as an uninterrupted one,
+and so does one that several processes share (`processes.py`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ from toolkit.model.memory import (
     size_of,
     this_machine,
 )
+from toolkit.training import processes
 from toolkit.training.checkpoints import Start, begun, prepare_checkpoints, remove_checkpoints
 from toolkit.training.contrast import states_after
 from toolkit.training.lessons import Lesson, answers_of, encode_rows, prepare_lessons
@@ -120,6 +122,7 @@ class Interrupted(ToolkitError):
     exit_code = 130
 
 
+@processes.joined()
 def train(
     dataset: str | Path | LocatedDataset,
     out: str | Path,
@@ -133,6 +136,7 @@ def train(
     """Fine-tune an adapter and write its folder; an interrupted run continues from its last complete checkpoint.
 
     A finished adapter of the same recipe, data and base is left as it is; another one is replaced only by `restart`.
+    Processes that torchrun or `accelerate launch` started share the work, with the same result in all of them.
 
     Args:
         dataset: Folder or Hub id; trains on its `train` split and logs the loss on `validation`.
@@ -149,9 +153,12 @@ def train(
         EnvironmentLacks: The recipe needs a GPU, bf16, a package, or more memory.
         Interrupted: SIGINT or SIGTERM came; the same call continues.
         ToolkitError: The training diverged, or changed nothing.
+        ProcessLost: Another process that shared the work ended.
     """
     from peft import set_peft_model_state_dict
 
+    if processes.rank() > 0:
+        progress = note = ignore
     notes: list[str] = []
 
     def say(text: str) -> None:
@@ -161,40 +168,44 @@ def train(
     out = Path(out)
     # "." and ".." are no names that checkpoints could lie beside.
     out = out.resolve() if out.name in ("", "..") else out
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    settings = recipe.training
-    if recipe.task != "name":
-        raise InputError(f"The recipe {recipe.name} makes no adapter, but an encoder.", "Call `train_encoder`.")
+    asked = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    settings = asked.training
+    if asked.task != "name":
+        raise InputError(f"The recipe {asked.name} makes no adapter, but an encoder.", "Call `train_encoder`.")
     check_replaceable(out, "adapter", even_changed=True)
     check_environment(settings)
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
-    located = dataset if isinstance(dataset, LocatedDataset) else locate_dataset(str(dataset))
+    in_turns, by_the_first = processes.in_turns, processes.by_the_first
+    located = dataset if isinstance(dataset, LocatedDataset) else in_turns(lambda: locate_dataset(str(dataset)))
+    begun_by = asked if restart else _as_begun(asked, folder)
     if not restart:
-        recipe = _as_begun(recipe, folder)
         # Before the base, which may be a download.
-        finished(out, folder, recipe, dataset=located.rows_hash())
-    inputs = _prepare_inputs(located, recipe, say)
-    if not restart and finished(out, folder, recipe, dataset=inputs.identity["dataset"], base=inputs.identity["base"]):
+        in_turns(lambda: finished(out, folder, begun_by, dataset=located.rows_hash()))
+    base = in_turns(lambda: bases.locate_base(asked.base, asked.base_revision, recipe=begun_by, note=say))
+    inputs = processes.at_once(lambda: _prepare_inputs(located, base, begun_by, say))
+    known = {name: inputs.identity[name] for name in ("dataset", "base")}
+    if not restart and in_turns(lambda: finished(out, folder, begun_by, **known)):
         say(f"{out} holds the adapter of this recipe, data and base already; `restart=True` trains it again.")
-        if begun(folder, inputs.identity):
-            remove_checkpoints(folder)
+        by_the_first(lambda: remove_checkpoints(folder) if begun(folder, inputs.identity) else None)
         facts, log = read_manifest(out, "adapter"), read_jsonl(out / TRAINING_LOG)
         return _result(out, facts, log, facts["steps"], notes)
     if restart and (changed := changed_by_hand(out)):
         say(f"{out} will be replaced with what was changed or added there by hand: {', '.join(changed[:5])}.")
-    recipe = inputs.recipe
-    start = prepare_checkpoints(folder, inputs.identity, restart=restart, kernels=best_kernels())
+    anew = restart and processes.rank() == 0
+    start = in_turns(lambda: prepare_checkpoints(folder, inputs.identity, restart=anew, kernels=best_kernels()))
     for text in start.notes:
         say(text)
     kernels = _kernels(start, say)
     with float32_kernels(kernels):
-        peft_model, precision, micro_batch = prepare_model(inputs.base, recipe, inputs.lessons, say)
+        peft_model, precision, micro_batch = prepare_model(inputs.base, inputs.recipe, inputs.lessons, say)
         fresh = saving.weights_hash(peft_model)
+        about = {"first step": start.step, "precision": precision, "micro-batch": micro_batch.size, "adapter": fresh}
+        processes.check_same(inputs.identity | about)
         if settings.track:
             say(where_losses_are_drawn(settings.track, folder))
         training = TrainingState(progress, start.spent)
         trainer = make_trainer(
-            peft_model, inputs.lessons, inputs.validation, recipe, folder, precision, micro_batch, training
+            peft_model, inputs.lessons, inputs.validation, inputs.recipe, folder, precision, micro_batch, training
         )
         with stopping_on_signals(training), disk_errors(folder):
             state = _finish(trainer, start, training, settings)
@@ -210,8 +221,8 @@ def train(
             f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
         )
     facts = _facts(inputs, peft_model, state, training, replace(precision, kernels=kernels), micro_batch, kept)
-    _write(out, inputs, peft_model, state, kept, facts)
-    remove_checkpoints(folder)
+    by_the_first(lambda: _write(out, inputs, peft_model, state, kept, facts))
+    by_the_first(lambda: remove_checkpoints(folder))
     return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
 
 
@@ -294,9 +305,8 @@ class _Inputs:
     identity: dict[str, str]
 
 
-def _prepare_inputs(located: LocatedDataset, recipe: Recipe, note: Note) -> _Inputs:
-    """Find the base, and turn the dataset's rows into tokens."""
-    base = bases.locate_base(recipe.base, recipe.base_revision, recipe=recipe, note=note)
+def _prepare_inputs(located: LocatedDataset, base: bases.LocatedBase, recipe: Recipe, note: Note) -> _Inputs:
+    """Turn the dataset's rows into tokens of the base."""
     recipe = _with_quantization(recipe, base, note)
     tokenizer = loading.load_tokenizer(base.path)
     chat.set_template(tokenizer)
@@ -432,6 +442,7 @@ def _facts(
         **({} if spent.energy_joules is None else {"energy_joules": round(spent.energy_joules)}),
         "peak_memory_bytes": peak_memory_bytes(),
         "hardware": hardware(),
+        **({} if processes.world() == 1 else {"processes": processes.world()}),
         "precision": loading.precision_facts(precision),
         "micro_batch_size": micro_batch.size,
         "gradient_checkpointing": micro_batch.checkpointing,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core import Note
-from toolkit.core.errors import EnvironmentLacks, ToolkitError, library_errors
+from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError, library_errors
 from toolkit.core.recipe import Recipe, TrainingSettings
 from toolkit.model import loading
 from toolkit.model.base import CONFIG, LocatedBase, read_config
@@ -17,7 +17,7 @@ from toolkit.model.chat import Example
 from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
 from toolkit.model.memory import activation_bytes, compute_dtype, free_cache, memory_errors, size_of
-from toolkit.training import contrast
+from toolkit.training import contrast, processes
 from toolkit.training.lessons import Batch, Lesson, draw
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
@@ -33,9 +33,15 @@ def check_environment(settings: TrainingSettings) -> None:
 
     Raises:
         EnvironmentLacks: It has no GPU, one without bf16, or lacks a package.
+        InputError: There are more processes than examples in a step.
     """
     import torch
 
+    if processes.world() > settings.batch_size:
+        raise InputError(
+            f"{processes.world()} processes cannot share steps of {settings.batch_size} examples.",
+            "Start fewer, or raise `training.batch_size`.",
+        )
     if settings.compute == "bfloat16" and compute_dtype() == "float16":
         raise EnvironmentLacks(
             f"The GPU {torch.cuda.get_device_name()} does not compute in bfloat16.",
@@ -111,7 +117,12 @@ def _first_pass(
         with loading.autocast(precision.compute):
             micro_batch.prepare(peft_model)
         peft_model.train()
-        probe = [Batch(str(number), 1.0, examples[:1]) for number, examples in enumerate(longest_first)]
+        # One for each process.
+        probe = [
+            Batch(f"{number}", 1.0, examples[:1])
+            for number, examples in enumerate(longest_first)
+            for _ in range(processes.world())
+        ]
         return peft_model, loading.overflow(
             peft_model,
             precision.compute,
@@ -141,7 +152,9 @@ def make_trainer(
             model.train()
             step = self.state.global_step
             batches = draw(lessons, inputs["rows"], recipe.seed, step)
-            losses = micro_batch.gradients(model, batches, self.accelerator.backward, training.proxies)
+            losses = micro_batch.gradients(
+                model, batches, self.accelerator.backward, training.proxies, f"{recipe.seed}/{step}"
+            )
             self.losses = {column: float(loss) for column, loss in losses.items()}
             # Before the optimiser's step, so that no weight ever moves on NaN.
             for column, value in self.losses.items():
@@ -205,7 +218,7 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
     from transformers import TrainingArguments
 
     settings, gpu = recipe.training, torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         project="pkt",
         # The same for a run that continues, and different for each place.
@@ -232,11 +245,16 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
         disable_tqdm=True,
         report_to=[],
     )
+    # One process has one GPU: the Trainer would spread larger batches over all that it sees.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _trackers(settings: TrainingSettings, folder: Path) -> list[TrainerCallback]:
     """The Trainer's own callbacks that draw the losses."""
-    wanted = []
+    wanted: list[TrainerCallback] = []
+    if processes.rank() > 0:
+        return wanted
     if "trackio" in (settings.track or []):
         from transformers.integrations import TrackioCallback
 
