@@ -65,8 +65,11 @@ def joined() -> Iterator[None]:
     if started() > 1:
         _take_own_gpu()
     if joins:
+        hook = sys.excepthook
         with _together():
             dist.init_process_group(timeout=PATIENCE)
+        # torch puts its own around it, which loses what is printed by one that exits.
+        sys.excepthook = hook
     hidden = {name: os.environ.pop(name) for name in SEEN_BY_ACCELERATE if name in os.environ}
     try:
         yield
