@@ -15,6 +15,7 @@ SMALLEST = {
     "first_answer.py": ["--rounds", "1"],
     "local_hub.py": ["--files", "20", "--commits", "2", "--shape", "flat"],
     "rank_candidates.py": ["--rounds", "1", "--base", "tiny", "--names", "20"],
+    "train_processes.py": ["--steps", "2", "--rounds", "1"],
     "train_throughput.py": [
         *("--shape", "tiny", "--rounds", "1", "--steps", "1"),
         *("--way", "full-logits", "--way", "packed", "--way", "pkt"),

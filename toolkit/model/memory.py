@@ -70,7 +70,8 @@ def this_machine(compute: str = "auto") -> Machine:
 
     compute = compute_dtype() if compute == "auto" else compute
     if not torch.cuda.is_available():
-        return Machine(None, main_memory(), compute)
+        # Processes that train together hold the base each.
+        return Machine(None, main_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), compute)
     return Machine(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory, compute)
 
 
