@@ -609,3 +609,27 @@ def test_another_base_is_measured_in_a_report_that_says_which(adapter, dataset, 
     assert "base" not in named["adapter"]
     assert given["test"]["methods"] == named["test"]["methods"]
     assert str(tmp_path) not in (tmp_path / "given" / "evaluation.json").read_text()
+
+
+def test_workers_of_ray_give_the_same_bytes_and_keep_what_is_finished(
+    ray_cluster, adapter, dataset, small_base, tmp_path, monkeypatch
+):
+    how = {"base": str(small_base), "baselines": ["tfidf"]}
+    measure(adapter, dataset, output=tmp_path / "local", **how)
+    kept = []
+    keep = answers.Journal.keep
+
+    def interrupted(self, piece, result):
+        if len(kept) == 4:
+            raise KeyboardInterrupt
+        kept.append(piece)
+        keep(self, piece, result)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(answers.Journal, "keep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(adapter, dataset, output=tmp_path / "ray", engine="ray", **how)
+    notes = []
+    measure(adapter, dataset, output=tmp_path / "ray", engine="ray", note=notes.append, **how)
+    assert notes == ["Continuing an interrupted evaluation: 4 answers are kept."]
+    assert written(tmp_path / "ray") == written(tmp_path / "local")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -105,6 +105,7 @@ def train(
 @options.templates
 @options.recipe(default=None)
 @options.resume
+@options.engine
 @options.hub_and_json
 @click.pass_obj
 def evaluate(
@@ -122,6 +123,7 @@ def evaluate(
     templates: Path | None,
     recipe: str | None,
     resume: bool,
+    engine: Literal["local", "ray"],
     **settings: object,
 ) -> None:
     """Measure ADAPTER and its baselines on DATASET, and write figures, predictions and the card into its folder.
@@ -147,6 +149,7 @@ def evaluate(
             output=folder,
             templates=templates,
             restart=not resume,
+            engine=engine,
             progress=count,
             note=output.say,
         )

@@ -16,7 +16,9 @@ Engine = Literal["local", "ray"]
 TRIES = 5
 
 
-def spread(load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task], engine: Engine) -> Iterator[Result]:
+def spread(
+    load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task | None], engine: Engine
+) -> Iterator[Result]:
     """The result of each task. No more tasks are taken than there are workers.
 
     A worker of Ray has a GPU of its own where the cluster has some, and computes with as many threads as this process
@@ -25,7 +27,7 @@ def spread(load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task], 
     Args:
         load: Makes what does a task; called once in each worker, before its first task. It, tasks and results travel as
             pickles, and the result must not depend on the tasks before.
-        tasks: Read one by one.
+        tasks: Read one by one; at a None, the next is read when the results of all before were taken.
         engine: Where they are done.
 
     Raises:
@@ -34,7 +36,7 @@ def spread(load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task], 
     """
     if engine == "local":
         worker = _Worker(load)
-        yield from map(worker.do, tasks)
+        yield from (worker.do(task) for task in tasks if task is not None)
         return
     with ray_cluster():
         yield from _in_ray(load, tasks)
@@ -80,9 +82,10 @@ def _in_ray(load: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]) -> I
     pool = ActorPool(actors)
     try:
         for task in tasks:
-            if not pool.has_free():
+            while pool.has_next() and (task is None or not pool.has_free()):
                 yield pool.get_next_unordered()
-            pool.submit(lambda actor, given: actor.do.remote(given), task)
+            if task is not None:
+                pool.submit(lambda actor, given: actor.do.remote(given), task)
         while pool.has_next():
             yield pool.get_next_unordered()
     except RayTaskError as error:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from toolkit.core import Progress
+from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
-from toolkit.data.dataset import Row
+from toolkit.core.workers import Engine, spread
 from toolkit.evaluation.ranks import Rank, rank_of
 from toolkit.model import chat, generate, new_names, rank
 from toolkit.model.centroids import Centroids
 from toolkit.model.chat_template import Messages
+from toolkit.model.kernels import float32_kernels
+from toolkit.model.loading import Precision
 from toolkit.model.memory import halving
 from toolkit.model.prompts import Prompts, Reader, shared_opening
 
@@ -67,6 +69,7 @@ class Question:
         others: Numbers of other rows' right answers that are ranked too, by the number of the row.
         seed: Decides the sampled names; None where none are drawn.
         new: Whether names that are new by construction are drawn too, by the same seed.
+        where: The row, for errors: `row 3 of test`.
     """
 
     messages: Messages
@@ -74,6 +77,7 @@ class Question:
     others: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
     new: bool = False
+    where: str = "a question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,105 +120,187 @@ class Answer:
         return self.nearest or self.ranking
 
 
+Load = Callable[[], "tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase, Precision | None]"]
+
+
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
     """A model that answers questions about rows.
 
     Attributes:
         method: The name under which its answers are kept.
-        model: In eval mode.
-        tokenizer: Its tokenizer.
+        load: Gives it in eval mode, with its tokenizer, and the precision of its base where that is to be kept.
         decoding: How names are sampled.
         names: How many for each row.
-        journal: Where answers are kept.
-        progress: Called after each pass of a ranking, and when answers are kept.
         centroids: Those of the answers that it learnt, by which candidates are ranked too.
+        kernels: Of `float32_kernels`.
     """
 
     method: str
-    model: PeftModel | PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    load: Load
     decoding: DecodingSettings
     names: int
-    journal: Journal
-    progress: Progress
     centroids: Centroids | None = None
-
-    def check_lengths(self, split: str, rows: Sequence[Row]) -> None:
-        """Raise InputError for a row that the model cannot read whole; rows are counted from 0."""
-        for number, row in enumerate(rows):
-            prompt = chat.prompt_ids(self.tokenizer, row["messages"][:-1])
-            reason = generate.too_long(self.model, prompt, self.decoding)
-            if reason:
-                raise InputError(
-                    f"The description in row {number} of {split} is too long: {reason}.",
-                    "Shorten it, or leave the row out.",
-                )
+    kernels: str | None = None
 
     def answers(
-        self,
-        questions: Sequence[Question],
-        candidates: Sequence[str],
-        known: Sequence[str] = (),
-        tens: Sequence[Ten] = (),
+        self, asked: Asked, journal: Journal, progress: Progress = ignore, engine: Engine = "local"
     ) -> list[Answer]:
         """The answer to each question, in order.
 
         Prompts of about one length are read together. Which are depends on the questions alone, so that an interrupted
-        evaluation ends with the same bytes.
+        evaluation ends with the same bytes, and one in workers.
 
         Args:
-            questions: What is asked.
-            candidates: The names that are ranked.
-            known: The names that are not new.
-            tens: Questions among which drawn names are placed.
+            asked: The questions.
+            journal: Where answers are kept, and those of an earlier run found.
+            progress: Called after each pass of a ranking, and when answers are kept; in workers after their tasks.
+            engine: Where they are computed.
+
+        Raises:
+            InputError: A description that the model cannot read whole, or its probabilities are NaN.
         """
+        rows, results = asked.rows(self.centroids is not None), journal.results
+        done = Counter(kind for kind, of_kind in rows.items() for row in of_kind if self.piece(kind, row) in results)
 
-        def preparing(_task: str, done: float, of: int | None) -> None:
-            self.progress(f"{self.method}: candidates", done, of)
+        def report(kind: str, more: float = 0, of: int | None = None) -> None:
+            progress(f"{self.method}: {kind}", done[kind] + more, of or len(rows[kind]))
 
-        prepared = rank.prepare(rank.encode_answers(self.tokenizer, candidates, preparing))
-        prompts = [chat.prompt_ids(self.tokenizer, question.messages) for question in questions]
-        reader = Reader(self.model, shared_opening(prompts))
-        asked = _Asked(self, questions, prompts, candidates, known, tens, prepared, reader)
-        order = sorted(range(len(questions)), key=lambda row: (questions[row].right is None, len(prompts[row])))
-        for batch in _chunks(order, TOGETHER):
-            halving(len(batch), partial(asked.answer, batch))
-        for ten in tens:
-            halving(len(ten.questions), partial(asked.place, ten))
-        return [asked.kept(row) for row in range(len(questions))]
+        def keep(kind: str, row: int, result: Any) -> None:
+            done[kind] += 1
+            journal.keep(self.piece(kind, row), result)
+
+        def tasks() -> Iterator[_Task | None]:
+            yield from (("answer", first, {}) for first in range(0, len(asked.questions), TOGETHER))
+            yield None
+            for number, ten in enumerate(asked.tens):
+                drawn = [self.piece(kind, row) for row in ten.asked for kind in ("sample", "new")]
+                yield "place", number, {piece: results[piece] for piece in drawn if piece in results}
+
+        if done.total() < sum(map(len, rows.values())):
+            # In this process, each answer is kept when it is there.
+            told = (keep, report) if engine == "local" else (None, ignore)
+            for fresh in spread(partial(_Answering, self, asked, dict(results), *told), tasks(), engine):
+                for (kind, row), result in fresh.items():
+                    if self.piece(kind, row) not in results:
+                        keep(kind, row, result)
+                        report(kind)
+        return [self._kept(results, row) for row in range(len(asked.questions))]
+
+    def piece(self, kind: str, row: int) -> str:
+        """The name of an answer in a journal."""
+        return f"{self.method}/{kind}/{row}"
+
+    def precision(self, journal: Journal) -> Precision:
+        """That of its base."""
+        return Precision(**journal.results[self.piece("precision", 0)])
+
+    def _kept(self, results: Mapping[str, Any], row: int) -> Answer:
+        """The answer to a question, from the journal."""
+        ranking, nearest, fits = (results.get(self.piece(kind, row)) for kind in ("identify", "nearest", "fit"))
+        return Answer(
+            None if ranking is None else _restored(ranking),
+            None if nearest is None else _restored(nearest),
+            results[self.piece("answer", row)],
+            _drawn(results.get(self.piece("sample", row))),
+            _drawn(results.get(self.piece("new", row))),
+            {name: Rank(*one) for name, one in (fits or {}).items()},
+        )
 
 
-@dataclass
-class _Asked:
-    """The questions to one model. What its journal holds is computed again only where answers beside it are missing."""
+def _drawn(kept: Sequence[Mapping[str, Any]] | None) -> list[generate.Generated]:
+    return [generate.Generated(**one) for one in kept or ()]
 
-    by: AnsweringModel
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The questions to one model.
+
+    Attributes:
+        questions: What is asked.
+        candidates: The names that are ranked.
+        known: The names that are not new.
+        tens: Questions among which drawn names are placed.
+    """
+
     questions: Sequence[Question]
-    prompts: Sequence[list[int]]
     candidates: Sequence[str]
-    known_names: Sequence[str]
-    tens: Sequence[Ten]
-    prepared: rank.PreparedCandidates
-    reader: Reader
+    known: Sequence[str] = ()
+    tens: Sequence[Ten] = ()
 
-    def __post_init__(self) -> None:
+    def rows(self, by_centroids: bool) -> dict[str, set[int]]:
+        """The numbers of the questions that have an answer of each kind; `precision` is one of the model."""
         asked = dict(enumerate(self.questions))
         ranked = {row for row, one in asked.items() if one.right is not None}
-        self.rows = {
+        return {
+            "precision": {0},
             "identify": ranked,
-            "nearest": ranked if self.by.centroids is not None else set(),
+            "nearest": ranked if by_centroids else set(),
             "answer": set(asked),
             "sample": {row for row, one in asked.items() if one.seed is not None},
             "new": {row for row, one in asked.items() if one.seed is not None and one.new},
             "fit": {row for ten in self.tens for row in ten.asked},
         }
-        self.done = Counter(kind for kind, rows in self.rows.items() for row in rows if self._has(kind, row))
+
+
+_Task = tuple[str, int, dict[str, Any]]
+"""`answer` and the first of a batch of questions in their order, or `place` and the number of a ten with what was drawn
+for it."""
+
+
+class _Answering:
+    """A loaded model and the questions to it. What it is given is computed again only where answers beside it are
+    missing.
+    """
+
+    def __init__(
+        self,
+        by: AnsweringModel,
+        asked: Asked,
+        results: dict[str, Any],
+        keep: Callable[[str, int, Any], None] | None,
+        report: Callable[..., None],
+    ) -> None:
+        self.by, self.asked, self.results, self._tell, self._report = by, asked, results, keep, report
+        self.questions, self.rows = asked.questions, asked.rows(by.centroids is not None)
+        with float32_kernels(by.kernels):
+            self.model, self.tokenizer, precision = by.load()
+
+            def preparing(_task: str, done: float, of: int | None) -> None:
+                report("candidates", done, of)
+
+            self.prepared = rank.prepare(rank.encode_answers(self.tokenizer, asked.candidates, preparing))
+        self.fresh: dict[tuple[str, int], Any] = {}
+        self.prompts = [chat.prompt_ids(self.tokenizer, question.messages) for question in self.questions]
+        for question, prompt in zip(self.questions, self.prompts, strict=True):
+            if reason := generate.too_long(self.model, prompt, by.decoding):
+                raise InputError(
+                    f"The description in {question.where} is too long: {reason}.", "Shorten it, or leave the row out."
+                )
+        self.reader = Reader(self.model, shared_opening(self.prompts))
+        self.order = sorted(
+            range(len(self.prompts)), key=lambda row: (self.questions[row].right is None, len(self.prompts[row]))
+        )
+        self._keep("precision", 0, None if precision is None else asdict(precision))
+
+    def __call__(self, task: _Task) -> dict[tuple[str, int], Any]:
+        """The answers of a task, by kind and question."""
+        what, number, drawn = task
+        self.results.update(drawn)
+        with float32_kernels(self.by.kernels):
+            if what == "answer":
+                batch = self.order[number : number + TOGETHER]
+                halving(len(batch), partial(self.answer, batch))
+            else:
+                ten = self.asked.tens[number]
+                halving(len(ten.questions), partial(self.place, ten))
+        fresh, self.fresh = self.fresh, {}
+        return fresh
 
     @cached_property
     def known(self) -> new_names.KnownNames:
         """The names that are not new, in the model's tokens."""
-        return new_names.known_names(self.by.tokenizer, self.known_names)
+        return new_names.known_names(self.tokenizer, self.asked.known)
 
     def answer(self, batch: Sequence[int], at_once: int) -> None:
         """Answer the questions of a batch, so many at once."""
@@ -225,7 +311,7 @@ class _Asked:
             draws = max(1, TOGETHER // self.by.names)
             for kind, size, work in (
                 ("nearest", TOGETHER, self._nearest),
-                ("identify", rank.prompts_at_once(self.by.model), self._rank),
+                ("identify", rank.prompts_at_once(self.model), self._rank),
                 ("answer", TOGETHER, self._name),
                 ("sample", draws, self._draw),
                 ("new", draws, partial(self._draw, new=True)),
@@ -241,34 +327,21 @@ class _Asked:
         """Place names among ten questions, which are read so many at once, by how likely each makes them."""
         if not all(self._has("fit", row) for row in ten.asked):
             drawn = {
-                row: {one.name for kind in ("sample", "new") for one in self._drawn(kind, row)} for row in ten.asked
+                row: {
+                    one.name for kind in ("sample", "new") for one in _drawn(self.results.get(self.by.piece(kind, row)))
+                }
+                for row in ten.asked
             }
             names = sorted(set().union(*drawn.values()))
-            prepared = rank.prepare(rank.encode_answers(self.by.tokenizer, names))
+            prepared = rank.prepare(rank.encode_answers(self.tokenizer, names))
             scores: list[list[float]] = []
-            for part in _chunks(ten.questions, min(at_once, rank.prompts_at_once(self.by.model))):
+            for part in _chunks(ten.questions, min(at_once, rank.prompts_at_once(self.model))):
                 scores += rank.score(self.reader.read([self.prompts[row] for row in part]), prepared)
             after = dict(zip(names, zip(*scores, strict=True), strict=True))
             for row, own in drawn.items():
                 place = ten.questions.index(row)
                 self._keep("fit", row, {name: rank_of(after[name], place) for name in sorted(own)})
         self._report("fit")
-
-    def kept(self, row: int) -> Answer:
-        """The answer to a question, from the journal."""
-        results = self.by.journal.results
-        ranking, nearest, fits = (results.get(self._piece(kind, row)) for kind in ("identify", "nearest", "fit"))
-        return Answer(
-            None if ranking is None else _restored(ranking),
-            None if nearest is None else _restored(nearest),
-            results[self._piece("answer", row)],
-            self._drawn("sample", row),
-            self._drawn("new", row),
-            {name: Rank(*one) for name, one in (fits or {}).items()},
-        )
-
-    def _drawn(self, kind: str, row: int) -> list[generate.Generated]:
-        return [generate.Generated(**one) for one in self.by.journal.results.get(self._piece(kind, row), [])]
 
     def _rank(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
         def within(_task: str, done: float, of: int | None) -> None:
@@ -281,37 +354,33 @@ class _Asked:
     def _nearest(self, prompts: Prompts, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Rankings by the cosine of the state after a description with each answer's; without one, answers are last."""
         known = self.by.centroids
-        return self._ranked(rows, known.scores(prompts.states, self.candidates).tolist() if known else [])
+        return self._ranked(rows, known.scores(prompts.states, self.asked.candidates).tolist() if known else [])
 
     def _ranked(self, rows: Sequence[int], scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
         rankings = []
         for row, each in zip(rows, scores, strict=True):
             question = self.questions[row]
             others = {str(other): rank_of(each, right) for other, right in question.others.items()}
-            rankings.append(asdict(ranking_of(each, question.right or 0, self.candidates, others)))
+            rankings.append(asdict(ranking_of(each, question.right or 0, self.asked.candidates, others)))
         return rankings
 
     def _name(self, prompts: Prompts, _rows: Sequence[int]) -> list[str]:
-        return generate.greedy_names(prompts, self.by.tokenizer, self.by.decoding)
+        return generate.greedy_names(prompts, self.tokenizer, self.by.decoding)
 
     def _draw(self, prompts: Prompts, rows: Sequence[int], *, new: bool = False) -> list[list[dict[str, Any]]]:
         seeds = [self.questions[row].seed or 0 for row in rows]
-        how = (prompts, self.by.tokenizer, self.by.decoding, self.by.names, seeds)
+        how = (prompts, self.tokenizer, self.by.decoding, self.by.names, seeds)
         drawn = new_names.sample_new(*how, self.known) if new else generate.sample(*how)
         return [[asdict(one) for one in each] for each in drawn]
 
-    def _piece(self, kind: str, row: int) -> str:
-        return f"{self.by.method}/{kind}/{row}"
-
     def _has(self, kind: str, row: int) -> bool:
-        return self._piece(kind, row) in self.by.journal.results
+        return self.by.piece(kind, row) in self.results
 
     def _keep(self, kind: str, row: int, result: Any) -> None:
-        self.done[kind] += not self._has(kind, row)
-        self.by.journal.keep(self._piece(kind, row), result)
-
-    def _report(self, kind: str, more: float = 0) -> None:
-        self.by.progress(f"{self.by.method}: {kind}", self.done[kind] + more, len(self.rows[kind]))
+        if not self._has(kind, row):
+            self.results[self.by.piece(kind, row)] = self.fresh[kind, row] = result
+            if self._tell is not None:
+                self._tell(kind, row, result)
 
 
 def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:

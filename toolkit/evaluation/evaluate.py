@@ -8,9 +8,10 @@ figures finds them in one place, and those of the encoder before training the ba
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ from toolkit.core.layout import (
 )
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
+from toolkit.core.workers import Engine
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
 from toolkit.evaluation.answers import AnsweringModel, Journal
 from toolkit.evaluation.identification import CHANCE, identification, shuffled_partners
@@ -88,6 +90,7 @@ def evaluate(
     output: Path | None = None,
     templates: Path | None = None,
     restart: bool = False,
+    engine: Engine = "local",
     progress: Progress = ignore,
     note: Note = ignore,
 ) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def evaluate(
         output: A folder of its own for the report, in place of the adapter's.
         templates: A folder of card templates that replace the toolkit's.
         restart: Begin anew: discard an interrupted evaluation, and replace a finished one of other settings or data.
+        engine: `ray` for the workers of a Ray cluster, each of which loads the model, from the same folder or the Hub.
         progress: Called after each answer.
         note: Called when an interrupted evaluation continues.
 
@@ -127,7 +131,13 @@ def evaluate(
             "Give an `output` for the report on another `base`.",
         )
     learnt = encoders.is_encoder(folder)
-    if learnt and (given := [name for name, it in (("against", against), ("output", output), ("base", base)) if it]):
+    if learnt and (
+        given := [
+            name
+            for name, it in (("against", against), ("output", output), ("base", base), ("engine", engine != "local"))
+            if it
+        ]
+    ):
         raise InputError(f"An encoder is evaluated without `{given[0]}`.", "Leave it out.")
     target, kind = (folder, ENCODER if learnt else ADAPTER) if output is None else (output, REPORT)
     manifest = read_manifest(folder, kind) if output is None else {}
@@ -170,7 +180,7 @@ def evaluate(
             if learnt:
                 precision, predictions = Precision("none", "float32"), _encoded(plan, manifest["base"], progress)
             else:
-                precision, predictions = _predict(plan, journal, progress)
+                precision, predictions = _predict(plan, journal, progress, engine)
         evaluation = {
             "schema": SCHEMA,
             "seed": recipe.seed,
@@ -305,39 +315,49 @@ def _journal_of(target: Path) -> Path:
     return whole.with_name(f"{whole.name}-evaluation.jsonl")
 
 
-def _predict(plan: _Plan, journal: Journal, progress: Progress) -> tuple[Precision, list[Prediction]]:
+def _predict(plan: _Plan, journal: Journal, progress: Progress, engine: Engine) -> tuple[Precision, list[Prediction]]:
     """The precision of the adapter's base, and the predictions of adapters, base and baselines."""
     rows, recipe = plan.rows, plan.recipe
     partners = shuffled_partners(rows.creatures, recipe.seed)
     predictions: list[Prediction] = []
 
-    def ask(
-        method: str, model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
-    ) -> None:
-        names = recipe.evaluation.names_per_description
-        known = read_centroids(folder) if folder else None
+    def ask(method: str, name: str, load: Callable[..., Any]) -> AnsweringModel:
+        folder = plan.adapters[name]
+        known = read_centroids(folder) if method != "base" else None
         if known and set(known.answers).isdisjoint(rows.candidates):
             known = None
-        asked = AnsweringModel(method, model, tokenizer, recipe.decoding, names, journal, progress, known)
+        loaded = partial(load, folder, recipe.evaluation.quantization, plan.base_of(name))
+        names, kernels = recipe.evaluation.names_per_description, best_kernels()
+        model = AnsweringModel(method, loaded, recipe.decoding, names, known, kernels)
         control = partners if method == ADAPTER else [[] for _ in rows.test]
+        asked = partial(model.answers, journal=journal, progress=progress, engine=engine)
         with memory_errors():
-            predictions.extend(model_predictions(asked, rows, control, recipe.seed))
-
-    used = None
-    for name, folder in plan.adapters.items():
-        model, tokenizer, precision = load_adapter(folder, recipe.evaluation.quantization, plan.base_of(name))
-        used = used or precision
-        if (precision.base, precision.compute) == ("none", "float32"):
-            # The same to float32's rounding, in four fifths of the time.
-            model = merged_model(model)
-        ask(name, model, tokenizer, folder)
+            predictions.extend(model_predictions(method, asked, rows, control, recipe.seed))
         # Two models do not stay in memory at once.
-        del model, tokenizer
         free_cache()
+        return model
+
+    precisions = []
+    for name in plan.adapters:
+        precisions.append(ask(name, name, _load_merged).precision(journal))
         if name == ADAPTER and "base" in plan.baselines:
-            ask("base", *load_without(folder, recipe.evaluation.quantization, plan.base_of(name)))
-            free_cache()
-    return used or precision, predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
+            ask("base", name, _load_base)
+    return precisions[0], predictions + baseline_predictions(rows, plan.baselines, plan.encoder, progress)
+
+
+def _load_merged(
+    folder: Path, quantization: str, base: str | None
+) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase, Precision]:
+    """An adapter on its base; merged where that is the same to float32's rounding, in four fifths of the time."""
+    model, tokenizer, precision = load_adapter(folder, quantization, base)
+    merged = (precision.base, precision.compute) == ("none", "float32")
+    return merged_model(model) if merged else model, tokenizer, precision
+
+
+def _load_base(
+    folder: Path, quantization: str, base: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Precision | None]:
+    return *load_without(folder, quantization, base), None
 
 
 def _encoded(plan: _Plan, base: Mapping[str, Any], progress: Progress) -> list[Prediction]:

@@ -17,7 +17,7 @@ from toolkit.core.layout import BY_LIKELIHOOD, NEW_NAMES, PREDICTIONS, SPLITS
 from toolkit.core.recipe import EvaluationSettings
 from toolkit.data.dataset import LocatedDataset, Row, answer_of, description_of, names_of, read_split
 from toolkit.evaluation import baselines
-from toolkit.evaluation.answers import AnsweringModel, Question, Ranking, Ten, ranking_of
+from toolkit.evaluation.answers import Answer, Asked, Question, Ranking, Ten, ranking_of
 from toolkit.evaluation.ranks import Rank, rank_of
 from toolkit.model.encoder import Encoder
 from toolkit.model.generate import Generated
@@ -138,12 +138,17 @@ def tuning_families(unseen: Sequence[Row]) -> set[str]:
 
 
 def model_predictions(
-    model: AnsweringModel, rows: EvaluationRows, partners: Sequence[Sequence[int]], seed: int
+    method: str,
+    answers_to: Callable[[Asked], Sequence[Answer]],
+    rows: EvaluationRows,
+    partners: Sequence[Sequence[int]],
+    seed: int,
 ) -> list[Prediction]:
     """A model's answers to `test` and `unseen`; the adapter's also with samples for the first rows of `test`.
 
     Args:
-        model: The model.
+        method: The model's name.
+        answers_to: Asks it.
         rows: What it is asked about.
         partners: For each row of `test`, the rows whose descriptions its answer is also ranked after.
         seed: Decides the sampled names, with the position of a row among those of `samples.jsonl`.
@@ -151,8 +156,6 @@ def model_predictions(
     Raises:
         InputError: A row is too long for the model, or its probabilities are NaN.
     """
-    model.check_lengths("test", rows.test)
-    model.check_lengths("unseen", rows.unseen)
     numbers = {answer: number for number, answer in enumerate(rows.candidates)}
     right = [numbers[answer_of(row)] for row in rows.test]
     others: list[dict[int, int]] = [{} for _ in rows.test]
@@ -160,17 +163,24 @@ def model_predictions(
         for partner in found:
             others[partner][number] = right[number]
     first = min(len(rows.test), SAMPLED_TEST_ROWS)
-    shown = first if model.method == ADAPTER else 0
+    shown = first if method == ADAPTER else 0
     questions = [
-        Question(row["messages"][:-1], right[number], others[number], seed + number if number < shown else None)
+        Question(
+            row["messages"][:-1],
+            right[number],
+            others[number],
+            seed + number if number < shown else None,
+            where=f"row {number} of test",
+        )
         for number, row in enumerate(rows.test)
     ]
-    trained = model.method != "base"
+    trained = method != "base"
     questions += [
-        Question(row["messages"][:-1], seed=seed + first + place, new=trained) for place, row in enumerate(rows.unseen)
+        Question(row["messages"][:-1], seed=seed + first + place, new=trained, where=f"row {place} of unseen")
+        for place, row in enumerate(rows.unseen)
     ]
     tens = tens_of([_creature(row) for row in rows.unseen], seed, len(rows.test)) if trained else []
-    answers = model.answers(questions, rows.candidates, rows.names, tens)
+    answers = answers_to(Asked(questions, rows.candidates, rows.names, tens))
     made, likely, new = [], [], []
     for number, (row, answer) in enumerate(zip([*rows.test, *rows.unseen], answers, strict=True)):
         split, place = ("test", number) if number < len(rows.test) else ("unseen", number - len(rows.test))
@@ -180,11 +190,11 @@ def model_predictions(
             shuffled = [each.others[str(number)] for each in after if each is not None]
             ranked = {**_columns_of(ranking), "shuffled_ranks": shuffled}
         if answer.nearest is not None and answer.ranking is not None:
-            likely.append(_about(f"{model.method}{BY_LIKELIHOOD}", split, place, row, **_columns_of(answer.ranking)))
+            likely.append(_about(f"{method}{BY_LIKELIHOOD}", split, place, row, **_columns_of(answer.ranking)))
         sampled, made_new = (_sampled(drawn, answer.fits) for drawn in (answer.drawn, answer.new))
-        made.append(_about(model.method, split, place, row, greedy=answer.greedy, **sampled, **ranked))
+        made.append(_about(method, split, place, row, greedy=answer.greedy, **sampled, **ranked))
         if answer.new:
-            new.append(_about(f"{model.method}{NEW_NAMES}", split, place, row, **made_new))
+            new.append(_about(f"{method}{NEW_NAMES}", split, place, row, **made_new))
     return made + likely + new
 
 
