@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_and_asks_nothing_twice(ada
     written = bulk.answer_all(adapter, iter(TEXTS), out, question(), note=notes.append)
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert asked == [4, 6, 8]
-    assert notes == ["Continuing an interrupted run: 4 descriptions are answered."]
+    assert notes == ["Continuing an interrupted run: 2 parts of 2 descriptions are answered."]
     assert (written.descriptions, written.refused) == (9, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "whole.parquet", "out.parquet"}
     bulk.answer_all(adapter, TEXTS, out, question(), note=notes.append)
@@ -92,7 +92,10 @@ def test_answers_of_something_else_are_replaced_only_by_restart(adapter, tmp_pat
     second = question(verb="identify", **changed)
     with pytest.raises(InputError, match=f"holds answers of {said}.*`restart=True`"):
         bulk.answer_all(adapter, texts, out, second)
-    bulk.answer_all(adapter, texts, out, second, restart=True)
+    with pytest.raises(KeyboardInterrupt):
+        bulk.answer_all(adapter, stopping(texts, 3), out, second, restart=True)
+    # A restart that was interrupted goes on without being asked for again.
+    bulk.answer_all(adapter, texts, out, second)
     assert pq.read_table(out).num_rows == len(TEXTS)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from toolkit.core.cluster import ray_cluster
@@ -45,15 +48,18 @@ def spread(
 class _Worker:
     """What does tasks, loaded with the first of them: an error of loading is then that task's."""
 
-    def __init__(self, load: Callable[[], Callable[[Any], Any]], threads: int | None = None) -> None:
-        self._load, self._threads = load, threads
+    def __init__(self, load: Callable[[], Callable[[Any], Any]], threads: int = 0, folder: str = ".") -> None:
+        self._load, self._threads, self._folder = load, threads, folder
 
     @cached_property
     def _work(self) -> Callable[[Any], Any]:
-        if self._threads is not None:
+        if self._threads:
             import torch
 
             torch.set_num_threads(self._threads)
+        # Relative paths mean the same here, where there is such a folder.
+        with suppress(FileNotFoundError):
+            os.chdir(self._folder)
         return self._load()
 
     def do(self, task: Any) -> Any:
@@ -78,7 +84,7 @@ def _in_ray(load: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]) -> I
         )
     needs = {"num_cpus": 0 if gpus else threads, "num_gpus": 1 if gpus else 0}
     kind = ray.remote(max_restarts=-1, max_task_retries=TRIES, **needs)(_Worker)
-    actors = [kind.remote(load, threads) for _ in range(count)]
+    actors = [kind.remote(load, threads, str(Path.cwd())) for _ in range(count)]
     pool = ActorPool(actors)
     try:
         for task in tasks:

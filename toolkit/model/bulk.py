@@ -113,7 +113,7 @@ def answer_all(
         if kept.whole is not None:
             note(f"{output} is whole: no description is asked again.")
         elif kept.parts:
-            note(f"Continuing an interrupted run: {len(kept.parts) * PART:,} descriptions are answered.")
+            note(f"Continuing an interrupted run: {len(kept.parts):,} parts of {PART} descriptions are answered.")
 
         def answered(count: int) -> None:
             nonlocal done
@@ -161,13 +161,16 @@ class _Kept:
         self.asked: list[str] = []
         if output.suffix != PARQUET:
             raise InputError(f"{output} does not end in {PARQUET}.", "Name a Parquet file to write.")
-        self.whole = _made_of(output) if output.exists() else None
-        files = sorted(self.folder.glob(f"{'[0-9]' * 6}{PARQUET}"))
+        whole = [output] if output.exists() else []
+        # Whoever began to replace it, goes on without being asked again; somebody else's file is never replaced.
+        facts = [_made_of(file) for file in whole]
         if restart:
-            self.whole, files = None, []
             shutil.rmtree(self.folder, ignore_errors=True)
-        for file, facts in [(output, self.whole), *((file, _made_of(file)) for file in files[:1])]:
-            if facts and (other := [f"other {name}" for name, value in about.items() if facts.get(name) != value]):
+        files = sorted(self.folder.glob(f"{'[0-9]' * 6}{PARQUET}"))
+        self.whole = facts[0] if facts and not files and not restart else None
+        for file in files[:1] or (whole if self.whole else []):
+            there = _made_of(file)
+            if other := [f"other {name}" for name, value in about.items() if there.get(name) != value]:
                 self._refuse(file, ", ".join(other))
         self.parts = {int(file.stem) for file in files}
         try:
