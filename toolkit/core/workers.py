@@ -16,7 +16,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Engine = Literal["local", "ray"]
 # A task that ended so many workers, as one for which the memory is too small, ends the work.
-TRIES = 5
+TRIES = 10
 
 
 def spread(

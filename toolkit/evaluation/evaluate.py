@@ -315,7 +315,9 @@ def _journal_of(target: Path) -> Path:
     return whole.with_name(f"{whole.name}-evaluation.jsonl")
 
 
-def _predict(plan: _Plan, journal: Journal, progress: Progress, engine: Engine) -> tuple[Precision, list[Prediction]]:
+def _predict(
+    plan: _Plan, journal: Journal, progress: Progress, engine: Engine = "local"
+) -> tuple[Precision, list[Prediction]]:
     """The precision of the adapter's base, and the predictions of adapters, base and baselines."""
     rows, recipe = plan.rows, plan.recipe
     partners = shuffled_partners(rows.creatures, recipe.seed)
