@@ -7,6 +7,7 @@ best alone, which alone is published; its card says how many it was chosen among
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -27,6 +29,7 @@ from toolkit.core.folder import holds_nothing, json_hash, read_json, read_jsonl,
 from toolkit.core.layout import TRAINING_LOG
 from toolkit.core.recipe import PublishSettings, Recipe, load_recipe, recipe_names
 from toolkit.core.results import Score
+from toolkit.core.workers import Engine, spread
 from toolkit.evaluation.evaluate import validation_scores
 from toolkit.run import (
     HUB,
@@ -130,6 +133,7 @@ def run_sweep(
     callbacks: RunCallbacks = SILENT,
     *,
     workers: int = 1,
+    engine: Engine = "local",
     restart: bool = False,
 ) -> SweepResult:
     """Run each trial in a folder of its own in `out`, then evaluate and publish the best.
@@ -143,6 +147,7 @@ def run_sweep(
         out: A run folder for each trial, `sweep.json`, `sweep.png` and, for a local Hub, `hub/`.
         callbacks: Called while it works; `count` with the steps of each training.
         workers: How many trials run at once on this machine, whose cores and GPUs they share out among them.
+        engine: `ray` has workers of a Ray cluster run them, as many as `spread` finds room for; all see `out`.
         restart: As for `run_pipeline`.
 
     Raises:
@@ -160,7 +165,10 @@ def run_sweep(
     with hub_of(recipes[0], out):
         left = _make_datasets(trials, out, callbacks, restart=restart)
         try:
-            errors = asyncio.run(_run_all(left, out, workers, callbacks, restart=restart))
+            if engine == "ray" and left:
+                errors = dict(spread(partial(partial, _run_as_task, out.absolute(), restart), left, engine))
+            else:
+                errors = asyncio.run(_run_all(left, out, workers, callbacks, restart=restart))
         except KeyboardInterrupt as error:
             raise Interrupted("The sweep was stopped.", "Run it again, without `restart`, to continue.") from error
         # Stable: of equals the first one leads.
@@ -285,12 +293,19 @@ async def _run_apart(
     return None if code == 0 else errors[-1] if errors else f"It ended with exit code {code}; {out / LOG} says more."
 
 
+def _run_as_task(out: Path, restart: bool, trial: Trial) -> tuple[str, str | None]:
+    """A trial's name, and what went wrong."""
+    return trial.name, asyncio.run(_run_apart(trial, out / trial.name, {}, SILENT, restart=restart))
+
+
 def run_trial(out: Path, callbacks: RunCallbacks) -> None:
     """Train and measure a trial, in the process that `run_sweep` starts for it.
 
     Standard input has the trial, and ends when this process is to end; steps go to standard output.
     """
     job = json.loads(sys.stdin.buffer.readline())
+    # A process whose starter was killed may be at its last step: it has this log too.
+    fcntl.flock(sys.stderr.fileno(), fcntl.LOCK_EX)
 
     def end_with_input() -> None:
         os.read(sys.stdin.fileno(), 1)

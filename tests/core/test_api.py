@@ -14,7 +14,7 @@ VERBS = {
     "PublishOptions",
     *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "merge", "name"),
     *("identify", "run_pipeline", "open_adapter", "load_recipe", "Recipe", "use_hub", "ToolkitError"),
-    *("inspect_adapter", "serve", "import_base", "train_encoder", "answer_all", "Question"),
+    *("inspect_adapter", "serve", "import_base", "train_encoder", "answer_all", "Question", "plan_trials", "run_sweep"),
 }
 
 

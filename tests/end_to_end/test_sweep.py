@@ -219,3 +219,11 @@ def test_a_folder_of_something_else_is_left_alone(trials, tmp_path, files, said,
         assert [path.name for path in out.iterdir()] == files
     else:
         assert run_sweep(trials, out).best is None
+
+
+def test_a_worker_of_ray_runs_a_trial(ray_cluster, trials, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "_evaluate", lambda *_, **__: None)
+    once = trials[0].recipe.training.model_copy(update={"max_steps": 1})
+    trial = replace(trials[0], recipe=trials[0].recipe.model_copy(update={"training": once}))
+    (done,) = run_sweep([trial], tmp_path / "out", engine="ray").trials
+    assert (done.error, done.scores) == (None, read_json(tmp_path / "out" / trial.name / "validation_scores.json"))

@@ -13,6 +13,7 @@ from toolkit.cli.options import PATH
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
+    from toolkit.core.workers import Engine
 
 
 @main.command()
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=PATH)
 @options.changed
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs of a sweep at once.")
+@options.engine
 @click.option("--trial", is_flag=True, hidden=True)
 @options.resume
 @options.hub_and_json
@@ -31,6 +33,7 @@ def run(
     out: Path,
     changed: dict[str, list[object]],
     workers: int,
+    engine: Engine,
     trial: bool,
     resume: bool,
 ) -> None:
@@ -55,7 +58,7 @@ def run(
             return
         trials = sweep.plan_trials(recipes, changed)
         if len(trials) > 1:
-            swept = sweep.run_sweep(trials, out, callbacks, workers=workers, restart=not resume)
+            swept = sweep.run_sweep(trials, out, callbacks, workers=workers, engine=engine, restart=not resume)
         else:
             result = pipeline.run_pipeline(trials[0].recipe, out, callbacks, restart=not resume)
     if len(trials) > 1:
