@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language, language_of
+from toolkit.core.text import clean_text, control_token, fits_language, language_of
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_languages_are_told_apart_by_their_letters() -> None:
     ["<end_of_turn>", "<bos>", "<|im_end|>", "[INST]", "<<SYS>>", "</s>", "<|eot_id|>", "<unused7>", "[|user|]"],
 )
 def test_tokens_of_chat_templates_are_recognised(token: str) -> None:
-    assert CONTROL_TOKEN.search(f"It glows. {token} Yes.")
+    assert control_token(f"It glows. {token} Yes.")
 
 
 @pytest.mark.parametrize("text", ["a < b and c > d", "a <small> mouse", "[sic]", "wings|tail", "<3"])
 def test_ordinary_brackets_are_no_control_tokens(text: str) -> None:
-    assert not CONTROL_TOKEN.search(text)
+    assert not control_token(text)

@@ -24,14 +24,13 @@ INVISIBLE = re.compile(
 )
 """Control and zero-width characters, line breaks and tabs excepted."""
 
-CONTROL_TOKEN = re.compile(
+# Tokens with which the known chat templates (Gemma, Llama, Qwen, Mistral, Phi, EXAONE, ...) mark turns.
+_CONTROL_TOKEN = re.compile(
     r"</?(?:start_of_turn|end_of_turn|bos|eos|pad|unk|mask|s|sep|cls|start_of_image|end_of_image|image_soft_token"
     r"|unused\d+|channel|turn)>|<[|｜][^<>|｜\s]{1,40}[|｜]?>|<[a-z_]{1,20}[|｜]>|\[/?INST\]|\[/?(?:SYSTEM|AVAILABLE)_\w+\]"
     r"|<</?SYS>>|\[\|[a-z]{1,20}\|\]",
     re.IGNORECASE,
 )
-"""Tokens with which the known chat templates (Gemma, Llama, Qwen, Mistral, Phi, EXAONE, ...) mark turns."""
-
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
 
@@ -70,12 +69,19 @@ def fits_language(text: str, language: str) -> bool:
 
     A text without letters fits none; any text with letters fits a language that is neither.
     """
+    if text.isascii():
+        return language != "ko" and any(map(str.isalpha, text))
     letters = sum(map(str.isalpha, text))
     if language == "ko":
         return letters > 0 and len(_HANGUL.findall(text)) * 2 >= letters
     if language == "en":
         return letters > 0 and len(_LATIN.findall(text)) * 5 >= letters * 4
     return letters > 0
+
+
+def control_token(text: str) -> re.Match[str] | None:
+    """The first token of a chat template in a text."""
+    return _CONTROL_TOKEN.search(text) if "<" in text or "[" in text else None
 
 
 def natural(text: str) -> str:

@@ -12,8 +12,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import chain
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from types import ModuleType
@@ -32,7 +33,7 @@ BATCH_ROWS = 5_000
 # Starting processes takes a second.
 FEWEST_FOR_PROCESSES = 50_000
 MOST_PROCESSES = 8
-PRELOADED = ["toolkit.data.build"]
+PRELOADED = ["pyarrow.compute", "toolkit.data.build"]
 
 Given = TypeVar("Given", bound=Sized)
 Made = TypeVar("Made")
@@ -115,9 +116,10 @@ class LocalEngine:
         each: Callable[[Made, Group], Found],
         groups: Iterable[Group],
     ) -> Iterator[Found]:
-        """What is found in each group, one after the other."""
+        """What is found in each group; numpy computes in several threads at once."""
         made = whole(self.stream(function, rows, reads))
-        return (each(made, group) for group in groups)
+        with ThreadPoolExecutor(cores()) as pool:
+            yield from pool.map(partial(each, made), groups)
 
     def collect(self, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Some columns of the table."""
@@ -127,6 +129,12 @@ class LocalEngine:
         """Rows of the table, which is copied to one piece: each `take` of many pieces copies them all."""
         whole = rows.select(columns).combine_chunks()
         return (whole.take(places[start : start + size]) for start in range(0, len(places), size))
+
+
+def cores() -> int:
+    """How many cores this process may use, `MOST_PROCESSES` at most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, MOST_PROCESSES)
 
 
 def _counted(batches: Iterable[pa.Table], done: Done) -> Iterator[pa.Table]:
@@ -143,8 +151,7 @@ def run_batches(function: Callable[[Given], Made], batches: Iterable[Given]) -> 
     Raises:
         EnvironmentLacks: One of the processes was killed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes, batches, ahead, rows = min(cores, MOST_PROCESSES), iter(batches), [], 0
+    processes, batches, ahead, rows = cores(), iter(batches), [], 0
     while rows < FEWEST_FOR_PROCESSES and (batch := next(batches, None)) is not None:
         ahead.append(batch)
         rows += len(batch)

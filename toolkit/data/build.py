@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
+from toolkit.data.batches import run_batches
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
@@ -98,7 +99,7 @@ def build_dataset(
         _require_rows(rows, drafts, [facts for facts, _ in sources])
         convert = Conversations(drafts.creatures, settings)
         for split, places in rows.items():
-            write_split(folder, split, map(convert, keeper.take(drafts.rows, KEPT, places, ROW_GROUP)))
+            write_split(folder, split, run_batches(convert, keeper.take(drafts.rows, KEPT, places, ROW_GROUP)))
         if dropped := [place for place, reason in enumerate(drafts.reason) if reason]:
             write_rejected(folder, _rejected(drafts, np.asarray(dropped)))
         facts = _facts(rows, clusters, drafts, recipe, [facts for facts, _ in sources])
@@ -236,7 +237,7 @@ def _facts(
     license, origin = drafts.column("license"), drafts.column("origin")
     licenses = sorted({license[place] for place in kept})
     from_source = Counter(origin[place] for place in kept)
-    creatures = [drafts.creatures[number] for number in set(drafts.creature[kept].tolist())]
+    creatures = {(creature := drafts.creatures[number]).key: creature for number in np.unique(drafts.creature[kept])}
     return {
         "recipe": recipe.name,
         "settings": _public_settings(recipe.dataset, sources),
@@ -249,7 +250,7 @@ def _facts(
         "near_duplicates": {"rows": sum(sizes), "clusters": len(sizes)},
         "splits": {split: len(its) for split, its in rows.items()},
         "creatures": len(creatures),
-        "families": len({creature.family for creature in creatures}),
+        "families": len({creature.family for creature in creatures.values()}),
     }
 
 
@@ -262,9 +263,9 @@ def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) 
     return public
 
 
-def _about_pokemon(sources: Sequence[SourceFacts], creatures: Sequence[Creature]) -> bool:
+def _about_pokemon(sources: Sequence[SourceFacts], keys: Iterable[str]) -> bool:
     """Whether the card must name Pokémon's trademarks: by the creatures' keys, or the name of a source."""
     plain = (unicodedata.normalize("NFKD", source.location).encode("ascii", "ignore").decode() for source in sources)
     return any("pokemon" in normal_text(location) for location in plain) or any(
-        creature.key.startswith("pokemon/") for creature in creatures
+        key.startswith("pokemon/") for key in keys
     )

@@ -19,7 +19,7 @@ from toolkit.core import Progress
 from toolkit.core.answers import ANSWER_LANGUAGES, Names, fold, names_by_language, names_in
 from toolkit.core.errors import InputError
 from toolkit.core.recipe import DatasetSettings
-from toolkit.core.text import CONTROL_TOKEN, clean_text, fits_language
+from toolkit.core.text import clean_text, control_token, fits_language
 from toolkit.data.batches import BATCH_ROWS, Engine, Rows
 from toolkit.data.duplicates import first_connected, text_digest
 from toolkit.data.grammar import Masks
@@ -82,8 +82,8 @@ class Drafts:
     Attributes:
         engine: What keeps the rows: a draft of each record, with the columns of `DRAFT`, its number among `creatures`
             and what the steps add.
-        creatures: Each creature once, as merged.
-        creature: Of each draft, the number of its creature.
+        creatures: What each creature that was read is merged into.
+        creature: Of each draft, the number of its creature there.
         reason: Of each draft, why it was dropped; empty while it is kept.
         same_parallel: Pairs of `parallel` whose texts are the same, of which only one is kept.
         split: Cells with a name in each of several languages, and the names.
@@ -139,17 +139,11 @@ def read_drafts(
         if names and len(names) >= 2 * len(set(names)):
             found = f"The sources share keys that number rows: {len(names):,} for {len(set(names)):,} names."
             raise InputError(found, "Give each creature one `key` in all sources, or rename those columns.")
-    creatures, numbers = _merge_creatures(list(read.by_key.values()), [facts for facts, _ in sources])
-    rows = engine.map(CheckDrafts(creatures, numbers, settings), rows, ["text", "language", "creature"])
+    creatures = _merge_creatures(list(read.by_key.values()), [facts for facts, _ in sources])
+    rows = engine.map(CheckDrafts(creatures, settings), rows, ["text", "language", "creature"])
     small = engine.collect(rows, ["creature", "reason"])
-    return Drafts(
-        engine,
-        rows,
-        creatures,
-        small["creature"].to_numpy(),
-        list(map(sys.intern, small["reason"].to_pylist())),
-        read.split,
-    )
+    reasons = list(map(sys.intern, small["reason"].to_pylist()))
+    return Drafts(engine, rows, creatures, small["creature"].to_numpy(), reasons, read.split)
 
 
 def _read_batches(
@@ -184,19 +178,14 @@ def _draft(record: Record, origin: int, read: _Creatures) -> tuple[str | int, ..
     return record.description, record.language, origin, *source, attributes, number
 
 
-def _merge_creatures(
-    creatures: Sequence[Creature], sources: Sequence[SourceFacts]
-) -> tuple[list[Creature], NDArray[np.intp]]:
-    """Each creature once, and for each of those that were read its number there; the sources' notes say how many."""
+def _merge_creatures(creatures: Sequence[Creature], sources: Sequence[SourceFacts]) -> list[Creature]:
+    """What each creature is merged into; the sources' notes say how many."""
     stands_for = merge_creatures(creatures)
     for origin, facts in enumerate(sources):
         its = {creature.key: stands_for[creature.key].key for creature in creatures if creature.origin == origin}
         if merged := len(its) - len(set(its.values())):
             facts.notes.append(f"{facts.location}: {merged:,} keys are of a creature that another key names too")
-    merged_by_key = {creature.key: creature for creature in stands_for.values()}
-    number = {key: place for place, key in enumerate(merged_by_key)}
-    numbers = (number[stands_for[creature.key].key] for creature in creatures)
-    return list(merged_by_key.values()), np.fromiter(numbers, np.intp, len(creatures))
+    return [stands_for[creature.key] for creature in creatures]
 
 
 def merge_creatures(creatures: Sequence[Creature]) -> dict[str, Creature]:
@@ -285,7 +274,7 @@ def _unusable(text: str, language: str, languages: Sequence[str], creature: Crea
     answer = creature.answer(settings.answer)
     if answer is None:
         return "no-answer"
-    if CONTROL_TOKEN.search(text) or CONTROL_TOKEN.search(answer):
+    if control_token(text) or control_token(answer):
         return "control-token"
     if "\ufffd" in text:
         return "broken"
@@ -300,42 +289,12 @@ def clean_texts(drafts: pa.Table) -> pa.Table:
     return drafts.set_column(DRAFT.index("text"), "text", text)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckDrafts:
-    """Says which drafts cannot be used (`reason`) and which creature each is about.
-
-    Attributes:
-        creatures: Each creature once.
-        numbers: For each creature by its number in a draft, its number among `creatures`.
-    """
-
-    creatures: Sequence[Creature]
-    numbers: NDArray[np.intp]
-    settings: DatasetSettings
-
-    def __call__(self, drafts: pa.Table) -> pa.Table:
-        """The columns `creature` and `reason`."""
-        import pyarrow as pa
-
-        languages = wanted_languages(self.settings)
-        creature = self.numbers[drafts["creature"].to_numpy()]
-        columns = (drafts["text"].to_pylist(), drafts["language"].to_pylist(), creature.tolist())
-        reasons = [
-            _unusable(text, language, languages, self.creatures[number], self.settings)
-            for text, language, number in zip(*columns, strict=True)
-        ]
-        return pa.table({"creature": creature, "reason": pa.array(reasons, pa.string())})
-
-
 def mask_names(drafts: Drafts, settings: DatasetSettings, progress: Progress) -> None:
     """Mask names in every kept draft, then apply the limits on length."""
+    words = _families_of_words(drafts, [drafts.engine.collect(drafts.rows, ["words"])])
+    mask, total = MaskDrafts(drafts.creatures, settings, _ordinary_words(words)), len(drafts.reason)
     reads = ["text", "language", "creature", "reason"]
-    find = FindOrdinaryWords(drafts.creatures, settings)
-    ordinary = _ordinary_words(_families_of_words(drafts, drafts.engine.stream(find, drafts.rows, reads)))
-    mask = MaskDrafts(drafts.creatures, settings, ordinary)
-    drafts.rows = drafts.engine.map(
-        mask, drafts.rows, reads, lambda done: progress("masking", done, len(drafts.reason))
-    )
+    drafts.rows = drafts.engine.map(mask, drafts.rows, reads, lambda done: progress("masking", done, total))
     drafts.reason = list(map(sys.intern, drafts.column("reason")))
 
 
@@ -356,26 +315,24 @@ class _Names:
         }
         return Masker(names, masks, self.ordinary)
 
-    def kept(self, drafts: pa.Table) -> Iterator[tuple[int, str, str, Creature]]:
-        """Place, text, language and creature of each draft that is kept."""
-        columns = (drafts[name].to_pylist() for name in ("text", "language", "creature", "reason"))
-        for place, (text, language, number, reason) in enumerate(zip(*columns, strict=True)):
-            if not reason:
-                yield place, text, language, self.creatures[number]
 
-
-class FindOrdinaryWords(_Names):
-    """Finds the names that texts about other creatures use in lower case."""
+class CheckDrafts(_Names):
+    """Says which drafts cannot be used, and which names texts about other creatures use in lower case."""
 
     def __call__(self, drafts: pa.Table) -> pa.Table:
-        """The column `words`."""
+        """The columns `reason` and `words`."""
         import pyarrow as pa
 
-        words: list[list[str]] = [[]] * len(drafts)
-        for place, text, language, creature in self.kept(drafts):
-            if language == "en":
-                words[place] = list(self.masker.lower_case_words(text, creature.key))
-        return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
+        languages = wanted_languages(self.settings)
+        reasons: list[str] = []
+        words: list[list[str]] = []
+        columns = (drafts[name].to_pylist() for name in ("text", "language", "creature"))
+        for text, language, number in zip(*columns, strict=True):
+            creature = self.creatures[number]
+            reasons.append(_unusable(text, language, languages, creature, self.settings))
+            find = language == "en" and not reasons[-1]
+            words.append(list(self.masker.lower_case_words(text, creature.key)) if find else [])
+        return pa.table({"reason": pa.array(reasons, pa.string()), "words": pa.array(words, pa.list_(pa.string()))})
 
 
 class MaskDrafts(_Names):
@@ -389,7 +346,11 @@ class MaskDrafts(_Names):
         texts, reasons = drafts["text"].to_pylist(), drafts["reason"].to_pylist()
         near: list[str | None] = [None] * len(drafts)
         digests, ids = [b""] * len(drafts), [""] * len(drafts)
-        for place, text, language, creature in self.kept(drafts):
+        columns = zip(texts, drafts["language"].to_pylist(), drafts["creature"].to_pylist(), strict=True)
+        for place, (text, language, number) in enumerate(columns):
+            if reasons[place]:
+                continue
+            creature = self.creatures[number]
             text = texts[place] = self.masker.mask(text, creature.key, language)
             names = _own_names(creature)
             if len(text) < self.settings.min_characters:
@@ -403,8 +364,8 @@ class MaskDrafts(_Names):
                 near[place] = hit[1] if hit else None
                 digests[place] = text_digest(text)
                 ids[place] = hashlib.sha256(f"{creature.key}\0{text}".encode()).hexdigest()[:16]
-        columns = {"text": texts, "reason": reasons, "near": pa.array(near, pa.string()), "digest": digests, "id": ids}
-        return pa.table(columns)
+        made = {"text": texts, "reason": reasons, "near": pa.array(near, pa.string()), "digest": digests, "id": ids}
+        return pa.table(made)
 
 
 def drop_near_names(drafts: Drafts) -> None:
@@ -445,19 +406,20 @@ def _ordinary_words(used: Iterable[tuple[str, str]]) -> frozenset[str]:
 def drop_repeated(drafts: Drafts, settings: DatasetSettings) -> None:
     """Drop repeated texts of a creature, and all copies of a text that has different answers."""
     # Digests, since a million texts are a quarter of a gigabyte.
-    seen: dict[tuple[int, bytes], str] = {}
+    seen: dict[tuple[str, bytes], str] = {}
     answers: dict[bytes, str | None] = {}
     of_creature = [creature.answer(settings.answer) for creature in drafts.creatures]
     digests, parallel = drafts.column("digest"), drafts.column("parallel")
     kept = []
     for place in drafts.kept():
-        number, text = int(drafts.creature[place]), digests[place]
-        if (number, text) in seen:
+        number, text = drafts.creature[place], digests[place]
+        key = drafts.creatures[number].key
+        if (key, text) in seen:
             drafts.reason[place] = "duplicate"
             if parallel[place]:
-                drafts.same_parallel.append((seen[number, text], parallel[place]))
+                drafts.same_parallel.append((seen[key, text], parallel[place]))
             continue
-        seen[number, text] = parallel[place]
+        seen[key, text] = parallel[place]
         kept.append(place)
         if answers.setdefault(text, of_creature[number]) != of_creature[number]:
             answers[text] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,14 +132,11 @@ class MinHash:
         import pyarrow as pa
 
         normal = [normal_text((text or "")[:COMPARED_CHARACTERS]) for text in rows[self.column].to_pylist()]
-        digests = np.asarray(self.view(normal).to_rows(), dtype=np.uint32)
-        return pa.table(
-            {
-                "minhash": pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(4 * PERMUTATIONS), len(normal), [None, pa.py_buffer(digests)]
-                )
-            }
-        )
+        digests = array("I")
+        for digest in self.view(normal).to_rows():
+            digests.fromlist(digest)
+        kind, data = pa.binary(4 * PERMUTATIONS), pa.py_buffer(digests)
+        return pa.table({"minhash": pa.FixedSizeBinaryArray.from_buffers(kind, len(normal), [None, data])})
 
 
 def _in_order(rank: Places, count: int, batches: Iterable[pa.Table]) -> Digests:

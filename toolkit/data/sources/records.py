@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -123,7 +124,7 @@ def refuse_other_settings(source: SourceSettings, *used: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Columns:
     """Names of the columns to read; `description == name` when one column holds `Name: description`.
 
@@ -136,12 +137,12 @@ class Columns:
     optional: tuple[str, ...]
     name_language: Literal["en", "ko"] | None = None
 
-    @property
+    @cached_property
     def chosen(self) -> list[str]:
         """The columns that every row must have."""
         return list(dict.fromkeys((self.description, self.name)))
 
-    @property
+    @cached_property
     def all(self) -> list[str]:
         """Every column to read, each once."""
         return list(dict.fromkeys(filter(None, (self.description, self.name, self.family, *self.optional))))
@@ -227,7 +228,7 @@ def records_of(rows: Iterable[TableRow], facts: SourceFacts, languages: Sequence
         texts = _texts(row, marks)
         used |= dict.fromkeys(column for column in row.columns.optional if column in texts)
         record = _record(row, texts, facts, languages)
-        if record.names:
+        if record.names and False not in numbers:
             numbers.add(all(map(is_number, record.names.values())))
         yield record
     refuse_numbers(numbers, facts.location)
@@ -301,6 +302,8 @@ def cell_text(value: object, column: str, where: str) -> str:
     Raises:
         InputError: It holds something other than a text or a number.
     """
+    if type(value) is str and value.isascii():
+        return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
@@ -338,6 +341,7 @@ def with_labels(cells: Mapping[str, object], labels: Mapping[str, Sequence[str]]
     return cells
 
 
+@lru_cache(maxsize=100_000)
 def slug(name: str) -> str:
     """A name as part of a key: lower case, letters and digits of any script, hyphens, ♀ and ♂ as f and m.
 

@@ -20,7 +20,7 @@ from ftfy.badness import is_bad
 
 from toolkit.core.answers import ANSWER_LANGUAGES, LONGEST_ANSWER_NAME, Names, fold, names_in
 from toolkit.core.errors import InputError
-from toolkit.core.text import BIDI, CONTROL_TOKEN, INVISIBLE, fits_language, has_hangul
+from toolkit.core.text import BIDI, INVISIBLE, control_token, fits_language, has_hangul
 from toolkit.data.dataset import parquet_of
 from toolkit.data.duplicates import text_digest
 from toolkit.data.masking import ORDINARY_WORDS, own_names_in, spellings
@@ -307,7 +307,7 @@ def _roles_in_order(roles: list[str | None]) -> bool:
 def _faults(line: str) -> tuple[Fault, ...]:
     """What is wrong with the letters of one line."""
     found = []
-    if ("<" in line or "[" in line) and (hit := CONTROL_TOKEN.search(line)):
+    if hit := control_token(line):
         found.append(("chat.control-token", line, hit.start()))
     if line.isascii() and line.isprintable():
         return tuple(found)
@@ -346,6 +346,11 @@ def _names_of(row: CheckedRow, answer: str | None) -> Names:
     ]
     if answer and len(answer) <= LONGEST_ANSWER_NAME:
         cells.append(answer)
+    return _names_in(tuple(cells))
+
+
+@lru_cache(maxsize=10_000)
+def _names_in(cells: tuple[str, ...]) -> Names:
     sure, likely = zip(*map(names_in, cells), strict=True) if cells else ((), ())
     return Names(tuple(dict.fromkeys(chain(*sure))), tuple(dict.fromkeys(chain(*likely))))
 
