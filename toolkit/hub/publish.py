@@ -6,7 +6,7 @@ A folder is a repository. A new one is private while it is filled and checked, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from toolkit.hub.contents import check_intact, contents, edited_cards, rewrite
 from toolkit.hub.remote import Remote, base_on_hub, cards_edited_there, dataset_on_hub, read_remote
 from toolkit.hub.space.folder import write_space
 from toolkit.hub.upload import Plan
+from toolkit.hub.upload import Published as Published
 from toolkit.hub.verify import verify_or_raise
 from toolkit.model import adapter as adapters
 from toolkit.model import base as bases
@@ -71,29 +72,6 @@ class PublishOptions:
         given = [f"`{name}`" for name in names if getattr(self, name)]
         if given:
             raise InputError(f"Publishing {kind} does not use {', '.join(given)}.", "Leave it out.")
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A publication: its repository, commit and page.
-
-    Attributes:
-        changed: Whether anything had to be uploaded.
-        private: Whether only its owner sees it.
-        pull_request: The address of the pull request that holds it.
-        space: The address of the page to try it.
-        notes: Sentences for the user.
-    """
-
-    repo_id: str
-    revision: str
-    url: str
-    changed: bool
-    private: bool = False
-    tag: str | None = None
-    pull_request: str | None = None
-    space: str | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 Check = Callable[[str, str], object]
@@ -247,12 +225,9 @@ def upload_and_show(planned: Plan, options: PublishOptions, title: str, check: C
         if make_public:
             upload.set_private(remote, False)
     hidden = not make_public and (remote.private or private is True)
-    notes = [*planned.notes, *done.notes]
     if hidden and private is None and not planned.proposes:
-        notes.append(f"{remote.repo_id} was private and stays so; `private=False` shows it to everybody.")
-    return Published(
-        remote.repo_id, done.revision, remote.url, done.changed, hidden, options.tag, done.pull_request, notes=notes
-    )
+        done.notes.append(f"{remote.repo_id} was private and stays so; `private=False` shows it to everybody.")
+    return replace(done, private=hidden, tag=options.tag)
 
 
 def _is_to_become_public(planned: Plan, private: bool | None) -> bool:

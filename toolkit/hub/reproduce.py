@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,8 @@ def _reproduced(repo_id: str, revision: str) -> dict[str, object]:
     return {
         "files": len(repository.manifest["files"]),
         "samples": len(repository.samples),
+        **asdict(found),
         "differences": [without_secrets(line) for line in found.differences],
-        "notes": found.notes,
-        "printed": found.printed,
     }
 
 

@@ -72,12 +72,25 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Uploaded:
-    """The commit that holds a plan, whether it is new, the pull request that it is in, and notes for the user."""
+class Published:
+    """A publication: its repository, commit and page.
 
+    Attributes:
+        changed: Whether anything had to be uploaded.
+        private: Whether only its owner sees it.
+        pull_request: The address of the pull request that holds it.
+        space: The address of the page to try it.
+        notes: Sentences for the user.
+    """
+
+    repo_id: str
     revision: str
+    url: str
     changed: bool
+    private: bool = False
+    tag: str | None = None
     pull_request: str | None = None
+    space: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -159,7 +172,7 @@ def _newest(remote: Remote, ref: str) -> tuple[Remote, str | None]:
     return there, "has a card that was edited by hand" if edited else None
 
 
-def upload(planned: Plan, message: str) -> Uploaded:
+def upload(planned: Plan, message: str) -> Published:
     """Make the repository hold what was planned, in one commit or none; a new repository is private.
 
     Raises:
@@ -170,12 +183,12 @@ def upload(planned: Plan, message: str) -> Uploaded:
     with hub_errors(remote.subject):
         parent = remote.revision or _create(remote)
         commit = None if planned.unchanged else _commit(planned, message, parent)
+    address, notes = str(commit.pr_url) if commit and planned.proposes else None, list(planned.notes)
+    if open_one is not None:
+        outcome = "was open, and was brought up to date" if commit else "proposes exactly this already"
+        address, notes = open_one.url, [*notes, f"Your pull request {open_one.num} {outcome}."]
     revision = str(commit.oid) if commit else parent
-    if open_one is None:
-        return Uploaded(revision, commit is not None, str(commit.pr_url) if commit and planned.proposes else None)
-    outcome = "was open, and was brought up to date" if commit else "proposes exactly this already"
-    note = f"Your pull request {open_one.num} {outcome}."
-    return Uploaded(revision, commit is not None, open_one.url, [note])
+    return Published(remote.repo_id, revision, remote.url, commit is not None, pull_request=address, notes=notes)
 
 
 def _create(remote: Remote) -> str:
