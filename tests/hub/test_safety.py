@@ -45,7 +45,7 @@ PATHS = {
 
 
 def found_in(path: Path, name: str | None = None) -> list[str]:
-    return [str(leak) for leak in leaks_in(name or path.name, path)]
+    return list(leaks_in(name or path.name, path))
 
 
 @pytest.mark.parametrize("what", SECRETS)

@@ -56,18 +56,6 @@ A_PATH, A_USER = "a path of a machine", "the name of this machine's user"
 
 
 @dataclass(frozen=True, slots=True)
-class Leak:
-    """What must not be published: the file, the place in it and the kind of thing. Never the thing itself."""
-
-    file: str
-    place: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}{f', {self.place}' if self.place else ''}: {self.what}"
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
     """A text in a file, with its key or row as its place; `key` is the last key on the way to a JSON value."""
 
@@ -85,23 +73,23 @@ def check_safe(files: Mapping[str, Path]) -> None:
     found = [leak for name, path in files.items() for leak in leaks_in(name, path)]
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        shown = "; ".join(map(str, found[:SHOWN]))
+        shown = "; ".join(found[:SHOWN])
         raise InputError(
             f"This must not be published: {shown}{more}.", "Remove it there and where it came from, then try again."
         )
 
 
-def leaks_in(name: str, path: Path) -> Iterator[Leak]:
-    """What must not be published in one file, each kind once."""
+def leaks_in(name: str, path: Path) -> Iterator[str]:
+    """What must not be published in one file, each kind once, with its place. Never the thing itself."""
     if TRAINING_STATE.fullmatch(Path(name).name):
-        yield Leak(name, "", "state of a training")
+        yield f"{name}: state of a training"
     elif is_pickle(path):
-        yield Leak(name, "", "a pickle")
+        yield f"{name}: a pickle"
     else:
         try:
-            yield from _search(name, path)
+            yield from (f"{name}, {place}: {what}" for place, what in _search(name, path))
         except InputError:
-            yield Leak(name, "", f"no whole {path.suffix[1:]} file")
+            yield f"{name}: no whole {path.suffix[1:]} file"
 
 
 def is_pickle(path: Path) -> bool:
@@ -110,8 +98,8 @@ def is_pickle(path: Path) -> bool:
         return PICKLE.match(stream.read(4)) is not None
 
 
-def _search(name: str, path: Path) -> Iterator[Leak]:
-    """Search the texts of a file.
+def _search(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Search the texts of a file: places, and the kind of thing in each.
 
     Raises:
         InputError: The file cannot be read as what its name says.
@@ -125,10 +113,10 @@ def _search(name: str, path: Path) -> Iterator[Leak]:
         for what, pattern in patterns.items():
             if what not in seen and (match := pattern.search(text.text)):
                 seen.add(what)
-                yield Leak(name, text.place or f"line {text.text.count(chr(10), 0, match.start()) + 1}", what)
+                yield text.place or f"line {text.text.count(chr(10), 0, match.start()) + 1}", what
         if text.key and (personal := _personal_value(text)) and personal not in seen:
             seen.add(personal)
-            yield Leak(name, text.place, personal)
+            yield text.place, personal
 
 
 # The texts of each kind of file.
