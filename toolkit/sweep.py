@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -176,7 +176,11 @@ def run_sweep(
         scores = {trial.name: trial.score for trial in done}
         rows = done[0].score.n if done[0].score else 0
         cards.sweep_plot(scores, f"mean reciprocal rank on {rows:,} rows of validation; {tried:,} tried", out / PLOT)
-        write_json(out / SWEEP, _known(done, earlier) | {"tried": tried, "chosen_by": "mrr on validation"})
+        runs = {
+            trial.name: {key: getattr(trial, key) for key in ("scores", "validation_loss", "error")} for trial in done
+        }
+        known = {"chosen_by": "mrr on validation", "tried": tried, "runs": runs, "earlier": earlier}
+        write_json(out / SWEEP, known)
         best = _evaluate(done, out, tried, callbacks, restart=restart) if scores[done[0].name] else None
     return SweepResult(out, tried, done, best)
 
@@ -184,20 +188,14 @@ def run_sweep(
 def _begin(out: Path, trials: Sequence[Trial]) -> list[str]:
     """Mark the folder of a sweep; the names of the trials of earlier calls that this one lacks."""
     out.mkdir(parents=True, exist_ok=True)
-    before: dict[str, Any] = {"runs": [], "earlier": []}
-    if (out / SWEEP).is_file():
-        before = read_json(out / SWEEP)
-    elif not holds_nothing(out, but=HUB):
+    before = read_json(out / SWEEP) if (out / SWEEP).is_file() else {"runs": {}, "earlier": []}
+    ours = isinstance(before, dict) and "earlier" in before
+    if not ours or not ((out / SWEEP).is_file() or holds_nothing(out, HUB)):
         raise InputError(f"{out} is not empty and holds no sweep.", "Choose another output folder.")
-    names = {trial.name for trial in trials}
-    earlier = [name for name in (*(run["name"] for run in before["runs"]), *before["earlier"]) if name not in names]
-    write_json(out / SWEEP, _known(trials, earlier))
+    now = {trial.name: None for trial in trials}
+    earlier = [name for name in (*before["runs"], *before["earlier"]) if name not in now]
+    write_json(out / SWEEP, {"runs": now, "earlier": earlier})
     return earlier
-
-
-def _known(trials: Sequence[Trial], earlier: Sequence[str]) -> dict[str, object]:
-    runs = [{key: value for key, value in asdict(trial).items() if key != "recipe"} for trial in trials]
-    return {"runs": runs, "earlier": earlier}
 
 
 def _make_datasets(trials: Sequence[Trial], out: Path, callbacks: RunCallbacks, *, restart: bool) -> list[Trial]:

@@ -147,7 +147,7 @@ def test_the_same_call_goes_on_counts_all_that_was_tried_and_publishes_the_best_
     ((on, among),) = {(str(one.evaluation.selected_on), one.evaluation.selected_among) for one in published}
     assert (on, among, second.tried) == ("['validation']", 3, 3)
     known = read_json(second.out / "sweep.json")
-    assert [each["name"] for each in known["runs"]] == [trial.name for trial in second.trials]
+    assert list(known["runs"]) == [trial.name for trial in second.trials]
     assert (known["tried"], known["earlier"]) == (3, ["short"])
     with Image.open(second.out / "sweep.png") as image:
         assert image.width == 1400
@@ -170,7 +170,9 @@ def test_a_killed_trial_is_said_and_the_others_go_on(trials, tmp_path, monkeypat
     assert errors["learning_rate=0.01"] == "The process was killed (Killed), as it is where memory runs out."
     assert errors["learning_rate=0.001"].startswith("It ended with exit code 1; ")
     assert (result.best, result.tried) == (None, 2)
-    assert {each["error"] for each in read_json(tmp_path / "out" / "sweep.json")["runs"]} == set(errors.values())
+    assert {each["error"] for each in read_json(tmp_path / "out" / "sweep.json")["runs"].values()} == set(
+        errors.values()
+    )
 
 
 def test_ctrl_c_ends_all_trials_and_waits_for_them(trials, tmp_path, monkeypatch):
@@ -217,6 +219,9 @@ def test_a_folder_of_something_else_is_left_alone(trials, tmp_path, files, said,
         with pytest.raises(InputError, match=said):
             run_sweep(trials, out)
         assert [path.name for path in out.iterdir()] == files
+        (out / "sweep.json").write_text('["a sweep of another program"]')
+        with pytest.raises(InputError, match=said):
+            run_sweep(trials, out)
     else:
         assert run_sweep(trials, out).best is None
 

@@ -17,6 +17,7 @@ from toolkit.cards.labels import INVENTION, SHORT_LABELS
 from toolkit.cli.output import Output, answer_line, program
 from toolkit.core import duration, size
 from toolkit.core.errors import CheckFailed
+from toolkit.core.folder import read_json
 from toolkit.core.layout import CARD
 from toolkit.core.listen import is_loopback
 from toolkit.core.names import is_well_formed
@@ -464,7 +465,8 @@ def swept(out: Output, result: SweepResult) -> None:
         CheckFailed: Some of them failed.
     """
     failed = [trial for trial in result.trials if trial.error is not None]
-    if not out.wrote_json(result):
+    best = asdict(result.best) if result.best else None
+    if not out.wrote_json(read_json(result.out / "sweep.json") | {"best": best}):
         figures = [Column(key, justify="right") for key in ("MRR on validation", "top-1", "loss")]
         table = _table("", Column("run", overflow="fold"), *figures)
         for trial in result.trials[:LONGEST_TABLE]:
