@@ -307,7 +307,8 @@ def run_trial(out: Path, callbacks: RunCallbacks) -> None:
 
     def end_with_input() -> None:
         os.read(sys.stdin.fileno(), 1)
-        os.kill(os.getpid(), signal.SIGINT)
+        # Workers of Ray block SIGINT, and what they start inherits that.
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def report(progress: TrainingProgress) -> None:
         callbacks.training(progress)

@@ -198,7 +198,11 @@ def test_a_trial_whose_starter_is_gone_ends_with_a_checkpoint(trials, tmp_path, 
     slow = trials[0].recipe.training.model_copy(update={"max_steps": 500, "save_every": 500})
     job = {"recipe": trials[0].recipe.model_copy(update={"training": slow}).model_dump(mode="json"), "restart": False}
     command = [*python(SMALL.format(base=str(small_base))), "run", "-", str(out), "--trial"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    # As a worker of Ray starts it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with child:
         child.stdin.write(f"{json.dumps(job)}\n".encode())
         child.stdin.flush()
         assert child.stdout.readline() == b"1 500\n"
