@@ -59,7 +59,7 @@ _FOLD = _Fold({ord(sign): "'" for sign in "’‘ʼ´`"} | {ord(sign): "-" for s
 
 def fold(text: str) -> str:
     """The text as names are compared: of the same length."""
-    return text.translate(_FOLD)
+    return text.lower() if text.isascii() and "`" not in text else text.translate(_FOLD)
 
 
 class Names(NamedTuple):

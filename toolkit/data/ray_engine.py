@@ -139,7 +139,8 @@ class RayEngine:
             for part, cuts in zip(pieces, order, strict=True)
         )
         for table in _fetched(joins):
-            yield from (table.slice(start, size) for start in range(0, len(table), size))
+            # A slice would travel on with the whole table behind it.
+            yield from (table.take(np.arange(len(table))[start : start + size]) for start in range(0, len(table), size))
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from toolkit.core.recipe import DatasetSettings
 from toolkit.data.duplicates import first_connected
@@ -28,16 +28,16 @@ def assign_splits(
     of rows.
     """
     unseen = _unseen_families(families, clusters, answers, settings.unseen_size, seed)
-    owners: dict[str, set[str]] = defaultdict(set)
-    for creature, cluster in zip(creatures, clusters, strict=True):
-        owners[cluster].add(creature)
+    owner: dict[str, str] = {}
+    rows = zip(creatures, clusters, strict=True)
+    shared = {cluster for creature, cluster in rows if owner.setdefault(cluster, creature) != creature}
     known: dict[str, set[str]] = defaultdict(set)
     for creature, family, cluster in zip(creatures, families, clusters, strict=True):
         if family not in unseen:
             known[creature].add(cluster)
     split: dict[str, str] = {}
     for creature, described in known.items():
-        split |= _assign_creature(creature, described, owners, settings, seed)
+        split |= _assign_creature(creature, described, shared, settings, seed)
     return [
         "unseen" if family in unseen else split.get(cluster, "train")
         for family, cluster in zip(families, clusters, strict=True)
@@ -66,12 +66,15 @@ def _unseen_families(
 ) -> set[str]:
     names = sorted(set(families))
     number = {name: index for index, name in enumerate(names)}
-    first: dict[tuple[str, ...], int] = {}
+    first: dict[str, int] = {}
+    first_answer: dict[str, int] = {}
     pairs = [
-        (number[family], first.setdefault(shared, number[family]))
-        for family, cluster, keys in zip(families, clusters, answers, strict=True)
-        for shared in ((cluster,), *(("answer", key) for key in keys))
+        pair
+        for family, cluster in zip(families, clusters, strict=True)
+        if (pair := (number[family], first.setdefault(cluster, number[family])))[0] != pair[1]
     ]
+    named = {(family, key) for family, keys in zip(families, answers, strict=True) for key in keys}
+    pairs += [(number[family], first_answer.setdefault(key, number[family])) for family, key in named]
     groups: dict[int, list[str]] = defaultdict(list)
     for name, group in zip(names, first_connected(len(names), pairs).tolist(), strict=True):
         groups[group].append(name)
@@ -84,14 +87,13 @@ def _unseen_families(
 
 
 def _assign_creature(
-    creature: str, clusters: Iterable[str], owners: dict[str, set[str]], settings: DatasetSettings, seed: int
+    creature: str, clusters: Set[str], shared: Set[str], settings: DatasetSettings, seed: int
 ) -> dict[str, str]:
     """The split of the clusters that are this creature's alone; shared ones stay in train."""
-    clusters = set(clusters)
     if len(clusters) < MIN_CLUSTERS:
         return {}
     alone = sorted(
-        (cluster for cluster in clusters if len(owners[cluster]) == 1),
+        clusters - shared,
         key=lambda cluster: _draw(seed, creature, cluster),
     )
     held_out = min(len(alone), len(clusters) - 1)

@@ -361,7 +361,7 @@ def _check_leak(prompt: str, names: Names, add: Add) -> tuple[int, str] | None:
     Returns:
         Place and text of a word that is nearly a name; None where there is none, or a name itself.
     """
-    folded = prompt.lower() if prompt.isascii() and "`" not in prompt else fold(prompt)
+    folded = fold(prompt)
     may_have = any(spelling in folded for name in names.sure for spelling in spellings(name))
     if may_have and (places := own_names_in(prompt, names.sure)):
         add("leak.own-name", prompt, places[0][0])
