@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import click
 
@@ -20,10 +20,10 @@ from toolkit.core.layout import NAMES_GIVEN
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
+    from toolkit.core.workers import Engine
     from toolkit.model.naming import Answerer
 
 
-Engine = Literal["local", "ray"]
 Line = tuple[str, str | None]
 """A description, and where it was read, if anywhere: `Line 3 of creatures.txt`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
+    from toolkit.core.workers import Engine
 
 
 @main.command()
@@ -123,7 +124,7 @@ def evaluate(
     templates: Path | None,
     recipe: str | None,
     resume: bool,
-    engine: Literal["local", "ray"],
+    engine: Engine,
     **settings: object,
 ) -> None:
     """Measure ADAPTER and its baselines on DATASET, and write figures, predictions and the card into its folder.
