@@ -103,13 +103,11 @@ def plan_trials(recipes: Sequence[str], settings: Mapping[str, Sequence[object]]
     Raises:
         InputError: A recipe or a value is wrong, or two trials would have one name.
     """
-    # What ships comes before a folder that happens to be called like it.
-    folders = [given not in recipe_names() and Path(given).is_dir() for given in recipes]
-    files = [
-        file
-        for given, is_folder in zip(recipes, folders, strict=True)
-        for file in (sorted(map(str, Path(given).glob("*.toml"))) if is_folder else [given])
-    ]
+    files: list[str] = []
+    for source in recipes:
+        # What ships comes before a folder that happens to be called like it.
+        is_folder = source not in recipe_names() and Path(source).is_dir()
+        files += sorted(map(str, Path(source).glob("*.toml"))) if is_folder else [source]
     varied = [key for key, values in settings.items() if len(values) > 1]
     last = [key.rpartition(".")[2] for key in varied]
     trials: dict[str, Trial] = {}

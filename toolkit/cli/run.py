@@ -44,7 +44,7 @@ def run(
     one that was imported into OUT/hub.
 
     Several recipes, a folder of them, or several values of a setting are a sweep: each combination is trained into a
-    folder in OUT, and the one that identifies most on validation is evaluated and published. OUT/sweep.json and
+    folder in OUT, and the one that identifies best on validation is evaluated and published. OUT/sweep.json and
     OUT/sweep.png show all. What failed or was stopped, the same command runs again.
     """
     from toolkit import run as pipeline
