@@ -1,6 +1,7 @@
 """Two processes train the same adapter as one, to the byte, and what ends one of them is said once."""
 
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -205,3 +206,28 @@ def test_what_is_wrong_with_the_dataset_is_said_once(tmp_path, pkt):
     code, lines = pkt(data=tmp_path / "nowhere")
     assert code == 2
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize("held", ["nf4", "none"])
+def test_a_base_that_three_processes_divide_trains_the_adapter_of_one_to_the_byte(
+    tmp_path, dataset, use_small_base, held
+):
+    chosen = recipe(TINY_BASE_ID, **SETTINGS, training__quantization=held, training__micro_batch_size=1)
+    train.train(dataset, tmp_path / "whole", chosen)
+
+    def run(rank):
+        notes = train.train(dataset, tmp_path / "divided", chosen, shard=True).notes
+        if rank == 0:
+            raise InputError(notes[0], "")
+
+    (code, said), *others = together(3, run)
+    assert (code, others) == (2, [(0, "")] * 2)
+    holds, unit, whole, same = re.search(r"holds ([\d.]+) (\w+) of the base's ([\d.]+) (\w+)\.", said).groups()
+    assert unit == same
+    assert float(holds) == pytest.approx(float(whole) / 3, rel=0.1)
+    assert adapter_bytes(tmp_path / "divided") == adapter_bytes(tmp_path / "whole")
+
+
+def test_one_process_alone_cannot_divide_a_base(tmp_path, dataset):
+    with pytest.raises(InputError, match="There is one process"):
+        train.train(dataset, tmp_path / "adapter", recipe(TINY_BASE_ID), shard=True)

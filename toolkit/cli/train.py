@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     help="Share the training among N processes of this machine, each with a GPU where there are any, with the same "
     "result. Default: 1, or those that torchrun started.",
 )
+@click.option(
+    "--shard",
+    is_flag=True,
+    help="Divide the base among the processes (FSDP), for one that is large beside a GPU. On GPUs give "
+    "--micro-batch-size too: memory is not searched.",
+)
 @options.hub_and_json
 @click.pass_obj
 def train(
@@ -43,6 +49,7 @@ def train(
     recipe: str,
     resume: bool,
     processes: int | None,
+    shard: bool,
     **settings: object,
 ) -> None:
     """Fine-tune an adapter on DATASET, a folder or a Hub id, and write it to the folder OUT.
@@ -61,8 +68,8 @@ def train(
     from toolkit.training.processes import in_turns, joined, launch, started
 
     several = processes or started()
-    if several > 1 and loaded.task == "identify":
-        raise InputError("A sentence encoder is trained by one process.", "Leave `processes` out.")
+    if (several > 1 or shard) and loaded.task == "identify":
+        raise InputError("A sentence encoder is trained by one process.", "Leave `processes` and `shard` out.")
     if started() not in (1, several):
         raise InputError(f"torchrun started {started()} processes, and not {several}.", "Leave `processes` out.")
     if several > started():
@@ -77,7 +84,7 @@ def train(
         return
     with joined(), output.training() as progress:
         located = in_turns(lambda: locate_dataset(dataset, dataset_revision))
-        result = train.train(located, out, loaded, restart=not resume, progress=progress, note=output.say)
+        result = train.train(located, out, loaded, restart=not resume, shard=shard, progress=progress, note=output.say)
     results.trained(output, result, None if HELD_OUT.isdisjoint(located.files()) else dataset)
 
 

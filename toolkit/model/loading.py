@@ -189,6 +189,34 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftM
         return adapted
 
 
+def shard(model: PeftModel) -> None:
+    """Divide the frozen weights among the processes that train together, by PyTorch's FSDP2 (`fully_shard`).
+
+    The adapter stays whole in each. A pass gathers one layer after the other from all processes, so all of them must
+    take the same passes. Numbers are not changed, those of 4 bits neither.
+
+    Raises:
+        InputError: The base does not name its layers.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    base = model.get_base_model()
+    names = set(getattr(base, "_no_split_modules", None) or ())
+    layers = [module for module in base.modules() if type(module).__name__ in names]
+    if not layers:
+        raise InputError("The base does not name its layers, so that it cannot be divided.", "Train without `shard`.")
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    for module in (*layers, base):
+        # Nothing stays gathered after a pass: saving a checkpoint, which one process does alone, gives it back too.
+        fully_shard(module, reshard_after_forward=True, ignored_params=trained)
+
+
+def frozen_bytes(model: torch.nn.Module) -> int:
+    """Memory of the weights that are not trained, in this process alone."""
+    frozen = (parameter for parameter in model.parameters() if not parameter.requires_grad)
+    return sum(weights.nbytes for weights in (getattr(each, "_local_tensor", each) for each in frozen))
+
+
 def _names_for_peft(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
     """Modules that are trained whole, by the names given where peft takes the same by them, else by their paths.
 

@@ -12,12 +12,12 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core import Note
+from toolkit.core import Note, size
 from toolkit.core.errors import EnvironmentLacks, library_errors
 from toolkit.core.recipe import TrainingSettings
 from toolkit.model.centroids import states
 from toolkit.model.chat import Example
-from toolkit.model.loading import autocast
+from toolkit.model.loading import autocast, frozen_bytes, shard
 from toolkit.model.memory import free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
 from toolkit.training import packing, processes
@@ -48,9 +48,15 @@ class MicroBatch:
     """
 
     def __init__(
-        self, settings: TrainingSettings, lessons: Sequence[Sequence[Example]], token_bytes: int, note: Note
+        self,
+        settings: TrainingSettings,
+        lessons: Sequence[Sequence[Example]],
+        token_bytes: int,
+        note: Note,
+        shard: bool = False,
     ) -> None:
         self.settings = settings
+        self.shard = shard
         self.sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
         most = math.ceil(settings.batch_size / processes.world())
         self.even = [size for size in self.sizes if math.ceil(most / size) * size == most]
@@ -64,13 +70,17 @@ class MicroBatch:
         self.note = note
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Turn gradient checkpointing on where the settings ask for it, and packing off where it is not exact.
+        """Turn gradient checkpointing on and divide the base where asked for, and packing off where it is not exact.
 
         Raises:
-            InputError: The base has no gradient checkpointing.
+            InputError: The base has no gradient checkpointing, or no layers to divide it by.
         """
         if self.checkpointing:
             turn_checkpointing_on(model)
+        if self.shard:
+            whole = frozen_bytes(model)
+            shard(model)
+            self.note(f"Each process holds {size(frozen_bytes(model))} of the base's {size(whole)}.")
         if len(self.sizes) > 1 and not packing.packs_exactly(model):
             self._one_at_a_time()
 
@@ -92,7 +102,8 @@ class MicroBatch:
             EnvironmentLacks: Not even one example at a time fits.
         """
         contrast = None if proxies is None else (self.settings.contrast, proxies)
-        while (losses := _gradients_in_pieces(model, batches, self.size, backward, contrast, drawn)) is None:
+        take = partial(_gradients_in_pieces, drawn=drawn, shared=self.shard)
+        while (losses := take(model, batches, self.size, backward, contrast)) is None:
             _free(model)
             self.shrink(model)
         return losses
@@ -101,8 +112,9 @@ class MicroBatch:
         """Mean loss of the examples, fewer at once where memory does not hold several."""
         most = 1 if self.sizes == [1] else packing.VALIDATION_BATCH
         batches = [examples[first : first + most] for first in range(0, len(examples), most)]
-        own = halving(most, partial(_summed_losses, model, processes.dealt(batches)))[0]
-        return sum(processes.collected(own)) / sum(len(example.answer_ids) for example in examples)
+        work = partial(_summed_losses, model, processes.dealt(batches))
+        own = work(most) if self.shard else halving(most, work)[0]
+        return sum(processes.collected(own, len(batches))) / sum(len(example.answer_ids) for example in examples)
 
     def shrink(self, model: PreTrainedModel) -> None:
         """Take the next smaller size; after one example, turn gradient checkpointing on; after that, give up.
@@ -136,7 +148,7 @@ class MicroBatch:
         """On a GPU and for `auto`, double the size for as long as each lesson's longest examples fit with head room."""
         import torch
 
-        if self.settings.micro_batch_size != "auto" or not torch.cuda.is_available():
+        if self.settings.micro_batch_size != "auto" or self.shard or not torch.cuda.is_available():
             return
         while larger := [size for size in self.even if size >= 2 * self.size]:
             if not all(fits_with_room(model, examples[: larger[0]], compute) for examples in longest_first):
@@ -185,9 +197,8 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
 
     torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
-        # Each process reads one of these.
-        whole = [Batch("loss", 1.0, examples)] * processes.world()
-        fits = _gradients_in_pieces(model, whole, len(examples), lambda loss: loss.backward()) is not None
+        whole = Batch("loss", 1.0, examples)
+        fits = _gradients_in_pieces(model, [whole], len(examples), lambda loss: loss.backward()) is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -202,6 +213,7 @@ def _gradients_in_pieces(
     backward: Backward,
     contrast: tuple[float, torch.nn.Parameter] | None = None,
     drawn: str = "",
+    shared: bool = False,
 ) -> dict[str, torch.Tensor] | None:
     """The losses of batches whose gradients were added, `size` examples at a time; None where memory ran out."""
     import torch
@@ -239,14 +251,14 @@ def _gradients_in_pieces(
                 vectors.append(_taken(trained, losses))
                 losses = dict.fromkeys(columns, torch.zeros((), device=model.device))
     except (RuntimeError, MemoryError) as error:
-        if not lacks_memory(error):
+        # The others wait for a layer, and could not begin again.
+        if shared or not lacks_memory(error):
             raise
         fits = False
     if processes.any_of(not fits):
         return None
     if processes.world() > 1:
-        nothing = torch.zeros(sum(map(torch.numel, trained)) + len(columns), device=model.device)
-        total = processes.added_up(vectors, nothing, math.ceil(len(pieces) / processes.world()))
+        total = processes.added_up(vectors, len(pieces))
         *gradients, sums = torch.split(total, [*map(torch.numel, trained), len(columns)])
         for parameter, gradient in zip(trained, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter)

@@ -28,8 +28,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How accelerate recognises several processes.
-SEEN_BY_ACCELERATE = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+# `accelerate launch --use_fsdp`.
+WANTS_FSDP = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+# How accelerate recognises several processes, and that it shall wrap their model.
+SEEN_BY_ACCELERATE = (
+    "ACCELERATE_USE_FSDP",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+)
 # Longer than the first process writes, or measures, while the others wait for it.
 PATIENCE = timedelta(hours=2)
 # Numbers of a vector that are gathered from all processes at once.
@@ -177,34 +186,30 @@ def left_alone() -> bool:
 
 
 def dealt(items: Sequence[T]) -> Sequence[T]:
-    """This process's share: items are dealt in turns."""
-    return items[rank() :: world()]
+    """This process's share: items are dealt in turns.
 
-
-def collected(shares: Sequence[T]) -> list[T]:
-    """What all processes made of their `dealt` shares, in the order of the items."""
-    everyone = _gathered(list(shares))
-    return [each[place] for place in range(len(everyone[0])) for each in everyone if place < len(each)]
-
-
-def added_up(vectors: Sequence[torch.Tensor], like: torch.Tensor, most: int) -> torch.Tensor:
-    """The sum of vectors, one for each `dealt` item of all processes, added in the order of the items.
-
-    Args:
-        vectors: Of this process, `[size]`.
-        like: A vector of zeros.
-        most: How many the first process has, which has the most.
+    All get the same number: what would wait for the others reads an item again, so that all take the same passes.
     """
+    return [items[(first + rank()) % len(items)] for first in range(0, len(items), world())]
+
+
+def collected(shares: Sequence[T], count: int) -> list[T]:
+    """What all processes made of their `dealt` shares of `count` items, in the order of the items."""
+    return [each for turn in zip(*_gathered(list(shares)), strict=True) for each in turn][:count]
+
+
+def added_up(vectors: Sequence[torch.Tensor], count: int) -> torch.Tensor:
+    """The sum of `count` vectors, `[size]`, one for each `dealt` item of all processes, in the order of the items."""
     import torch
     import torch.distributed as dist
 
-    own = torch.stack([*vectors, *[like] * (most - len(vectors))])
-    total = torch.empty_like(like)
+    own = torch.stack([*vectors])
+    total = torch.empty_like(own[0])
     for part, into in zip(torch.split(own, AT_ONCE, dim=1), torch.split(total, AT_ONCE), strict=True):
         everyone = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world())]
         with _together():
             dist.all_gather(everyone, part.contiguous())
-        first, *others = (each[place] for place in range(most) for each in everyone)
+        first, *others = [each[place] for place in range(len(own)) for each in everyone][:count]
         into.copy_(first)
         for other in others:
             into += other

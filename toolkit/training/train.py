@@ -81,6 +81,7 @@ from toolkit.training.progress import (
 from toolkit.training.trainer import check_environment, make_trainer, prepare_model, where_losses_are_drawn
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerState
 
@@ -130,6 +131,7 @@ def train(
     *,
     checkpoints: Path | None = None,
     restart: bool = False,
+    shard: bool = False,
     progress: Callable[[TrainingProgress], None] = ignore,
     note: Note = ignore,
 ) -> TrainResult:
@@ -145,6 +147,7 @@ def train(
         checkpoints: Folder of the checkpoints until the run ends; beside `out` by default.
         restart: Begin anew: discard the checkpoints of an earlier run, and replace a finished adapter in `out`, which
             stays until the new one is whole.
+        shard: Divide the base among the processes (FSDP), which each read it from all, with the same result.
         progress: Called after every optimiser step.
         note: Called with each of the result's `notes`, at once.
 
@@ -174,6 +177,9 @@ def train(
         raise InputError(f"The recipe {asked.name} makes no adapter, but an encoder.", "Call `train_encoder`.")
     check_replaceable(out, "adapter", even_changed=True)
     check_environment(settings)
+    shard = shard or processes.WANTS_FSDP
+    if shard and processes.world() == 1:
+        raise InputError("There is one process, and `shard` divides the base among several.", "Start several.")
     folder = checkpoints or out.with_name(f"{out.name}-checkpoints")
     in_turns, by_the_first = processes.in_turns, processes.by_the_first
     located = dataset if isinstance(dataset, LocatedDataset) else in_turns(lambda: locate_dataset(str(dataset)))
@@ -197,7 +203,7 @@ def train(
         say(text)
     kernels = _kernels(start, say)
     with float32_kernels(kernels):
-        peft_model, precision, micro_batch = prepare_model(inputs.base, inputs.recipe, inputs.lessons, say)
+        peft_model, precision, micro_batch = prepare_model(inputs.base, inputs.recipe, inputs.lessons, say, shard)
         fresh = saving.weights_hash(peft_model)
         about = {"first step": start.step, "precision": precision, "micro-batch": micro_batch.size, "adapter": fresh}
         processes.check_same(inputs.identity | about)
@@ -221,7 +227,9 @@ def train(
             f"Raise `training.max_steps` or `training.learning_rate`{warm_up}, and run again with `restart=True`.",
         )
     facts = _facts(inputs, peft_model, state, training, replace(precision, kernels=kernels), micro_batch, kept)
-    by_the_first(lambda: _write(out, inputs, peft_model, state, kept, facts))
+    # By all, since all read a divided base together.
+    states = _states(inputs, peft_model, precision.compute) if settings.contrast else None
+    by_the_first(lambda: _write(out, inputs, peft_model, state, kept, facts, states))
     by_the_first(lambda: remove_checkpoints(folder))
     return _result(out, facts, state.log_history, start.step, notes, training.tokens_per_second())
 
@@ -463,17 +471,27 @@ def trained_on(dataset: LocatedDataset, content: str) -> dict[str, Any]:
     }
 
 
+def _states(inputs: _Inputs, peft_model: PeftModel, compute: str) -> torch.Tensor:
+    """The states after the prompts of the rows as they are, `[rows, hidden]`."""
+    prompts = [example.input_ids[: example.answer_start] for example in inputs.lessons[0].examples.values()]
+    return states_after(peft_model.eval(), prompts, compute)
+
+
 def _write(
-    out: Path, inputs: _Inputs, peft_model: PeftModel, state: TrainerState, kept: int | None, facts: dict[str, Any]
+    out: Path,
+    inputs: _Inputs,
+    peft_model: PeftModel,
+    state: TrainerState,
+    kept: int | None,
+    facts: dict[str, Any],
+    states: torch.Tensor | None,
 ) -> None:
-    """Write the adapter folder; with centroids, by the rows as they are, where answers were contrasted."""
-    settings = inputs.recipe.training
+    """Write the adapter folder; with centroids by the states, where answers were contrasted."""
+    log_every = inputs.recipe.training.log_every
     with disk_errors(out), atomic_folder(out, "adapter", even_changed=True) as folder:
         saving.save_adapter(peft_model, inputs.tokenizer, inputs.base, folder)
-        write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, settings.log_every, kept))
-        if settings.contrast:
-            prompts = [example.input_ids[: example.answer_start] for example in inputs.lessons[0].examples.values()]
-            states = states_after(peft_model.eval(), prompts, facts["precision"]["compute"])
+        write_jsonl(folder / TRAINING_LOG, log_lines(state.log_history, log_every, kept))
+        if states is not None:
             write_centroids(folder, centroids_of(states, list(map(answer_of, inputs.rows))))
         else:
             write_json(folder / ANSWERS, answers_of(inputs.rows))

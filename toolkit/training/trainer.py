@@ -61,7 +61,7 @@ def check_environment(settings: TrainingSettings) -> None:
 
 
 def prepare_model(
-    base: LocatedBase, recipe: Recipe, lessons: Sequence[Lesson], note: Note
+    base: LocatedBase, recipe: Recipe, lessons: Sequence[Lesson], note: Note, shard: bool = False
 ) -> tuple[PeftModel, Precision, MicroBatch]:
     """The base with a fresh adapter, in a precision and a micro-batch that fit a step on the longest examples.
 
@@ -77,7 +77,7 @@ def prepare_model(
     ]
     precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
     token_bytes = activation_bytes(size_of(read_config(base.id, base.path / CONFIG)), precision.compute)
-    micro_batch = MicroBatch(recipe.training, longest_first, token_bytes, note)
+    micro_batch = MicroBatch(recipe.training, longest_first, token_bytes, note, shard)
     if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
         note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
@@ -117,12 +117,7 @@ def _first_pass(
         with loading.autocast(precision.compute):
             micro_batch.prepare(peft_model)
         peft_model.train()
-        # One for each process.
-        probe = [
-            Batch(f"{number}", 1.0, examples[:1])
-            for number, examples in enumerate(longest_first)
-            for _ in range(processes.world())
-        ]
+        probe = [Batch(str(number), 1.0, examples[:1]) for number, examples in enumerate(longest_first)]
         return peft_model, loading.overflow(
             peft_model,
             precision.compute,
