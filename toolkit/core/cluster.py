@@ -67,11 +67,12 @@ def ray_errors() -> Iterator[None]:
 
     try:
         yield
-    except RayTaskError as error:
+    except RayError as error:
         cause: BaseException = error
         while isinstance(cause, RayTaskError):
             cause = cause.cause
-        raise cause from error
-    except RayError as error:
-        found = f"A task on the Ray cluster was not finished: {first_line(error)}"
-        raise EnvironmentLacks(found, "Give its workers more memory, and run the command again.") from error
+        if not isinstance(cause, RayError):
+            raise cause from error
+        found = f"A task on the Ray cluster was not finished: {first_line(cause)}"
+        remedy = "Give its workers more memory, install the same version of pkt on all its machines, and try again."
+        raise EnvironmentLacks(found, remedy) from error

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from toolkit.core.cluster import ray_cluster
-from toolkit.core.errors import EnvironmentLacks, first_line
+from toolkit.core.cluster import ray_cluster, ray_errors
+from toolkit.core.errors import EnvironmentLacks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -70,7 +70,6 @@ class _Worker:
 def _in_ray(load: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]) -> Iterator[Any]:
     import ray
     import torch
-    from ray.exceptions import RayError, RayTaskError
     from ray.util import ActorPool
 
     threads = torch.get_num_threads()
@@ -87,17 +86,14 @@ def _in_ray(load: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]) -> I
     actors = [kind.remote(load, threads, str(Path.cwd())) for _ in range(count)]
     pool = ActorPool(actors)
     try:
-        for task in tasks:
-            while pool.has_next() and (task is None or not pool.has_free()):
+        with ray_errors():
+            for task in tasks:
+                while pool.has_next() and (task is None or not pool.has_free()):
+                    yield pool.get_next_unordered()
+                if task is not None:
+                    pool.submit(lambda actor, given: actor.do.remote(given), task)
+            while pool.has_next():
                 yield pool.get_next_unordered()
-            if task is not None:
-                pool.submit(lambda actor, given: actor.do.remote(given), task)
-        while pool.has_next():
-            yield pool.get_next_unordered()
-    except RayTaskError as error:
-        raise error.cause from error
-    except RayError as error:
-        raise EnvironmentLacks(f"A worker of Ray ended: {first_line(error)}", "Look into Ray's log.") from error
     finally:
         for actor in actors:
             ray.kill(actor)

@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit import __version__
 from toolkit.core import ignore, workers
 from toolkit.core.cluster import ray_cluster, ray_errors
+from toolkit.core.errors import EnvironmentLacks
 from toolkit.data.batches import Done, Engine, Found, Function, Group, LocalEngine, Made
 
 if TYPE_CHECKING:
@@ -59,27 +61,24 @@ class RayEngine:
 
     def load(self, function: Function, batches: Iterable[pa.Table], done: Done = ignore) -> list[Batch]:
         """Batches in the object store, which moves to the disk what is too much for its memory."""
-        import ray
 
-        shared = ray.put(function)
-        return _finished((_task(_make).options(num_returns=2).remote([shared], batch) for batch in batches), done)
+        shared = _shared(function)
+        return _finished((_task(_make).options(num_returns=2).remote(shared, batch) for batch in batches), done)
 
     def map(self, function: Function, rows: list[Batch], reads: Sequence[str], done: Done = ignore) -> list[Batch]:
         """Batches with further columns."""
-        import ray
 
-        shared = ray.put(function)
+        shared = _shared(function)
         extend = _task(_extend).options(num_returns=2)
-        return _finished([extend.remote([shared], batch.table, reads) for batch in rows], done)
+        return _finished([extend.remote(shared, batch.table, reads) for batch in rows], done)
 
     def stream(
         self, function: Function, rows: list[Batch], reads: Sequence[str], done: Done = ignore
     ) -> Iterator[pa.Table]:
         """What the function makes of each batch, not far ahead of who takes it."""
-        import ray
 
-        shared = ray.put(function)
-        calls = (_task(_apply).remote([shared], batch.table, reads) for batch in rows)
+        shared = _shared(function)
+        calls = (_task(_apply).remote(shared, batch.table, reads) for batch in rows)
         for made, count in zip(_fetched(calls), accumulate(batch.rows for batch in rows), strict=True):
             yield made
             done(count)
@@ -96,8 +95,8 @@ class RayEngine:
         """What is found in each group, each a task; the whole lies in the object store, once on each machine."""
         import ray
 
-        shared = ray.put(function)
-        batches = [_task(_apply).remote([shared], batch.table, reads) for batch in rows]
+        shared = _shared(function)
+        batches = [_task(_apply).remote(shared, batch.table, reads) for batch in rows]
         ray.wait(batches, num_returns=len(batches), fetch_local=False)
         made = _task(_whole).remote(whole, batches)
         return _fetched(_task(_each).remote(each, made, group) for group in groups)
@@ -111,34 +110,22 @@ class RayEngine:
     def take(
         self, rows: list[Batch], columns: Sequence[str], places: NDArray[np.intp], size: int
     ) -> Iterator[pa.Table]:
-        """Rows in another order: each batch is cut by the parts of the result, and each part is joined.
+        """Rows in another order, part by part: each batch gives the rows that a part has of it, and a task joins them.
 
         No process holds more than a batch and a part.
         """
         starts = np.cumsum([0, *(batch.rows for batch in rows)])
-        owner = np.searchsorted(starts, places, side="right") - 1
-        by_batch = np.argsort(owner, kind="stable")
-        bounds = np.searchsorted(owner[by_batch], np.arange(len(rows) + 1))
         step = max(PART_ROWS // size, 1) * size
-        parts = [range(start, min(start + step, len(places))) for start in range(0, len(places), step)]
-        pieces: list[list[Any]] = [[] for _ in parts]
-        order: list[list[NDArray[np.intp]]] = [[] for _ in parts]
-        for batch, start, (first, last) in zip(rows, starts, pairwise(bounds), strict=False):
-            wanted = by_batch[first:last]
-            cuts = np.split(wanted, np.searchsorted(wanted, [part.start for part in parts[1:]]))
-            filled = [number for number, cut in enumerate(cuts) if len(cut)]
-            if not filled:
-                continue
-            cut_task = _task(_cut).options(num_returns=len(filled))
-            made = cut_task.remote(batch.table, columns, [places[cuts[number]] - start for number in filled])
-            for number, piece in zip(filled, made if len(filled) > 1 else [made], strict=True):
-                pieces[number].append(piece)
-                order[number].append(cuts[number])
-        joins = (
-            _task(_join).remote(np.argsort(np.concatenate(cuts)), *part)
-            for part, cuts in zip(pieces, order, strict=True)
-        )
-        for table in _fetched(joins):
+
+        def joined(part: NDArray[np.intp]) -> Any:
+            owner = np.searchsorted(starts, part, side="right") - 1
+            order = np.argsort(owner, kind="stable")
+            given, first = np.unique(owner[order], return_index=True)
+            cuts = zip(given.tolist(), np.split(part[order], first[1:]), strict=True)
+            pieces = [_task(_rows).remote(rows[batch].table, columns, cut - starts[batch]) for batch, cut in cuts]
+            return _task(_join).remote(np.argsort(order), *pieces)
+
+        for table in _fetched(joined(places[start : start + step]) for start in range(0, len(places), step)):
             # A slice would travel on with the whole table behind it.
             yield from (table.take(np.arange(len(table))[start : start + size]) for start in range(0, len(table), size))
 
@@ -187,13 +174,24 @@ def _finished(calls: Iterable[tuple[Any, Any]], done: Done) -> list[Batch]:
     return [batch for batch in finished if batch.rows] or finished[:1]
 
 
-# What runs on workers. A function comes as a reference in a list, which Ray does not follow: what it builds of its
-# facts is kept between batches.
-@lru_cache(maxsize=1)
-def _function(shared: Any) -> Function:
+def _shared(function: Function) -> list[Any]:
+    """A function for many tasks, as a reference in a list, which Ray does not follow: a worker keeps what it builds."""
     import ray
 
-    function: Function = ray.get(shared)
+    return [ray.put((function, __version__))]
+
+
+# What runs on workers.
+@lru_cache(maxsize=1)
+def _function(shared: Any) -> Any:
+    import ray
+
+    function, version = ray.get(shared)
+    if version != __version__:
+        raise EnvironmentLacks(
+            f"A machine of the Ray cluster has version {__version__} of pkt, this one {version}.",
+            "Install the same on all.",
+        )
     return function
 
 
@@ -227,9 +225,8 @@ def _select(batch: pa.Table, columns: Sequence[str]) -> pa.Table:
     return batch.select(columns)
 
 
-def _cut(batch: pa.Table, columns: Sequence[str], places: Sequence[NDArray[np.intp]]) -> Any:
-    pieces = [batch.select(columns).take(some) for some in places]
-    return pieces if len(pieces) > 1 else pieces[0]
+def _rows(batch: pa.Table, columns: Sequence[str], places: NDArray[np.intp]) -> pa.Table:
+    return batch.select(columns).take(places)
 
 
 def _join(order: NDArray[np.intp], *pieces: pa.Table) -> pa.Table:
