@@ -93,6 +93,15 @@ def test_a_step_that_ran_out_of_memory_is_taken_in_smaller_pieces_with_the_same_
     assert read_json(tmp_path / "shrunk" / "manifest.json")["micro_batch_size"] == 1
 
 
+def test_a_divided_base_takes_no_smaller_pieces_as_the_others_wait_for_its_layers(monkeypatch):
+    holding(monkeypatch, 1)
+    examples = [chat.Example([3, 4, 5, 6 + number], 3) for number in range(4)]
+    fit = micro_batch.MicroBatch(settings(batch_size=4, micro_batch_size=4), [examples], 1, print, shard=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit.gradients(small_model("gemma3_text"), [lessons.Batch("loss", 1.0, examples)], lambda loss: loss.backward())
+    assert fit.size == 4
+
+
 def test_in_the_middle_of_a_step_too(tmp_path, dataset, use_small_base, monkeypatch):
     train.train(dataset, tmp_path / "small", recipe(use_small_base, training__micro_batch_size=1))
     answer_loss, calls = packing.answer_loss, []

@@ -41,7 +41,7 @@ SEEN_BY_ACCELERATE = (
 )
 # Longer than the first process writes, or measures, while the others wait for it.
 PATIENCE = timedelta(hours=2)
-# Numbers of a vector that are gathered from all processes at once.
+# Numbers that are gathered from all processes at once.
 AT_ONCE = 2**24
 # A process that ends without whoever started it was lost.
 STARTED_BY = os.getppid()
@@ -205,7 +205,8 @@ def added_up(vectors: Sequence[torch.Tensor], count: int) -> torch.Tensor:
 
     own = torch.stack([*vectors])
     total = torch.empty_like(own[0])
-    for part, into in zip(torch.split(own, AT_ONCE, dim=1), torch.split(total, AT_ONCE), strict=True):
+    width = max(1, AT_ONCE // (world() * len(own)))
+    for part, into in zip(torch.split(own, width, dim=1), torch.split(total, width), strict=True):
         everyone = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world())]
         with _together():
             dist.all_gather(everyone, part.contiguous())
