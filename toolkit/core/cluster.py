@@ -46,7 +46,11 @@ def ray_cluster() -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS")
     found = f"Ray's cluster {address} does not answer" if address else "Ray does not start on this machine"
-    remedy = "Check RAY_ADDRESS." if address else 'Free some memory, or use `engine="local"`.'
+    remedy = (
+        "Check RAY_ADDRESS, and set RAY_AUTH_MODE=token where it wants its token."
+        if address
+        else 'Free some memory, or use `engine="local"`.'
+    )
     if host := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):
         # Ray itself waits without end for a cluster that is not there.
         with library_errors(found, remedy, EnvironmentLacks):
