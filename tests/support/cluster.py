@@ -17,6 +17,7 @@ def ray_cluster():
     with pytest.MonkeyPatch.context() as patch:
         # Of the machine's cluster, if there is one, tests take no notice.
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(num_cpus=2, object_store_memory=200 * 2**20, **cluster.OF_THIS_MACHINE)
+        # Without "local", Ray connects to one that runs here.
+        ray.init("local", num_cpus=2, object_store_memory=200 * 2**20, **cluster.OF_THIS_MACHINE)
     yield
     ray.shutdown()
