@@ -139,9 +139,10 @@ def reporter(training: TrainingState, settings: TrainingSettings) -> TrainerCall
 
         def on_step_end(self, _args: object, _state: object, control: TrainerControl, **_: object) -> None:
             # All take the same steps; the first one alone writes.
-            training.stop_asked = processes.any_of(training.stop_asked or processes.left_alone())
-            control.should_save = processes.rank() == 0 and (control.should_save or training.stop_asked)
-            control.should_training_stop |= training.stop_asked
+            # What all agreed on counts, not what a signal asks of this one since.
+            stop = processes.any_of(training.stop_asked or processes.left_alone())
+            control.should_save = processes.rank() == 0 and (control.should_save or stop)
+            control.should_training_stop |= stop
 
         def on_log(self, _args: object, state: TrainerState, control: TrainerControl, **given: Any) -> None:
             if "loss" not in given["logs"]:
