@@ -14,7 +14,12 @@ from toolkit.core.errors import EnvironmentLacks, first_line, library_errors
 
 # Ray sends statistics of use unless they are refused.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-OF_THIS_MACHINE = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+OF_THIS_MACHINE = {
+    "address": "local",
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+}
 HOW_TO_GET_RAY = "`pip install 'ray[data]'`"
 
 
@@ -57,7 +62,7 @@ def ray_cluster() -> Iterator[None]:
             socket.create_connection((host[1], int(host[2])), timeout=10).close()
     try:
         with library_errors(found, remedy, EnvironmentLacks):
-            ray.init(**(OF_THIS_MACHINE | ({"include_dashboard": None} if address else {})))
+            ray.init(**(OF_THIS_MACHINE | ({"address": address, "include_dashboard": None} if address else {})))
         yield
     finally:
         # Of a cluster that was there before, only the connection ends.
