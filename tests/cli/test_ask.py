@@ -105,8 +105,8 @@ def test_a_terminal_is_not_waited_for(ask, monkeypatch):
 
 
 def test_fewer_names_than_wanted_are_said_to_be_all(ask, monkeypatch):
-    monkeypatch.setattr(naming, "_drawn", lambda *_: ["Vulpix"])
-    monkeypatch.setattr(naming, "_new", lambda *_: ["Vulpamon"])
+    monkeypatch.setattr(naming, "_drawn", lambda *_: [["Vulpix"]])
+    monkeypatch.setattr(naming, "_new", lambda *_: [["Vulpamon"]])
     result = ask("name", "A red fox.", "--count", "3", "--known")
     assert "Vulpix  (known)" in result.stdout
     assert "1 of 3 names" in result.stderr
