@@ -92,13 +92,12 @@ def clusters_of(texts: list[str]) -> numpy.ndarray:
 
 def crowded(texts: list[str]) -> float:
     """Share of all places of texts in buckets of words that are in one with more texts than each is compared with."""
-    digests = numpy.asarray(duplicates.digest_words(texts).to_rows(), dtype=numpy.uint32)
-    width, places = duplicates.BAND_ROWS, 0
-    for start in range(0, digests.shape[1], width):
-        keys = numpy.ascontiguousarray(digests[:, start : start + width]).view("V16")[:, 0]
-        sizes = numpy.unique(keys.view(numpy.uint64).reshape(-1, 2), axis=0, return_counts=True)[1]
+    digests = numpy.asarray(duplicates.digest_words(texts).to_rows(), dtype=numpy.uint32).astype(numpy.uint16)
+    bands, places = digests.view(numpy.uint64), 0
+    for keys in bands.T:
+        sizes = numpy.unique(keys, return_counts=True)[1]
         places += int(sizes[sizes > duplicates.NEIGHBOURS + 1].sum())
-    return places / (len(digests) * digests.shape[1] / width)
+    return places / bands.size
 
 
 def seconds() -> float:

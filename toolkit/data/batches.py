@@ -6,6 +6,7 @@ them it holds itself, and it can be pickled, so that it runs in any process; tex
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
@@ -177,6 +179,17 @@ def run_batches(function: Callable[[Given], Made], batches: Iterable[Given]) -> 
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        release_memory()
+
+
+def release_memory() -> None:
+    """Give what was freed back to the system: between steps that is more than what is held, and workers need it."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    # Other C libraries than glibc have no such call, and keep less.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _submit(pool: ProcessPoolExecutor, batch: Any) -> Future[Any]:

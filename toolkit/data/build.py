@@ -18,7 +18,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
-from toolkit.data.batches import run_batches
+from toolkit.data.batches import release_memory, run_batches
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
     DROPPED,
@@ -106,6 +106,7 @@ def build_dataset(
         notes = (*(note for source in facts["sources"] for note in source["notes"]), *_split_names(drafts))
         # The validation needs the memory that a million drafts take.
         del drafts, rows, places, dropped, convert
+        release_memory()
         near_duplicate = settings.near_duplicate
         report = validate(folder, near_duplicate=near_duplicate, clusters=clusters, engine=engine, progress=progress)
         validation = report.to_json()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 12
 # Characters of a text that near duplicates are found by; exact ones are found by all.
 COMPARED_CHARACTERS = 2_000
-# 32 bands of 4: texts of similarity 0.7 meet in at least one band with probability 0.9998.
+# 32 bands of 4: texts of similarity 0.7 meet in at least one band with probability 0.9998. Of each minimum the lower 16
+# bits are kept, so that a band is a number of 64; others are equal in them once in 65,536 times.
 BANDS, BAND_ROWS = 32, 4
 PERMUTATIONS = BANDS * BAND_ROWS
 SEED = 1
@@ -40,7 +41,7 @@ ROUNDS = (1, 1, 2, 4, 8, 16)
 MARGIN = 0.12
 RUN = 5
 
-Digests = NDArray[np.uint32]
+Digests = NDArray[np.uint16]
 Places = NDArray[np.intp]
 
 _WORD = re.compile(r"\w+")
@@ -128,24 +129,24 @@ class MinHash:
     column: str
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """The column `minhash`: `PERMUTATIONS` numbers of 32 bits."""
+        """The column `minhash`: `PERMUTATIONS` numbers of 16 bits."""
         import pyarrow as pa
 
         normal = [normal_text((text or "")[:COMPARED_CHARACTERS]) for text in rows[self.column].to_pylist()]
         digests = array("I")
         for digest in self.view(normal).to_rows():
             digests.fromlist(digest)
-        kind, data = pa.binary(4 * PERMUTATIONS), pa.py_buffer(digests)
+        kind, data = pa.binary(2 * PERMUTATIONS), pa.py_buffer(np.frombuffer(digests, np.uint32).astype(np.uint16))
         return pa.table({"minhash": pa.FixedSizeBinaryArray.from_buffers(kind, len(normal), [None, data])})
 
 
 def _in_order(rank: Places, count: int, batches: Iterable[pa.Table]) -> Digests:
     """Digests by the rank of their row, `[texts, permutations]`; those of rows without a rank are left out."""
-    digests, start = np.empty((count, PERMUTATIONS), dtype=np.uint32), 0
+    digests, start = np.empty((count, PERMUTATIONS), dtype=np.uint16), 0
     for batch in batches:
         for chunk in batch["minhash"].chunks:
             ranked = rank[start : start + len(chunk)]
-            rows = np.frombuffer(chunk.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[chunk.offset :]
+            rows = np.frombuffer(chunk.buffers()[1], np.uint16).reshape(-1, PERMUTATIONS)[chunk.offset :]
             digests[ranked[ranked >= 0]] = rows[: len(chunk)][ranked >= 0]
             start += len(chunk)
     return digests
@@ -183,8 +184,7 @@ def _jaccard(a: set[str], b: set[str]) -> float:
 
 def band_pairs(threshold: float, digests: Digests, band: int) -> Places:
     """Pairs of texts that share a band and whose estimated similarity is near or above the threshold, `[pairs, 2]`."""
-    rows = np.ascontiguousarray(digests[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]).view(np.uint64)
-    keys = rows[:, 0] * MULTIPLIER ^ rows[:, 1]
+    keys = digests.view(np.uint64)[:, band]
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     found = [np.empty((0, 2), dtype=np.intp)]
