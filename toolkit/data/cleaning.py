@@ -24,7 +24,7 @@ from toolkit.data.batches import BATCH_ROWS, Engine, Rows
 from toolkit.data.duplicates import first_connected, text_digest
 from toolkit.data.grammar import Masks
 from toolkit.data.masking import Masker, own_names_in
-from toolkit.data.near_names import FindWords, gives_name_away, near_name
+from toolkit.data.near_names import FindWords, gives_name_away, near_name, words_by_place
 from toolkit.data.sources.records import Record, SourceFacts, slug, wanted_languages
 
 if TYPE_CHECKING:
@@ -384,10 +384,9 @@ def drop_near_names(drafts: Drafts) -> None:
 
 def _families_of_words(drafts: Drafts, batches: Iterable[pa.Table]) -> Iterator[tuple[str, str]]:
     """Each word of each kept draft, and the family of its creature."""
-    lists = chain.from_iterable(batch["words"].to_pylist() for batch in batches)
-    for number, reason, words in zip(drafts.creature.tolist(), drafts.reason, lists, strict=True):
-        for word in () if reason else words:
-            yield word, drafts.creatures[number].family
+    for word, place in words_by_place(batches):
+        if not drafts.reason[place]:
+            yield word, drafts.creatures[drafts.creature[place]].family
 
 
 def _own_names(creature: Creature) -> list[Names]:

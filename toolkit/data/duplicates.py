@@ -45,11 +45,13 @@ Digests = NDArray[np.uint16]
 Places = NDArray[np.intp]
 
 _WORD = re.compile(r"\w+")
+_BETWEEN_WORDS = {code: " " for code in range(128) if not _WORD.match(chr(code))}
 
 
 def normal_text(text: str) -> str:
     """Two texts with the same normal text are duplicates: case, punctuation and spaces do not count."""
-    return " ".join(_WORD.findall(text.casefold()))
+    folded = text.casefold()
+    return " ".join(folded.translate(_BETWEEN_WORDS).split() if folded.isascii() else _WORD.findall(folded))
 
 
 def text_digest(text: str) -> bytes:

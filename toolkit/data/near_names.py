@@ -122,6 +122,18 @@ class FindWords:
         return pa.table({"words": pa.array(words, pa.list_(pa.string()))})
 
 
+def words_by_place(batches: Iterable[pa.Table]) -> Iterator[tuple[str, int]]:
+    """Each word of the column `words` of some batches, in order, and the place of its row among all."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for batch in batches:
+        words = batch["words"].combine_chunks()
+        places = (pc.list_parent_indices(words).to_numpy() + start).tolist()
+        yield from zip(pc.list_flatten(words).to_pylist(), places, strict=True)
+        start += len(words)
+
+
 def _near_latin(text: str, folded: str, name: _Latin) -> Iterator[tuple[int, str]]:
     for found in WORD.finditer(folded):
         word = found[0].replace("-", "") if "-" in found[0] else found[0]

@@ -222,7 +222,8 @@ def _fits(table: Table) -> tuple[float, str]:
             if len(lines) > 1 and all(_like_row(line, table.delimiter, len(cells)) for line in lines[1:]):
                 return last, f"rows {number} to {number + len(lines) - 1} are one by quotes that may be one too many"
             last, rows = number, rows + 1
-            quoted += any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+            if table.quotes == LETTERS:
+                quoted += any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
     except InputError:
         return last, ""
     return (-1 if table.quotes == LETTERS and 2 * quoted > rows else math.inf), ""

@@ -6,7 +6,6 @@ All but the descriptions lies in one pandas table with Arrow columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from toolkit.core.answers import LONGEST_ANSWER_NAME, SAME_SCRIPT, answer_keys, script_of
 from toolkit.data.batches import Engine, Rows
 from toolkit.data.duplicates import Clusters, cluster_texts, text_digest
-from toolkit.data.near_names import FindWords, gives_name_away
+from toolkit.data.near_names import FindWords, gives_name_away, words_by_place
 from toolkit.data.validation.files import CHECKED_COLUMNS
 from toolkit.data.validation.findings import FIRST_PLACES, Findings, Place, excerpt
 
@@ -86,9 +85,7 @@ class Compared:
         """Each of some words in each row, and the row."""
         used = self.engine.stream(FindWords(frozenset(words), "description"), self.rows, ["description"])
         # A row that is not compared has no description.
-        row_of = dict(zip(self.place.tolist(), range(len(self.place)), strict=True))
-        for place, found in enumerate(chain.from_iterable(batch["words"].to_pylist() for batch in used)):
-            yield from ((word, row_of[place]) for word in found)
+        yield from ((word, int(np.searchsorted(self.place, place))) for word, place in words_by_place(used))
 
     def clusters(self, of: NDArray[np.bool_], near_duplicate: float, known: Clusters | None) -> NDArray[np.intp]:
         """The first row of the cluster of each of some rows; each other row for itself."""
@@ -198,7 +195,7 @@ def _check_texts(compared: Compared, near_duplicate: float, clusters: Clusters |
 def _check_splits(rows: pd.DataFrame, found: Findings) -> None:
     """Families of `unseen` in other splits, its answers in `train`, and creatures of others that `train` lacks."""
     unseen, train = rows.split == "unseen", rows.split == "train"
-    straddling = ~unseen & rows.family.isin(rows.family[unseen].dropna())
+    straddling = ~unseen & rows.family.isin(rows.family[unseen].dropna().unique())
     _add(rows, "split.family", straddling, lambda row: excerpt(rows.family[row]), found)
     known, held = ({answer: answer_keys(answer) for answer in _names(rows.answer[of])} for of in (train, unseen))
     trained = set().union(*known.values())
@@ -206,7 +203,7 @@ def _check_splits(rows: pd.DataFrame, found: Findings) -> None:
     _add(rows, "split.answer", unseen & again, lambda row: excerpt(rows.answer[row]), found)
     if train.any():
         held_out = rows.split.isin(HELD_OUT_OF_KNOWN) & rows.creature.notna()
-        unknown = held_out & ~rows.creature.isin(rows.creature[train])
+        unknown = held_out & ~rows.creature.isin(rows.creature[train].unique())
         _add(rows, "split.creature", unknown, lambda row: excerpt(rows.creature[row]), found)
 
 
@@ -248,7 +245,7 @@ def _check_requests(rows: pd.DataFrame, korean: bool, found: Findings) -> dict[s
 
 def _check_answers(rows: pd.DataFrame, form: str | None, found: Findings) -> dict[str, str]:
     """Find answers in another form than that of the dataset, or of nine tenths of them."""
-    forms = rows.answer.map(script_of, na_action="ignore").dropna()
+    forms = rows.answer.map({answer: script_of(answer) for answer in rows.answer.dropna().unique()}).dropna()
     shares = forms.value_counts(normalize=True)
     if form is None and len(forms) >= FEWEST_ANSWERS and shares.iloc[0] >= SAME_SCRIPT:
         form = shares.index[0]
