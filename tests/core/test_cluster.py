@@ -21,7 +21,7 @@ def test_without_ray_one_line_says_how_to_get_it(monkeypatch):
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(EnvironmentLacks, match=r"cluster 127\.0\.0\.1:9 does not answer"), connected():

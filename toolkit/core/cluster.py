@@ -20,7 +20,7 @@ OF_THIS_MACHINE = {
     "log_to_driver": False,
     "logging_level": logging.ERROR,
 }
-HOW_TO_GET_RAY = "`pip install 'ray[data]'`"
+HOW_TO_GET_RAY = "`pip install ray`"
 
 
 def has_ray() -> bool:
