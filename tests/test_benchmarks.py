@@ -14,6 +14,7 @@ SMALLEST = {
     "evaluate.py": ["--rows", "2", "--plain-rows", "1"],
     "first_answer.py": ["--rounds", "1"],
     "local_hub.py": ["--files", "20", "--commits", "2", "--shape", "flat"],
+    "near_duplicates.py": ["--texts", "200", "--texts", "400", "--pairs", "200"],
     "rank_candidates.py": ["--rounds", "1", "--base", "tiny", "--names", "20"],
     "train_processes.py": ["--steps", "2", "--rounds", "1"],
     "train_throughput.py": [

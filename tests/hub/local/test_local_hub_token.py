@@ -113,7 +113,7 @@ def test_a_run_gives_its_hubs_token_to_its_clients_alone(tmp_path: Path, monkeyp
     monkeypatch.delenv("HF_TOKEN")
     pushed: list[str] = []
     monkeypatch.setattr("toolkit.hub.base.push_tiny_base", lambda: pushed.append(os.environ["HF_TOKEN"]))
-    with run._hub(load_recipe("demo", {}), tmp_path):
+    with run.hub_of(load_recipe("demo", {}), tmp_path):
         token = read_token(tmp_path / "hub" / "token")
         assert pushed == [token]
         HfApi(endpoint=os.environ["HF_ENDPOINT"], token=os.environ["HF_TOKEN"]).create_repo("demo/by-token")
