@@ -29,7 +29,7 @@ from toolkit.core.folder import holds_nothing, json_hash, read_json, read_jsonl,
 from toolkit.core.layout import TRAINING_LOG
 from toolkit.core.recipe import PublishSettings, Recipe, load_recipe, recipe_names
 from toolkit.core.results import Score
-from toolkit.core.workers import Engine, spread
+from toolkit.core.workers import EngineName, spread
 from toolkit.evaluation.evaluate import validation_scores
 from toolkit.run import (
     HUB,
@@ -43,6 +43,7 @@ from toolkit.run import (
     make_dataset,
     measured_by,
 )
+from toolkit.training.processes import threads_of_each, visible_gpus
 from toolkit.training.progress import TrainingProgress, last_losses
 from toolkit.training.train import Interrupted
 
@@ -131,7 +132,7 @@ def run_sweep(
     callbacks: RunCallbacks = SILENT,
     *,
     workers: int = 1,
-    engine: Engine = "local",
+    engine: EngineName = "local",
     restart: bool = False,
 ) -> SweepResult:
     """Run each trial in a folder of its own in `out`, then evaluate and publish the best.
@@ -244,14 +245,9 @@ def _environments(workers: int) -> list[dict[str, str]]:
     """What each of several workers has to itself: a share of the cores and, where there are any, a GPU."""
     if workers == 1:
         return [{}]
-    import torch
-
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))}
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return [
-        threads | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
-        for gpu in itertools.islice(itertools.cycle(gpus.split(",")), workers)
-    ]
+    own = {"OMP_NUM_THREADS": threads_of_each(workers)}
+    gpus = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible_gpus()] or [{}]
+    return [own | gpu for gpu in itertools.islice(itertools.cycle(gpus), workers)]
 
 
 async def _run_apart(

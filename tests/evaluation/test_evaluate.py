@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import pyarrow
 import pyarrow.parquet
@@ -205,6 +206,23 @@ def test_samples_are_the_first_rows_in_order_and_all_of_unseen(adapter, dataset)
     assert {"Pikachu", "Squirtle", "Vulpix"}.isdisjoint(name for sample in samples[3:] for name in sample["new_names"])
 
 
+@contextmanager
+def interrupted_after(count, monkeypatch):
+    """Press Ctrl-C when so many answers are kept; the block has to end by it."""
+    keep, kept = answers.Journal.keep, []
+
+    def interrupted(self, piece, result):
+        if len(kept) == count:
+            raise KeyboardInterrupt
+        kept.append(piece)
+        keep(self, piece, result)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(answers.Journal, "keep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 @pytest.mark.parametrize(
     ("rows", "after"), [("dataset", 1), ("dataset", 5), ("dataset", 14), ("dataset", 20), ("eleven", 37)]
 )
@@ -213,18 +231,8 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
 ):
     dataset = request.getfixturevalue(rows)
     measure(adapter, dataset, output=tmp_path / "whole")
-    keep, asked = answers.Journal.keep, []
-
-    def interrupted(self, piece, result):
-        if len(asked) == after:
-            raise KeyboardInterrupt
-        asked.append(piece)
-        keep(self, piece, result)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(answers.Journal, "keep", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            measure(adapter, dataset, output=tmp_path / "report")
+    with interrupted_after(after, monkeypatch):
+        measure(adapter, dataset, output=tmp_path / "report")
     assert not (tmp_path / "report").exists()
     notes = []
     measure(adapter, dataset, output=tmp_path / "report", note=notes.append)
@@ -616,19 +624,8 @@ def test_workers_of_ray_give_the_same_bytes_and_keep_what_is_finished(
 ):
     how = {"base": str(small_base), "baselines": ["tfidf"]}
     measure(adapter, dataset, output=tmp_path / "local", **how)
-    kept = []
-    keep = answers.Journal.keep
-
-    def interrupted(self, piece, result):
-        if len(kept) == 4:
-            raise KeyboardInterrupt
-        kept.append(piece)
-        keep(self, piece, result)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(answers.Journal, "keep", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            measure(adapter, dataset, output=tmp_path / "ray", engine="ray", **how)
+    with interrupted_after(4, monkeypatch):
+        measure(adapter, dataset, output=tmp_path / "ray", engine="ray", **how)
     notes = []
     measure(adapter, dataset, output=tmp_path / "ray", engine="ray", note=notes.append, **how)
     assert notes == ["Continuing an interrupted evaluation: 4 answers are kept."]

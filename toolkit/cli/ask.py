@@ -20,7 +20,7 @@ from toolkit.core.layout import NAMES_GIVEN
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
-    from toolkit.core.workers import Engine
+    from toolkit.core.workers import EngineName
     from toolkit.model.naming import Answerer
 
 
@@ -93,7 +93,7 @@ def name(
     seed: int,
     known: bool,
     to: Path | None,
-    engine: Engine,
+    engine: EngineName,
     resume: bool,
     **which: Any,
 ) -> None:
@@ -136,7 +136,7 @@ def identify(
     description: str | None,
     file: Path | None,
     to: Path | None,
-    engine: Engine,
+    engine: EngineName,
     resume: bool,
     candidates: Path | None,
     top: int,
@@ -280,7 +280,7 @@ def _lines(output: Output, /, description: str | None, file: Path | None) -> Ite
     return chain([first], described)
 
 
-def _is_for_a_file(to: Path | None, description: str | None, engine: Engine, resume: bool) -> TypeGuard[Path]:
+def _is_for_a_file(to: Path | None, description: str | None, engine: EngineName, resume: bool) -> TypeGuard[Path]:
     """Whether answers go to a file."""
     if to is None and (engine != "local" or not resume):
         raise InputError("Answers that go to no file are given here, and are not kept.", "Name a file with --to.")

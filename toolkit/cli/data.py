@@ -15,7 +15,7 @@ from toolkit.core.layout import MAX_LENGTH
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
-    from toolkit.core.workers import Engine
+    from toolkit.core.workers import EngineName
 
 
 @main.command()
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @options.engine
 @options.hub_and_json
 @click.pass_obj
-def build_dataset(output: Output, /, out: Path, recipe: str, engine: Engine, **settings: object) -> None:
+def build_dataset(output: Output, /, out: Path, recipe: str, engine: EngineName, **settings: object) -> None:
     """Build a chat dataset from descriptions, and write it to the folder OUT with its validation and its card.
 
     \b
@@ -71,7 +71,7 @@ def validate(
     tokenizer: str | None,
     max_length: int,
     revision: str | None,
-    engine: Engine,
+    engine: EngineName,
     report: Path | None,
 ) -> None:
     """Check DATASET, a folder or a Hub id whose rows have a column `messages`. Exits 1 when a check fails.

@@ -13,7 +13,7 @@ from toolkit.cli.options import PATH
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
-    from toolkit.core.workers import Engine
+    from toolkit.core.workers import EngineName
 
 
 @main.command()
@@ -33,7 +33,7 @@ def run(
     out: Path,
     changed: dict[str, list[object]],
     workers: int,
-    engine: Engine,
+    engine: EngineName,
     trial: bool,
     resume: bool,
 ) -> None:

@@ -16,7 +16,7 @@ from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
-    from toolkit.core.workers import Engine
+    from toolkit.core.workers import EngineName
 
 
 @main.command()
@@ -131,7 +131,7 @@ def evaluate(
     templates: Path | None,
     recipe: str | None,
     resume: bool,
-    engine: Engine,
+    engine: EngineName,
     **settings: object,
 ) -> None:
     """Measure ADAPTER and its baselines on DATASET, and write figures, predictions and the card into its folder.

@@ -14,13 +14,13 @@ from toolkit.core.errors import EnvironmentLacks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Engine = Literal["local", "ray"]
+EngineName = Literal["local", "ray"]
 # A task that ended so many workers, as one for which the memory is too small, ends the work.
 TRIES = 10
 
 
 def spread(
-    load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task | None], engine: Engine
+    load: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task | None], engine: EngineName
 ) -> Iterator[Result]:
     """The result of each task. No more tasks are taken than there are workers.
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.core import Progress, ignore, workers
+from toolkit.core import Progress, ignore
 from toolkit.core.answers import answer_keys
 from toolkit.core.errors import InputError
 from toolkit.core.folder import atomic_folder, write_json, write_manifest
 from toolkit.core.layout import SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
+from toolkit.core.workers import EngineName
 from toolkit.data.batches import release_memory, run_batches
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import (
@@ -70,7 +71,7 @@ class BuildResult:
 
 
 def build_dataset(
-    out: str | Path, recipe: Recipe | str = "demo", *, engine: workers.Engine = "local", progress: Progress = ignore
+    out: str | Path, recipe: Recipe | str = "demo", *, engine: EngineName = "local", progress: Progress = ignore
 ) -> BuildResult:
     """Build a dataset folder: Parquet files by split, `rejected.parquet`, the validation, the card and the manifest.
 

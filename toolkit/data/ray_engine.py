@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import __version__
-from toolkit.core import ignore, workers
+from toolkit.core import ignore
 from toolkit.core.cluster import ray_cluster, ray_errors
 from toolkit.core.errors import EnvironmentLacks
+from toolkit.core.workers import EngineName
 from toolkit.data.batches import Done, Engine, Found, Function, Group, LocalEngine, Made
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PART_ROWS = 100_000
 
 
 @contextmanager
-def open_engine(name: workers.Engine) -> Iterator[Engine]:
+def open_engine(name: EngineName) -> Iterator[Engine]:
     """The engine of this name: `local`, or `ray` with the cluster of `ray_cluster`.
 
     Raises:

@@ -19,7 +19,7 @@ from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError
 from toolkit.core.folder import unwritable
 from toolkit.core.recipe import DecodingSettings
-from toolkit.core.workers import Engine, spread
+from toolkit.core.workers import EngineName, spread
 from toolkit.evaluation.ranks import Rank, rank_of
 from toolkit.model import chat, generate, new_names, rank
 from toolkit.model.centroids import Centroids
@@ -144,7 +144,7 @@ class AnsweringModel:
     kernels: str | None = None
 
     def answers(
-        self, asked: Asked, journal: Journal, progress: Progress = ignore, engine: Engine = "local"
+        self, asked: Asked, journal: Journal, progress: Progress = ignore, engine: EngineName = "local"
     ) -> list[Answer]:
         """The answer to each question, in order.
 

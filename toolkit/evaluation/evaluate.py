@@ -48,7 +48,7 @@ from toolkit.core.layout import (
 )
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.results import SCHEMA, read_evaluation
-from toolkit.core.workers import Engine
+from toolkit.core.workers import EngineName
 from toolkit.data.dataset import LocatedDataset, description_of, locate_dataset
 from toolkit.evaluation.answers import AnsweringModel, Journal
 from toolkit.evaluation.identification import CHANCE, identification, shuffled_partners
@@ -90,7 +90,7 @@ def evaluate(
     output: Path | None = None,
     templates: Path | None = None,
     restart: bool = False,
-    engine: Engine = "local",
+    engine: EngineName = "local",
     progress: Progress = ignore,
     note: Note = ignore,
 ) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def _journal_of(target: Path) -> Path:
 
 
 def _predict(
-    plan: _Plan, journal: Journal, progress: Progress, engine: Engine = "local"
+    plan: _Plan, journal: Journal, progress: Progress, engine: EngineName = "local"
 ) -> tuple[Precision, list[Prediction]]:
     """The precision of the adapter's base, and the predictions of adapters, base and baselines."""
     rows, recipe = plan.rows, plan.recipe

@@ -22,7 +22,7 @@ from toolkit.core.errors import InputError, library_errors
 from toolkit.core.folder import atomic_file, json_hash, sha256_file, unwritable
 from toolkit.core.layout import CENTROIDS, NAMES_GIVEN, PARQUET
 from toolkit.core.text import clean_text
-from toolkit.core.workers import Engine, spread
+from toolkit.core.workers import EngineName, spread
 from toolkit.model import encoder as encoders
 from toolkit.model import naming, rank
 from toolkit.model.adapter import answers_hash, locate_adapter
@@ -80,7 +80,7 @@ def answer_all(
     question: Question = Question(),
     *,
     revision: str | None = None,
-    engine: Engine = "local",
+    engine: EngineName = "local",
     restart: bool = False,
     progress: Progress = ignore,
     note: Note = ignore,

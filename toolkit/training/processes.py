@@ -96,8 +96,20 @@ def _take_own_gpu() -> None:
         return
     if (place := int(os.environ["LOCAL_RANK"])) >= count:
         raise EnvironmentLacks(f"There are {count} GPUs here, and each process takes one.", "Start fewer processes.")
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[place]
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus()[place]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, as `CUDA_VISIBLE_DEVICES` names them; none where there are none."""
+    import torch
+
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return [gpu for gpu in seen.split(",") if gpu]
+
+
+def threads_of_each(processes: int) -> str:
+    """`OMP_NUM_THREADS` for each of several processes on this machine: what is set, else a share of the cores."""
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
 
 
 def rank() -> int:
@@ -268,7 +280,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RUN_ID": "pkt",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes)),
+        "OMP_NUM_THREADS": threads_of_each(processes),
     }
     environments = {place: shared | {"RANK": str(place), "LOCAL_RANK": str(place)} for place in range(processes)}
     with tempfile.TemporaryDirectory(prefix="pkt-") as folder:

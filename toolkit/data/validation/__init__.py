@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core import Progress, ignore, workers
+from toolkit.core import Progress, ignore
 from toolkit.core.answers import LONGEST_ANSWER_NAME
 from toolkit.core.errors import ToolkitError
 from toolkit.core.folder import unwritable, write_json
 from toolkit.core.layout import VALIDATION
 from toolkit.core.recipe import DatasetSettings
 from toolkit.core.text import printable
+from toolkit.core.workers import EngineName
 from toolkit.data.dataset import locate_dataset
 from toolkit.data.duplicates import Clusters
 from toolkit.data.ray_engine import open_engine
@@ -45,7 +46,7 @@ def validate(
     max_length: int | None = None,
     near_duplicate: float | None = None,
     clusters: Clusters | None = None,
-    engine: workers.Engine = "local",
+    engine: EngineName = "local",
     progress: Progress = ignore,
 ) -> Report:
     """Check every row of a dataset, and write nothing. The same rows give the same report.
