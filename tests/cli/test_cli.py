@@ -211,16 +211,6 @@ def test_json_goes_to_standard_output_alone(tmp_path):
     assert json.loads(result.stdout)["ok"] is True
 
 
-def test_the_documented_commands_are_the_help():
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("make_commands", ROOT / "docs" / "make_commands.py")
-    make_commands = module_from_spec(spec)
-    spec.loader.exec_module(make_commands)
-    written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert written == make_commands.reference(), "run `python docs/make_commands.py`"
-
-
 def test_an_error_is_one_line_whatever_names_it_holds(monkeypatch):
     def fail(*_):
         raise InputError("a\nb\x1b[31m \udcff 포켓몬.", "y.")

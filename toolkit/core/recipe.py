@@ -98,7 +98,9 @@ class LoraSettings(Section):
         description="The adapter's output is scaled by alpha / r, with `use_rslora` by alpha / sqrt(r).",
     )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of the adapter's input in training.")
-    target_modules: list[str] = Field(default_factory=lambda: list(PROJECTIONS), min_length=1)
+    target_modules: list[str] = Field(
+        default_factory=lambda: list(PROJECTIONS), min_length=1, description="Modules that LoRA is put on, by name."
+    )
     use_rslora: bool = Field(
         False, description="Scale by alpha / sqrt(r), so that a higher rank keeps its effect (rsLoRA)."
     )
@@ -134,9 +136,11 @@ class TrainingSettings(Section):
     max_length: int = Field(
         MAX_LENGTH, ge=16, description="Tokens of a conversation; longer rows are refused, not cut."
     )
-    optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    max_grad_norm: float = Field(1.0, gt=0)
+    optimizer: Literal["adamw", "paged_adamw_8bit"] = Field(
+        "adamw", description="AdamW, or its state in 8 bits, which takes less memory and requires a CUDA GPU."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of AdamW.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Norm that longer gradients are cut to.")
     quantization: Literal["auto", "nf4", "none"] = Field(
         "auto", description="Weights of the base: 4-bit, or unquantised. auto: 4-bit where memory asks for it."
     )
@@ -203,10 +207,10 @@ class TrainingSettings(Section):
 class DecodingSettings(Section):
     """How names are sampled."""
 
-    temperature: float = Field(0.7, gt=0)
-    top_k: int = Field(50, ge=1)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int = Field(24, ge=1)
+    temperature: float = Field(0.7, gt=0, description="Divides the logits: above 1 more varied, below 1 less.")
+    top_k: int = Field(50, ge=1, description="How many of the likeliest tokens are drawn from.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Probability that the tokens drawn from reach together.")
+    max_new_tokens: int = Field(24, ge=1, description="Tokens of a name at most.")
 
 
 class EvaluationSettings(Section):
@@ -225,8 +229,8 @@ class EvaluationSettings(Section):
 class PublishSettings(Section):
     """Where `pkt run` publishes; it stops after the evaluation when no adapter repository is given."""
 
-    adapter_repo: str | None = None
-    dataset_repo: str | None = None
+    adapter_repo: str | None = Field(None, description="Repository of the adapter, owner/name.")
+    dataset_repo: str | None = Field(None, description="Repository of the dataset. Default: it is not published.")
     local_hub: bool = Field(False, description="Publish to a local Hub in the run folder, without account or network.")
 
     @field_validator("adapter_repo", "dataset_repo")
@@ -240,7 +244,7 @@ class PublishSettings(Section):
 class Recipe(Section):
     """All settings of a run."""
 
-    name: str
+    name: str = Field(description="Of the recipe, in messages, manifests and cards.")
     task: Literal["name", "identify"] = Field(
         "name", description="An adapter that names and identifies, or a sentence encoder that only identifies."
     )

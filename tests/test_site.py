@@ -1,0 +1,66 @@
+"""The documentation as a site: its reference follows from the code, no link leads nowhere, and a phone can read it."""
+
+import re
+import runpy
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+
+from support.browser import NEEDS_BROWSER, browser  # noqa: F401
+from support.paths import ROOT
+
+DOCS = ROOT / "docs"
+REFERENCE = runpy.run_path(str(DOCS / "make_reference.py"))["PAGES"]
+
+
+@pytest.mark.parametrize("page", REFERENCE)
+def test_a_page_of_the_reference_is_what_the_code_says(page):
+    written = (DOCS / page).read_text(encoding="utf-8")
+    assert written == REFERENCE[page](), "run `python docs/make_reference.py`"
+
+
+def test_every_setting_says_what_it_is():
+    page = REFERENCE["settings.md"]()
+    assert re.findall(r"^\| `(\w+)` \| \w", page, re.MULTILINE)[:2] == ["name", "task"]
+    assert not re.findall(r"^\| `(\w+)` \|  \|", page, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Every page built, where a link or an anchor that leads nowhere is an error."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", str(DOCS), str(out)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return out
+
+
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site):
+    pages = {page.relative_to(DOCS).with_suffix(".html") for page in DOCS.rglob("*.md")}
+    built = {page.relative_to(site) for page in site.rglob("*.html")}
+    assert pages <= built
+    for page in pages:
+        text = (site / page).read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)"', text)
+        loaded += re.findall(r'<link\b[^>]*\brel="stylesheet"[^>]*\bhref="([^"]+)"', text)
+        assert loaded
+        assert not [address for address in loaded if urlsplit(address).netloc], page
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize(("device", "width"), [("phone", 390), ("desktop", 1280)])
+def test_pages_fit_the_screen_and_the_others_are_reachable(site, browser, device, width):  # noqa: F811
+    view = browser.new_page(viewport={"width": width, "height": 800}, offline=True)
+    for page in sorted(site.rglob("*.html")):
+        if page.stem in {"genindex", "search"}:
+            continue
+        view.goto(page.as_uri())
+        wide = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{page.stem} is {wide} px wider than a {device}"
+    if device == "phone":
+        view.locator("label[for=__navigation]:visible").first.click()
+    view.get_by_role("link", name="Settings").first.click()
+    assert view.get_by_role("heading", name="The settings of a recipe").is_visible()
+    view.close()
