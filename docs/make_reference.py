@@ -72,16 +72,15 @@ def settings() -> str:
             sections[key] = f"\n## {title}\n\n{inspect.getdoc(model[0])}\n"
             continue
         default = field.get_default(call_default_factory=True)
+        values = _values(TypeAdapter(Annotated[field.annotation, field]).json_schema())
         cells = (
-            f"`{key.rpartition('.')[2]}`",
-            field.description or "",
-            _values(TypeAdapter(Annotated[field.annotation, field]).json_schema()),
+            f"`{key.rpartition('.')[2]}`" + (f"<br>`{recipe.option_name(key)}`" if key in optional else ""),
+            f"{field.description or ''} *{values[0].upper()}{values[1:]}.*".lstrip(),
             "required" if field.is_required() else "" if default is None else f"`{_toml(default)}`",
-            f"`{recipe.option_name(key)}`" if key in optional else "",
         )
         row = "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
         tables[key.rpartition(".")[0]] = tables.get(key.rpartition(".")[0], "") + row
-    head = "\n| setting | what it is | values | default | option |\n|---|---|---|---|---|\n"
+    head = "\n| setting, option | what it is, *values* | default |\n|---|---|---|\n"
     return SETTINGS + "".join(intro + head + tables[section] for section, intro in sections.items())
 
 
