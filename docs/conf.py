@@ -15,6 +15,8 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
 
 linkcheck_ignore = [r"http://(127\.0\.0\.1|localhost)"]

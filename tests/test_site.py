@@ -35,6 +35,13 @@ def test_every_setting_says_what_it_is():
     assert [setting for setting, first in rows if first == "*"] == []
 
 
+def test_links_to_other_sites_are_whole_addresses():
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    linked = {link for page in pages for link in re.findall(r"\]\((\w+:[^)]*)\)", page.read_text(encoding="utf-8"))}
+    assert linked
+    assert {link for link in linked if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[^\s<>]*)?", link)} == set()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Every page built, where a link or an anchor that leads nowhere is an error."""
