@@ -62,3 +62,11 @@ def test_pictures_are_there_and_small():
     shown = set(PICTURE.findall(ENGLISH))
     assert {f"docs/pictures/{file.name}" for file in (ROOT / "docs/pictures").iterdir()} == shown
     assert sum((ROOT / picture).stat().st_size for picture in shown) <= BUDGET
+
+
+def test_the_recording_is_of_commands_of_the_readme():
+    film = (ROOT / "docs/pictures/terminal.svg").read_text(encoding="utf-8")
+    recorded = html.unescape(re.search(r"<desc>(.*?)</desc>", film, re.DOTALL)[1]).splitlines()
+    written = [line for _, block in code(ENGLISH) for line in block]
+    assert recorded
+    assert [line for line in recorded if line not in written] == []
