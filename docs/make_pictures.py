@@ -31,7 +31,14 @@ COLUMNS, ROWS = 80, 26
 # Of a command's screens that many are kept. Seconds that one is shown, a command's last, and the last of all.
 KEPT, MOMENT, PAUSE, END = 14, 0.3, 2.0, 8.0
 WIDTH, HEIGHT, MARGIN, BAR = 8.4, 18, 14, 30
-COLOURS = {"default": "#d1d7e0", "green": "#7ee787", "brown": "#e3b341", "magenta": "#d2a8ff", "cyan": "#56d4dd"}
+# What rich uses, by pyte's names; anything else is shown in the default.
+COLOURS = {
+    "brightblack": "#6e7681",
+    "brightred": "#ff7b72",
+    "green": "#7ee787",
+    "magenta": "#d2a8ff",
+    "cyan": "#56d4dd",
+}
 
 # Of the card: from the one element to the other.
 PARTS = {"card": ("h1", "#use-it"), "card_figures": ("#how-well-it-identifies", "#how-well-it-identifies ~ .wide")}
@@ -126,7 +133,7 @@ def _runs(row: Row) -> str:
         if written:
             place = f'x="{MARGIN + written[0] * WIDTH:.1f}" y="{MARGIN + 14}"'
             length = f'textLength="{(written[-1] + 1 - written[0]) * WIDTH:.1f}"'
-            style = f'fill="{COLOURS.get(colour, "#8b949e")}"' + (' class="b"' if bold else "")
+            style = f'fill="{COLOURS.get(colour, "#d1d7e0")}"' + (' class="b"' if bold else "")
             runs.append(f"<text {place} {length} {style}>{escape(''.join(texts).strip(), quote=False)}</text>")
         column += len(texts)
     return "".join(runs)
