@@ -40,6 +40,7 @@ def test_all_verbs_are_there():
     assert {" ".join(path) for path in VERBS} == {
         "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify",
         "run", "preview", "hub serve", "doctor", "merge", "inspect", "app", "serve", "base import",
+        "completion",
     }  # fmt: skip
 
 
@@ -55,6 +56,36 @@ def test_every_verb_has_help_and_stands_in_the_documentation(path):
 def test_help_fits_a_terminal_of_80_columns(path):
     result = CliRunner().invoke(cli.main, [*path, "--help"], terminal_width=80)
     assert max(len(line) for line in result.output.split("\n")) <= 80
+
+
+def test_the_list_of_commands_fits_80_columns_and_says_all_of_each():
+    output = CliRunner().invoke(cli.main, ["--help"], terminal_width=80).output
+    assert max(len(line) for line in output.split("\n")) <= 80
+    assert "..." not in output
+    assert {line.split()[0] for line in output.split("\n") if line.startswith("  ")} >= {path[0] for path in VERBS}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tarin", "Did you mean 'train'?"),
+        ("push", "Did you mean 'push-dataset'?"),
+        ("hub serv", "Did you mean 'serve'?"),
+        ("train data out --lerning-rate 1", "'--learning-rate'"),
+        ("run dmeo out", "Did you mean demo?"),
+        ("run demo out --set epochs=2", "did you mean training.epochs?"),
+        ("run demo out --set trainin.epohcs=2", "did you mean training.epochs?"),
+    ],
+)
+def test_what_is_misspelt_is_answered_with_the_nearest(typed, meant):
+    result = CliRunner().invoke(cli.main, typed.split())
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+def test_what_is_near_nothing_is_answered_with_nothing():
+    result = CliRunner().invoke(cli.main, ["xyzzy"])
+    assert result.stderr.endswith("Error: No such command 'xyzzy'.\n")
 
 
 def when_it_starts(monkeypatch, do):

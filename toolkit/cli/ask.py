@@ -210,7 +210,7 @@ def app(output: Output, /, adapter: str, revision: str | None, base: str | None,
 
 
 @main.command()
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...", shell_complete=options.folders)
 @options.revision("the adapters")
 @options.base
 @candidates

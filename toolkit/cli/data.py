@@ -46,7 +46,7 @@ def build_dataset(output: Output, /, out: Path, recipe: str, engine: EngineName,
 
 
 @main.command()
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=options.folders)
 @click.option("--strict", is_flag=True, help="Warnings fail the check too.")
 @click.option(
     "--tokenizer", metavar="BASE", help="Also check the chat contract and lengths with this base's tokenizer."

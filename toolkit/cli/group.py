@@ -10,32 +10,40 @@ import click
 
 from toolkit import __version__
 from toolkit.cli.options import settings, with_options
-from toolkit.core.errors import ToolkitError
+from toolkit.core.errors import ToolkitError, nearest
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
 
-# Each command and the module that defines it, in the order of a first use.
-COMMANDS = {
-    "run": "run",
-    "build-dataset": "data",
-    "validate": "data",
-    "push-dataset": "publish",
-    "train": "train",
-    "evaluate": "train",
-    "publish": "publish",
-    "verify": "publish",
-    "merge": "train",
-    "inspect": "inspect",
-    "name": "ask",
-    "identify": "ask",
-    "app": "ask",
-    "serve": "ask",
-    "preview": "run",
-    "hub": "run",
-    "base": "run",
-    "doctor": "run",
+# Commands under their headings, in the order of a first use: the module of each, and what it does in a line.
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "The road, from descriptions to a published adapter": {
+        "run": ("run", "All of it by one recipe, or a sweep."),
+        "build-dataset": ("data", "Make a chat dataset of descriptions."),
+        "validate": ("data", "Check a dataset, in a folder or on the Hub."),
+        "push-dataset": ("publish", "Upload a dataset to the Hub."),
+        "train": ("train", "Fine-tune an adapter on a dataset."),
+        "evaluate": ("train", "Measure an adapter beside its baselines."),
+        "publish": ("publish", "Publish an evaluated adapter on the Hub."),
+        "verify": ("publish", "Load a published adapter, and reproduce its samples."),
+    },
+    "Use an adapter": {
+        "name": ("ask", "Invent new names for a creature."),
+        "identify": ("ask", "Say which known creature a description is about."),
+        "app": ("ask", "Show an adapter in the browser."),
+        "serve": ("ask", "Answer over HTTP, as OpenAI's API does."),
+        "merge": ("train", "Merge an adapter into its base."),
+        "inspect": ("inspect", "Say what an adapter or a dataset of anybody is."),
+    },
+    "Tools": {
+        "preview": ("run", "Show a card as the Hub will."),
+        "hub": ("run", "A Hub of your own, in a folder."),
+        "base": ("run", "Bases that are on no Hub."),
+        "doctor": ("run", "Check what this machine can do."),
+        "completion": ("run", "Print a script that completes commands in your shell."),
+    },
 }
+NAMES = [name for commands in COMMANDS.values() for name in commands]
 BUG_EXIT_CODE = 70
 INTERRUPTED_EXIT_CODE = 130
 
@@ -77,17 +85,43 @@ class Verb(click.Command):
 
 
 class Toolkit(click.Group):
-    """The group `pkt`: imports the module of a command when it is asked for."""
+    """The group `pkt`: imports the module of a command when it is asked for; alone, shows the road."""
 
     command_class = Verb
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            from pathlib import Path
+
+            from toolkit.cli import road
+
+            # As Click ends a group without a command: on standard error, as wrong usage.
+            click.echo("\n".join(road.shown(Path())), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return NAMES
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in COMMANDS:
-            importlib.import_module(f"toolkit.cli.{COMMANDS[name]}")
+        for module, summary in (commands[name] for commands in COMMANDS.values() if name in commands):
+            importlib.import_module(f"toolkit.cli.{module}")
+            self.commands[name].short_help = summary
         return super().get_command(ctx, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # Click looks for the nearest among those that were imported.
+        if args[0] not in NAMES and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = nearest(args[0], NAMES)
+            raise click.UsageError(f"No such command {args[0]!r}.{f' Did you mean {near!r}?' if near else ''}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
 
 
 def _end(error: BaseException, ctx: click.Context | None = None) -> NoReturn:

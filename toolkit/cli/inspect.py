@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@click.argument("what", metavar="ADAPTER|DATASET")
+@click.argument("what", metavar="ADAPTER|DATASET", shell_complete=options.folders)
 @options.revision("an ADAPTER or a DATASET")
 @click.option(
     "--base",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Union, get_args, get_origin
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from toolkit.core.recipe import Recipe
 
 PATH = click.Path(path_type=Path)
@@ -24,14 +26,37 @@ Function = TypeVar("Function", bound=Callable[..., None])
 # `training.max_length`, `overwrite_card`, `quantization="none"`
 _NAMED = r"`([a-z_]+(?:\.[a-z_]+)*)(?: ?= ?(?:\"([^\"`]*)\"|([\w.]+)))?`"
 
+
+def folders(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """What a shell completes a folder or Hub id with: folders."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="dir")]
+
+
+def recipes(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """What a shell completes a recipe with: the shipped ones, and files."""
+    from click.shell_completion import CompletionItem
+
+    from toolkit.core.recipe import recipe_names
+
+    # Files first: bash's script begins anew at their line.
+    shipped = [CompletionItem(name) for name in recipe_names() if name.startswith(begun)]
+    return [CompletionItem(begun, type="file"), *shipped]
+
+
 adapter = click.option(
     "--adapter",
     required=True,
+    shell_complete=folders,
     metavar="FOLDER|REPO_ID",
     help="The adapter that answers; REPO_ID/FOLDER for one in a folder of its repository.",
 )
 base = click.option(
-    "--base", metavar="ID|FOLDER", help="Load the adapter on this base. Default: the one that the adapter names."
+    "--base",
+    metavar="ID|FOLDER",
+    shell_complete=folders,
+    help="Load the adapter on this base. Default: the one that the adapter names.",
 )
 dataset_revision = click.option(
     "--dataset-revision", help="Commit, branch or tag of a DATASET on the Hub. Default: its newest commit."
@@ -105,7 +130,12 @@ def recipe(default: str | None = "demo") -> Callable[[Function], Function]:
     start = "Settings to start from: a shipped recipe or a TOML file. The options below override them."
     trained = "Settings to start from. Default: those of the training."
     return click.option(
-        "--recipe", default=default, show_default=True, metavar="NAME|FILE", help=start if default else trained
+        "--recipe",
+        default=default,
+        show_default=True,
+        metavar="NAME|FILE",
+        shell_complete=recipes,
+        help=start if default else trained,
     )
 
 

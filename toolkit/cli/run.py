@@ -1,4 +1,4 @@
-"""The whole pipeline, and commands about this machine: run, preview, hub serve, base import, doctor."""
+"""The whole pipeline, and commands about this machine: run, preview, hub serve, base import, doctor, completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, shell_complete=options.recipes)
 @click.argument("out", type=PATH)
 @options.changed
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs of a sweep at once.")
@@ -155,3 +155,21 @@ def doctor(output: Output, /) -> None:
     from toolkit.model import doctor
 
     results.diagnosed(output, doctor.diagnose())
+
+
+# No Verb: a shell that starts need not wait for what work needs.
+@main.command(cls=click.Command)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script that completes commands, options, recipes and folders in your shell.
+
+    \b
+    bash: eval "$(pkt completion bash)"            in ~/.bashrc
+    zsh:  eval "$(pkt completion zsh)"             in ~/.zshrc, after compinit
+    fish: pkt completion fish > ~/.config/fish/completions/pkt.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    script = get_completion_class(shell)
+    if script is not None:
+        click.echo(script(main, {}, "pkt", "_PKT_COMPLETE").source())

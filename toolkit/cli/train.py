@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=options.folders)
 @click.argument("out", type=PATH)
 @options.dataset_revision
 @options.recipe()
@@ -89,8 +89,8 @@ def train(
 
 
 @main.command()
-@click.argument("adapter")
-@click.argument("dataset")
+@click.argument("adapter", shell_complete=options.folders)
+@click.argument("dataset", shell_complete=options.folders)
 @options.dataset_revision
 @options.revision("an ADAPTER")
 @options.base
@@ -102,7 +102,11 @@ def train(
 )
 @click.option("--encoder", metavar="FOLDER|ID", help="Model of the baseline `encoder`.")
 @click.option(
-    "--against", multiple=True, metavar="FOLDER|REPO_ID", help="Another adapter to compare with. May be repeated."
+    "--against",
+    multiple=True,
+    metavar="FOLDER|REPO_ID",
+    shell_complete=options.folders,
+    help="Another adapter to compare with. May be repeated.",
 )
 @click.option(
     "--output",
@@ -165,7 +169,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("adapter")
+@click.argument("adapter", shell_complete=options.folders)
 @click.argument("out", type=PATH)
 @options.revision("an ADAPTER")
 @options.base

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -45,6 +46,14 @@ class HubError(ToolkitError):
     """The Hub refused, or could not be reached."""
 
     exit_code = 4
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant: one that begins with it or ends with it after a dot, or else has most of
+    its letters; None where none is near."""
+    known = sorted(known, key=len)
+    begun = [name for name in known if name.startswith(word) or name.endswith(f".{word}")]
+    return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)
 
 
 @contextmanager

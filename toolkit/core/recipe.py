@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from toolkit.core.errors import InputError
+from toolkit.core.errors import InputError, nearest
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import MAX_LENGTH
 
@@ -364,7 +363,8 @@ def _read(name_or_file: str) -> dict[str, object]:
     is_file = name_or_file.endswith(".toml")
     if not is_file and name_or_file not in recipe_names():
         remedy = f"Choose {', '.join(recipe_names())} or a file that ends in .toml."
-        raise InputError(f"There is no recipe {name_or_file!r}.", remedy)
+        near = nearest(name_or_file, recipe_names())
+        raise InputError(f"There is no recipe {name_or_file!r}.{f' Did you mean {near}?' if near else ''}", remedy)
     try:
         # Some editors write a mark of the encoding first.
         return tomllib.loads((Path(name_or_file) if is_file else shipped).read_text(encoding="utf-8-sig"))
@@ -377,10 +377,12 @@ def _read(name_or_file: str) -> dict[str, object]:
 def _problem(entry: ErrorDetails) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
+        # A setting of a section that is none: `trainin.epochs`.
+        key = ".".join((key, *list(entry["input"])[:1])) if isinstance(entry["input"], dict) else key
         # `lora_r`, as the options and other tools write it.
         option = key.rpartition(".")[2].replace("_", ".", 1)
-        near = [option] if option in fields() else difflib.get_close_matches(key, fields(), n=1)
-        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+        near = option if option in fields() else nearest(key, fields())
+        return f"unknown key {key}" + (f" (did you mean {near}?)" if near else "")
     if entry["type"] in ("model_type", "model_attributes_type"):
         return f"{key or 'the recipe'}: must be a table of settings"
     message = entry["msg"].removeprefix("Value error, ")

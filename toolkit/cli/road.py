@@ -1,0 +1,164 @@
+"""What `pkt` alone shows: the road from descriptions to a published adapter, and where a folder is on it.
+
+Manifests in, lines out. No library is imported that takes long, and no file of rows or weights is read.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.core.layout import EVALUATION, MANIFEST, VALIDATION
+from toolkit.core.text import printable
+
+STEPS = {
+    "build-dataset": "descriptions, cleaned, masked, split and checked",
+    "train": "an adapter on them",
+    "evaluate": "its figures and its card, beside the baselines",
+    "publish": "card and adapter on the Hub, verified in a clean process",
+}
+LISTED = 12
+EXAMPLE = '"A small fox with a tail of blue flame"'
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder that pkt wrote.
+
+    Attributes:
+        name: Of the folder, from the one that was looked at.
+        state: What it is, in a few words.
+        step: The step of the road that it came by; None for what lies beside the road.
+        goes_on: The command that goes on from it, or a sentence; None where there is nothing to do.
+        finished: Whether that command uses it, rather than taking it a step further.
+        written: When, in seconds since 1970.
+        rows: Hash of the rows of a dataset, or of those that an adapter was trained on.
+    """
+
+    name: str
+    state: str
+    step: str | None = None
+    goes_on: str | None = None
+    finished: bool = False
+    written: float = 0.0
+    rows: str | None = None
+
+
+def shown(folder: Path) -> Iterator[str]:
+    """The lines: each step with what is done and what is next, the folders found, and the next command."""
+    places = find_places(folder)
+    following = next_place(places)
+    steps = list(STEPS)
+    reached = max((steps.index(place.step) for place in places if place.step), default=-1)
+    begun = following.step if following and not following.finished else None
+    upcoming = steps[steps.index(begun) + 1] if begun and begun != steps[-1] else None
+    yield "The road:"
+    for number, (step, made) in enumerate(STEPS.items()):
+        mark = "next" if step == upcoming else "done" if number <= reached else ""
+        yield f"  {mark:4}  {step:13}  {made}"
+    yield "Then: verify, name, identify, app, serve, merge. All of it by one recipe: run."
+    yield ""
+    if places:
+        yield "This folder:"
+        width = max(len(place.name) for place in places[:LISTED])
+        yield from (f"  {printable(place.name):{width}}  {printable(place.state)}" for place in places[:LISTED])
+        if len(places) > LISTED:
+            yield f"  and {len(places) - LISTED} more"
+    else:
+        yield "Nothing of pkt is in this folder. Start here:"
+        yield "  pkt run demo demo             all of it, without account, GPU or network"
+        yield "  pkt build-dataset data        a dataset of its own corpus; --help for yours"
+    if following and following.goes_on:
+        yield f"\nNext:\n  {printable(following.goes_on)}"
+    yield ""
+    yield "All commands: pkt --help"
+
+
+def find_places(folder: Path) -> list[Place]:
+    """What pkt wrote into a folder and the folders directly in it, the folder itself first."""
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return [Place(".", "unreadable")]
+    found: list[tuple[str, Path, dict[str, Any]]] = []
+    places: list[Place] = []
+    for path in (folder, *inside):
+        name = path.relative_to(folder).as_posix()
+        try:
+            if (path / MANIFEST).is_file():
+                manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+                # Other programs have a `manifest.json` too.
+                if isinstance(manifest, dict) and "toolkit" in manifest:
+                    found.append((name, path, manifest))
+            elif place := _beside_the_road(name, path):
+                places.append(place)
+        except (OSError, ValueError):
+            places.append(Place(name, "unreadable"))
+    # Datasets first: adapters name them.
+    for name, path, manifest in sorted(found, key=lambda each: each[2].get("kind") != "dataset"):
+        try:
+            places.append(_place(name, path, manifest, places))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            places.append(Place(name, "unreadable"))
+    return sorted(places, key=lambda place: (place.name != ".", list(STEPS).index(place.step) if place.step else 9))
+
+
+def next_place(places: Sequence[Place]) -> Place | None:
+    """The folder to go on from: the newest that is not finished, a dataset only while no adapter was trained on it."""
+    trained = {place.rows for place in places if place.step not in (None, "build-dataset")}
+    todo = [
+        place for place in places if place.goes_on and not (place.step == "build-dataset" and place.rows in trained)
+    ]
+    return max(todo, key=lambda place: (not place.finished, place.written), default=None)
+
+
+def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[Place]) -> Place:
+    kind, written, quoted = manifest["kind"], (path / MANIFEST).stat().st_mtime, shlex.quote(name)
+    if kind == "dataset":
+        from toolkit.data.dataset import rows_hash_of
+
+        report = json.loads((path / VALIDATION).read_text(encoding="utf-8")) if (path / VALIDATION).is_file() else {}
+        verdict = {True: "valid", False: "does not pass validation"}.get(report.get("ok"), "not validated")
+        goes_on = f"pkt train {quoted} adapter" if report.get("ok") else f"pkt validate {quoted}"
+        state = f"dataset, {sum(manifest['splits'].values()):,} rows, {verdict}"
+        return Place(name, state, "build-dataset", goes_on, False, written, rows_hash_of(manifest["files"]))
+    if kind not in ("adapter", "encoder"):
+        return Place(name, {"merged": "merged model", "report": "evaluation of another adapter"}.get(kind, str(kind)))
+    rows = manifest["dataset"]["content"]
+    dataset = next((shlex.quote(place.name) for place in before if rows == place.rows), "DATASET")
+    use = f"name {EXAMPLE}" if kind == "adapter" else f"identify {EXAMPLE}"
+    step, what, goes_on = "train", "not evaluated yet", f"pkt evaluate {quoted} {dataset}"
+    if (path / EVALUATION).is_file():
+        test = json.loads((path / EVALUATION).read_text(encoding="utf-8"))["test"]
+        what = f"top-1 of test {test['methods']['adapter']['top1']['value']:.1%}" if test else "evaluated"
+        step, goes_on = "evaluate", f"pkt publish {quoted} YOUR-NAME/YOUR-ADAPTER"
+    if published := manifest.get("repo_id"):
+        step, what, goes_on = "publish", f"{what}, published as {published}", f"pkt {use} --adapter {quoted}"
+    return Place(name, f"{kind}, {what}", step, goes_on, step == "publish", written, rows)
+
+
+def _beside_the_road(name: str, path: Path) -> Place | None:
+    """A run, a sweep, a local Hub or an unfinished training: folders without a manifest."""
+    for file in ("sweep.json", "pipeline.json", "checkpoint.json"):
+        if (path / file).is_file():
+            known, written = json.loads((path / file).read_text(encoding="utf-8")), (path / file).stat().st_mtime
+            break
+    else:
+        is_hub = (path / "servers").is_file() and (path / "models").is_dir()
+        return Place(name, f"local Hub; `pkt hub serve {name}` opens it") if is_hub else None
+    if file == "sweep.json":
+        return Place(name, f"sweep of {len(known['runs'])} runs") if isinstance(known.get("runs"), dict) else None
+    if file == "checkpoint.json":
+        steps = [int(each.name[11:]) for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()]
+        again = f"the `pkt train` that began {name}, again: it continues at step {max(steps, default=0)}"
+        return Place(name, f"unfinished training, step {max(steps)}", None, again, False, written) if steps else None
+    done = [step.lower() for step in ("Dataset", "Training", "Evaluation", "Verification") if step in known]
+    adapter = shlex.quote(f"{name}/adapter" if name != "." else "adapter")
+    whole = "evaluation" in done
+    goes_on = f"pkt name {EXAMPLE} --adapter {adapter}" if whole else f"the `pkt run` that began {name}, again"
+    state = f"run: {', '.join(done) or 'nothing'} done"
+    return Place(name, state, "publish" if "verification" in done else None, goes_on, whole, written)
