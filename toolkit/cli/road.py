@@ -122,8 +122,9 @@ def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[
         from toolkit.data.dataset import rows_hash_of
 
         report = json.loads((path / VALIDATION).read_text(encoding="utf-8")) if (path / VALIDATION).is_file() else {}
-        verdict = {True: "valid", False: "does not pass validation"}.get(report.get("ok"), "not validated")
-        goes_on = f"pkt train {quoted} adapter" if report.get("ok") else f"pkt validate {quoted}"
+        valid = report.get("ok")
+        verdict = "valid" if valid else "not validated" if valid is None else "does not pass validation"
+        goes_on = f"pkt train {quoted} adapter" if valid else f"pkt validate {quoted}"
         state = f"dataset, {sum(manifest['splits'].values()):,} rows, {verdict}"
         return Place(name, state, "build-dataset", goes_on, False, written, rows_hash_of(manifest["files"]))
     if kind not in ("adapter", "encoder"):
