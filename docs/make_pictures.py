@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from fcntl import ioctl
 from html import escape
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from termios import TIOCSWINSZ
 
@@ -91,35 +91,30 @@ def _cells(screen) -> Screen:
 
 def film_svg(film: list[tuple[float, Screen]]) -> str:
     """An animated SVG: the screens one below the other, moved past a window; each different row stands in it once."""
-    rows = {row: f"r{number}" for number, row in enumerate(dict.fromkeys(row for _, cells in film for row in cells))}
+    drawn = {row: _runs(row) for _, cells in film for row in cells}
+    names = {row: f"r{number}" for number, row in enumerate(drawn) if drawn[row]}
+    rows = "\n".join(f'<g id="{name}">{drawn[row]}</g>' for row, name in names.items())
     wide, high = COLUMNS * WIDTH + 2 * MARGIN, ROWS * HEIGHT + 2 * MARGIN
-    total, now, steps = sum(seconds for seconds, _ in film), 0.0, []
-    for number, (seconds, _) in enumerate(film):
-        steps.append(f"{100 * now / total:.2f}%{{transform:translateY(-{number * high}px)}}")
-        now += seconds
-    uses = (
-        f'<use href="#{rows[row]}" y="{number * high + line * HEIGHT}"/>'
-        for number, (_, cells) in enumerate(film)
-        for line, row in enumerate(cells)
-        if _runs(row)
-    )
-    drawn = "\n".join(f'<g id="{name}">{_runs(row)}</g>' for row, name in rows.items() if _runs(row))
-    last = f"transform:translateY(-{(len(film) - 1) * high}px)"
+    lines = ((row, n * high + y * HEIGHT) for n, (_, cells) in enumerate(film) for y, row in enumerate(cells))
+    uses = "".join(f'<use href="#{names[row]}" y="{y}"/>' for row, y in lines if row in names)
+    starts = [*accumulate((seconds for seconds, _ in film), initial=0.0)]
+    moves = [f"transform:translateY(-{min(n, len(film) - 1) * high}px)" for n in range(len(starts))]
+    steps = "".join(f"{100 * start / starts[-1]:.2f}%{{{move}}}" for start, move in zip(starts, moves, strict=True))
     dots = "".join(f'<circle cx="{18 + 18 * n}" cy="{BAR / 2}" r="5" fill="#484f58"/>' for n in range(3))
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high + BAR}" width="{wide:g}">
 <desc>{escape(chr(10).join(COMMANDS))}</desc>
 <style>
 text{{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre}}
-.b{{font-weight:bold}} .film{{{last};animation:film {total:g}s step-end infinite}}
+.b{{font-weight:bold}} .film{{{moves[-1]};animation:film {starts[-1]:g}s step-end infinite}}
 @media(prefers-reduced-motion:reduce){{.film{{animation:none}}}}
-@keyframes film{{{"".join(steps)}100%{{{last}}}}}
+@keyframes film{{{steps}}}
 </style>
 <defs>
-{drawn}
+{rows}
 </defs>
 <rect width="100%" height="100%" rx="8" fill="#0d1117" stroke="#484f58"/>{dots}
 <text x="50%" y="20" fill="#8b949e" text-anchor="middle">{COLUMNS} columns, waiting shortened</text>
-<svg y="{BAR}" width="{wide:g}" height="{high}"><g class="film">{"".join(uses)}</g></svg>
+<svg y="{BAR}" width="{wide:g}" height="{high}"><g class="film">{uses}</g></svg>
 </svg>
 """
 
