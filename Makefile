@@ -47,6 +47,7 @@ bench: $(TESTABLE)
 $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("pkt needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing the versions of constraints.txt into $(VENV): minutes, and the first time a download of up to 3 GB.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
