@@ -221,6 +221,7 @@ def test_on_a_gpu_auto_doubles_for_as_long_as_it_fits(monkeypatch, batch, room, 
 def test_a_size_that_fits_without_head_room_is_not_taken(monkeypatch, small_base):
     peft_model = fresh(small_base)
     longest = [chat.Example([3, 4, 5, 6], 2)] * 4
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 10**9))
     for used, fits in ((5 * 10**8, True), (95 * 10**7, False)):
@@ -290,8 +291,7 @@ def test_in_bf16_on_a_cpu_the_base_is_held_in_it_and_products_are_made_in_it(sma
 
 def test_bf16_on_a_gpu_without_it_is_refused_before_anything(tmp_path, dataset, use_small_base, monkeypatch):
     monkeypatch.setattr("toolkit.training.trainer.compute_dtype", lambda: "float16")
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    with pytest.raises(EnvironmentLacks, match=r"Tesla T4 does not compute in bfloat16\. Give `training.compute"):
+    with pytest.raises(EnvironmentLacks, match=r"GPU does not compute in bfloat16\. Give `training.compute"):
         train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__compute="bfloat16"))
 
 

@@ -273,7 +273,7 @@ def _load(folder: Path, question: Question) -> Callable[[tuple[int, list[str]]],
             _answered, question, describe, lambda asked, _: naming.identify_each(answerer, asked, count), at_once
         )
     drawn = count if question.known else naming.CHOICE * count
-    at_once = max(1, AT_ONCE[answerer.model.device.type] // drawn)
+    at_once = max(1, AT_ONCE.get(answerer.model.device.type, AT_ONCE["cpu"]) // drawn)
     ask = partial(naming.name_each, answerer, known=question.known)
     return partial(_answered, question, describe, lambda asked, seeds: ask(asked, count, seeds), at_once)
 

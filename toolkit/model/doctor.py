@@ -188,6 +188,6 @@ def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> st
     """What a machine lacks for a recipe; empty when it lacks nothing."""
     if memory > machine.memory:
         return f"too large for the {'GPU' if machine.gpu else 'memory'}"
-    if recipe.training.optimizer == "paged_adamw_8bit" and machine.gpu is None:
+    if recipe.training.optimizer == "paged_adamw_8bit" and machine.kind != "cuda":
         return "its optimizer paged_adamw_8bit requires a CUDA GPU"
     return f"{size(too_much)} too little room on the disk" if too_much > 0 else ""

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from toolkit.model.memory import device_kind
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,7 +51,7 @@ def available_kernels() -> tuple[str, ...]:
     """Kernels that multiply float32 exactly on this machine, those to use first; none on a GPU, which has its own."""
     import torch
 
-    if torch.cuda.is_available():
+    if device_kind() != "cpu":
         return ()
     own = "MKL" if torch.backends.mkl.is_available() else "BLAS"  # type: ignore[no-untyped-call]
     if not onednn_is_exact():

@@ -19,6 +19,7 @@ from toolkit.model.memory import (
     EMBEDDINGS,
     TOWERS,
     compute_dtype,
+    device_kind,
     memory_errors,
     modules_trained_whole,
     sizes,
@@ -111,7 +112,7 @@ def load_base(base: LocatedBase, precision: Precision) -> PreTrainedModel:
             base.path,
             dtype=compute,
             **held,
-            device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
+            device_map={"": device_kind()},
             trust_remote_code=False,
         )
     if getattr(model, "is_loaded_in_4bit", False):
@@ -240,11 +241,11 @@ def nan_error() -> InputError:
     )
 
 
-def autocast(compute: str) -> AbstractContextManager[object]:
+def autocast(compute: str, device: str | None = None) -> AbstractContextManager[object]:
     """As the Trainer computes in half precision: matrix products in the torch dtype of this name."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or device_kind()
     # No CPU computes in fp16 here.
     if compute == "float32" or (device, compute) == ("cpu", "float16"):
         return nullcontext()

@@ -34,6 +34,8 @@ T = TypeVar("T")
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # cuBLAS and CUDA word it differently.
 NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
+# GPUs of which torch tells how much of their memory was in use.
+MEASURED = ("cuda", "xpu")
 FULL_DISK = re.compile("No space left|file write failed|PytorchStreamWriter failed")
 
 # NF4 with double quantisation (Dettmers et al. 2023, section 3): 4 bits, 8 for each 64 weights, 32 for each 64 x 256.
@@ -57,31 +59,49 @@ PROCESS_BYTES = 600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What computes: name of the GPU (None for a CPU), bytes of its memory, name of the torch dtype to compute in."""
+    """What computes: name of the GPU (None for a CPU), bytes of its memory, name of the torch dtype to compute in, and
+    the kind of the GPU, as `device_kind` says it."""
 
     gpu: str | None
     memory: int
     compute: str
+    kind: str = "cuda"
+
+
+def device_kind() -> str:
+    """What torch computes on: `cuda` (AMD's GPUs too), `xpu` (Intel's), `mps` (Apple's), or else `cpu`."""
+    import torch
+
+    return next((kind for kind in ("cuda", "xpu", "mps") if torch.get_device_module(kind).is_available()), "cpu")
 
 
 def this_machine(compute: str = "auto") -> Machine:
     """The GPU where there is one, else the CPU, computing in this torch dtype or the one that suits it."""
     import torch
 
-    compute = compute_dtype() if compute == "auto" else compute
-    if not torch.cuda.is_available():
+    compute, kind = compute_dtype() if compute == "auto" else compute, device_kind()
+    if kind == "cpu":
         # Processes that train together hold the base each.
-        return Machine(None, main_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), compute)
-    return Machine(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory, compute)
+        return Machine(None, main_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), compute, kind)
+    if kind == "mps":
+        # A part of the machine's memory, which a GPU of Apple's shares.
+        return Machine(torch.backends.mps.get_name(), torch.mps.recommended_max_memory(), compute, kind)
+    module = torch.get_device_module(kind)
+    return Machine(module.get_device_name(), module.get_device_properties(0).total_memory, compute, kind)
 
 
 def compute_dtype() -> str:
-    """Name of the torch dtype to compute in: bf16 where the GPU has it natively, fp16 on older GPUs, fp32 on a CPU."""
+    """Name of the torch dtype to compute in: bf16 where the GPU has it natively, fp16 on older GPUs, fp32 on a CPU.
+
+    On Apple's GPUs fp32 too: which of them and which macOS have bf16 was not tried.
+    """
     import torch
 
-    if not torch.cuda.is_available():
+    kind = device_kind()
+    if kind in ("cpu", "mps"):
         return "float32"
-    return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    native = torch.xpu.is_bf16_supported() if kind == "xpu" else torch.cuda.get_device_capability() >= (8, 0)
+    return "bfloat16" if native else "float16"
 
 
 def main_memory() -> int:
@@ -99,10 +119,9 @@ def free_disk(folder: Path) -> int:
 
 def hardware() -> dict[str, str | int | None]:
     """The device for a manifest: `device`, `name`, `cores`."""
-    import torch
-
-    if torch.cuda.is_available():
-        return {"device": "cuda", "name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
+    machine = this_machine()
+    if machine.gpu:
+        return {"device": machine.kind, "name": machine.gpu, "cores": os.cpu_count()}
     info = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)", info.read_text(encoding="utf-8") if info.is_file() else "", re.M)
     name = named[1].strip() if named else platform.processor() or platform.machine()
@@ -113,17 +132,17 @@ def drawing_machine() -> dict[str, str]:
     """What decides random numbers beside the seed: samples are the same only where this is the same."""
     import torch
 
-    return {"device": "cuda" if torch.cuda.is_available() else "cpu", "torch": torch.__version__.partition("+")[0]}
+    return {"device": device_kind(), "torch": torch.__version__.partition("+")[0]}
 
 
 def peak_memory_bytes() -> int:
-    """Largest memory in use so far: of the GPU when there is one, else the process's resident set."""
+    """Largest memory in use so far: of a GPU with memory of its own, else the process's resident set."""
     import resource
 
     import torch
 
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+    if (kind := device_kind()) in MEASURED:
+        return int(torch.get_device_module(kind).max_memory_allocated())
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -324,7 +343,8 @@ def free_cache() -> None:
     import torch
 
     gc.collect()
-    torch.cuda.empty_cache()
+    if (kind := device_kind()) != "cpu":
+        torch.get_device_module(kind).empty_cache()
 
 
 def halving(most: int, work: Callable[[int], T]) -> tuple[T, int]:

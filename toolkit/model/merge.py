@@ -27,7 +27,7 @@ from toolkit.model import chat, generate, loading
 from toolkit.model.attach import put_on
 from toolkit.model.base import CONFIG, LocatedBase, base_license, published_quantization, read_config
 from toolkit.model.chat_template import Messages
-from toolkit.model.memory import check_disk, disk_errors, memory_errors
+from toolkit.model.memory import check_disk, device_kind, disk_errors, memory_errors
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -170,8 +170,8 @@ def transformers_answerer(folder: Path, dtype: str, decoding: DecodingSettings) 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), device_map={"": device}).eval()
+    where = {"": device_kind()}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), device_map=where).eval()
     return _plain_answerer(model, AutoTokenizer.from_pretrained(folder), decoding)
 
 

@@ -100,7 +100,7 @@ def lay_out(
     nodes = math.ceil(nodes / multiple) * multiple
     above = torch.tensor([[*row.above, *range(len(row.above), nodes)] for row in rows], device=device)
     counts = torch.tensor([*starts, len(sequences)], device=device).diff()
-    offsets = torch.arange(len(rows), device=device).repeat_interleave(counts) * nodes
+    offsets = torch.arange(len(rows), device=device).repeat_interleave(counts, output_size=len(sequences)) * nodes
     return Rows(
         tokens=torch.tensor(_padded([row.tokens for row in rows], nodes, 0), device=device),
         depths=torch.tensor(_padded([row.depths for row in rows], nodes, 0), device=device),

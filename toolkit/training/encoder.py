@@ -38,7 +38,7 @@ from toolkit.model import encoder as encoders
 from toolkit.model.base import base_hash, base_license
 from toolkit.model.centroids import SCALE, write_centroids
 from toolkit.model.kernels import best_kernels, float32_kernels
-from toolkit.model.memory import disk_errors, hardware, memory_errors, peak_memory_bytes
+from toolkit.model.memory import device_kind, disk_errors, hardware, memory_errors, peak_memory_bytes
 from toolkit.training.lessons import seen_anew
 from toolkit.training.train import TrainResult, deciding_settings, trained_on
 
@@ -162,7 +162,6 @@ def _fit(
     model: SentenceTransformer, rows: Sequence[tuple[str, str]], recipe: Recipe, progress: Progress
 ) -> dict[str, Any]:
     """Train the encoder in place by sentence-transformers' trainer; how it went, for the manifest."""
-    import torch
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.base.sampler import DefaultBatchSampler
@@ -200,7 +199,7 @@ def _fit(
             save_strategy="no",
             logging_steps=1,
             seed=recipe.seed,
-            dataloader_pin_memory=torch.cuda.is_available(),
+            dataloader_pin_memory=device_kind() == "cuda",
             disable_tqdm=True,
             report_to=[],
         )

@@ -18,7 +18,7 @@ from toolkit.core.recipe import TrainingSettings
 from toolkit.model.centroids import states
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast, frozen_bytes, shard
-from toolkit.model.memory import free_cache, halving, lacks_memory
+from toolkit.model.memory import MEASURED, device_kind, free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
 from toolkit.training import packing, processes
 from toolkit.training.contrast import contrast_loss
@@ -102,7 +102,7 @@ class MicroBatch:
             EnvironmentLacks: Not even one example at a time fits.
         """
         contrast = None if proxies is None else (self.settings.contrast, proxies)
-        take = partial(_gradients_in_pieces, drawn=drawn, shared=self.shard)
+        take = partial(gradients_in_pieces, drawn=drawn, shared=self.shard)
         while (losses := take(model, batches, self.size, backward, contrast)) is None:
             _free(model)
             self.shrink(model)
@@ -145,10 +145,8 @@ class MicroBatch:
             )
 
     def measure(self, model: PreTrainedModel, longest_first: Sequence[Sequence[Example]], compute: str) -> None:
-        """On a GPU and for `auto`, double the size for as long as each lesson's longest examples fit with head room."""
-        import torch
-
-        if self.settings.micro_batch_size != "auto" or self.shard or not torch.cuda.is_available():
+        """On a GPU that tells its memory and for `auto`, double the size while each lesson's longest examples fit."""
+        if self.settings.micro_batch_size != "auto" or self.shard or device_kind() not in MEASURED:
             return
         while larger := [size for size in self.even if size >= 2 * self.size]:
             if not all(fits_with_room(model, examples[: larger[0]], compute) for examples in longest_first):
@@ -169,15 +167,13 @@ class MicroBatch:
 
 
 def _first_size(settings: TrainingSettings, examples: Sequence[Example], token_bytes: int, sizes: Sequence[int]) -> int:
-    """The recipe's size; for `auto` one example on a GPU, where it is measured next, and a fixed rule on a CPU.
+    """The recipe's size; for `auto` one example on a GPU that is measured next, and elsewhere a fixed rule.
 
     `token_bytes` is what a token keeps for the backward pass.
     """
-    import torch
-
     if settings.micro_batch_size != "auto":
         return settings.micro_batch_size
-    if torch.cuda.is_available():
+    if device_kind() in MEASURED:
         return 1
     sequences = [example.input_ids for example in examples]
     # What the first and the last in order share, all share.
@@ -195,18 +191,19 @@ def fits_with_room(model: PreTrainedModel, examples: Sequence[Example], compute:
     """Whether the gradients of these examples at once, and the optimiser's state, leave head room on all GPUs."""
     import torch
 
-    torch.cuda.reset_peak_memory_stats()
+    gpu = torch.get_device_module(device_kind())
+    gpu.reset_peak_memory_stats()
     with torch.random.fork_rng(), autocast(compute):
         whole = Batch("loss", 1.0, examples)
-        fits = _gradients_in_pieces(model, [whole], len(examples), lambda loss: loss.backward()) is not None
+        fits = gradients_in_pieces(model, [whole], len(examples), lambda loss: loss.backward()) is not None
     _free(model)
     # AdamW holds two numbers of four bytes for each trainable one, from the first step on.
     moments = 8 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = torch.cuda.mem_get_info()[1]
-    return not processes.any_of(not fits or torch.cuda.max_memory_reserved() + moments > HEAD_ROOM * total)
+    total = gpu.mem_get_info()[1]
+    return not processes.any_of(not fits or gpu.max_memory_reserved() + moments > HEAD_ROOM * total)
 
 
-def _gradients_in_pieces(
+def gradients_in_pieces(
     model: PreTrainedModel,
     batches: Sequence[Batch],
     size: int,

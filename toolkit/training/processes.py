@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolkit.core.errors import EnvironmentLacks, InputError, ToolkitError, library_errors
+from toolkit.model.memory import device_kind
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -92,6 +93,8 @@ def _take_own_gpu() -> None:
     """Leave one GPU to be seen, before CUDA looks for them: torch's current device is not respected everywhere."""
     import torch
 
+    if (kind := device_kind()) in ("xpu", "mps"):
+        raise EnvironmentLacks(f"Several processes share CPUs or CUDA GPUs, and here is torch's {kind}.", "Start one.")
     if not (count := torch.cuda.device_count()) or int(os.environ.get("LOCAL_RANK", 0)) == count - 1 == 0:
         return
     if (place := int(os.environ["LOCAL_RANK"])) >= count:

@@ -16,7 +16,15 @@ from toolkit.model.base import CONFIG, LocatedBase, read_config
 from toolkit.model.chat import Example
 from toolkit.model.kernels import has_bf16
 from toolkit.model.loading import Precision
-from toolkit.model.memory import activation_bytes, compute_dtype, free_cache, memory_errors, size_of
+from toolkit.model.memory import (
+    MEASURED,
+    activation_bytes,
+    compute_dtype,
+    device_kind,
+    free_cache,
+    memory_errors,
+    size_of,
+)
 from toolkit.training import contrast, processes
 from toolkit.training.lessons import Batch, Lesson, draw
 from toolkit.training.micro_batch import MicroBatch
@@ -35,8 +43,6 @@ def check_environment(settings: TrainingSettings) -> None:
         EnvironmentLacks: It has no GPU, one without bf16, or lacks a package.
         InputError: There are more processes than examples in a step.
     """
-    import torch
-
     if processes.world() > settings.batch_size:
         raise InputError(
             f"{processes.world()} processes cannot share steps of {settings.batch_size} examples.",
@@ -44,13 +50,13 @@ def check_environment(settings: TrainingSettings) -> None:
         )
     if settings.compute == "bfloat16" and compute_dtype() == "float16":
         raise EnvironmentLacks(
-            f"The GPU {torch.cuda.get_device_name()} does not compute in bfloat16.",
+            "This machine's GPU does not compute in bfloat16.",
             'Give `training.compute="auto"`, which is float16 on it, or "float32".',
         )
-    if settings.optimizer == "paged_adamw_8bit" and not torch.cuda.is_available():
+    if settings.optimizer == "paged_adamw_8bit" and device_kind() != "cuda":
         raise EnvironmentLacks(
             "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
-            'Run on a GPU machine, or give `training.optimizer="adamw"` to try it on this CPU.',
+            'Run on a machine with one, or give `training.optimizer="adamw"`.',
         )
     lacking = [name for name in settings.track or [] if find_spec(name) is None]
     if lacking:
@@ -70,7 +76,6 @@ def prepare_model(
         ToolkitError: The loss or its gradients are NaN or infinite before any training.
         EnvironmentLacks: Not even one example fits into memory.
     """
-    import torch
 
     longest_first = [
         sorted(lesson.examples.values(), key=lambda example: len(example.input_ids), reverse=True) for lesson in lessons
@@ -78,7 +83,7 @@ def prepare_model(
     precision = loading.chosen_precision(base, recipe.training.quantization, recipe.training.compute)
     token_bytes = activation_bytes(size_of(read_config(base.id, base.path / CONFIG)), precision.compute)
     micro_batch = MicroBatch(recipe.training, longest_first, token_bytes, note, shard)
-    if recipe.training.compute == "bfloat16" and not torch.cuda.is_available() and not has_bf16():
+    if recipe.training.compute == "bfloat16" and device_kind() == "cpu" and not has_bf16():
         note("This CPU has no instructions for bfloat16: it computes slower than in float32, and rounds more.")
     peft_model, overflowed = _first_pass(base, recipe, precision, micro_batch, longest_first)
     if overflowed and precision.compute == "float16":
@@ -209,10 +214,9 @@ def make_trainer(
 
 
 def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingArguments:
-    import torch
     from transformers import TrainingArguments
 
-    settings, gpu = recipe.training, torch.cuda.is_available()
+    settings, kind = recipe.training, device_kind()
     arguments = TrainingArguments(
         output_dir=str(folder),
         project="pkt",
@@ -228,8 +232,10 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=precision.compute == "bfloat16",
-        fp16=gpu and precision.compute == "float16",
-        use_cpu=not gpu,
+        fp16=kind in MEASURED and precision.compute == "float16",
+        use_cpu=kind == "cpu",
+        # They are numbers of rows.
+        dataloader_pin_memory=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=settings.save_every,
