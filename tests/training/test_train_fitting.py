@@ -523,31 +523,6 @@ def test_progress_says_what_a_user_sees(tmp_path, dataset, use_small_base):
     assert seen[-1].seconds_left == 0
 
 
-def test_a_tracker_that_is_not_installed_is_one_clear_line(tmp_path, dataset, use_small_base, monkeypatch):
-    monkeypatch.setattr("toolkit.training.trainer.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentLacks, match=r"`training.track` needs .* trackio, .* pip install trackio"):
-        train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__track=["trackio"]))
-
-
-def test_a_tracker_sees_every_step_and_the_validation_losses(tmp_path, dataset, use_small_base, monkeypatch):
-    from transformers import TrainerCallback
-
-    seen = []
-
-    class Tracker(TrainerCallback):
-        def on_log(self, args, state, control, logs, **_):
-            seen.append(logs)
-
-    monkeypatch.setattr("transformers.integrations.TrackioCallback", Tracker)
-    monkeypatch.setattr("toolkit.training.trainer.find_spec", lambda name: name)
-    result = train.train(dataset, tmp_path / "adapter", recipe(use_small_base, training__track=["trackio"]))
-    steps = [logs for logs in seen if "loss" in logs]
-    assert len(steps) == 8
-    assert all({"learning_rate", "grad_norm", "epoch"} <= logs.keys() for logs in steps)
-    assert sum("validation_loss" in logs for logs in steps) == 3
-    assert result.notes == ("To see the losses while it trains: trackio show.",)
-
-
 def test_what_draws_the_losses_changes_no_result():
     plain, tracked = (load_recipe("demo", {"training.track": track}) for track in (None, ["tensorboard"]))
     assert train.deciding_settings(plain) == train.deciding_settings(tracked)

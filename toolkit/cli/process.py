@@ -26,6 +26,10 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    # Where comet is installed, importing transformers would have it record what mlflow and TensorBoard are given.
+    "COMET_DISABLE_AUTO_LOGGING": "1",
 }
 ANSWER = ("name", "identify")
 COMPUTE = ("run", "train", "evaluate", "serve")

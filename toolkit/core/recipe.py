@@ -172,7 +172,7 @@ class TrainingSettings(Section):
     early_stopping: int | None = Field(
         None, ge=1, description="Stop after this many validation losses in a row without a lower one."
     )
-    track: list[Literal["trackio", "tensorboard"]] | None = Field(
+    track: list[Literal["trackio", "tensorboard", "wandb", "mlflow", "comet", "swanlab"]] | None = Field(
         None, min_length=1, description="Plot the losses while training; the package must be installed."
     )
 

@@ -78,7 +78,8 @@ from toolkit.training.progress import (
     stopping_on_signals,
     stops_early,
 )
-from toolkit.training.trainer import check_environment, make_trainer, prepare_model, where_losses_are_drawn
+from toolkit.training.trackers import where_losses_are_drawn
+from toolkit.training.trainer import check_environment, make_trainer, prepare_model
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,12 @@ from toolkit.training import contrast, processes
 from toolkit.training.lessons import Batch, Lesson, draw
 from toolkit.training.micro_batch import MicroBatch
 from toolkit.training.progress import TrainingState, reporter
+from toolkit.training.trackers import check_installed, tracked_run, trackers
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 
 def check_environment(settings: TrainingSettings) -> None:
@@ -58,12 +58,7 @@ def check_environment(settings: TrainingSettings) -> None:
             "The recipe's optimizer paged_adamw_8bit needs a CUDA GPU, and this machine has none.",
             'Run on a machine with one, or give `training.optimizer="adamw"`.',
         )
-    lacking = [name for name in settings.track or [] if find_spec(name) is None]
-    if lacking:
-        raise EnvironmentLacks(
-            f"`training.track` needs the package {lacking[0]}, which is not installed.",
-            f"pip install {' '.join(lacking)}",
-        )
+    check_installed(settings.track or [])
 
 
 def prepare_model(
@@ -197,12 +192,13 @@ def make_trainer(
                     "Lower `training.learning_rate`, and run again with `restart=True`.",
                 )
 
+    tracked = trackers(settings.track or [], tracked_run(recipe, folder)) if processes.rank() == 0 else []
     trainer = AnswerTrainer(
         model=peft_model,
         args=_arguments(recipe, folder, precision),
         train_dataset=range(len(lessons[0].examples)),
         data_collator=lambda rows: {"rows": rows},
-        callbacks=[reporter(training, settings), *_trackers(settings, folder)],
+        callbacks=[reporter(training, settings), *tracked],
     )
     if settings.contrast:
         with loading.autocast(precision.compute):
@@ -219,9 +215,6 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
     settings, kind = recipe.training, device_kind()
     arguments = TrainingArguments(
         output_dir=str(folder),
-        project="pkt",
-        # The same for a run that continues, and different for each place.
-        run_name="-".join((recipe.name, folder.absolute().parent.name, folder.name.removesuffix("-checkpoints"))),
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
@@ -249,34 +242,6 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
     # One process has one GPU: the Trainer would spread larger batches over all that it sees.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
-
-
-def _trackers(settings: TrainingSettings, folder: Path) -> list[TrainerCallback]:
-    """The Trainer's own callbacks that draw the losses."""
-    wanted: list[TrainerCallback] = []
-    if processes.rank() > 0:
-        return wanted
-    if "trackio" in (settings.track or []):
-        from transformers.integrations import TrackioCallback
-
-        wanted.append(TrackioCallback())
-    if "tensorboard" in (settings.track or []):
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
-
-        wanted.append(TensorBoardCallback(SummaryWriter(str(_tensorboard_folder(folder)))))
-    return wanted
-
-
-def where_losses_are_drawn(track: Sequence[str], checkpoints: Path) -> str:
-    """A sentence on how to look at the losses while training."""
-    commands = {"trackio": "trackio show", "tensorboard": f"tensorboard --logdir {_tensorboard_folder(checkpoints)}"}
-    return f"To see the losses while it trains: {', '.join(commands[name] for name in track)}."
-
-
-def _tensorboard_folder(checkpoints: Path) -> Path:
-    """TensorBoard's files lie beside the folder of checkpoints, which is removed at the end."""
-    return checkpoints.with_name(f"{checkpoints.name.removesuffix('-checkpoints')}-tensorboard")
 
 
 def _is_planned(state: TrainerState, save_every: int) -> bool:
