@@ -78,3 +78,30 @@ def test_the_package_map_holds_every_package_and_every_file_beside_the_code():
     }
     others = {file for file in ROOT.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
     assert others - named == set()
+
+
+WITHOUT_UNIX = """
+import os, sys, psutil  # whose own part for Linux has them
+sys.modules.update(dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios")))
+for name in ("sysconf", "getuid", "sched_getaffinity"):
+    delattr(os, name)
+from toolkit.cli import main
+sys.exit(main())
+"""
+
+
+def test_what_only_unix_has_is_asked_for_where_it_is_used_and_else_said_in_one_line(tmp_path):
+    """The nearest to Windows that Linux offers: its modules of Unix cannot be imported."""
+
+    def pkt(*arguments):
+        command = [sys.executable, "-c", WITHOUT_UNIX, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return done.returncode, done.stderr
+
+    code, said = pkt("build-dataset", "data")
+    assert code == 0, said
+    assert (tmp_path / "data/manifest.json").is_file()
+    assert pkt("hub", "serve", "hub") == (
+        3,
+        "Error: A local Hub and a sweep need a Unix system. On Windows, run it in WSL.\n",
+    )

@@ -7,7 +7,6 @@ best alone, which alone is published; its card says how many it was chosen among
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import itertools
 import json
 import math
@@ -25,7 +24,7 @@ from typing import Any
 
 from toolkit import cards
 from toolkit.core.errors import InputError, after_saying
-from toolkit.core.folder import holds_nothing, json_hash, read_json, read_jsonl, read_manifest, write_json
+from toolkit.core.folder import holds_nothing, json_hash, lock, read_json, read_jsonl, read_manifest, write_json
 from toolkit.core.layout import TRAINING_LOG
 from toolkit.core.recipe import PublishSettings, Recipe, load_recipe, recipe_names
 from toolkit.core.results import Score
@@ -297,7 +296,7 @@ def run_trial(out: Path, callbacks: RunCallbacks) -> None:
     """
     job = json.loads(sys.stdin.buffer.readline())
     # A process whose starter was killed may be at its last step: it has this log too.
-    fcntl.flock(sys.stderr.fileno(), fcntl.LOCK_EX)
+    lock(sys.stderr.fileno())
 
     def end_with_input() -> None:
         os.read(sys.stdin.fileno(), 1)

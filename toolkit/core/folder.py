@@ -182,12 +182,28 @@ def _beside(target: Path, what: str) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file or folder, not only the system's memory."""
+    """Have the disk hold a file or folder, not only the system's memory; Windows has no such call for folders."""
+    if os.name == "nt":
+        return
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def lock(file: int, *, shared: bool = False, wait: bool = True) -> None:
+    """Lock an open file among processes, until it is closed.
+
+    Raises:
+        BlockingIOError: Another process has it, and this is not to wait.
+        EnvironmentLacks: On Windows, which has no such lock.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise EnvironmentLacks("A local Hub and a sweep need a Unix system.", "On Windows, run it in WSL.") from error
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def _replace(fresh: Path, target: Path) -> None:

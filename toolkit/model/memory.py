@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 from safetensors import SafetensorError
 
 from toolkit.core import size
@@ -106,7 +107,7 @@ def compute_dtype() -> str:
 
 def main_memory() -> int:
     """Bytes of memory that processes may take together: the machine's, or the limit of its container."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = psutil.virtual_memory().total
     limits = [path.read_text(encoding="ascii").strip() for path in MEMORY_LIMITS if path.is_file()]
     return min(total, *(int(limit) for limit in limits if limit.isdigit()), total)
 
@@ -137,12 +138,15 @@ def drawing_machine() -> dict[str, str]:
 
 def peak_memory_bytes() -> int:
     """Largest memory in use so far: of a GPU with memory of its own, else the process's resident set."""
-    import resource
-
     import torch
 
     if (kind := device_kind()) in MEASURED:
         return int(torch.get_device_module(kind).max_memory_allocated())
+    try:
+        import resource
+    except ImportError:
+        # Windows has its own figure of it.
+        return int(psutil.Process().memory_info().peak_wset)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

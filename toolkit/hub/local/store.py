@@ -4,7 +4,6 @@ A commit exists once `repository.json` names it. A process killed at any instant
 never half a commit.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -20,7 +19,7 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from toolkit.core.folder import read_json, sync, unwritable, write_bytes
+from toolkit.core.folder import lock, read_json, sync, unwritable, write_bytes
 from toolkit.hub.local.history import (
     HISTORY,
     Commit,
@@ -79,10 +78,10 @@ class Store:
         servers = os.open(self.root / "servers", os.O_RDWR | os.O_CREAT)
         weakref.finalize(self, os.close, servers)
         with suppress(BlockingIOError):
-            fcntl.flock(servers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(servers, wait=False)
             for left in self.incoming.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        fcntl.flock(servers, fcntl.LOCK_SH)
+        lock(servers, shared=True)
         with self.locked():
             for commits in self.root.glob("*/*/*/commits"):
                 self._upgrade(commits)
@@ -119,7 +118,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keep everybody else from changing anything. A killed process lets go of the lock."""
         with (self.root / "lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno())
             yield
 
     # Repositories
