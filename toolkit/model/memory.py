@@ -107,7 +107,7 @@ def compute_dtype() -> str:
 
 def main_memory() -> int:
     """Bytes of memory that processes may take together: the machine's, or the limit of its container."""
-    total = psutil.virtual_memory().total
+    total = int(psutil.virtual_memory().total)
     limits = [path.read_text(encoding="ascii").strip() for path in MEMORY_LIMITS if path.is_file()]
     return min(total, *(int(limit) for limit in limits if limit.isdigit()), total)
 
