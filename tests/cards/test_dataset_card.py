@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from huggingface_hub import DatasetCardData
 from huggingface_hub.repocard import metadata_load
 from markdown_it import MarkdownIt
@@ -24,6 +25,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.folder import file_hashes
 from toolkit.data.card import write_card
 from toolkit.data.cleaning import DROPPED
+from toolkit.model import chat
 
 TEXT = pa.string()
 SCHEMA = pa.schema(
@@ -166,6 +168,28 @@ def test_the_metadata_is_what_the_hub_accepts(build: dict[str, Any], tmp_path: P
     ]
     for key, value in metadata.items():
         assert set(value if isinstance(value, list) else [value]) <= METADATA[key], key
+
+
+@pytest.mark.parametrize(
+    ("splits", "settings", "is_benchmark"),
+    [
+        (("train", "test"), {}, True),
+        (("train", "test"), {"request": "Name it:", "request_variants": 3}, True),
+        (("train", "test"), {"request_variants": 3}, False),
+        (("train", "validation"), {}, False),
+    ],
+    ids=["one request", "own request", "several requests", "no test"],
+)
+def test_a_dataset_is_a_benchmark_where_it_has_a_test_and_one_request(
+    splits: tuple[str, ...], settings: dict[str, Any], is_benchmark: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "eval.yaml").write_text("of earlier rows")
+    card(tmp_path, {split: rows() for split in splits}, facts(settings=settings))
+    assert (tmp_path / "eval.yaml").is_file() == is_benchmark
+    if is_benchmark:
+        (task,) = yaml.safe_load((tmp_path / "eval.yaml").read_text(encoding="utf-8"))["tasks"]
+        request = settings.get("request", chat.REQUEST)
+        assert task["solvers"][0]["args"]["template"] == f"{request}\n\n{{prompt}}"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_card_is_the_golden_one(name: str, kind: str, tmp_path: Path) -> Non
     if kind == "full":
         card(adapter_folder(tmp_path))
     else:
-        card(adapter_folder(tmp_path, None, log=[]), BARE, repo_id=None)
+        card(adapter_folder(tmp_path, None, log=[], use_dora=True), BARE, repo_id=None)
     golden = GOLDEN / f"model_card_{kind}.{name}"
     text = (tmp_path / name).read_text(encoding="utf-8")
     if os.environ.get("PKT_WRITE_GOLDEN"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from huggingface_hub import HfApi
 
 from support.datasets import build, creatures, from_table, table
@@ -92,6 +93,12 @@ def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpo
     assert REPO in card
     assert base.revision[:7] in card
     assert published.revision == HfApi(endpoint=endpoint).model_info(REPO).sha
+    (result,) = HfApi(endpoint=endpoint).model_info(REPO, expand=["evalResults"]).eval_results
+    assert (result.dataset_id, result.dataset_revision, result.task_id) == ("demo/names", names.revision, "naming")
+    exact = read_json(adapter / "evaluation.json")["test"]["methods"]["adapter"]["exact"]["value"]
+    assert result.value == pytest.approx(exact, abs=1e-4)
+    task = HfApi(endpoint=endpoint).hf_hub_download("demo/names", "eval.yaml", repo_type="dataset")
+    assert yaml.safe_load(Path(task).read_text(encoding="utf-8"))["tasks"][0]["id"] == result.task_id
     assert len(HfApi(endpoint=endpoint).list_repo_commits(REPO)) == 2  # the empty repository, and this
 
 

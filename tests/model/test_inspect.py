@@ -7,10 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from support.adapters import make_adapter, put_on, scale
+from toolkit.cards import vllm
 from toolkit.core.errors import InputError
 from toolkit.core.folder import read_json, write_json
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, TINY_BASE_ID
-from toolkit.model import vllm
 from toolkit.model.adapter import load_adapter
 from toolkit.model.inspect import inspect_adapter
 
@@ -247,6 +247,7 @@ TENSORS = [f"base_model.model.model.layers.0.self_attn.q_proj.lora_{side}.weight
         ({"r": 8, "rank_pattern": {"q_proj": 200}}, [], True, "max_lora_rank=256"),
         ({"r": 513}, [], False, "513"),
         ({"use_dora": True}, [], False, "DoRA"),
+        ({"use_qalora": True}, [], False, "QALoRA"),
         ({"bias": "lora_only"}, [], False, "bias"),
         ({"lora_bias": True}, [], False, "bias"),
         ({"modules_to_save": ["embed_tokens", "score"]}, [], False, "embed_tokens"),

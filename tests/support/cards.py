@@ -4,7 +4,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from safetensors.numpy import save_file
 
 from toolkit.core.folder import write_json, write_jsonl
 from toolkit.model import chat
@@ -187,8 +189,12 @@ def adapter_folder(
     evaluation: dict[str, Any] | None = EVALUATION,
     samples: list[dict[str, Any]] = SAMPLES,
     log: list[dict[str, Any]] = LOG,
+    **settings: Any,
 ) -> Path:
     folder.mkdir(exist_ok=True)
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 24, **settings})
+    tensors = {f"base_model.model.layers.0.q_proj.lora_{side}.weight": np.zeros((1, 1)) for side in "AB"}
+    save_file(tensors, folder / "adapter_model.safetensors")
     write_jsonl(folder / "training_log.jsonl", log)
     if evaluation is not None:
         write_json(folder / "evaluation.json", evaluation)

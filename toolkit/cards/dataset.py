@@ -19,11 +19,11 @@ from toolkit.cards import dataset_facts, usage
 from toolkit.cards.dataset_facts import DatasetCounts, Facts
 from toolkit.cards.escape import fence, md_text
 from toolkit.cards.labels import ANSWERS, LANGUAGES
-from toolkit.cards.metadata import Manifest, dataset_front_matter
+from toolkit.cards.metadata import Manifest, benchmark, dataset_front_matter
 from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, name_bars, new_figure, save
 from toolkit.cards.templates import DATASET, render
 from toolkit.core.folder import read_json
-from toolkit.core.layout import CARD, FIGURES, SPLITS, VALIDATION, split_files
+from toolkit.core.layout import BENCHMARK, CARD, FIGURES, SPLITS, VALIDATION, split_files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +39,10 @@ TAIL, SQUEEZED = 99.5, 1.5
 
 
 def render_dataset_card(folder: Path, counts: DatasetCounts, facts: Manifest) -> None:
-    """Draw the plots and write `README.md` of a dataset folder. Raises InputError for a damaged `validation.json`.
+    """Draw the plots, write `README.md` and `eval.yaml` of a dataset; InputError for a damaged `validation.json`.
 
-    `facts` are those of the build, as `manifest.json` will hold them, with the `content` hash of the rows and
-    `min_clusters`, the fewest groups that a split is dealt from.
+    `facts` are those of the build, as `manifest.json` will hold them, with the `content` hash of the rows,
+    `min_clusters`, the fewest groups that a split is dealt from, and the one `request` of all rows, None for several.
     """
     plots: dict[str, str | None] = {}
     for name in ("lengths", "rows"):
@@ -53,11 +53,15 @@ def render_dataset_card(folder: Path, counts: DatasetCounts, facts: Manifest) ->
         plots[name] = md_text(seen) if seen else None
     card = render(TEMPLATE, {**_card_facts(folder, facts, counts), "figures": plots}, package=DATASET)
     (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / BENCHMARK).unlink(missing_ok=True)
+    if facts["request"] and "test" in counts.splits:
+        text = benchmark(_title(facts), facts["request"], facts["settings"].get("system"))
+        (folder / BENCHMARK).write_text(text, encoding="utf-8")
 
 
 def _card_facts(folder: Path, facts: Manifest, counts: DatasetCounts) -> Facts:
     """All that the card says, apart from its plots."""
-    title = "Pokémon names from descriptions" if facts["pokemon"] else "Names from descriptions"
+    title = _title(facts)
     rows = {name: split.rows for name, split in counts.splits.items()}
     validation = folder / VALIDATION
     return {
@@ -75,6 +79,10 @@ def _card_facts(folder: Path, facts: Manifest, counts: DatasetCounts) -> Facts:
         "citation": fence(usage.dataset_citation(facts, title), "bibtex"),
         "toolkit": __version__,
     }
+
+
+def _title(facts: Manifest) -> str:
+    return "Pokémon names from descriptions" if facts["pokemon"] else "Names from descriptions"
 
 
 def _example(folder: Path) -> str:

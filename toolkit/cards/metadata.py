@@ -1,4 +1,4 @@
-"""The front matter of all cards: what the Hub reads and searches by.
+"""What the Hub reads and searches by: the front matter of all cards, a dataset's benchmark and the results in it.
 
 Names are Hub ids or the last part of a path, so that no path of the machine that trained is published.
 """
@@ -13,7 +13,7 @@ import yaml
 
 from toolkit.cards.escape import md_text, plain
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, is_hub_id
-from toolkit.core.layout import TINY_BASE_ID
+from toolkit.core.layout import TASK, TINY_BASE_ID
 from toolkit.core.results import Evaluation
 
 if TYPE_CHECKING:
@@ -61,16 +61,29 @@ OTHERWISE = re.compile(
 )
 
 
+# Ends of lines in YAML 1.1, letters in 1.2.
+BREAKS = re.compile("[\x85\u2028\u2029]")
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes each text that a parser would read as something else."""
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if BREAKS.search(text) else None)
+
+
+_Dumper.add_representer(str, _text)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", OTHERWISE, [*"-+.0123456789yYnN"])
 
 
 def to_yaml(data: Any) -> str:
     """The `CardData` of a card as YAML, without its `---` lines."""
-    return yaml.dump(data.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True).strip()
+    return _dumped(data.to_dict()).strip()
+
+
+def _dumped(value: object) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Sequence[str], title: str) -> str:
@@ -233,3 +246,51 @@ def _results(manifest: Manifest, evaluation: Evaluation | None) -> list[EvalResu
         for measure, (kind, metric) in MEASURES.items()
         if measure in scores
     ]
+
+
+# A dataset as a benchmark (`eval.yaml`), and an adapter's result in it (`.eval_results/`):
+# https://huggingface.co/docs/hub/eval-results
+
+
+def benchmark(title: str, request: str, system: str | None) -> str:
+    """The `eval.yaml` of a dataset whose rows all ask with one request: Inspect asks as an evaluation does."""
+
+    def escaped(text: str) -> str:
+        return text.replace("{", "{{").replace("}", "}}")
+
+    templates = {"system_message": system and escaped(system), "prompt_template": escaped(request) + "\n\n{prompt}"}
+    asking = [{"name": name, "args": {"template": text}} for name, text in templates.items() if text]
+    task = {
+        "id": TASK,
+        "config": "default",
+        "split": "test",
+        "field_spec": {"input": "description", "target": "answer"},
+        "solvers": [*asking, {"name": "generate"}],
+        "scorers": [{"name": "match", "args": {"location": "exact", "ignore_case": False}}],
+    }
+    said = "The share of descriptions for which a model writes exactly the right name. Ask without sampling."
+    return _dumped({"name": title, "description": said, "evaluation_framework": "inspect-ai", "tasks": [task]})
+
+
+def benchmark_result(manifest: Manifest, evaluation: Evaluation | None) -> str | None:
+    """The file in `.eval_results/` of an adapter: the share of names that it wrote exactly right.
+
+    None unless it was measured on all of the `test` of the dataset that it was trained on, where that is a benchmark.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    dataset = manifest["dataset"]
+    test = evaluation.test if evaluation and evaluation.dataset.content == dataset["content"] else None
+    exact = test.methods.get("adapter", {}).get("exact") if test else None
+    whole = test is not None and test.rows == dataset["rows"].get("test")
+    if exact is None or not whole or dataset.get("task") != TASK or not is_hub_id(dataset["id"]):
+        return None
+    between = f", 95% interval {exact.low:.4f} to {exact.high:.4f}" if exact.interval else ""
+    entry = EvalResultEntry(
+        dataset_id=dataset["id"],
+        task_id=TASK,
+        value=round(exact.value, 4),
+        dataset_revision=dataset.get("revision"),
+        notes=f"without sampling{between}",
+    )
+    return _dumped(eval_result_entries_to_yaml([entry]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
-from toolkit.cards import metadata, model_facts, usage
+from toolkit.cards import metadata, model_facts, usage, vllm
 from toolkit.cards.escape import fence, md_cell, md_text, plain
 from toolkit.cards.metadata import Manifest, is_pokemon, linked
 from toolkit.cards.model_facts import Facts
@@ -20,7 +20,7 @@ from toolkit.cards.page import front_matter
 from toolkit.cards.templates import check_templates, render
 from toolkit.core import number
 from toolkit.core.folder import read_json, read_jsonl
-from toolkit.core.layout import CARD, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
+from toolkit.core.layout import CARD, EVAL_RESULTS, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
 from toolkit.core.recipe import ENCODER_TRAINING
 from toolkit.core.results import Evaluation, read_evaluation
 
@@ -39,6 +39,7 @@ class Files:
     other_version: str | None
     log: list[dict[str, Any]]
     samples: list[dict[str, Any]]
+    folder: Path
 
 
 def render_model_card(
@@ -64,23 +65,28 @@ def render_model_card(
     texts = card_texts(folder, manifest, repo_id, templates)
     if plots:
         draw_plots(read_jsonl(folder / TRAINING_LOG), read_evaluation(folder)[0], folder / FIGURES)
+    # A result that no longer follows from the evaluation goes.
+    (folder / EVAL_RESULTS).unlink(missing_ok=True)
     for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
 
 
 def card_texts(
     folder: Path, manifest: Manifest, repo_id: str | None = None, templates: Path | None = None
 ) -> dict[str, str]:
-    """Both cards by their file names, without writing anything; arguments and errors of `render_model_card`."""
+    """Both cards and the result of a benchmark, by their file names; arguments and errors of `render_model_card`."""
     if templates is not None:
         check_templates(templates)
-    files = Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES))
+    files = Files(*read_evaluation(folder), read_jsonl(folder / TRAINING_LOG), read_jsonl(folder / SAMPLES), folder)
     own = metadata.is_encoder(manifest)
     facts, wanted = (_encoder_facts, ENCODER_TEMPLATES) if own else (_card_facts, TEMPLATES)
-    return {
+    texts = {
         name: render(template, facts(files, manifest, repo_id, language), templates)
         for name, (language, template) in wanted.items()
     }
+    result = metadata.benchmark_result(manifest, files.evaluation)
+    return texts | ({EVAL_RESULTS: result} if result else {})
 
 
 def card_differences(folder: Path, repo_id: str | None = None) -> list[str]:
@@ -179,6 +185,9 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
         "install": usage.install(manifest),
         "snippet": fence(usage.usage_snippet(manifest, files.samples, manifest["stop_tokens"], repo_id), "python"),
         "new_names": fence(usage.new_names_snippet(manifest), "python"),
+        "vllm": vllm.serving_facts(
+            files.folder, manifest, usage.asked_messages(manifest, files.samples), repo_id or usage.PLACEHOLDER
+        ),
         "citation": fence(usage.model_citation(manifest, repo_id), "bibtex"),
     }
 

@@ -48,14 +48,25 @@ def encoder_snippet(samples: Sequence[JsonObject], repo_id: str | None) -> str:
     return render("encoder_usage.py.jinja", _asked(samples, repo_id)).rstrip()
 
 
+def asked_messages(manifest: Manifest, samples: Sequence[JsonObject]) -> list[dict[str, str]]:
+    """The conversation that `usage_snippet` sends."""
+    content = "\n\n".join(filter(None, (manifest.get("request"), _example(samples))))
+    system = [{"role": "system", "content": manifest["system"]}] if manifest.get("system") else []
+    return [*system, {"role": "user", "content": content}]
+
+
+def _example(samples: Sequence[JsonObject]) -> str:
+    """The description of the first sample, if it is not too long to show."""
+    short = [str(sample["description"]) for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
+    return short[0] if short else EXAMPLE
+
+
 def _asked(samples: Sequence[JsonObject], repo_id: str | None) -> dict[str, object]:
-    """What a snippet asks: a repository, and the description of the first sample if it is not too long to show."""
-    short = [sample["description"] for sample in samples[:1] if len(sample["description"]) <= LONGEST_EXAMPLE]
-    description = python_literal(short[0] if short else EXAMPLE)
+    """What a snippet asks: a repository, and a description."""
     return {
         "repo_id": python_literal(repo_id or PLACEHOLDER),
         "has_repo": repo_id is not None,
-        "description": description,
+        "description": python_literal(_example(samples)),
     }
 
 

@@ -50,6 +50,8 @@ TRAINING_LOG = "training_log.jsonl"
 # The kind of folder that holds a sentence encoder.
 ENCODER = "encoder"
 EVALUATION = "evaluation.json"
+# A dataset's benchmark and an adapter's result in it, in the Hub's forms, and the task that both name.
+BENCHMARK, EVAL_RESULTS, TASK = "eval.yaml", ".eval_results/naming.yaml", "naming"
 PREDICTIONS = "predictions.parquet"
 SAMPLES = "samples.jsonl"
 

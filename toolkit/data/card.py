@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from toolkit.core.errors import InputError
 from toolkit.core.layout import SPLITS, split_files
 from toolkit.data.dataset import LocatedDataset, parquet_errors
 from toolkit.data.splits import MIN_CLUSTERS
+from toolkit.model.chat import REQUEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,14 +32,16 @@ BATCH_ROWS = 20_000
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,19}")
 
 
-def write_card(folder: Path, facts: Mapping[str, object]) -> None:
-    """Draw the figures and write `README.md` of a dataset folder, from its files and what the build knows.
+def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Draw the figures and write `README.md` and `eval.yaml` of a dataset folder, from its files and the build's facts.
 
     Raises:
         InputError: A file is damaged, or no split has a row.
     """
     content = LocatedDataset(folder.name, None, folder).rows_hash()
-    known = {**facts, "content": content, "min_clusters": MIN_CLUSTERS}
+    settings: Mapping[str, Any] = facts["settings"]
+    request = settings.get("request") or (REQUEST if settings.get("request_variants", 1) == 1 else None)
+    known = {**facts, "content": content, "min_clusters": MIN_CLUSTERS, "request": request}
     cards.render_dataset_card(folder, count_dataset(folder), known)
 
 

@@ -23,12 +23,23 @@ from toolkit.core.folder import (
     write_json,
     write_manifest,
 )
-from toolkit.core.layout import ADAPTER_WEIGHTS, CARD, CENTROIDS, EDITED, FIGURES, KOREAN_CARD, MANIFEST, VALIDATION
+from toolkit.core.layout import (
+    ADAPTER_WEIGHTS,
+    BENCHMARK,
+    CARD,
+    CENTROIDS,
+    EDITED,
+    EVAL_RESULTS,
+    FIGURES,
+    KOREAN_CARD,
+    MANIFEST,
+    VALIDATION,
+)
 
 # Kinds of files that steps write and anybody can open safely. A pickle or a checkpoint is never among them.
 ALLOWED = {
     "adapter": (
-        *(ADAPTER_WEIGHTS, CENTROIDS, CARD, KOREAN_CARD, f"{FIGURES}/*.png"),
+        *(ADAPTER_WEIGHTS, CENTROIDS, CARD, KOREAN_CARD, f"{FIGURES}/*.png", EVAL_RESULTS),
         *("*.json", "*.jsonl", "*.jinja", "*.model", "*.parquet", "vocab.txt", "merges.txt"),
     ),
     "encoder": (
@@ -36,7 +47,7 @@ ALLOWED = {
         *("*.json", "*/config.json", "*.jsonl", "*.parquet", "*.model", "vocab.txt", "merges.txt"),
     ),
     # The splits lie in `data/` or, in other layouts, beside the card, as the rejected rows do.
-    "dataset": (CARD, f"{FIGURES}/*.png", "data/*.parquet", "*.parquet", VALIDATION),
+    "dataset": (CARD, f"{FIGURES}/*.png", "data/*.parquet", "*.parquet", VALIDATION, BENCHMARK),
     "base": ("*.safetensors", "*.json", "*.jinja", CARD),
     "space": (CARD, "app.py", "requirements.txt", "space.json"),
 }

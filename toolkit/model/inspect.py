@@ -16,13 +16,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from toolkit.cards import vllm
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import InputError, ToolkitError, library_errors
 from toolkit.core.folder import is_manifest, read_json
 from toolkit.core.hub_client import is_hub_id
 from toolkit.core.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD, MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.model import adapter as adapters
-from toolkit.model import attach, chat, loading, vllm
+from toolkit.model import attach, chat, loading
 from toolkit.model import base as bases
 from toolkit.model.chat_template import QUESTION, read_format, render
 from toolkit.model.memory import memory_errors
@@ -401,12 +402,12 @@ def _uses(look: _Look, sections: Mapping[str, Section]) -> list[Use]:
         unmerged.append(f"{kind} changes no weights that could be merged")
     if look.base_config and bases.published_quantization(look.base_config):
         unmerged.append("its base is quantised where it is published: give the `base` that it was made from")
-    against, takes = ([], []) if look.problems else vllm.can_serve(look.config, look.tensors, look.longer)
+    lacks, takes = ([], []) if look.problems else vllm.can_serve(look.config, look.tensors, look.longer)
     return [
         use("peft", [], sections["fit"].unknown),
         use("pkt evaluate", unasked, untried),
         use("pkt merge", unmerged, untried),
-        use(f"vLLM {vllm.VERSION}", against, takes=takes),
+        use(f"vLLM {vllm.VERSION}", [f"it does not support {what}" for what in lacks], takes=takes),
     ]
 
 

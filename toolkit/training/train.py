@@ -31,10 +31,12 @@ from toolkit.core.folder import (
 from toolkit.core.layout import (
     ADAPTER_WEIGHTS,
     ANSWERS,
+    BENCHMARK,
     HELD_OUT,
     MANIFEST,
     SPLITS,
     TAKEN_NAMES,
+    TASK,
     TRAINING_LOG,
 )
 from toolkit.core.recipe import Recipe, TrainingSettings, load_recipe, switched_off
@@ -469,6 +471,7 @@ def trained_on(dataset: LocatedDataset, content: str) -> dict[str, Any]:
         "rows": {split: count for split, count in counts.items() if count},
         "license": manifest.get("license"),
         "sources": [source["name"] for source in manifest.get("sources", [])],
+        **({"task": TASK} if BENCHMARK in manifest.get("files", ()) else {}),
     }
 
 

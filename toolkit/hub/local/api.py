@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
+import yaml
 from starlette.responses import Response
 
 from toolkit.cards.page import front_matter
@@ -32,6 +33,7 @@ _OF_DATASETS = (
     *("task_categories", "task_ids", "language", "license", "size_categories", "source_datasets"),
     *("annotations_creators", "language_creators", "multilinguality"),
 )
+_RESULTS = re.compile(r"\.eval_results/[^/]+\.ya?ml")
 _SDKS = ("gradio", "streamlit", "docker", "static")
 _SEARCHED_BY = ("author", "search", "filter", "limit", "full", "cardData", "expand", "expand[]")
 
@@ -181,9 +183,26 @@ def _describe(call: Call, repository: Repository, commit: Commit, *, full: bool,
         "cardData": card_data(call, repository, commit) or None if card or "cardData" in expanded else None,
         "siblings": _siblings(commit, call.flag("blobs")) if full or "siblings" in expanded else None,
         **{field: next(iter(_texts(data.get(field))), None) for field in texts},
+        "evalResults": _results(call, repository, commit) if "evalResults" in expanded else None,
     }
     refuse_others(dict.fromkeys(expanded, True), described)
     return {name: value for name, value in described.items() if not expanded or name in {"id", *expanded}}
+
+
+def _results(call: Call, repository: Repository, commit: Commit) -> list[dict[str, object]]:
+    """The results in the files of `.eval_results/`, each with its file's name; of a file that has none, an error."""
+    found: list[dict[str, object]] = []
+    for path in filter(_RESULTS.fullmatch, commit.files.below()):
+        try:
+            read = json.loads(json.dumps(yaml.safe_load(card_text(call, repository, commit, path) or ""), default=str))
+            if missing := [
+                entry for entry in read if not {"id", "task_id"} <= entry["dataset"].keys() or "value" not in entry
+            ]:
+                raise ValueError(f"{missing[0]} lacks dataset.id, dataset.task_id or value")
+            found += [{"filename": path, "data": entry} for entry in read]
+        except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found.append({"filename": path, "error": str(error)})
+    return found
 
 
 def _siblings(commit: Commit, with_blobs: bool) -> list[dict[str, object]]:
