@@ -18,5 +18,3 @@ html_title = f"{project} {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
-
-linkcheck_ignore = [r"http://(127\.0\.0\.1|localhost)"]
