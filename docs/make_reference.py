@@ -39,6 +39,7 @@ PYTHON = """\
 
 Written by `docs/make_reference.py` from the code. What a command does, the function of its name does, as in
 `from toolkit import train`. What a user can mend is a `ToolkitError`; its kinds are in `toolkit/core/errors.py`.
+The settings of a `Recipe` have [a page of their own](settings.md).
 """
 TITLED = re.compile(r"^(Args|Attributes|Returns|Raises):\n((?:    .*\n|\n)+)", re.MULTILINE)
 ITEM = re.compile(r"^([\w, ]+): ", re.MULTILINE)
@@ -87,8 +88,8 @@ def settings() -> str:
     return SETTINGS + "".join(intro + head + tables[section] for section, intro in sections.items())
 
 
-def _is(kind: object, parent: type) -> bool:
-    return isinstance(kind, type) and issubclass(kind, parent)
+def _is(kind: object, parent: type, module: str = "") -> bool:
+    return isinstance(kind, type) and issubclass(kind, parent) and kind.__module__.startswith(module)
 
 
 def _toml(value: object) -> str:
@@ -112,27 +113,24 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def python() -> str:
-    """Each name that `toolkit` exports, and what the functions return, with their docstrings."""
+    """Each function that `toolkit` exports, and the types that they take and return, with their docstrings."""
     exported = {name: getattr(toolkit, name) for name in toolkit.__all__}
-    returned = {}
-    for thing in exported.values():
-        name = getattr(thing, "__annotations__", {}).get("return", "")
-        kind = getattr(sys.modules[thing.__module__], name.rpartition("[")[2].rstrip("]"), None)
-        if is_dataclass(kind) and kind.__name__ not in exported:
-            returned[kind.__name__] = kind
     functions = {name: thing for name, thing in exported.items() if inspect.isfunction(thing)}
-    return "".join(
-        (
-            PYTHON,
-            *(f"\n## {name}\n\n{_entry(thing)}" for name, thing in functions.items()),
-            "\n## What they take and return\n",
-            *(
-                f"\n### {name}\n\n{_entry(thing)}"
-                for name, thing in sorted((exported | returned).items())
-                if name not in functions
-            ),
-        )
-    )
+    named = exported | {name: kind for function in functions.values() for name, kind in _named(function).items()}
+    for results in [kind for kind in named.values() if is_dataclass(kind)]:
+        named |= {name: kind for name, kind in _named(results).items() if _is(kind, object, results.__module__)}
+    classes = {name: kind for name, kind in sorted(named.items()) if _is(kind, object, "toolkit")}
+    short = {name: str(kind).replace("collections.abc.", "").replace("typing.", "") for name, kind in named.items()}
+    aliases = [f"{name} = {kind}" for name, kind in sorted(short.items()) if re.match(r"(Callable|Literal)\[", kind)]
+    entries = [f"\n## {name}\n\n{_entry(function)}" for name, function in functions.items()]
+    types = "\n## What they take and return\n\n```python\n" + "\n".join(aliases) + "\n```\n"
+    return PYTHON + "".join([*entries, types, *(f"\n### {name}\n\n{_entry(kind)}" for name, kind in classes.items())])
+
+
+def _named(thing: Any) -> dict[str, object]:
+    """What its annotations name, as far as its module has it when it runs."""
+    words = re.findall(r"[A-Z]\w+", " ".join(map(str, thing.__annotations__.values())))
+    return {word: getattr(sys.modules[thing.__module__], word, None) for word in words}
 
 
 def _entry(thing: Any) -> str:
@@ -151,7 +149,8 @@ def _call(thing: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "    *," not in lines:
             lines.append("    *,")
         default = "" if parameter.default is parameter.empty else f" = {_source(parameter.default)}"
-        lines.append(f"    {parameter.name}: {parameter.annotation}{default},")
+        annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
+        lines.append(f"    {parameter.name}: {annotation}{default},")
     back = f" -> {signature.return_annotation}" if inspect.isfunction(thing) else ""
     return "\n".join((f"{thing.__name__}(", *lines, f"){back}"))
 
