@@ -121,7 +121,11 @@ def python() -> str:
         named |= {name: kind for name, kind in _named(results).items() if _is(kind, object, results.__module__)}
     classes = {name: kind for name, kind in sorted(named.items()) if _is(kind, object, "toolkit")}
     short = {name: str(kind).replace("collections.abc.", "").replace("typing.", "") for name, kind in named.items()}
-    aliases = [f"{name} = {kind}" for name, kind in sorted(short.items()) if re.match(r"(Callable|Literal)\[", kind)]
+    aliases = [
+        f"{name} = {kind}".replace("'", '"')
+        for name, kind in sorted(short.items())
+        if re.match(r"(Callable|Literal)\[", kind)
+    ]
     entries = [f"\n## {name}\n\n{_entry(function)}" for name, function in functions.items()]
     types = "\n## What they take and return\n\n```python\n" + "\n".join(aliases) + "\n```\n"
     return PYTHON + "".join([*entries, types, *(f"\n### {name}\n\n{_entry(kind)}" for name, kind in classes.items())])
@@ -159,7 +163,9 @@ def _source(default: object) -> str:
     if is_dataclass(default):
         return f"{type(default).__name__}()"
     # What makes a new list or table of a dataclass has no value yet.
-    return getattr(default, "__name__", "...") if callable(default) or "<" in repr(default) else repr(default)
+    if callable(default) or "<" in repr(default):
+        return getattr(default, "__name__", "...")
+    return _toml(default) if isinstance(default, str) else repr(default)
 
 
 def _items(block: str) -> str:
