@@ -49,6 +49,16 @@ def lines_of(written):
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue()).replace("\r", "\n").split("\n")
 
 
+def test_a_dumb_terminal_is_shown_lines_as_a_log_is(monkeypatch):
+    clock(monkeypatch, 0.0, 6.0, 6.0, 7.0)
+    monkeypatch.setenv("TERM", "dumb")
+    out, written = printing(80)
+    with out.counting() as count:
+        count("masking", 5, 9)
+        count("masking", 9, 9)
+    assert written.getvalue() == "  masking 5/9\n  masking 9/9\n"
+
+
 def clock(monkeypatch, *times):
     ticking = iter(times)
     monkeypatch.setattr(output.time, "monotonic", lambda: next(ticking))

@@ -37,6 +37,11 @@ class Output:
         self.as_json = as_json
         self.console = console or Console(stderr=True, highlight=False)
 
+    @property
+    def moves(self) -> bool:
+        """Whether lines can be drawn anew: not in a log, nor in a dumb terminal, such as Emacs's shell."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
+
     def say(self, text: str) -> None:
         """Print a line for people; Python arguments and settings in it become the running command's options."""
         context = click.get_current_context(silent=True)
@@ -56,7 +61,7 @@ class Output:
     @contextmanager
     def counting(self) -> Iterator[Progress]:
         """A bar for each task that is counted; a line every few seconds where the output is no terminal."""
-        if not self.console.is_terminal:
+        if not self.moves:
             due = _pace()
 
             def line(task: str, done: float, total: int | None) -> None:
@@ -96,7 +101,7 @@ class Output:
     @contextmanager
     def training(self) -> Iterator[Callable[[TrainingProgress], None]]:
         """A bar with loss, time left and pace; in a log a line every few seconds and at every validation."""
-        if not self.console.is_terminal:
+        if not self.moves:
             due = _pace()
             validated: float | None = None
 
@@ -138,7 +143,7 @@ class Output:
             def train(progress: TrainingProgress) -> None:
                 show(progress)
                 # On a terminal the bar is gone after the last step; in a log this line is there already.
-                if self.console.is_terminal and progress.step == progress.steps:
+                if self.moves and progress.step == progress.steps:
                     self.say(f"  {training_line(progress)}")
 
             yield step, count, train
