@@ -92,6 +92,7 @@ def facts(*sources: dict[str, Any], pokemon: bool = False, **changes: Any) -> di
         "other_mask": "another dog",
         "korean_mask": "이 개",
         "korean_other_mask": "다른 개",
+        "request": None,
         "request_variants": 1,
         "system": None,
         "min_characters": 20,
@@ -201,13 +202,15 @@ def test_the_size_is_counted(count: int, size: str) -> None:
 
 
 def test_languages_are_those_of_request_description_and_answer() -> None:
-    def languages(answer: str, spoken: list[str]) -> str:
-        text = dataset_front_matter(facts(settings={"answer": answer}), {"train": 1}, spoken, "Names")
+    def languages(answer: str, spoken: list[str], request: str | None = None) -> str:
+        settings = {"answer": answer, "request": request}
+        text = dataset_front_matter(facts(settings=settings), {"train": 1}, spoken, "Names")
         return "".join(re.findall(r"^- (en|ko|multilingual|monolingual)$", text, re.MULTILINE))
 
     assert languages("en", ["en"]) == "enkomultilingual"
     assert languages("ko", ["ko"]) == "komonolingual"
     assert languages("ko", ["en", "ko"]) == languages("both", ["ko"]) == "enkomultilingual"
+    assert languages("en", ["en"], "Name this product:") == "enmonolingual"
 
 
 def test_several_sources_are_all_in_the_metadata(tmp_path: Path) -> None:
@@ -349,6 +352,14 @@ def test_requests_are_told_as_one_or_as_so_many(tmp_path: Path) -> None:
     assert "**Ask:** one of 12 Korean requests" in text
     assert "요청 문구는 12가지뿐입니다" in text
     assert "One request" not in text
+
+
+def test_a_request_in_english_is_not_called_korean(tmp_path: Path) -> None:
+    said = re.compile(r"(?:in|same) Korean|- korean|한국어로")
+    assert len(said.findall(card(tmp_path / "a"))) == 6
+    text = card(tmp_path / "b", build=facts(settings={"request": "Name this product:"}))
+    assert not said.findall(text)
+    assert "The user asks for a " in text
 
 
 def test_types_that_are_only_unseen_are_a_bias(tmp_path: Path) -> None:

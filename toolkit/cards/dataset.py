@@ -19,7 +19,7 @@ from toolkit.cards import dataset_facts, usage
 from toolkit.cards.dataset_facts import DatasetCounts, Facts
 from toolkit.cards.escape import fence, md_text
 from toolkit.cards.labels import ANSWERS, LANGUAGES
-from toolkit.cards.metadata import Manifest, benchmark, dataset_front_matter
+from toolkit.cards.metadata import Manifest, asked_in_korean, benchmark, dataset_front_matter
 from toolkit.cards.plot_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, name_bars, new_figure, save
 from toolkit.cards.templates import DATASET, render
 from toolkit.core.folder import read_json
@@ -68,6 +68,7 @@ def _card_facts(folder: Path, facts: Manifest, counts: DatasetCounts) -> Facts:
         "front_matter": dataset_front_matter(facts, rows, list(counts.languages), title),
         "title": title,
         "pokemon": facts["pokemon"],
+        "asked_in_korean": asked_in_korean(facts["settings"]["request"]),
         "content": dataset_facts.content_facts(counts),
         "answer": dict(zip(("english", "korean"), ANSWERS[facts["settings"]["answer"]], strict=True)),
         "example": _example(folder),

@@ -15,6 +15,7 @@ from toolkit.cards.escape import md_text, plain
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, is_hub_id
 from toolkit.core.layout import TASK, TINY_BASE_ID
 from toolkit.core.results import Evaluation
+from toolkit.core.text import has_hangul
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -51,7 +52,7 @@ HUB_LICENSES = frozenset(
         *("odbl", "odc-by", "pddl", "cdla-permissive-2.0", "cdla-sharing-1.0", "unlicense"),
     }
 )
-DATASET_TAGS = ("chat", "korean", "naming", "instruction-tuning")
+DATASET_TAGS = ("naming", "instruction-tuning")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 # A text for PyYAML, which knows YAML 1.1, and a number or a truth value for some other parser (of YAML 1.2, or Ruby's).
@@ -90,7 +91,8 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
     """The YAML of a dataset card, without its `---` lines; `rows` are those of each split that has any."""
     from huggingface_hub import DatasetCardData
 
-    spoken = {"ko", *(("en", "ko") if facts["settings"]["answer"] == "both" else [facts["settings"]["answer"]])}
+    asked = {"ko"} if asked_in_korean(facts["settings"]["request"]) else set()
+    spoken = {*asked, *(("en", "ko") if facts["settings"]["answer"] == "both" else [facts["settings"]["answer"]])}
     spoken |= {language for language in languages if LANGUAGE.fullmatch(language)}
     license = facts["license"].lower()
     known = license in HUB_LICENSES
@@ -109,7 +111,7 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
         annotations_creators=[*(["no-annotation"] if written else []), *(["found"] if found else [])],
         language_creators=[*(["machine-generated"] if written else []), *(["found"] if found else [])],
         source_datasets=list(dict.fromkeys(map(_origin, facts["sources"]))),
-        tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), *DATASET_TAGS],
+        tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), "chat", *(["korean"] if "ko" in spoken else []), *DATASET_TAGS],
         configs=[{"config_name": "default", "data_files": files}],
     )
     return to_yaml(data)
@@ -196,6 +198,11 @@ def is_pokemon(manifest: Manifest) -> bool:
     dataset = manifest["dataset"]
     named = [dataset["id"], *(dataset.get("sources") or ())]
     return any(POKEMON.fullmatch(name) for name in named)
+
+
+def asked_in_korean(request: str | None) -> bool:
+    """Whether the request of a dataset's rows is Korean, as the toolkit's own is."""
+    return request is None or has_hangul(request)
 
 
 def public_name(name: str) -> str:

@@ -179,6 +179,7 @@ def _card_facts(files: Files, manifest: Manifest, repo_id: str | None, language:
     evaluation = files.evaluation
     return _shared_facts(files, manifest, repo_id, language) | {
         "unseen": model_facts.unseen_facts(evaluation.unseen, language) if evaluation else None,
+        "asked_in_korean": metadata.asked_in_korean(manifest.get("request")),
         "request": fence(manifest["request"], "text") if manifest.get("request") else None,
         "request_variants": manifest.get("request_variants") or 1,
         "system": fence(manifest["system"], "text") if manifest.get("system") else None,
