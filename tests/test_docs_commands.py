@@ -1,8 +1,8 @@
 """Every command of the documents is run, each page from its top, in a folder that holds what `make demo` made.
 
 A comment above a block says what differs: `<!-- run: not, REASON -->` (its commands are only parsed),
-`<!-- run: exits 1 -->`, `<!-- run first: COMMANDS -->` (what a reader has done before). A block of text after it is what
-it prints, numbers aside, unless `<!-- output: of a whole training -->` or the like stands above that.
+`<!-- run: exits 1 -->`, `<!-- run first: COMMANDS -->` (what a reader has done before). A block of text after it is
+what it prints, numbers aside, unless `<!-- output: of a whole training -->` or the like stands above that.
 """
 
 import os
@@ -46,16 +46,16 @@ class Block:
     prints: str = ""
 
     def is_run(self) -> bool:
-        return not self.marks.get("run", "").startswith("not, ")
+        return not self.marks.get("run", "").startswith("not, ") and bool(self.script().strip())
 
     def script(self) -> str:
         """What bash runs of it."""
         if self.language == "python":
             return f"python - <<'END OF PYTHON'\n{self.text}END OF PYTHON\n"
         kept = [line for line in self.text.replace("\\\n", " ").splitlines() if not ELSEWHERE.match(line)]
-        code = self.marks.get("run", "exits 0").removeprefix("exits ")
-        check = f'}} || code=$?\ntest "$code" = {code}\n'
-        return "\n".join([self.marks.get("run first", ""), "code=0\n{", *kept, ":" * (code == "0"), check])
+        if code := self.marks.get("run", "").removeprefix("exits "):
+            kept = [f"code=0\n{kept[0]} || code=$?", f'test "$code" = {code}']
+        return "\n".join([self.marks.get("run first", ""), *kept, ""])
 
 
 def blocks(page: Path) -> list[Block]:

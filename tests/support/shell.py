@@ -11,9 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 import webbrowser
-from pathlib import Path
 
 import pytest
 
@@ -128,7 +128,9 @@ def answer(asked: socket.socket, program: str, arguments: list[str]) -> None:
     serve, code = uvicorn.Server.run, 0
 
     def ready(*server: object, **more: object) -> None:
-        asked.send(b"0")
+        # In a thread it runs for itself, to be filled.
+        if threading.current_thread() is threading.main_thread():
+            asked.send(b"0")
         serve(*server, **more)
 
     for verb, port in PORTS.items():
@@ -141,7 +143,7 @@ def answer(asked: socket.socket, program: str, arguments: list[str]) -> None:
         run(program, arguments)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
+    except Exception:  # noqa: BLE001 (as a program of its own would end)
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

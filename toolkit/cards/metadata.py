@@ -111,7 +111,13 @@ def dataset_front_matter(facts: Manifest, rows: Mapping[str, int], languages: Se
         annotations_creators=[*(["no-annotation"] if written else []), *(["found"] if found else [])],
         language_creators=[*(["machine-generated"] if written else []), *(["found"] if found else [])],
         source_datasets=list(dict.fromkeys(map(_origin, facts["sources"]))),
-        tags=[*(["pokemon"] if facts["pokemon"] else []), *(["synthetic"] if written else []), "chat", *(["korean"] if "ko" in spoken else []), *DATASET_TAGS],
+        tags=[
+            *(["pokemon"] if facts["pokemon"] else []),
+            *(["synthetic"] if written else []),
+            "chat",
+            *(["korean"] if "ko" in spoken else []),
+            *DATASET_TAGS,
+        ],
         configs=[{"config_name": "default", "data_files": files}],
     )
     return to_yaml(data)
