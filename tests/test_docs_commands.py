@@ -74,7 +74,7 @@ def commands(page: Path) -> list[list[str]]:
     found = []
     for block in blocks(page):
         for line in block.text.replace("\\\n", " ").splitlines() if block.language == "bash" else ():
-            if re.search(r"\bpkt |-m toolkit ", line) and not line.startswith("#"):
+            if re.search(r"(?<!--tag )\bpkt |-m toolkit ", line) and not line.startswith("#"):
                 words = shlex.shlex(line, posix=True, punctuation_chars="|&;")
                 words.whitespace_split = True
                 found += [part.split("\0") for part in re.split("\0[|&;]+\0?", "\0".join(words))]
