@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit import cli
+from toolkit.cli import road
 from toolkit.core.folder import write_manifest
 from toolkit.data.dataset import rows_hash_of
 
@@ -34,6 +35,7 @@ def adapter(folder, rows, top1=None, **facts):
 
 def pkt(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(road, "program", lambda: "pkt")
     result = CliRunner().invoke(cli.main, [], terminal_width=80)
     assert (result.exit_code, result.stdout) == (2, "")
     assert max(len(line) for line in result.stderr.split("\n")) <= 80

@@ -136,10 +136,8 @@ def _end(error: BaseException, ctx: click.Context | None = None) -> NoReturn:
     if code == INTERRUPTED_EXIT_CODE and isinstance(error, ToolkitError):
         import shlex
 
-        from toolkit.cli.output import program
-
         again = [argument for argument in sys.argv[1:] if argument != "--restart"]
-        click.echo(f"  {program()} {without_secrets(shlex.join(again))}", err=True)
+        click.echo(f"  {process.program()} {without_secrets(shlex.join(again))}", err=True)
     sys.exit(code)
 
 

@@ -181,13 +181,6 @@ def _pace() -> Callable[[bool], bool]:
     return due
 
 
-def program() -> str:
-    """How this command line is called on this machine: `pkt` where it is on the path."""
-    if shutil.which("pkt"):
-        return "pkt"
-    return "python -m toolkit" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
-
-
 def answer_line(text: str) -> str:
     """A line for standard output, cut where a terminal would break it; no text of a model commands the terminal."""
     text = printable(text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.cli.process import program
 from toolkit.core.layout import EVALUATION, MANIFEST, VALIDATION
 from toolkit.core.text import printable
 
@@ -70,12 +71,12 @@ def shown(folder: Path) -> Iterator[str]:
             yield f"  and {len(places) - LISTED} more"
     else:
         yield "Nothing of pkt is in this folder. Start here:"
-        yield "  pkt run demo demo             all of it, without account, GPU or network"
-        yield "  pkt build-dataset data        a dataset of its own corpus; --help for yours"
+        yield f"  {program()} run demo demo             all of it, without account, GPU or network"
+        yield f"  {program()} build-dataset data        a dataset of its own corpus; --help for yours"
     if following and following.goes_on:
         yield f"\nNext:\n  {printable(following.goes_on)}"
     yield ""
-    yield "All commands: pkt --help"
+    yield f"All commands: {program()} --help"
 
 
 def find_places(folder: Path) -> list[Place]:
@@ -124,7 +125,7 @@ def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[
         report = json.loads((path / VALIDATION).read_text(encoding="utf-8")) if (path / VALIDATION).is_file() else {}
         valid = report.get("ok")
         verdict = "valid" if valid else "not validated" if valid is None else "does not pass validation"
-        goes_on = f"pkt train {quoted} adapter" if valid else f"pkt validate {quoted}"
+        goes_on = f"{program()} train {quoted} adapter" if valid else f"{program()} validate {quoted}"
         state = f"dataset, {sum(manifest['splits'].values()):,} rows, {verdict}"
         return Place(name, state, "build-dataset", goes_on, False, written, rows_hash_of(manifest["files"]))
     if kind not in ("adapter", "encoder"):
@@ -132,13 +133,13 @@ def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[
     rows = manifest["dataset"]["content"]
     dataset = next((shlex.quote(place.name) for place in before if rows == place.rows), "DATASET")
     use = f"name {EXAMPLE}" if kind == "adapter" else f"identify {EXAMPLE}"
-    step, what, goes_on = "train", "not evaluated yet", f"pkt evaluate {quoted} {dataset}"
+    step, what, goes_on = "train", "not evaluated yet", f"{program()} evaluate {quoted} {dataset}"
     if (path / EVALUATION).is_file():
         test = json.loads((path / EVALUATION).read_text(encoding="utf-8"))["test"]
         what = f"top-1 of test {test['methods']['adapter']['top1']['value']:.1%}" if test else "evaluated"
-        step, goes_on = "evaluate", f"pkt publish {quoted} YOUR-NAME/YOUR-ADAPTER"
+        step, goes_on = "evaluate", f"{program()} publish {quoted} YOUR-NAME/YOUR-ADAPTER"
     if published := manifest.get("repo_id"):
-        step, what, goes_on = "publish", f"{what}, published as {published}", f"pkt {use} --adapter {quoted}"
+        step, what, goes_on = "publish", f"{what}, published as {published}", f"{program()} {use} --adapter {quoted}"
     return Place(name, f"{kind}, {what}", step, goes_on, step == "publish", written, rows)
 
 
@@ -150,16 +151,17 @@ def _beside_the_road(name: str, path: Path) -> Place | None:
             break
     else:
         is_hub = (path / "servers").is_file() and (path / "models").is_dir()
-        return Place(name, f"local Hub; `pkt hub serve {name}` opens it") if is_hub else None
+        return Place(name, "local Hub, for `hub serve`") if is_hub else None
     if file == "sweep.json":
         return Place(name, f"sweep of {len(known['runs'])} runs") if isinstance(known.get("runs"), dict) else None
     if file == "checkpoint.json":
         steps = [int(each.name[11:]) for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()]
-        again = f"the `pkt train` that began {name}, again: it continues at step {max(steps, default=0)}"
+        again = f"the `{program()} train` that began {name}, again: it continues at step {max(steps, default=0)}"
         return Place(name, f"unfinished training, step {max(steps)}", None, again, False, written) if steps else None
     done = [step.lower() for step in ("Dataset", "Training", "Evaluation", "Verification") if step in known]
     adapter = shlex.quote(f"{name}/adapter" if name != "." else "adapter")
     whole = "evaluation" in done
-    goes_on = f"pkt name {EXAMPLE} --adapter {adapter}" if whole else f"the `pkt run` that began {name}, again"
+    again = f"the `{program()} run` that began {name}, again"
+    goes_on = f"{program()} name {EXAMPLE} --adapter {adapter}" if whole else again
     state = f"run: {', '.join(done) or 'nothing'} done"
     return Place(name, state, "publish" if "verification" in done else None, goes_on, whole, written)
