@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from toolkit.hub.verify import verify as verify
     from toolkit.model.bulk import Question as Question
     from toolkit.model.bulk import answer_all as answer_all
+    from toolkit.model.export import export as export
     from toolkit.model.inspect import inspect_adapter as inspect_adapter
     from toolkit.model.merge import merge as merge
     from toolkit.model.naming import identify as identify
@@ -59,6 +60,7 @@ _EXPORTS = {
     "hub.publish": ("PublishOptions", "publish", "push_dataset"),
     "hub.verify": ("verify",),
     "model.bulk": ("Question", "answer_all"),
+    "model.export": ("export",),
     "model.inspect": ("inspect_adapter",),
     "model.merge": ("merge",),
     "model.naming": ("identify", "name", "open_adapter"),

@@ -39,7 +39,7 @@ def pkt(*arguments, **environment):
 def test_all_verbs_are_there():
     assert {" ".join(path) for path in VERBS} == {
         "build-dataset", "validate", "push-dataset", "train", "evaluate", "publish", "verify", "name", "identify",
-        "run", "preview", "hub serve", "doctor", "merge", "inspect", "app", "serve", "base import",
+        "run", "preview", "hub serve", "doctor", "merge", "export", "inspect", "app", "serve", "base import",
         "completion",
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from toolkit.cards.dataset import render_dataset_card as render_dataset_card
     from toolkit.cards.model import card_differences as card_differences
     from toolkit.cards.model import render_base_card as render_base_card
+    from toolkit.cards.model import render_gguf_card as render_gguf_card
     from toolkit.cards.model import render_merged_card as render_merged_card
     from toolkit.cards.model import render_model_card as render_model_card
     from toolkit.cards.model_plots import draw_plots as draw_plots
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "dataset": ("render_dataset_card",),
-    "model": ("card_differences", "render_base_card", "render_merged_card", "render_model_card"),
+    "model": ("card_differences", "render_base_card", "render_gguf_card", "render_merged_card", "render_model_card"),
     "model_plots": ("draw_plots", "sweep_plot"),
     "page": ("write_preview",),
     "templates": ("check_templates", "with_templates"),

@@ -145,6 +145,13 @@ def merged_front_matter(manifest: Manifest) -> str:
     return _model_yaml(manifest, "finetune", "transformers", ["naming"] if manifest["recipe"] else [], name)
 
 
+def gguf_front_matter(manifest: Manifest) -> str:
+    """The YAML of the card of a GGUF file: a finetune of the base as a merged model is, or an adapter of it."""
+    tags = ["gguf", "llama-cpp", *(["naming"] if manifest["recipe"] else [])]
+    relation = "adapter" if manifest["lora"] else "finetune"
+    return _model_yaml(manifest, relation, "gguf", tags, manifest["file"].removesuffix(".gguf"))
+
+
 def base_front_matter(manifest: Manifest) -> str:
     """The YAML of the card of a base that was read from a GGUF file, with the licence that the file states."""
     base = {"id": manifest["gguf"]["file"], "license": (manifest["license"] or "other").lower()}

@@ -5,6 +5,7 @@ The same files give the same bytes, so a card can be made again and compared wit
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from toolkit.cards.model_facts import Facts
 from toolkit.cards.model_plots import draw_plots, plots_in_words
 from toolkit.cards.page import front_matter
 from toolkit.cards.templates import check_templates, render
-from toolkit.core import number
+from toolkit.core import number, size
 from toolkit.core.folder import read_json, read_jsonl
 from toolkit.core.layout import CARD, EVAL_RESULTS, FIGURES, KOREAN_CARD, MANIFEST, SAMPLES, TRAINING_LOG
 from toolkit.core.recipe import ENCODER_TRAINING
@@ -26,7 +27,7 @@ from toolkit.core.results import Evaluation, read_evaluation
 
 TEMPLATES = {CARD: ("en", "model_card.md.jinja"), KOREAN_CARD: ("ko", "model_card.ko.md.jinja")}
 ENCODER_TEMPLATES = {CARD: ("en", "encoder_card.md.jinja")}
-MERGED_TEMPLATE, BASE_TEMPLATE = "merged_card.md.jinja", "base_card.md.jinja"
+MERGED_TEMPLATE, GGUF_TEMPLATE, BASE_TEMPLATE = "merged_card.md.jinja", "gguf_card.md.jinja", "base_card.md.jinja"
 # Differences of one card that are named, and differences and the longest name in a merged model's card.
 NAMED, SHOWN, NAME = 5, 10, 60
 
@@ -130,6 +131,42 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
         "snippet": fence(usage.merged_snippet(messages, manifest["dtype"]), "python"),
     }
     (folder / CARD).write_text(render(MERGED_TEMPLATE, facts), encoding="utf-8")
+
+
+def render_gguf_card(folder: Path, manifest: Manifest, messages: Sequence[Mapping[str, str]]) -> None:
+    """Write `README.md` of a GGUF file from what its `manifest.json` will say; its request sends `messages`."""
+    check, base, name = manifest.get("check"), manifest["base"], str(manifest["adapter"]["id"])
+    differences = (
+        [{key: md_cell(one[key], NAME) for key in ("id", "adapter", "exported")} for one in check["differences"]]
+        if check
+        else []
+    )
+    body = json.dumps({"messages": list(messages)}, ensure_ascii=False, indent=1)
+    loaded = f"-m base.gguf --lora {manifest['file']}" if manifest["lora"] else f"-m {manifest['file']}"
+    facts = {
+        "front_matter": metadata.gguf_front_matter(manifest),
+        "title": md_text(manifest["file"].removesuffix(".gguf"), NAME),
+        "adapter": linked(name, manifest),
+        "weights": manifest["adapter"]["weights"],
+        "base": linked(base["id"], manifest),
+        "revision": md_cell(base["revision"], NAME) if base["revision"] else None,
+        "naming": manifest["recipe"] is not None,
+        "lora": manifest["lora"],
+        "file": manifest["file"],
+        "type": manifest["type"],
+        "size": size(manifest["bytes"]),
+        "request": fence(manifest["request"], "text") if manifest["request"] else None,
+        "serve": fence(f"llama-server {loaded} --port 8080", "bash"),
+        "ask": fence(
+            f"curl -s localhost:8080/v1/chat/completions --json @- <<'END'\n{body}\nEND",
+            "bash",
+        ),
+        "ollama": fence("ollama create names -f Modelfile\nollama run names 'A small red fox with six tails.'", "bash"),
+        "check": check and {**check, "same": check["samples"] - len(differences)},
+        "differences": differences[:SHOWN],
+        "more": max(0, len(differences) - SHOWN),
+    }
+    (folder / CARD).write_text(render(GGUF_TEMPLATE, facts), encoding="utf-8")
 
 
 def render_base_card(folder: Path, manifest: Manifest) -> None:

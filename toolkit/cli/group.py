@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "app": ("ask", "Show an adapter in the browser."),
         "serve": ("ask", "Answer over HTTP, as OpenAI's API does."),
         "merge": ("train", "Merge an adapter into its base."),
+        "export": ("train", "Write an adapter as GGUF for llama.cpp and Ollama."),
         "inspect": ("inspect", "Say what an adapter or a dataset of anybody is."),
     },
     "Tools": {

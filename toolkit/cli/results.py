@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from toolkit.hub.verify import Verification
     from toolkit.model import doctor
     from toolkit.model.bulk import AnswersWritten
+    from toolkit.model.export import Exported
     from toolkit.model.inspect import AdapterReport, Section
     from toolkit.model.merge import Merged
     from toolkit.model.naming import Identified, InventedName, Named
@@ -216,6 +217,22 @@ def merged(out: Output, result: Merged) -> None:
     same = result.samples - len(result.differences)
     checked = f"{same} of {result.samples} samples have the adapter's greedy name"
     out.say(f"{result.path} holds the merged model, {size(result.bytes)} in {result.dtype}: {checked}.")
+
+
+def exported(out: Output, result: Exported) -> None:
+    """A GGUF file, and how llama.cpp's answers differ from the adapter's."""
+    if out.wrote_json(result):
+        return
+    if check := result.check:
+        for one in check["differences"]:
+            out.say(f"sample {one['id']}: {one['exported']}, where the adapter says {one['adapter']}")
+        same = check["samples"] - len(check["differences"])
+        out.say(f"llama.cpp gives {same} of {check['samples']} samples the adapter's greedy name.")
+        out.say(
+            f"Log-likelihoods of {check['names']} names differ by {check['mean']} nats on average, and by "
+            f"{check['largest']} at most."
+        )
+    out.say(f"{result.path / result.file} is written, {size(result.bytes)}, and a Modelfile beside it.")
 
 
 def imported(out: Output, result: ImportedBase) -> None:

@@ -1,4 +1,4 @@
-"""Commands that make an adapter and measure it: train, evaluate, merge."""
+"""Commands that make an adapter, measure it, and take it elsewhere: train, evaluate, merge, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolkit.cli import options
 from toolkit.cli.group import main
 from toolkit.cli.options import PATH
 from toolkit.core.errors import InputError
-from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, HELD_OUT
+from toolkit.core.layout import DEFAULT_BASELINES, DTYPES, GGUF_TYPES, HELD_OUT
 
 if TYPE_CHECKING:
     from toolkit.cli.output import Output
@@ -194,3 +194,46 @@ def merge(output: Output, /, adapter: str, out: Path, revision: str | None, base
     with output.counting() as count:
         result = merge.merge(adapter, out, dtype, count, revision=revision, base=base)
     results.merged(output, result)
+
+
+@main.command()
+@click.argument("adapter")
+@click.argument("out", type=PATH)
+@options.revision("an ADAPTER")
+@options.base
+@click.option("--to", "_format", default="gguf", show_default=True, type=click.Choice(["gguf"]), help="Format.")
+@click.option(
+    "--type",
+    type=click.Choice(GGUF_TYPES),
+    help=f"Type of the merged weights; q4_k_m needs llama.cpp's llama-quantize. Default: {GGUF_TYPES[0]}.",
+)
+@click.option("--lora", is_flag=True, help="Write the adapter alone, for a GGUF file of its base.")
+@click.option(
+    "--check/--no-check", default=True, show_default=True, help="Compare names and log-likelihoods with the adapter's."
+)
+@options.hub_and_json
+@click.pass_obj
+def export(
+    output: Output,
+    /,
+    adapter: str,
+    out: Path,
+    revision: str | None,
+    base: str | None,
+    _format: str,
+    type: str | None,
+    lora: bool,
+    check: bool,
+) -> None:
+    """Write ADAPTER, a folder or a Hub id, as a GGUF file for llama.cpp, Ollama and LM Studio to the folder OUT.
+
+    It is merged into its base; a Modelfile for Ollama and a card stand beside it. llama.cpp reads it and has to make
+    the tokens of the training; its greedy names and log-likelihoods of names are compared on the adapter's samples.
+    Exits 1, and writes nothing, when they differ by more than the type explains. Needs the extra `export`.
+    """
+    from toolkit.cli import results
+    from toolkit.model import export
+
+    with output.counting() as count:
+        result = export.export(adapter, out, type, lora=lora, check=check, progress=count, revision=revision, base=base)
+    results.exported(output, result)

@@ -57,6 +57,8 @@ SAMPLES = "samples.jsonl"
 
 # Torch dtypes that a model is merged and computed in, the default first.
 DTYPES = ("bfloat16", "float16", "float32")
+# Types of the matrices in a GGUF file that is written, the default first.
+GGUF_TYPES = ("q8_0", "q4_k_m", "f16")
 # The most tokens of a conversation, how many names an answer gives, and what an evaluation compares with: defaults that
 # the help of a command names too.
 MAX_LENGTH = 512

@@ -97,8 +97,8 @@ def merge(
     check_replaceable(out, "merged")
     manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else {}
     decoding = load_recipe(manifest.get("recipe")).decoding if manifest else SHORT
-    samples = _samples(adapter, manifest)
-    model, tokenizer, located = _load(adapter, dtype, base)
+    samples = samples_to_compare(adapter, manifest)
+    model, tokenizer, located = load_unquantised(adapter, dtype, base)
     stops = chat.end_of_turn_ids(tokenizer, model.generation_config)
     _set_generation(model.get_base_model(), tokenizer, stops, decoding if manifest else None)
     # The template of another trainer may leave open what pkt settles, and what a plain prompt then does not say.
@@ -116,7 +116,7 @@ def merge(
         with memory_errors():
             after = _names(samples, "merged", progress, transformers_answerer(folder, dtype, decoding))
         differences = _differences(samples, before, after, dtype)
-        facts = _facts(name, adapter, manifest, located) | {
+        facts = made_from(name, adapter, manifest, located) | {
             "dtype": dtype,
             "check": {"samples": len(samples), "differences": differences},
         }
@@ -125,7 +125,7 @@ def merge(
     return Merged(out, dtype, weights, len(samples), tuple(differences))
 
 
-def _samples(adapter: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def samples_to_compare(adapter: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The samples of an evaluation; a few descriptions where there was none."""
     samples = read_jsonl(adapter / SAMPLES) or [
         {
@@ -139,7 +139,9 @@ def _samples(adapter: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]
     return samples
 
 
-def _load(adapter: Path, dtype: str, given: str | None) -> tuple[PeftModel, PreTrainedTokenizerBase, LocatedBase]:
+def load_unquantised(
+    adapter: Path, dtype: str, given: str | None
+) -> tuple[PeftModel, PreTrainedTokenizerBase, LocatedBase]:
     """The adapter on its unquantised base in this dtype, its tokenizer, and that base."""
     base = adapters.locate_base_of(adapter, "none", given)
     if published_quantization(read_config(base.id, base.path / CONFIG)):
@@ -212,7 +214,7 @@ def _differences(
     return differences
 
 
-def _facts(name: str, adapter: Path, manifest: Mapping[str, Any], base: LocatedBase) -> dict[str, Any]:
+def made_from(name: str, adapter: Path, manifest: Mapping[str, Any], base: LocatedBase) -> dict[str, Any]:
     """Facts for the manifest: the adapter and its base; what is known of its training, if pkt did it."""
     known = manifest.get("base", {})
     # What training knew of another base does not hold of this one.
