@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from toolkit import __version__
-from toolkit.cli.options import settings, with_options
+from toolkit.cli.options import program, settings, with_options
 from toolkit.core.errors import ToolkitError, nearest
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _end(error: BaseException, ctx: click.Context | None = None) -> NoReturn:
         import shlex
 
         again = [argument for argument in sys.argv[1:] if argument != "--restart"]
-        click.echo(f"  {process.program()} {without_secrets(shlex.join(again))}", err=True)
+        click.echo(f"  {program()} {without_secrets(shlex.join(again))}", err=True)
     sys.exit(code)
 
 

@@ -1,11 +1,14 @@
 """The options that commands share, each written once: those of a recipe are made from its fields.
 
-Errors and notes of library code name Python arguments and settings in backticks; `with_options` shows the options.
+Errors and notes of library code name Python arguments and settings in backticks; `with_options` shows the options, and
+`program` says what to type before them.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -229,6 +232,13 @@ def load(recipe: str | Mapping[str, object] | None, options: Mapping[str, object
             raise click.UsageError("The recipe has several sources: change them in the recipe, or give --source.")
         source = first.model_dump(exclude_none=True) | source
     return load_recipe(recipe, given | ({"dataset.sources": [source]} if source else {}))
+
+
+def program() -> str:
+    """How this command line is called on this machine: `pkt` where it is on the path."""
+    if shutil.which("pkt"):
+        return "pkt"
+    return "python -m toolkit" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
 
 
 def with_options(text: str, context: click.Context) -> str:

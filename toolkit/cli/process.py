@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -113,10 +112,3 @@ def busy_cores() -> float:
     import psutil
 
     return float(psutil.cpu_percent(interval=0.1)) / 100 * (os.cpu_count() or 1)
-
-
-def program() -> str:
-    """How this command line is called on this machine: `pkt` where it is on the path."""
-    if shutil.which("pkt"):
-        return "pkt"
-    return "python -m toolkit" if sys.argv[0].endswith("__main__.py") else sys.argv[0]

@@ -14,8 +14,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from toolkit.cards.labels import INVENTION, SHORT_LABELS
+from toolkit.cli.options import program
 from toolkit.cli.output import Output, answer_line
-from toolkit.cli.process import program
 from toolkit.core import duration, size
 from toolkit.core.errors import CheckFailed
 from toolkit.core.folder import read_json

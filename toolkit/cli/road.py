@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.cli.process import program
+from toolkit.cli.options import program
 from toolkit.core.layout import EVALUATION, MANIFEST, VALIDATION
 from toolkit.core.text import printable
 
