@@ -192,9 +192,11 @@ def adapter_folder(
     **settings: Any,
 ) -> Path:
     folder.mkdir(exist_ok=True)
-    write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 24, **settings})
-    tensors = {f"base_model.model.layers.0.q_proj.lora_{side}.weight": np.zeros((1, 1)) for side in "AB"}
-    save_file(tensors, folder / "adapter_model.safetensors")
+    # A real adapter stays as it is.
+    if not (folder / "adapter_config.json").exists():
+        write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 24, **settings})
+        tensors = {f"base_model.model.layers.0.q_proj.lora_{side}.weight": np.zeros((1, 1)) for side in "AB"}
+        save_file(tensors, folder / "adapter_model.safetensors")
     write_jsonl(folder / "training_log.jsonl", log)
     if evaluation is not None:
         write_json(folder / "evaluation.json", evaluation)
