@@ -61,7 +61,7 @@ def shown(folder: Path) -> Iterator[str]:
     for number, (step, made) in enumerate(STEPS.items()):
         mark = "next" if step == upcoming else "done" if number <= reached else ""
         yield f"  {mark:4}  {step:13}  {made}"
-    yield "Then: verify, name, identify, app, serve, merge. All of it by one recipe: run."
+    yield "Then: verify, name, identify, app, serve, merge, export. All by one recipe: run."
     yield ""
     if places:
         yield "This folder:"
