@@ -61,7 +61,7 @@ def test_help_fits_a_terminal_of_80_columns(path):
 def test_the_list_of_commands_fits_80_columns_and_says_all_of_each():
     output = CliRunner().invoke(cli.main, ["--help"], terminal_width=80).output
     assert max(len(line) for line in output.split("\n")) <= 80
-    assert "..." not in output
+    assert "..." not in output.partition("Options:")[2]
     assert {line.split()[0] for line in output.split("\n") if line.startswith("  ")} >= {path[0] for path in VERBS}
 
 
