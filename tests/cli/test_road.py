@@ -77,6 +77,16 @@ def test_each_step_names_the_one_after_it(tmp_path, monkeypatch):
     )
 
 
+def test_a_dataset_is_named_as_it_is_whatever_its_name(tmp_path, monkeypatch):
+    rows = dataset(tmp_path / "MY_DATASET")
+    assert following(pkt(tmp_path, monkeypatch)) == "pkt train MY_DATASET adapter"
+    adapter(tmp_path / "a", rows)
+    assert following(pkt(tmp_path, monkeypatch)) == "pkt evaluate a MY_DATASET"
+    adapter(tmp_path / "b", "rows that are not here")
+    os.utime(tmp_path / "a" / "manifest.json", (1, 1))
+    assert following(pkt(tmp_path, monkeypatch)) == "pkt evaluate b DATASET"
+
+
 def test_at_the_end_of_the_road_the_adapter_is_asked(tmp_path, monkeypatch):
     adapter(tmp_path / "a", dataset(tmp_path / "data"), top1=0.5, repo_id="me/names")
     shown = pkt(tmp_path, monkeypatch)
@@ -125,10 +135,18 @@ def test_a_broken_manifest_is_one_word(content, tmp_path, monkeypatch):
     assert "  data  unreadable\n" in pkt(tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("file", ["sweep.json", "pipeline.json", "checkpoint.json"])
+def test_a_file_of_another_form_is_no_error(file, tmp_path, monkeypatch):
+    (tmp_path / file).write_text("[1]")
+    pkt(tmp_path, monkeypatch)
+
+
 def test_what_others_wrote_is_left_out(tmp_path, monkeypatch):
     for number, content in enumerate(('{"name": "web app"}', "[]", "null")):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "manifest.json").write_text(content)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "pipeline.json").write_text('{"stages": []}')
     assert "Nothing of pkt is in this folder" in pkt(tmp_path, monkeypatch)
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from toolkit.cli.options import program
 from toolkit.core.layout import EVALUATION, MANIFEST, VALIDATION
@@ -82,42 +81,37 @@ def shown(folder: Path) -> Iterator[str]:
 def find_places(folder: Path) -> list[Place]:
     """What pkt wrote into a folder and the folders directly in it, the folder itself first."""
     try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")]
     except OSError:
         return [Place(".", "unreadable")]
-    found: list[tuple[str, Path, dict[str, Any]]] = []
     places: list[Place] = []
-    for path in (folder, *inside):
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
-            if (path / MANIFEST).is_file():
-                manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-                # Other programs have a `manifest.json` too.
-                if isinstance(manifest, dict) and "toolkit" in manifest:
-                    found.append((name, path, manifest))
-            elif place := _beside_the_road(name, path):
-                places.append(place)
-        except (OSError, ValueError):
-            places.append(Place(name, "unreadable"))
-    # Datasets first: adapters name them.
-    for name, path, manifest in sorted(found, key=lambda each: each[2].get("kind") != "dataset"):
-        try:
-            places.append(_place(name, path, manifest, places))
+            place = _by_manifest(name, path) if (path / MANIFEST).is_file() else _without_manifest(name, path)
+        # Not to be opened, damaged, or of another program that has a file of the same name.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            places.append(Place(name, "unreadable"))
+            place = Place(name, "unreadable")
+        if place is not None:
+            places.append(place)
     return sorted(places, key=lambda place: (place.name != ".", list(STEPS).index(place.step) if place.step else 9))
 
 
 def next_place(places: Sequence[Place]) -> Place | None:
     """The folder to go on from: the newest that is not finished, a dataset only while no adapter was trained on it."""
+    datasets = {place.rows: shlex.quote(place.name) for place in reversed(places) if place.step == "build-dataset"}
     trained = {place.rows for place in places if place.step not in (None, "build-dataset")}
-    todo = [
-        place for place in places if place.goes_on and not (place.step == "build-dataset" and place.rows in trained)
-    ]
-    return max(todo, key=lambda place: (not place.finished, place.written), default=None)
+    todo = [each for each in places if each.goes_on and not (each.step == "build-dataset" and each.rows in trained)]
+    place = max(todo, key=lambda each: (not each.finished, each.written), default=None)
+    if place is None or place.goes_on is None or place.step != "train":
+        return place
+    return replace(place, goes_on=place.goes_on.removesuffix("DATASET") + datasets.get(place.rows, "DATASET"))
 
 
-def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[Place]) -> Place:
+def _by_manifest(name: str, path: Path) -> Place | None:
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(manifest, dict) or "toolkit" not in manifest:
+        return None
     kind, written, quoted = manifest["kind"], (path / MANIFEST).stat().st_mtime, shlex.quote(name)
     if kind == "dataset":
         from toolkit.data.dataset import rows_hash_of
@@ -131,9 +125,8 @@ def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[
     if kind not in ("adapter", "encoder"):
         return Place(name, {"merged": "merged model", "report": "evaluation of another adapter"}.get(kind, str(kind)))
     rows = manifest["dataset"]["content"]
-    dataset = next((shlex.quote(place.name) for place in before if rows == place.rows), "DATASET")
     use = f"name {EXAMPLE}" if kind == "adapter" else f"identify {EXAMPLE}"
-    step, what, goes_on = "train", "not evaluated yet", f"{program()} evaluate {quoted} {dataset}"
+    step, what, goes_on = "train", "not evaluated yet", f"{program()} evaluate {quoted} DATASET"
     if (path / EVALUATION).is_file():
         test = json.loads((path / EVALUATION).read_text(encoding="utf-8"))["test"]
         what = f"top-1 of test {test['methods']['adapter']['top1']['value']:.1%}" if test else "evaluated"
@@ -143,8 +136,8 @@ def _place(name: str, path: Path, manifest: Mapping[str, Any], before: Sequence[
     return Place(name, f"{kind}, {what}", step, goes_on, step == "publish", written, rows)
 
 
-def _beside_the_road(name: str, path: Path) -> Place | None:
-    """A run, a sweep, a local Hub or an unfinished training: folders without a manifest."""
+def _without_manifest(name: str, path: Path) -> Place | None:
+    """A run, a sweep, an unfinished training or a local Hub."""
     for file in ("sweep.json", "pipeline.json", "checkpoint.json"):
         if (path / file).is_file():
             known, written = json.loads((path / file).read_text(encoding="utf-8")), (path / file).stat().st_mtime
@@ -153,7 +146,7 @@ def _beside_the_road(name: str, path: Path) -> Place | None:
         is_hub = (path / "servers").is_file() and (path / "models").is_dir()
         return Place(name, "local Hub, for `hub serve`") if is_hub else None
     if file == "sweep.json":
-        return Place(name, f"sweep of {len(known['runs'])} runs") if isinstance(known.get("runs"), dict) else None
+        return Place(name, f"sweep of {len(known['runs'])} runs")
     if file == "checkpoint.json":
         steps = [int(each.name[11:]) for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()]
         again = f"the `{program()} train` that began {name}, again: it continues at step {max(steps, default=0)}"
@@ -163,5 +156,5 @@ def _beside_the_road(name: str, path: Path) -> Place | None:
     whole = "evaluation" in done
     again = f"the `{program()} run` that began {name}, again"
     goes_on = f"{program()} name {EXAMPLE} --adapter {adapter}" if whole else again
-    state = f"run: {', '.join(done) or 'nothing'} done"
-    return Place(name, state, "publish" if "verification" in done else None, goes_on, whole, written)
+    step = "publish" if "verification" in done else None
+    return Place(name, f"run: {', '.join(done)} done", step, goes_on, whole, written) if done else None
