@@ -10,12 +10,12 @@ import pytest
 
 from support.training import adapter_bytes, recipe, write_dataset
 from toolkit.core.errors import EnvironmentLacks
-from toolkit.core.recipe import TrainingSettings, fields
+from toolkit.core.recipe import fields
 from toolkit.training import trackers, train
 from toolkit.training.checkpoints import prepare_checkpoints
-from toolkit.training.trackers import CALLBACKS, PACKAGES, tracked_run
+from toolkit.training.trackers import PACKAGES, TRACKERS, tracked_run
 
-EVERY = sorted(CALLBACKS)
+EVERY = sorted(TRACKERS)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_tracker_is_not_asked_for_in_the_terminal_and_does_not_take_ctrl_c(tmp
         input("API key: ")
 
     monkeypatch.setenv("WANDB_LOG_MODEL", "end")
-    monkeypatch.setitem(trackers.START, "wandb", start)
+    monkeypatch.setitem(TRACKERS, "wandb", ("WandbCallback", start))
     before = signal.getsignal(signal.SIGINT)
     (callback,) = trackers.trackers(["wandb"], tracked_run(recipe("a/b"), tmp_path))
     with pytest.raises(EnvironmentLacks, match=r"wandb cannot start: EOF .* WANDB_MODE=offline .* `training\.track`"):
@@ -119,6 +119,5 @@ def test_every_tracker_of_the_recipe_has_a_callback_in_transformers():
     from transformers import integrations
 
     (kind, _none) = get_args(fields()["training.track"].annotation)
-    assert set(get_args(get_args(kind)[0])) == CALLBACKS.keys() == trackers.START.keys()
-    assert all(hasattr(integrations, callback) for callback in CALLBACKS.values())
-    assert "track" in TrainingSettings.model_fields
+    assert set(get_args(get_args(kind)[0])) == TRACKERS.keys()
+    assert all(hasattr(integrations, callback) for callback, _ in TRACKERS.values())

@@ -28,16 +28,8 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 PROJECT = "pkt"
-# Trackers whose package or callback has another name.
+# Trackers whose package has another name.
 PACKAGES = {"comet": "comet_ml"}
-CALLBACKS = {
-    "trackio": "TrackioCallback",
-    "tensorboard": "TensorBoardCallback",
-    "wandb": "WandbCallback",
-    "mlflow": "MLflowCallback",
-    "comet": "CometCallback",
-    "swanlab": "SwanLabCallback",
-}
 # How to record on this machine alone, for those that otherwise want an account.
 OFFLINE = {"wandb": "WANDB_MODE=offline", "comet": "COMET_START_ONLINE=false", "swanlab": "SWANLAB_MODE=offline"}
 # By these the callbacks upload weights and checkpoints, and want the model for it.
@@ -107,8 +99,9 @@ def trackers(track: Sequence[str], run: TrackedRun) -> list[TrainerCallback]:
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
             with _starting(self.name):
-                self.finish, given = START[self.name](run)
-                self.callback = getattr(integrations, CALLBACKS[self.name])(*given)
+                callback, start = TRACKERS[self.name]
+                self.finish, given = start(run)
+                self.callback = getattr(integrations, callback)(*given)
                 self.callback.on_train_begin(_public(args, run), state, control)
 
         def on_log(
@@ -236,11 +229,12 @@ def _swanlab(run: TrackedRun) -> Started:
     return swanlab.finish, ()
 
 
-START: dict[str, Callable[[TrackedRun], Started]] = {
-    "trackio": _trackio,
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-    "comet": _comet,
-    "swanlab": _swanlab,
+# The Trainer's callback for each tracker, and what starts its run.
+TRACKERS: dict[str, tuple[str, Callable[[TrackedRun], Started]]] = {
+    "trackio": ("TrackioCallback", _trackio),
+    "tensorboard": ("TensorBoardCallback", _tensorboard),
+    "wandb": ("WandbCallback", _wandb),
+    "mlflow": ("MLflowCallback", _mlflow),
+    "comet": ("CometCallback", _comet),
+    "swanlab": ("SwanLabCallback", _swanlab),
 }
