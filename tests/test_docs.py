@@ -8,7 +8,8 @@ from support.paths import ROOT
 
 # A changelog names what is gone, too.
 PAGES = [*(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"), *(ROOT / "docs").rglob("*.md")]
-PATH = re.compile(r"\b(?:toolkit|tests|docs|benchmarks|dataset_cards|model_cards)/[\w./-]+\w/?")
+# The end of an address (`example.org/docs/page`) is no path.
+PATH = re.compile(r"(?<!\w/)\b(?:toolkit|tests|docs|benchmarks|dataset_cards|model_cards)/[\w./-]+\w/?")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

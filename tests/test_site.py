@@ -71,8 +71,9 @@ def test_a_phone_and_a_desktop_show_pages_whole_and_the_way_to_the_others(site, 
         for page in pages:
             view.goto((site / page.relative_to(DOCS)).with_suffix(".html").as_uri())
             assert view.evaluate(TOO_WIDE) == [], f"{page.name} on a {device}"
+        view.goto((site / "index.html").as_uri())
         if device == "phone":
             view.locator("label[for=__navigation]:visible").first.click()
-        view.get_by_role("link", name="Settings").first.click()
-        assert view.get_by_role("heading", name="The settings of a recipe").is_visible()
+        view.get_by_role("link", name="Settings", exact=True).click()
+        view.get_by_role("heading", name="The settings of a recipe").wait_for()
         view.close()
