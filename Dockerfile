@@ -8,9 +8,8 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/pkt
 WORKDIR /src
 COPY constraints.txt ./
-RUN grep '^torch==' constraints.txt > torch.txt && \
-    /opt/pkt/bin/pip install --no-cache-dir --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple \
-        --requirement torch.txt
+RUN /opt/pkt/bin/pip install --no-cache-dir --constraint constraints.txt \
+        --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch
 COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY toolkit toolkit
 COPY dataset_cards dataset_cards
