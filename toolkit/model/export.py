@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Nats by which the log-likelihood of a name may differ: several times what was measured (`docs/figures.md`), and less
 # than what a wrong weight makes.
-LIMITS = {"f32": 0.25, "f16": 0.25, "q8_0": 1.5, "q4_k_m": 10.0}
+LIMITS = {"f32": 0.25, "f16": 0.25, "q8_0": 2.5, "q4_k_m": 10.0}
 # Bytes on the disk for each number of the model, with what is there for a time.
 BYTES = {"f32": 2.1, "f16": 2.1, "q8_0": 1.2, "q4_k_m": 2.8}
 TYPES = f"Choose one of {', '.join(GGUF_TYPES)}; a LoRA file has none."
