@@ -41,7 +41,7 @@ def test_the_demo_needs_nothing(machine):
 
 
 def test_a_recipe_needs_a_download_and_memory():
-    assert finding("gemma-2b-t4").found == "5.0 GB to download, 4.1 GB of memory"
+    assert finding("gemma-2b-t4").found == "5.0 GB to download, 5.1 GB of memory, 12 GB for 16 rows at once"
 
 
 @pytest.mark.parametrize("name", ["gemma-2b-t4", "seed-gemma-2b", "midm-2b-ko", "gemma-3-1b"])
@@ -64,10 +64,21 @@ def test_what_a_machine_lacks_is_named():
 
 def test_a_gated_base_comes_with_the_page_of_its_licence_and_others_without():
     assert "https://huggingface.co/google/gemma-2b-it" in finding("gemma-2b-t4").means
-    assert not finding("midm-2b-ko").means
+    assert "licence" not in finding("midm-2b-ko").means
 
 
 def test_a_base_that_no_shipped_recipe_has_is_not_called_small():
     recipe = load_recipe("gemma-2b-t4").model_copy(update={"base": "misty/another"})
     found = doctor.recipe_diagnosis(recipe, T4, 0)
     assert (found.state, found.found) == ("note", "size unknown")
+
+
+def test_what_a_recipe_needs_is_said_in_numbers_too():
+    needs = finding("gemma-2-9b-24gb", replace(T4, memory=24 * GB)).needs
+    # Four epochs of 39 steps; two rows at once, as the recipe says.
+    assert (needs.rows_at_once, needs.quantization, needs.gated, needs.examples) == (2, "nf4", True, 4 * 39 * 16)
+    assert needs.lacks == ()
+    assert needs.train_seconds > 0
+    assert needs.memory_bytes < needs.memory_bytes_at_once < 24 * GB
+    needs = finding("seed-gemma-2b", LAPTOP, free=0).needs
+    assert (needs.lacks, needs.train_seconds, needs.examples) == (("cuda", "disk"), None, 12_000)

@@ -139,38 +139,6 @@ def test_a_loaded_base_holds_what_was_estimated(quantization, tmp_path):
     assert expected == pytest.approx(held_bytes(loaded), rel=0.02)
 
 
-def kept_for_backward(adapted, tokens):
-    """Bytes that torch keeps between the forward and the backward pass, parameters apart."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in adapted.parameters()}
-    kept = {}
-
-    def remember(tensor):
-        storage = tensor.untyped_storage()
-        if tensor.ndim == 2 and tensor.equal(torch.eye(*tensor.shape)):
-            return tensor  # DoRA lets go of it before the next layer.
-        if storage.data_ptr() not in parameters:
-            # The tensor is held, so that no other takes its place in memory.
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    ids, positions = torch.ones(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        adapted(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([tokens - 1]))
-    return sum(size for size, _ in kept.values())
-
-
-@pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("kind", ["gemma", "gemma3_text", "llama"])
-def test_a_training_step_keeps_about_the_activations_that_were_estimated(kind, dora):
-    model = small_model(kind, vocab_size=300, hidden_size=256, intermediate_size=512, num_hidden_layers=4)
-    # With dropout, which keeps an input for each adapted module.
-    recipe = load_recipe("demo", {"lora.dropout": 0.05, "lora.use_dora": dora})
-    estimated = 130 * memory.ACTIVATION_BYTES["float32"] * sum(map(sum, size_of(model.config).shapes.values()))
-    estimated *= memory.DORA_ACTIVATIONS if dora else 1
-    kept = kept_for_backward(loading.add_lora(model, recipe.lora, 7).train(), memory.TYPICAL_TOKENS)
-    assert 0.9 * kept <= estimated <= 1.5 * kept
-
-
 def test_each_way_of_saving_memory_saves_it():
     base = known("google/gemma-2b-it")
 
@@ -181,7 +149,6 @@ def test_each_way_of_saving_memory_saves_it():
     usual = needed(gradient_checkpointing="off")
     assert needed(gradient_checkpointing="on") < usual
     assert needed(gradient_checkpointing="off", optimizer="paged_adamw_8bit") < usual
-    assert needed(gradient_checkpointing="off", compute="bfloat16") < usual
     assert needed(gradient_checkpointing="off", quantization="none") > usual
     assert needed(quantization="none", compute="bfloat16") < needed(quantization="none")
 

@@ -7,7 +7,8 @@ import importlib.util
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 from toolkit.core import duration, size
@@ -20,11 +21,12 @@ from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.model.base import cache_folder, config_of
 from toolkit.model.kernels import available_kernels, has_bf16, matrix_speed, training_seconds
 from toolkit.model.memory import (
-    TYPICAL_TOKENS,
     Machine,
     chosen_quantization,
     free_disk,
     main_memory,
+    nodes_of,
+    rows_that_fit,
     size_of,
     this_machine,
     train_bytes,
@@ -52,17 +54,57 @@ KNOWN: dict[str, dict[str, object]] = {
     | {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
     | {"vocab_size": 49_152, "tie_word_embeddings": True},
 }
+# Rows to train on of each source, with the shipped recipes' settings.
+ROWS = {"corpus": 614, "hub": 833, "pokeapi": 3258}
 GATED = {base for base in KNOWN if base.startswith("google/gemma")}
+
+
+Lack = Literal["memory", "cuda", "disk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a recipe needs, by estimate.
+
+    Attributes:
+        recipe: Its name.
+        base: Hub id of its base.
+        gated: Whether the base's licence has to be accepted first.
+        download_bytes: Of the base.
+        quantization: How the base is held while it is trained here: `nf4` or `none`.
+        memory_bytes: To train one usual row at a time, with gradient checkpointing.
+        rows_at_once: How many rows are read together.
+        memory_bytes_at_once: For so many.
+        examples: Rows that are trained on in all, at most.
+        train_seconds: How long that takes here, without evaluation; None where it does not run.
+        lacks: What this machine lacks.
+    """
+
+    recipe: str
+    base: str
+    gated: bool
+    download_bytes: int
+    quantization: str
+    memory_bytes: int
+    rows_at_once: int
+    memory_bytes_at_once: int
+    examples: int
+    train_seconds: float | None
+    lacks: tuple[Lack, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One fact about the machine: `state` says whether it is fine, missing for something, or just worth knowing."""
+    """One fact about the machine: `state` says whether it is fine, missing for something, or just worth knowing.
+
+    Of a recipe with a base to download, `needs` says the same in numbers.
+    """
 
     what: str
     state: Literal["ok", "missing", "note"]
     found: str
     means: str
+    needs: Needs | None = None
 
 
 def diagnose() -> Sequence[Diagnosis]:
@@ -167,27 +209,56 @@ def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
         return Diagnosis(what, state, "a sentence encoder, some 100 MB", "needs the extra `encoder`; minutes on a CPU")
     if recipe.base not in KNOWN:
         return Diagnosis(what, "note", "size unknown", "`pkt train` looks it up before the download")
-    needs = size_of(config_of(recipe.base, KNOWN[recipe.base]))
-    # Published in bf16: two bytes each.
-    download, held = 2 * needs.parameters, chosen_quantization(needs, recipe, machine)
-    memory = train_bytes(needs, recipe, machine.compute, held)
-    found = f"{size(download)} to download, {size(memory)} of memory"
-    if lacking := _lacking(recipe, machine, memory, download - free):
-        return Diagnosis(what, "missing", found, lacking)
-    means = []
-    if machine.gpu is None:
-        compute = machine.compute if recipe.training.compute == "auto" else recipe.training.compute
-        seconds = training_seconds(needs.parameters, 1000 * TYPICAL_TOKENS, compute)
-        means.append(f"without a GPU: about {duration(seconds)} for 1,000 examples")
-    if recipe.base in GATED:
+    needs = _needs(recipe, machine, free)
+    found = f"{size(needs.download_bytes)} to download, {size(needs.memory_bytes)} of memory"
+    if needs.rows_at_once > 1:
+        found += f", {size(needs.memory_bytes_at_once)} for {needs.rows_at_once} rows at once"
+    if needs.train_seconds is None:
+        return Diagnosis(what, "missing", found, "; ".join(_lacking(needs, machine, free)), needs)
+    where = "without a GPU" if machine.gpu is None else "on this GPU"
+    means = [f"{where}: about {duration(needs.train_seconds)} to train"]
+    if needs.gated:
         means.append(f"gated: accept its licence on {DEFAULT_ENDPOINT}/{recipe.base}")
-    return Diagnosis(what, "note" if machine.gpu is None else "ok", found, "; ".join(means))
+    return Diagnosis(what, "note" if machine.gpu is None else "ok", found, "; ".join(means), needs)
 
 
-def _lacking(recipe: Recipe, machine: Machine, memory: int, too_much: int) -> str:
-    """What a machine lacks for a recipe; empty when it lacks nothing."""
-    if memory > machine.memory:
-        return f"too large for the {'GPU' if machine.gpu else 'memory'}"
-    if recipe.training.optimizer == "paged_adamw_8bit" and machine.kind != "cuda":
-        return "its optimizer paged_adamw_8bit requires a CUDA GPU"
-    return f"{size(too_much)} too little room on the disk" if too_much > 0 else ""
+def _needs(recipe: Recipe, machine: Machine, free: int) -> Needs:
+    base, training = size_of(config_of(recipe.base, KNOWN[recipe.base])), recipe.training
+    compute = machine.compute if training.compute == "auto" or machine.gpu else training.compute
+    machine = replace(machine, compute=compute)
+    held = chosen_quantization(base, recipe, machine)
+    memory = train_bytes(base, recipe, compute, held)
+    rows, at_once = rows_that_fit(base, recipe, machine, held)
+    # Published in bf16: two bytes each.
+    download = 2 * base.parameters
+    lacks: list[Lack] = ["memory"] if memory > machine.memory else []
+    lacks += ["cuda"] if training.optimizer == "paged_adamw_8bit" and machine.kind != "cuda" else []
+    lacks += ["disk"] if download > free else []
+    read = sum(ROWS[source.name] for source in recipe.dataset.sources)
+    steps = training.max_steps or ceil(ceil(read / training.batch_size) * (training.epochs or 1))
+    examples = training.batch_size * steps
+    tokens = round(examples * nodes_of(rows) / rows)
+    seconds = None if lacks else training_seconds(base.parameters, tokens, compute)
+    return Needs(
+        recipe.name,
+        recipe.base,
+        recipe.base in GATED,
+        download,
+        held,
+        memory,
+        rows,
+        at_once,
+        examples,
+        seconds,
+        tuple(lacks),
+    )
+
+
+def _lacking(needs: Needs, machine: Machine, free: int) -> list[str]:
+    """What a machine lacks for a recipe, as sentences."""
+    said = {
+        "memory": f"too large for the {'GPU' if machine.gpu else 'memory'}",
+        "cuda": "its optimizer paged_adamw_8bit requires a CUDA GPU",
+        "disk": f"{size(needs.download_bytes - free)} too little room on the disk",
+    }
+    return [said[each] for each in needs.lacks]

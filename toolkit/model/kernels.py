@@ -24,8 +24,11 @@ TRIED = (256, 576, 1536)
 LARGEST_ERROR = 1e-6
 # oneDNN is refused where it is surely slower: by a narrower margin, two runs could choose differently.
 SURELY_SLOWER = 0.8
-# Share of the CPU's own speed that a step of training reaches.
-REACHED = 0.5
+# Share of the speed of plain matrix products that a step of training reaches: of a CPU by measurement, of a GPU assumed
+# (docs/scale.md).
+REACHED = {"cpu": 0.5, "gpu": 0.35}
+# Rows and columns of the matrices that a GPU is tried with.
+TRIED_ON_GPU = 4096
 
 
 @contextmanager
@@ -103,8 +106,26 @@ def matrix_speed(compute: str, kernels: str | None = None) -> float:
 
 
 def training_seconds(parameters: int, tokens: int, compute: str) -> float:
-    """About how long a CPU trains an adapter: two operations a parameter forward, two back (Kaplan et al. 2020)."""
-    return 4 * parameters * tokens / (REACHED * matrix_speed(compute, best_kernels()) * 1e9)
+    """About how long an adapter trains here: two operations a parameter forward, two back (Kaplan et al. 2020)."""
+    if device_kind() == "cpu":
+        return 4 * parameters * tokens / (REACHED["cpu"] * matrix_speed(compute, best_kernels()) * 1e9)
+    return 4 * parameters * tokens / (REACHED["gpu"] * gpu_speed(compute) * 1e9)
+
+
+def gpu_speed(compute: str) -> float:
+    """Matrix products of the GPU in 1e9 operations a second: the best of five."""
+    import torch
+
+    kind, taken = device_kind(), []
+    module = torch.get_device_module(kind)
+    matrix = torch.zeros(TRIED_ON_GPU, TRIED_ON_GPU, dtype=getattr(torch, compute), device=kind)
+    for _ in range(6):
+        module.synchronize()
+        started = time.perf_counter()
+        matrix @ matrix
+        module.synchronize()
+        taken.append(time.perf_counter() - started)
+    return 2 * TRIED_ON_GPU**3 / min(taken[1:]) / 1e9
 
 
 def _layer(compute: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,8 +42,11 @@ FULL_DISK = re.compile("No space left|file write failed|PytorchStreamWriter fail
 # NF4 with double quantisation (Dettmers et al. 2023, section 3): 4 bits, 8 for each 64 weights, 32 for each 64 x 256.
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Kept for the backward pass, a token and a layer, for each input and output of a projection with LoRA and dropout.
-ACTIVATION_BYTES = {"float32": 8, "bfloat16": 6, "float16": 6}
+# Kept for the backward pass, a token and a layer, for each input and output of a projection with LoRA and dropout:
+# these and the next by rehearsal (`training/rehearsal.py`), which a test compares with `train_bytes`.
+ACTIVATION_BYTES = {"float32": 8, "bfloat16": 4, "float16": 4}
+# And so many more on a base in 4 bits, whose hidden states are in float32.
+NF4_ACTIVATIONS = 1
 # With DoRA, which keeps results before and after its scaling, so many times that.
 DORA_ACTIVATIONS = 1.5
 # Families that join several projections into one (Phi-3, GLM-4).
@@ -52,6 +55,10 @@ TOWERS = r".*\b(vision|audio)\w*\..*"
 EMBEDDINGS = {"embed_tokens", "lm_head"}
 # Tokens of a usual row: the embedded corpus has 60 to 140 in Gemma's vocabulary.
 TYPICAL_TOKENS = 130
+# Of them, those that it does not share with others that are read at once.
+OWN_TOKENS = 63
+# Share of a GPU's memory that may be in use after the probe; training needs a little more than the probe does.
+HEAD_ROOM = 0.9
 # Share of the memory that an unquantised base may take to be trained: the system, and several longer rows, need some.
 UNQUANTISED_SHARE = 0.5
 # Python, torch and the libraries, before a base is loaded; on a GPU, what CUDA takes for itself.
@@ -164,6 +171,7 @@ class BaseSize:
         other: All other parameters: embeddings, head, norms.
         shapes: `(inputs, outputs)` of the linear layers, by their path in the model.
         modules: Parameters of all modules that have some, by path.
+        head: Parameters of the output embeddings.
         tied: Whether embeddings and head are one matrix.
         hidden: Size of the hidden states.
         layers: Number of layers.
@@ -173,6 +181,7 @@ class BaseSize:
     other: int
     shapes: Mapping[str, tuple[int, int]]
     modules: Mapping[str, int]
+    head: int
     tied: bool
     hidden: int
     layers: int
@@ -196,7 +205,10 @@ def size_of(config: PretrainedConfig) -> BaseSize:
     linear = sum(layer.weight.numel() for layer in layers.values())
     total, text = sum(parameter.numel() for parameter in model.parameters()), config.get_text_config()
     tied = bool(getattr(text, "tie_word_embeddings", False))
-    return BaseSize(linear, total - linear, shapes, sizes(model), tied, text.hidden_size, text.num_hidden_layers)
+    vocabulary = sum(parameter.numel() for parameter in head.parameters()) if head else 0
+    return BaseSize(
+        linear, total - linear, shapes, sizes(model), vocabulary, tied, text.hidden_size, text.num_hidden_layers
+    )
 
 
 def sizes(model: torch.nn.Module) -> dict[str, int]:
@@ -248,10 +260,11 @@ def load_bytes(base: BaseSize, quantization: str, compute: str) -> int:
     return round(PROCESS_BYTES + base.linear * held + base.other * WIDTH[compute])
 
 
-def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str) -> int:
-    """Least memory of a training step: base, what is trained with gradients and optimizer, activations of a usual row.
+def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str, nodes: int = TYPICAL_TOKENS) -> int:
+    """Least memory of a training step: base, what is trained with gradients and optimizer, activations of the nodes.
 
     With gradient checkpointing, which `auto` falls back to, each layer keeps its input and one layer is kept whole.
+    `nodes` are tokens of the row that the model reads at once; those of a usual row alone by default.
     """
     training, lora = recipe.training, recipe.lora
     nf4 = quantization == "nf4"
@@ -263,7 +276,7 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str)
     copies = {"tied" if path in tied else path: base.modules[path] for path in whole}
     trained = lora.r * sum(map(sum, targets)) + sum(copies.values())
     optimizer = 2 if training.optimizer == "paged_adamw_8bit" else 8
-    kept, dense = TYPICAL_TOKENS * activation_bytes(base, compute), 0
+    kept, dense = nodes * activation_bytes(base, compute, nf4), 0
     if lora.use_dora:
         trained += sum(outputs for _, outputs in targets)
         # Each weight is made anew in float32 for its length, and with dropout kept for the backward pass.
@@ -271,14 +284,38 @@ def train_bytes(base: BaseSize, recipe: Recipe, compute: str, quantization: str)
         kept = round(DORA_ACTIVATIONS * kept) + again * sum(4 * inputs * outputs for inputs, outputs in targets)
         dense = max((4 * inputs * (inputs + 4 * outputs) for inputs, outputs in targets), default=0)
     if training.gradient_checkpointing != "off":
-        kept = kept // base.layers + TYPICAL_TOKENS * base.layers * base.hidden * 4
-    held = load_bytes(base, quantization, compute) + base.other * widened
+        kept = kept // base.layers + nodes * base.layers * base.hidden * 4
+    # The head in float32 is computed with in `compute`, and that copy is kept for the backward pass.
+    copied = base.head * WIDTH[compute] if widened else 0
+    held = load_bytes(base, quantization, compute) + base.other * widened + copied
     return held + trained * (8 + optimizer) + kept + dense
 
 
-def activation_bytes(base: BaseSize, compute: str) -> int:
+def activation_bytes(base: BaseSize, compute: str, nf4: bool = False) -> int:
     """Memory that one token keeps for the backward pass, without gradient checkpointing."""
-    return ACTIVATION_BYTES[compute] * sum(map(sum, base.shapes.values()))
+    more = NF4_ACTIVATIONS if nf4 and compute != "float32" else 0
+    return (ACTIVATION_BYTES[compute] + more) * sum(map(sum, base.shapes.values()))
+
+
+def nodes_of(rows: int) -> int:
+    """Tokens that the model reads for so many usual rows at once, of which they share the opening."""
+    return TYPICAL_TOKENS + (rows - 1) * OWN_TOKENS
+
+
+def rows_that_fit(base: BaseSize, recipe: Recipe, machine: Machine, quantization: str) -> tuple[int, int]:
+    """How many usual rows the recipe reads at once without gradient checkpointing, in nine tenths of a memory.
+
+    Returns:
+        Their number, and the memory that they take; one row, with gradient checkpointing, where none fits otherwise.
+    """
+    settings = recipe.training
+    plain = recipe.model_copy(update={"training": settings.model_copy(update={"gradient_checkpointing": "off"})})
+    sizes = [n for n in range(settings.batch_size, 0, -1) if settings.batch_size % n == 0]
+    for rows in sizes if settings.micro_batch_size == "auto" else [settings.micro_batch_size]:
+        needed = train_bytes(base, plain, machine.compute, quantization, nodes_of(rows))
+        if needed <= HEAD_ROOM * machine.memory:
+            return rows, needed
+    return 1, train_bytes(base, recipe, machine.compute, quantization)
 
 
 def chosen_quantization(base: BaseSize, recipe: Recipe, machine: Machine) -> str:

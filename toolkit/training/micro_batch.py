@@ -18,7 +18,7 @@ from toolkit.core.recipe import TrainingSettings
 from toolkit.model.centroids import states
 from toolkit.model.chat import Example
 from toolkit.model.loading import autocast, frozen_bytes, shard
-from toolkit.model.memory import MEASURED, device_kind, free_cache, halving, lacks_memory
+from toolkit.model.memory import HEAD_ROOM, MEASURED, device_kind, free_cache, halving, lacks_memory
 from toolkit.model.trie import shared_nodes
 from toolkit.training import packing, processes
 from toolkit.training.contrast import contrast_loss
@@ -34,8 +34,6 @@ Backward = Callable[[Any], object]
 # Most activations on a CPU, and nodes of a row, whose mask grows with their square. Nothing is measured there, because
 # the same inputs must give the same bytes on every machine.
 CPU_BYTES, CPU_NODES = 2_500_000_000, 4096
-# Share of a GPU's memory that may be in use after the probe; training needs a little more than the probe does.
-HEAD_ROOM = 0.9
 
 
 class MicroBatch:
