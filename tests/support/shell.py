@@ -95,7 +95,7 @@ def prepare() -> None:
 
     def short(settings: object) -> Recipe:
         recipe = validate(settings)
-        few = {"max_steps": 2, "epochs": None, "batch_size": 8, "micro_batch_size": 8}
+        few = {"max_steps": 2, "epochs": None, "batch_size": 8, "micro_batch_size": 8, "contrast": 0.0}
         rows = {"max_test": 5, "max_unseen": 3, "names_per_description": 1}
         update = {"training": recipe.training.model_copy(update=few)}
         return recipe.model_copy(update=update | {"evaluation": recipe.evaluation.model_copy(update=rows)})
