@@ -14,7 +14,7 @@ COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY toolkit toolkit
 COPY dataset_cards dataset_cards
 COPY model_cards model_cards
-ARG EXTRAS=app,encoder,gguf
+ARG EXTRAS=app,encoder,export
 RUN /opt/pkt/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
 
 FROM python:${PYTHON}-slim
