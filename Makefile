@@ -31,9 +31,9 @@ lint: $(TESTABLE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The site, in build/docs. A link that leads nowhere is an error.
+# The site, in build/docs. A link that leads nowhere is an error, also of a page that did not change (-E).
 docs: $(TESTABLE)
-	$(BIN)/python -m sphinx -W -n -q docs build/docs
+	$(BIN)/python -m sphinx -E -W -n -q docs build/docs
 
 # Asks every other site that the documentation links to.
 linkcheck: $(TESTABLE)
