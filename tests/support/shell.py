@@ -113,9 +113,9 @@ def prepare() -> None:
 
 def point() -> None:
     """What huggingface_hub reads once, when it is imported: which Hub and cache the environment names."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
 
-    constants.ENDPOINT = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    constants.ENDPOINT = hf_api.api.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
     if "HF_HUB_CACHE" in os.environ:
         constants.HF_HUB_CACHE = os.environ["HF_HUB_CACHE"]
