@@ -18,6 +18,7 @@ import pytest
 from support.adapters import adapter  # noqa: F401 (a fixture)
 from support.browser import browser  # noqa: F401 (a fixture)
 from support.cluster import ray_cluster  # noqa: F401 (a fixture)
+from support.hub import made  # noqa: F401 (a fixture)
 from tiny_base.pretrain import train_tokenizer
 from toolkit.core import imports
 from toolkit.core.layout import TINY_BASE_ID

@@ -1,8 +1,6 @@
 """What the tests of publishing share: a local Hub that is talked to, an evaluated adapter and its dataset."""
 
 import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +43,10 @@ def endpoint(tmp_path, monkeypatch):
         yield url
 
 
-@cache
-def made() -> Path:
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
     """An evaluated adapter on the tiny base that ships, and its dataset."""
-    folder = Path(tempfile.mkdtemp(prefix="pkt-tests-made-"))
+    folder = tmp_path_factory.mktemp("made")
     build(folder / "dataset", from_table(table(folder, creatures()), unseen_size=0.2))
     dataset = locate_dataset(str(folder / "dataset"))
     settings = recipe(TINY_BASE_ID, training__max_steps=2)
@@ -58,15 +56,15 @@ def made() -> Path:
 
 
 @pytest.fixture
-def adapter(tmp_path):
+def adapter(tmp_path, made):
     """A copy of the evaluated adapter."""
-    return shutil.copytree(made() / "adapter", tmp_path / "adapter")
+    return shutil.copytree(made / "adapter", tmp_path / "adapter")
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path, made):
     """A copy of its dataset."""
-    return shutil.copytree(made() / "dataset", tmp_path / "dataset")
+    return shutil.copytree(made / "dataset", tmp_path / "dataset")
 
 
 def rewrite_manifest(folder: Path, kind: str) -> None:
