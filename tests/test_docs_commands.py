@@ -24,7 +24,9 @@ from toolkit.cli import main
 from toolkit.core.recipe import load_recipe
 from toolkit.hub.local.serve import running_hub
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# The reference of functions is of signatures, which are written from the code.
+REFERENCE = ROOT / "docs" / "python.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {REFERENCE})]
 # Twins of pages that are run.
 TWINS = [ROOT / "README.ko.md"]
 # Lines that ask package indexes, accounts and other machines.
