@@ -132,7 +132,8 @@ def test_runs_sweeps_and_hubs_are_known(tmp_path, monkeypatch):
 def test_a_broken_manifest_is_one_word(content, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_text(content)
-    assert "  data  unreadable\n" in pkt(tmp_path, monkeypatch)
+    shown = pkt(tmp_path, monkeypatch)
+    assert "  data  unreadable\nStart here:\n" in shown
 
 
 @pytest.mark.parametrize("file", ["sweep.json", "pipeline.json", "checkpoint.json"])

@@ -102,6 +102,14 @@ def test_publishing_writes_base_and_dataset_commits_into_what_is_published(endpo
     assert len(HfApi(endpoint=endpoint).list_repo_commits(REPO)) == 2  # the empty repository, and this
 
 
+def test_no_result_is_published_in_a_dataset_that_is_no_benchmark_on_the_hub(endpoint, adapter, dataset):
+    publish.push_tiny_base()
+    publish.push_dataset(dataset, "demo/names")
+    HfApi(endpoint=endpoint).delete_file("eval.yaml", "demo/names", repo_type="dataset")
+    publish.publish(adapter, REPO, PublishOptions(dataset_repo="demo/names"))
+    assert not HfApi(endpoint=endpoint).model_info(REPO, expand=["evalResults"]).eval_results
+
+
 def test_an_adapter_that_was_never_evaluated_is_refused(endpoint, adapter):
     (adapter / "evaluation.json").unlink()
     with pytest.raises(InputError, match="never evaluated"):

@@ -168,6 +168,12 @@ def test_ollama_is_sent_the_prompt_of_the_training(exportable, tmp_path, tokeniz
     assert "were not compared" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_stop_token_stands_in_the_modelfile_as_it_is(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "convert_ids_to_tokens", lambda _: ["<｜end▁of▁sentence｜>"])
+    facts = {"request": None, "lora": False, "file": "names.gguf", "base": {"id": "base"}}
+    assert 'PARAMETER stop "<｜end▁of▁sentence｜>"\n' in export._modelfile(tokenizer, facts, None)
+
+
 def test_a_file_that_is_another_model_is_not_written(exportable, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "merged_model", lambda model: model.unload())
     with pytest.raises(CheckFailed, match="nats from the adapter's, more than f16 explains"):

@@ -21,7 +21,7 @@ STEPS = {
     "evaluate": "its figures and its card, beside the baselines",
     "publish": "card and adapter on the Hub, verified in a clean process",
 }
-LISTED = 12
+LISTED, UNREADABLE = 12, "unreadable"
 EXAMPLE = '"A small fox with a tail of blue flame"'
 
 
@@ -68,8 +68,9 @@ def shown(folder: Path) -> Iterator[str]:
         yield from (f"  {printable(place.name):{width}}  {printable(place.state)}" for place in places[:LISTED])
         if len(places) > LISTED:
             yield f"  and {len(places) - LISTED} more"
-    else:
-        yield "Nothing of pkt is in this folder. Start here:"
+    # Every `/tmp` has folders of others that cannot be entered.
+    if all(place.state == UNREADABLE for place in places):
+        yield "Start here:" if places else "Nothing of pkt is in this folder. Start here:"
         yield f"  {program()} run demo demo             all of it, without account, GPU or network"
         yield f"  {program()} build-dataset data        a dataset of its own corpus; --help for yours"
     if following and following.goes_on:
@@ -83,7 +84,7 @@ def find_places(folder: Path) -> list[Place]:
     try:
         paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")]
     except OSError:
-        return [Place(".", "unreadable")]
+        return [Place(".", UNREADABLE)]
     places: list[Place] = []
     for path in paths:
         name = path.relative_to(folder).as_posix()
@@ -91,7 +92,7 @@ def find_places(folder: Path) -> list[Place]:
             place = _by_manifest(name, path) if (path / MANIFEST).is_file() else _without_manifest(name, path)
         # Not to be opened, damaged, or of another program that has a file of the same name.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            place = Place(name, "unreadable")
+            place = Place(name, UNREADABLE)
         if place is not None:
             places.append(place)
     return sorted(places, key=lambda place: (place.name != ".", list(STEPS).index(place.step) if place.step else 9))

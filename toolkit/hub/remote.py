@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.errors import HubError, InputError
 from toolkit.core.folder import is_manifest, json_hash, sha256_file
 from toolkit.core.hub_client import endpoint, hub, hub_errors, is_hub_id
-from toolkit.core.layout import MANIFEST, TINY_BASE_ID, TOKENIZER_CONFIG
+from toolkit.core.layout import BENCHMARK, MANIFEST, TASK, TINY_BASE_ID, TOKENIZER_CONFIG
 from toolkit.data.dataset import rows_hash_of
 from toolkit.hub.contents import edited_cards
 from toolkit.model.base import HASHED
@@ -211,7 +211,9 @@ def dataset_on_hub(repo_id: str, trained_on: Mapping[str, Any]) -> tuple[dict[st
             "Push that dataset, or train again.",
         )
     notes = [f"The dataset {repo_id} is private: readers of the card cannot open it."] if info.private else []
-    return {**trained_on, "id": repo_id, "revision": str(info.sha)}, notes
+    # A dataset that an older version pushed is no benchmark, whatever its twin on this machine is.
+    task = TASK if BENCHMARK in [file.rfilename for file in info.siblings or []] else None
+    return {**trained_on, "id": repo_id, "revision": str(info.sha), "task": task}, notes
 
 
 def read_published(

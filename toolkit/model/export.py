@@ -6,7 +6,6 @@ the log-likelihoods of names after the adapter's samples are compared with those
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -256,7 +255,7 @@ def _modelfile(tokenizer: PreTrainedTokenizerBase, facts: Mapping[str, Any], dec
     stops = tokenizer.convert_ids_to_tokens(chat.end_of_turn_ids(tokenizer))
     sampling = decoding.model_dump() if decoding else {}
     settings = [(OLLAMA.get(key, key), f"{value:g}") for key, value in sampling.items()]
-    settings += [("min_p", "0"), ("repeat_penalty", "1"), *(("stop", json.dumps(stop)) for stop in stops)]
+    settings += [("min_p", "0"), ("repeat_penalty", "1"), *(("stop", f'"{stop}"') for stop in stops)]
     base = f"# {BASE_FILE} is a GGUF file of {facts['base']['id']} in 16 bits, to be put beside this file.\n"
     return (
         f"# ollama create names -f {MODELFILE} && ollama run names 'A description'\n"
