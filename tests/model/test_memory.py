@@ -247,5 +247,7 @@ def test_an_error_of_another_kind_halves_nothing():
 def test_a_full_disk_is_named_as_libraries_say_it(tmp_path):
     with pytest.raises(EnvironmentLacks, match="No space left"), disk_errors(tmp_path):
         raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file")
+    with pytest.raises(EnvironmentLacks, match="No space left"), disk_errors(tmp_path):
+        raise OSError("131072 requested and 8704 written")
     with pytest.raises(InputError, match="Permission denied"), disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -37,7 +37,8 @@ MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 NO_MEMORY = re.compile(r"(can't|cannot) allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 # GPUs of which torch tells how much of their memory was in use.
 MEASURED = ("cuda", "xpu")
-FULL_DISK = re.compile("No space left|file write failed|PytorchStreamWriter failed")
+# numpy, which writes GGUF files, has no word for it.
+FULL_DISK = re.compile(r"No space left|file write failed|PytorchStreamWriter failed|\d+ requested and \d+ written")
 
 # NF4 with double quantisation (Dettmers et al. 2023, section 3): 4 bits, 8 for each 64 weights, 32 for each 64 x 256.
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
@@ -411,9 +412,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    except (RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         if FULL_DISK.search(str(error)):
             raise unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        if isinstance(error, OSError):
+            raise unwritable(folder, error) from error
         raise
