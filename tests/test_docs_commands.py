@@ -72,7 +72,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The arguments of each `pkt` in the blocks of a page, and in its text where an option or a whole verb is named."""
+    """The arguments of each `pkt` in the blocks of a page."""
     found = []
     for block in blocks(page):
         for line in block.text.replace("\\\n", " ").splitlines() if block.language == "bash" else ():

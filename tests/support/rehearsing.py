@@ -1,7 +1,9 @@
 """Rehearsals and real steps of small models as JSON, for a process of its own: torch keeps the rehearsed device."""
 
 import json
+import runpy
 import sys
+from pathlib import Path
 
 import torch
 
@@ -9,17 +11,13 @@ from support.models import small_model
 from toolkit.core.recipe import load_recipe
 from toolkit.model import loading, memory
 from toolkit.model.chat import Example
-from toolkit.training import packing, rehearsal
+from toolkit.training import packing
 from toolkit.training.lessons import Batch
 from toolkit.training.micro_batch import gradients_in_pieces
 
-SHAPE = {
-    "vocab_size": 512,
-    "hidden_size": 256,
-    "intermediate_size": 1024,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 6,
-}
+SHAPE = {"vocab_size": 512, "hidden_size": 512, "intermediate_size": 2048, "num_key_value_heads": 2}
+# Enough layers that what a step keeps once counts little.
+LAYERS, LAYERS_OF_PLAIN = 3, 6
 CASES = {
     "float32": ("llama", "none", "float32", {}, 1, False),
     "plain": ("llama", "none", "float32", {"lora.dropout": 0.0}, 1, False),
@@ -53,20 +51,28 @@ def measured(config, recipe):
 
 
 if __name__ == "__main__":
+    rehearse = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "rehearsal.py"))["rehearse"]
     found = {}
     for name, (family, held, compute, settings, rows, checkpointing) in CASES.items():
-        recipe, config = asked(settings), small_model(family, **SHAPE).config
-        result = rehearsal.rehearse(config, recipe, loading.Precision(held, compute), ROWS[:rows], checkpointing)
+        layers = LAYERS_OF_PLAIN if name == "plain" else LAYERS
+        recipe, config = asked(settings), small_model(family, num_hidden_layers=layers, **SHAPE).config
+        result = rehearse(config, recipe, loading.Precision(held, compute), ROWS[:rows], checkpointing)
         limits = {"training.gradient_checkpointing": "on" if checkpointing else "off"}
         estimate = memory.train_bytes(memory.size_of(config), asked(settings | limits), compute, held, 64 + 66 * rows)
         found[name] = [result.held, result.peak, estimate - memory.PROCESS_BYTES]
     collate = packing.collate
     packing.collate = lambda *given: (collate(*given)[0], collate(*given)[1].cpu())
     try:
-        rehearsal.rehearse(small_model("llama", **SHAPE).config, asked({}), loading.Precision("none", "float32"), ROWS)
+        rehearse(
+            small_model("llama", num_hidden_layers=1, **SHAPE).config,
+            asked({}),
+            loading.Precision("none", "float32"),
+            ROWS,
+        )
     except RuntimeError as error:
         found["planted"] = str(error)
     packing.collate = collate
     # After the rehearsals: torch's first backward pass starts a thread for each kind of device there is.
-    found["real"] = measured(small_model("llama", **SHAPE).config, asked({"lora.dropout": 0.0}))
+    config = small_model("llama", num_hidden_layers=LAYERS_OF_PLAIN, **SHAPE).config
+    found["real"] = measured(config, asked({"lora.dropout": 0.0}))
     json.dump(found, sys.stdout)

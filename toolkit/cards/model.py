@@ -136,11 +136,8 @@ def render_merged_card(folder: Path, manifest: Manifest, messages: Sequence[Mapp
 def render_gguf_card(folder: Path, manifest: Manifest, messages: Sequence[Mapping[str, str]]) -> None:
     """Write `README.md` of a GGUF file from what its `manifest.json` will say; its request sends `messages`."""
     check, base, name = manifest.get("check"), manifest["base"], str(manifest["adapter"]["id"])
-    differences = (
-        [{key: md_cell(one[key], NAME) for key in ("id", "adapter", "exported")} for one in check["differences"]]
-        if check
-        else []
-    )
+    found = check["differences"] if check else []
+    differences = [{key: md_cell(one[key], NAME) for key in ("id", "adapter", "exported")} for one in found]
     body = json.dumps({"messages": list(messages)}, ensure_ascii=False, indent=1)
     loaded = f"-m base.gguf --lora {manifest['file']}" if manifest["lora"] else f"-m {manifest['file']}"
     facts = {
@@ -157,10 +154,7 @@ def render_gguf_card(folder: Path, manifest: Manifest, messages: Sequence[Mappin
         "size": size(manifest["bytes"]),
         "request": fence(manifest["request"], "text") if manifest["request"] else None,
         "serve": fence(f"llama-server {loaded} --port 8080", "bash"),
-        "ask": fence(
-            f"curl -s localhost:8080/v1/chat/completions --json @- <<'END'\n{body}\nEND",
-            "bash",
-        ),
+        "ask": fence(f"curl -s localhost:8080/v1/chat/completions --json @- <<'END'\n{body}\nEND", "bash"),
         "ollama": fence("ollama create names -f Modelfile\nollama run names 'A small red fox with six tails.'", "bash"),
         "check": check and {**check, "same": check["samples"] - len(differences)},
         "differences": differences[:SHOWN],

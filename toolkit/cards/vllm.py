@@ -115,9 +115,7 @@ def serving_facts(
 
 
 def _command(settings: Mapping[str, Any], manifest: Manifest, repo_id: str, dtype: str) -> str:
-    """The template is the one of its tokenizer, the base's unless it is told, which it then seeks at the base's commit
-    unless it is told another.
-    """
+    """The line that starts vLLM, with the adapter's tokenizer and branch in place of the base's, for its template."""
     base, repo = manifest["base"], shlex.quote(repo_id)
     pinned = f" --revision {shlex.quote(base['revision'])}" if base.get("revision") else ""
     rank, name = _allowed(_rank(settings)), shlex.quote(f"{model_name(manifest, repo_id)}={repo_id}")
@@ -129,7 +127,7 @@ def _command(settings: Mapping[str, Any], manifest: Manifest, repo_id: str, dtyp
 
 
 def _request(manifest: Manifest, messages: Sequence[Mapping[str, str]], repo_id: str) -> str:
-    """A request with the settings of the card's snippet; as texts, ends of turn are seen where no token is left out."""
+    """A request with the settings of the card's snippet; `stop` finds ends of turn only where no token is left out."""
     decoding: JsonObject = manifest["recipe"]["decoding"]
     asked: dict[str, object] = {"model": model_name(manifest, repo_id), "messages": messages}
     asked |= {key: decoding[key] for key in ("temperature", "top_k", "top_p")}

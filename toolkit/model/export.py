@@ -139,9 +139,8 @@ def export(
                 _check_tokens(llama, tokenizer, samples)
                 if check:
                     facts["check"] = _compared(llama, tokenizer, samples, wanted, most, progress)
+                    _refuse_another_model(facts["check"]["largest"], kind)
         facts["bytes"] = file.stat().st_size
-        if check:
-            _refuse_another_model(facts)
         (folder / MODELFILE).write_text(_modelfile(tokenizer, facts, decoding), encoding="utf-8")
         cards.render_gguf_card(folder, facts, samples[0]["messages"])
         write_manifest(folder, "gguf", facts)
@@ -205,13 +204,12 @@ def _compared(
     }
 
 
-def _refuse_another_model(facts: Mapping[str, Any]) -> None:
+def _refuse_another_model(largest: float, kind: str) -> None:
     """Raise CheckFailed where the file is farther from the adapter than its type explains."""
-    check, limit = facts["check"], LIMITS[facts["type"]]
-    if not check["largest"] <= limit:
+    if not largest <= LIMITS[kind]:
         raise CheckFailed(
-            f"The log-likelihood of a name by llama.cpp is {check['largest']:.2f} nats from the adapter's, more "
-            f"than {facts['type']} explains ({limit:g}).",
+            f"The log-likelihood of a name by llama.cpp is {largest:.2f} nats from the adapter's, more than {kind} "
+            f"explains ({LIMITS[kind]:g}).",
             BY_PEFT,
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +19,12 @@ from toolkit.model.chat_template import read_format
 if TYPE_CHECKING:
     import torch
     from gguf import GGMLQuantizationType, GGUFWriter, TensorNameMap
-    from numpy.typing import NDArray
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # The architecture in GGUF by `model_type` of transformers.
-ARCHITECTURES = {
-    "llama": "llama",
-    "gemma": "gemma",
-    "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-}
+FAMILIES = ("llama", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3")
+ARCHITECTURES = {kind: kind.removesuffix("_text") for kind in FAMILIES}
 # How a byte-level tokenizer cuts a text before it merges, and whether it looks for whole words first, by llama.cpp's
 # name for it; the splits that are regular expressions are those that the models' own tokenizers hold.
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -47,6 +39,9 @@ PRE_TOKENIZERS = {
 SPACE = "▁"
 LARGEST_F16 = 65504
 BY_PEFT = "Serve it with peft or vLLM instead."
+
+# A tensor of the file: its name there, its values in float32, and the type that they are written in.
+Stored = tuple[str, "torch.Tensor", "GGMLQuantizationType"]
 
 
 def check_family(config: PretrainedConfig) -> None:
@@ -123,7 +118,7 @@ def write_lora(path: Path, model: PeftModel, about: dict[str, Any]) -> None:
     # Zero stands for no scaling by alpha / rank, which differs among layers.
     writer.add_float32("adapter.lora.alpha", 0.0)
     writer.add_name(about["name"])
-    stored = []
+    stored: list[Stored] = []
     for key, weight in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         layer, _, part = key.rpartition(".lora_")
         if part not in ("A.weight", "B.weight") or layer.endswith("lm_head"):
@@ -131,8 +126,7 @@ def write_lora(path: Path, model: PeftModel, about: dict[str, Any]) -> None:
         values, stem = weight.float(), layer.removeprefix("base_model.model.")
         if part == "B.weight":
             values = _permuted(config, stem, values * model.get_submodule(layer).scaling["default"])
-        name = f"{_name(config, stem)}.weight.lora_{part[0].lower()}"
-        stored.append(Stored(name, values, GGMLQuantizationType.F32))
+        stored.append((f"{_name(config, stem)}.weight.lora_{part[0].lower()}", values, GGMLQuantizationType.F32))
     _write_tensors(writer, stored)
 
 
@@ -182,15 +176,6 @@ def _add_settings(writer: GGUFWriter, config: PretrainedConfig, rows: int) -> No
             writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         if config.final_logit_softcapping:
             writer.add_final_logit_softcapping(config.final_logit_softcapping)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor of the file: its name there, its values in float32, and the type that they are written in."""
-
-    name: str
-    values: torch.Tensor
-    kind: GGMLQuantizationType
 
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
@@ -249,31 +234,23 @@ def _stored(name: str, values: torch.Tensor, kind: str) -> Stored:
     chosen = wanted if values.shape[-1] % block == 0 else GGMLQuantizationType.F16
     if chosen == GGMLQuantizationType.F16 and float(values.abs().max()) > LARGEST_F16:
         raise InputError(f"The weights {name} are too large for f16.", 'Choose `type="q8_0"`.')
-    return Stored(name, values, chosen)
+    return name, values, chosen
 
 
 def _write_tensors(writer: GGUFWriter, stored: list[Stored]) -> None:
     """Write the file: all that stands before the weights, then one tensor after the other."""
     import numpy as np
-    from gguf.quants import quant_shape_to_byte_shape
+    from gguf import quants
 
-    for each in stored:
-        shape, kind = tuple(each.values.shape), np.dtype(np.uint8)
-        size = int(np.prod(quant_shape_to_byte_shape(shape, each.kind)))
-        writer.add_tensor_info(each.name, quant_shape_to_byte_shape(shape, each.kind), kind, size, raw_dtype=each.kind)
+    for name, values, kind in stored:
+        size = int(np.prod(quants.quant_shape_to_byte_shape(tuple(values.shape), kind)))
+        writer.add_tensor_info(name, tuple(values.shape), np.dtype(np.float32), size, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for each in stored:
-        writer.write_tensor_data(_quantised(each))
+    for _, values, kind in stored:
+        writer.write_tensor_data(quants.quantize(values.detach().cpu().contiguous().numpy(), kind))
     writer.close()
-
-
-def _quantised(each: Stored) -> NDArray[Any]:
-    from gguf import quants
-
-    content: NDArray[Any] = quants.quantize(each.values.detach().cpu().contiguous().numpy(), each.kind)
-    return content
 
 
 # The tokenizer.
@@ -287,7 +264,8 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, rows:
     model = content["model"]
     pieces = model.get("type") == "BPE" and model.get("byte_fallback")
     before = "default" if pieces else PRE_TOKENIZERS.get(_pre_tokenizer(content))
-    if before is None or (pieces and content["normalizer"] != _replaced_spaces()):
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    if before is None or (pieces and content["normalizer"] != spaces):
         raise InputError(
             "The tokenizer cuts texts in a way that is not written as GGUF; those of Gemma, Llama 3, Qwen and SmolLM "
             "are.",
@@ -296,7 +274,8 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, rows:
     texts = {number: token for token, number in model["vocab"].items()}
     kinds = dict.fromkeys(texts, TokenType.NORMAL)
     if pieces:
-        kinds |= {model["vocab"][byte]: TokenType.BYTE for byte in _bytes() if byte in model["vocab"]}
+        every = (f"<0x{byte:02X}>" for byte in range(256))
+        kinds |= {model["vocab"][byte]: TokenType.BYTE for byte in every if byte in model["vocab"]}
     for added in content["added_tokens"]:
         control = added["special"] or added["id"] == form.end_id
         kinds[added["id"]] = TokenType.CONTROL if control else TokenType.USER_DEFINED
@@ -340,11 +319,3 @@ def _pre_tokenizer(content: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
         elif part["use_regex"]:
             parts.append("ByteLevel")
     return tuple(parts), bool(content["model"].get("ignore_merges"))
-
-
-def _replaced_spaces() -> dict[str, Any]:
-    return {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-
-
-def _bytes() -> Iterator[str]:
-    return (f"<0x{byte:02X}>" for byte in range(256))

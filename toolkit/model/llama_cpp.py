@@ -81,7 +81,7 @@ class LlamaCpp:
         )
 
     def _log_probability(self, prompt: list[int], token: int, end: int) -> float:
-        # The server leaves out tokens that are part of a character, so it is made to say the end of the turn.
+        # The server gives no probabilities beside a part of a character, so the end of the turn is made to come next.
         said = {"n_predict": 1, "temperature": 0, "logit_bias": [[end, FORCED]]}
         for likeliest in LIKELIEST:
             answer = self._post("/completion", prompt=prompt, n_probs=likeliest, **said)

@@ -44,7 +44,7 @@ FULL_DISK = re.compile(r"No space left|file write failed|PytorchStreamWriter fai
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Kept for the backward pass, a token and a layer, for each input and output of a projection with LoRA and dropout:
-# these and the next by rehearsal (`training/rehearsal.py`), which a test compares with `train_bytes`.
+# these and the next by rehearsal (`benchmarks/rehearsal.py`), which a test compares with `train_bytes`.
 ACTIVATION_BYTES = {"float32": 8, "bfloat16": 4, "float16": 4}
 # And so many more on a base in 4 bits, whose hidden states are in float32.
 NF4_ACTIVATIONS = 1

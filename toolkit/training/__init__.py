@@ -2,6 +2,5 @@
 
 `train` is the step itself. `lessons` turns rows into examples, `trainer` prepares the model and sets up the
 `transformers` Trainer, `micro_batch` fits its batches into memory, `packing` computes their loss, `contrast` tells
-answers apart, `progress` reports, and `checkpoints` makes an interruption cost nothing. `rehearsal` takes a step
-without weights and without a GPU, to see its memory.
+answers apart, `progress` reports, and `checkpoints` makes an interruption cost nothing.
 """

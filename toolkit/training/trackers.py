@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -60,16 +60,10 @@ def tracked_run(recipe: Recipe, folder: Path) -> TrackedRun:
     unique = hashlib.sha256(f"{place}\n{begun}".encode()).hexdigest()[:32]
     # `adapter-checkpoints` beside an adapter, `checkpoints` in a run folder.
     label = place.name.removesuffix("-checkpoints") if place.name.endswith("-checkpoints") else place.parent.name
-    sections = {"base", "base_revision", "seed", "lora", "training"}
-    deciding = recipe.model_dump(mode="json", include=sections, exclude_none=True)
-    return TrackedRun(f"{recipe.name}-{label}-{unique[:6]}", unique, {"recipe": recipe.name} | _flat(deciding), folder)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    given = recipe.model_dump(mode="json", exclude_none=True)
+    settings = {"recipe": recipe.name} | {key: given[key] for key in ("base", "base_revision", "seed") if key in given}
+    settings |= {f"{part}.{key}": value for part in ("lora", "training") for key, value in given[part].items()}
+    return TrackedRun(f"{recipe.name}-{label}-{unique[:6]}", unique, settings, folder)
 
 
 def check_installed(track: Sequence[str]) -> None:
@@ -169,10 +163,6 @@ Started = tuple[Callable[[], object], tuple[object, ...]]
 """What ends a tracker's run, and the arguments of the callback."""
 
 
-def _trackio(_run: TrackedRun) -> Started:
-    return (lambda: None), ()
-
-
 def _tensorboard(run: TrackedRun) -> Started:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -231,7 +221,7 @@ def _swanlab(run: TrackedRun) -> Started:
 
 # The Trainer's callback for each tracker, and what starts its run.
 TRACKERS: dict[str, tuple[str, Callable[[TrackedRun], Started]]] = {
-    "trackio": ("TrackioCallback", _trackio),
+    "trackio": ("TrackioCallback", lambda _: ((lambda: None), ())),
     "tensorboard": ("TensorBoardCallback", _tensorboard),
     "wandb": ("WandbCallback", _wandb),
     "mlflow": ("MLflowCallback", _mlflow),

@@ -227,7 +227,7 @@ def _arguments(recipe: Recipe, folder: Path, precision: Precision) -> TrainingAr
         bf16=precision.compute == "bfloat16",
         fp16=kind in MEASURED and precision.compute == "float16",
         use_cpu=kind == "cpu",
-        # They are numbers of rows.
+        # A batch is the numbers of its rows, which stay on the CPU.
         dataloader_pin_memory=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
