@@ -191,7 +191,7 @@ def test_the_doctors_addresses_are_whole_in_80_columns():
     out, written = printing(80)
     licence = "gated: accept its licence on https://huggingface.co/google/gemma-2-9b-it"
     results.diagnosed(out, [Diagnosis("recipe gemma-2-9b-24gb", "note", "18 GB to download", licence)])
-    assert "…" not in written.getvalue()
+    assert licence.split()[-1] in written.getvalue()
     assert max(map(len, lines_of(written))) <= 80
 
 

@@ -404,10 +404,10 @@ def diagnosed(out: Output, diagnoses: Sequence[doctor.Diagnosis]) -> None:
     """What the machine can do."""
     if out.wrote_json([asdict(diagnosis) for diagnosis in diagnoses]):
         return
-    table = _table("", "what", *(Column(heading, overflow="fold") for heading in ("found", "means")))
+    table = _table(Column(), Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for each in diagnoses:
         mark = {"ok": "✓", "missing": "✗", "note": "·"}[each.state]
-        table.add_row(mark, each.what, each.found, each.means)
+        table.add_row(mark, each.what, Text("\n".join(filter(None, (each.found, each.means)))))
     out.show(table)
 
 

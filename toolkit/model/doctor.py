@@ -205,8 +205,10 @@ def recipe_diagnosis(recipe: Recipe, machine: Machine, free: int) -> Diagnosis:
     if recipe.base == TINY_BASE_ID:
         return Diagnosis(what, "ok", "nothing to download", "its base comes with the toolkit")
     if recipe.task == "identify":
-        state: Literal["ok", "missing"] = "ok" if importlib.util.find_spec("sentence_transformers") else "missing"
-        return Diagnosis(what, state, "a sentence encoder, some 100 MB", "needs the extra `encoder`; minutes on a CPU")
+        found = "a sentence encoder, some 100 MB; minutes on a CPU"
+        if importlib.util.find_spec("sentence_transformers"):
+            return Diagnosis(what, "ok", found, "")
+        return Diagnosis(what, "missing", found, "needs the extra `encoder`")
     if recipe.base not in KNOWN:
         return Diagnosis(what, "note", "size unknown", "`pkt train` looks it up before the download")
     needs = _needs(recipe, machine, free)
