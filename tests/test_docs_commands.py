@@ -31,7 +31,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs")
 TWINS = [ROOT / "README.ko.md"]
 # Lines that ask package indexes, accounts and other machines.
 ELSEWHERE = re.compile(
-    r"(#!|(make|pip|hf auth|docker|git|pre-commit|torchrun|accelerate|ollama|vllm) |\.venv/bin/(pytest|pip|python) )"
+    r"(#!|(make|source|pip|hf auth|docker|git|pre-commit|torchrun|accelerate|ollama|vllm) |"
+    r"\.venv/bin/(pytest|pip|python) )"
 )
 BLOCK = re.compile(r"((?:^<!-- .*?-->\n)*)^```(bash|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- (run|run first|output): (.*?) -->", re.DOTALL)

@@ -63,6 +63,7 @@ def test_each_step_names_the_one_after_it(tmp_path, monkeypatch):
     shown = pkt(tmp_path, monkeypatch)
     assert "  my data  dataset, 1,006 rows, valid\n" in shown
     assert (marks(shown), following(shown)) == (["done", "next", "", ""], "pkt train 'my data' adapter")
+    assert following(pkt(tmp_path / "my data", monkeypatch)) == "pkt train . ../adapter"
     adapter(tmp_path / "a", rows)
     shown = pkt(tmp_path, monkeypatch)
     assert "adapter, not evaluated yet" in shown

@@ -120,7 +120,8 @@ def _by_manifest(name: str, path: Path) -> Place | None:
         report = json.loads((path / VALIDATION).read_text(encoding="utf-8")) if (path / VALIDATION).is_file() else {}
         valid = report.get("ok")
         verdict = "valid" if valid else "not validated" if valid is None else "does not pass validation"
-        goes_on = f"{program()} train {quoted} adapter" if valid else f"{program()} validate {quoted}"
+        out = "../adapter" if name == "." else "adapter"
+        goes_on = f"{program()} train {quoted} {out}" if valid else f"{program()} validate {quoted}"
         state = f"dataset, {sum(manifest['splits'].values()):,} rows, {verdict}"
         return Place(name, state, "build-dataset", goes_on, False, written, rows_hash_of(manifest["files"]))
     if kind not in ("adapter", "encoder"):
