@@ -78,7 +78,7 @@ def test_what_others_wrote_commands_no_terminal(inspect, adapter):
     (adapter / "README.md").write_text('---\nlicense: "[red]\\u001b[31m mine"\n---\n')
     page = inspect(adapter, "--no-weights").stderr
     assert "license [red]\\x1b[31m mine" in page
-    assert page.endswith("is not broken as far as it is known: without change.\n")
+    assert page.endswith("is not broken in what was looked at; not known: change.\n")
 
 
 def test_a_row_shows_its_tokens_and_which_are_learnt(inspect, dataset):

@@ -203,6 +203,17 @@ def test_no_figure_and_no_name_of_an_evaluation_is_cut(width):
     assert not re.search(r"…(?!\w)", written.getvalue())
 
 
+def test_no_interval_is_broken_in_80_columns_beside_another_adapter():
+    out, written = printing(80)
+    unseen = EVALUATION["unseen"]
+    methods = unseen["methods"]
+    other = {"owner/name": methods["adapter"], "owner/name, new names": methods["adapter, new names"]}
+    results.evaluated(out, EVALUATION | {"unseen": unseen | {"methods": methods | other}})
+    table = written.getvalue().split("Creatures never seen", 1)[1]
+    # Each that begins ends on the same line.
+    assert table.count("(") == len(re.findall(r"\([^()\n]+\)", table)) > 10
+
+
 LONG = "꼬리에 푸른 불꽃이 타는 작은 여우가 " * 9
 NAMED = Named(
     LONG,

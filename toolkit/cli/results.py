@@ -167,9 +167,12 @@ def _invention(out: Output, unseen: Mapping[str, Any]) -> None:
     out.say(f"Creatures never seen, {names:,} names for {unseen['rows']:,} descriptions:")
     columns = [Column(_label(method), justify="right", overflow="fold") for method in methods]
     table = _table(Column(overflow="fold"), *columns)
+    # Of another adapter too: the intervals on lines of their own, so that 80 columns hold five methods.
+    table.collapse_padding = wide = len(methods) > 3
     measured = [key for key, value in methods["adapter"].items() if isinstance(value, Mapping)]
     for key in sorted(measured, key=lambda key: (order.index(key) if key in order else len(order), key)):
-        table.add_row(key.replace("_", " "), *(_share(scores.get(key)) for scores in methods.values()))
+        shares = [_share(scores.get(key)) for scores in methods.values()]
+        table.add_row(key.replace("_", " "), *(share.replace(" (", "\n(") if wide else share for share in shares))
     out.show(table)
 
 
@@ -427,7 +430,7 @@ def inspected(out: Output, report: AdapterReport) -> None:
     for problem in report.problems:
         out.show(Text(printable(f"✗ {problem}")))
     unknown = ", ".join(name for name in ("tensors", "tokenizer", "fit", "change") if report.sections[name].unknown)
-    sound = f"not broken as far as it is known: without {unknown}" if unknown else "sound"
+    sound = f"not broken in what was looked at; not known: {unknown}" if unknown else "sound"
     out.say(f"{report.adapter} is {sound if report.ok else 'broken'}.")
 
 
