@@ -175,6 +175,13 @@ def test_a_package_of_another_licence_or_of_none_is_found(monkeypatch):
     assert licences("strange") - FREE == {"GPL-3.0-only"}
 
 
+def test_the_exact_versions_are_for_the_oldest_python_too():
+    # Where one is not, pip of Debian 12 tries others of everything else for hours.
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
+    installed = {about["Name"]: about["Requires-Python"] or "" for about in map(importlib.metadata.metadata, pinned)}
+    assert {name: asked for name, asked in installed.items() if not SpecifierSet(asked).contains("3.11.0")} == {}
+
+
 def test_the_image_copies_what_is_there_and_what_is_not_ignored():
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     copied = [path for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.M) for path in line.split()]
