@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from toolkit.training.encoder import train_encoder as train_encoder
     from toolkit.training.train import train as train
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 _EXPORTS = {
     "core.errors": ("ToolkitError",),
     "core.hub_client": ("use_hub",),
