@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -227,6 +228,12 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(exportable, t
     monkeypatch.setattr(llama_cpp.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentLacks, match=r"needs the package gguf.*pip install 'pokepicker-toolkit\[export\]'"):
         export.export(exportable, tmp_path / "out")
+
+
+def test_a_llama_cpp_that_this_machine_cannot_load_is_what_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(EnvironmentLacks, match="The package xllamacpp cannot be loaded: "):
+        llama_cpp.LlamaCpp(tmp_path / "small.gguf", 64)
 
 
 def test_the_command_writes_a_folder_and_says_what_differs(exportable, tmp_path):

@@ -38,7 +38,10 @@ class LlamaCpp:
 
     def __init__(self, file: Path, context: int, lora: Path | None = None) -> None:
         import httpx2
-        import xllamacpp
+
+        # It needs libgomp, which slim images lack: torch, imported before, brings its own.
+        with library_errors("The package xllamacpp cannot be loaded", "Export on another machine.", EnvironmentLacks):
+            import xllamacpp
 
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
