@@ -19,9 +19,9 @@ from toolkit.core import recipe
 COMMANDS = """\
 # The commands
 
-Written by `docs/make_reference.py` from `pkt VERB --help`. Exit codes: 0 done, 1 the check failed (`validate`,
-`verify`, `inspect`), 2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the Hub refused or
-is out of reach, 70 a bug in pkt, 130 interrupted.
+Written by `docs/make_reference.py` from `pkt VERB --help`. Exit codes: 0 done, 1 a check failed (also of
+what `run`, `merge` and `export` made), 2 wrong usage or unusable input, 3 the machine or account lacks something, 4 the
+Hub refused or is out of reach, 70 a bug in pkt, 130 interrupted.
 
 `pkt` alone shows the road, where the current folder is on it and the next command; as no command was given, on standard
 error and with exit code 2. `pkt completion` lets a shell complete the rest.
