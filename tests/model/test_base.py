@@ -73,8 +73,8 @@ def put(endpoint, repo_id, files):
 
 def have(monkeypatch, memory=24 * GB, disk=500 * GB, gpu=None):
     """A machine with so much, whatever this one has."""
-    compute = "bfloat16" if gpu else "float32"
-    monkeypatch.setattr(bases, "this_machine", lambda *_: memories.Machine(gpu, memory, compute))
+    compute, kind = ("bfloat16", "cuda") if gpu else ("float32", "cpu")
+    monkeypatch.setattr(bases, "this_machine", lambda *_: memories.Machine(gpu, memory, compute, kind))
     monkeypatch.setattr(memories, "free_disk", lambda _: disk)
 
 

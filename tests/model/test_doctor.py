@@ -9,7 +9,7 @@ from toolkit.model import doctor
 from toolkit.model.memory import Machine
 
 GB = 10**9
-LAPTOP, T4 = Machine(None, 16 * GB, "float32", "cpu"), Machine("Tesla T4", 16 * GB, "float16")
+LAPTOP, T4 = Machine(None, 16 * GB, "float32", "cpu"), Machine("Tesla T4", 16 * GB, "float16", "cuda")
 
 
 def finding(name, machine=T4, free=100 * GB):

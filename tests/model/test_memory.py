@@ -169,7 +169,7 @@ def test_4_bits_are_chosen_only_where_the_unquantised_base_takes_more_than_half_
     asked, memory, compute, held
 ):
     recipe = load_recipe("demo", {"training.quantization": asked})
-    assert chosen_quantization(known("google/gemma-2b-it"), recipe, Machine(None, memory, compute)) == held
+    assert chosen_quantization(known("google/gemma-2b-it"), recipe, Machine(None, memory, compute, "cpu")) == held
 
 
 def test_dora_on_4_bits_keeps_a_weight_in_float32_where_dropout_needs_it_again():
@@ -204,7 +204,7 @@ def test_room_for_a_cache_that_does_not_exist_yet_is_that_of_its_disk(tmp_path):
 def test_a_gpu_that_is_too_small_is_named():
     with pytest.raises(EnvironmentLacks, match=r"needs about .* in NF4, and the GPU Tesla T4 has 1\.0 GB"):
         memory.check_memory(
-            "google/gemma-2b-it", known("google/gemma-2b-it"), Machine("Tesla T4", 10**9, "float16"), "nf4"
+            "google/gemma-2b-it", known("google/gemma-2b-it"), Machine("Tesla T4", 10**9, "float16", "cuda"), "nf4"
         )
 
 

@@ -242,17 +242,17 @@ def _needs(recipe: Recipe, machine: Machine, free: int) -> Needs:
     tokens = round(examples * nodes_of(rows) / rows)
     seconds = None if lacks else training_seconds(base.parameters, tokens, compute)
     return Needs(
-        recipe.name,
-        recipe.base,
-        recipe.base in GATED,
-        download,
-        held,
-        memory,
-        rows,
-        at_once,
-        examples,
-        seconds,
-        tuple(lacks),
+        recipe=recipe.name,
+        base=recipe.base,
+        gated=recipe.base in GATED,
+        download_bytes=download,
+        quantization=held,
+        memory_bytes=memory,
+        rows_at_once=rows,
+        memory_bytes_at_once=at_once,
+        examples=examples,
+        train_seconds=seconds,
+        lacks=tuple(lacks),
     )
 
 

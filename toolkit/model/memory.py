@@ -68,13 +68,12 @@ PROCESS_BYTES = 600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What computes: name of the GPU (None for a CPU), bytes of its memory, name of the torch dtype to compute in, and
-    the kind of the GPU, as `device_kind` says it."""
+    """What computes: name of the GPU (None for a CPU), bytes of memory, torch dtype to compute in, `device_kind`."""
 
     gpu: str | None
     memory: int
     compute: str
-    kind: str = "cuda"
+    kind: str
 
 
 def device_kind() -> str:
