@@ -228,6 +228,11 @@ def test_an_output_folder_that_cannot_be_made(tmp_path):
     assert_one_clear_line(pkt("run", "demo", tmp_path / "file" / "out"), 2)
 
 
+@pytest.mark.parametrize("typed", [["run"], ["run", "demo"]])
+def test_a_run_without_its_folder_is_told_both(typed):
+    assert "recipe and a folder for the run" in CliRunner().invoke(cli.main, typed).output
+
+
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path):
     result = pkt("run", "dmeo", tmp_path / "out")
     assert_one_clear_line(result, 2)

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from toolkit.core.workers import EngineName
 
 
+def _recipes(context: click.Context, _: click.Parameter, recipes: tuple[str, ...]) -> tuple[str, ...]:
+    """Of one argument click would say that it is OUT, and that the recipe is missing."""
+    if not recipes and not context.resilient_parsing:
+        raise click.UsageError("Give a recipe and a folder for the run, as in `pkt run demo demo`.")
+    return recipes
+
+
 @main.command()
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, shell_complete=options.recipes)
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, callback=_recipes, shell_complete=options.recipes)
 @click.argument("out", type=PATH)
 @options.changed
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs of a sweep at once.")
