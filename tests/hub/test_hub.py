@@ -296,7 +296,8 @@ def test_private_means_private_and_a_later_publication_does_not_open_it(endpoint
     assert again.private
     assert "was private and stays so" in again.notes[0]
     assert api.model_info(REPO).private
-    assert not publish.publish(adapter, REPO, PublishOptions(private=False)).private
+    shown = publish.publish(adapter, REPO, PublishOptions(private=False))
+    assert (shown.private, shown.notes) == (False, [f"{REPO} is public now."])
     assert not api.model_info(REPO).private
     publish.publish(adapter, REPO, PublishOptions(private=True))
     assert api.model_info(REPO).private

@@ -224,6 +224,8 @@ def upload_and_show(planned: Plan, options: PublishOptions, title: str, check: C
             upload.put_tag(remote, options.tag, done.revision)
         if make_public:
             upload.set_private(remote, False)
+            if remote.revision:
+                done.notes.append(f"{remote.repo_id} is public now.")
     hidden = not make_public and (remote.private or private is True)
     if hidden and private is None and not planned.proposes:
         done.notes.append(f"{remote.repo_id} was private and stays so; `private=False` shows it to everybody.")
