@@ -308,6 +308,13 @@ def test_another_seed_deals_other_splits(tmp_path: Path) -> None:
     assert first != {row["id"] for row in read(build(tmp_path, creatures(), seed=2))["test"]}
 
 
+def test_a_build_says_whose_dataset_it_replaces(tmp_path: Path) -> None:
+    build(tmp_path, creatures())
+    assert not any("takes the place" in note for note in build(tmp_path, creatures(), seed=2).notes)
+    corpus = DatasetSettings(sources=[SourceSettings(name="corpus")])
+    assert build_from(tmp_path / "out", corpus).notes == ("It takes the place of the dataset of table.jsonl.",)
+
+
 def test_rows_are_sorted_by_id_and_ids_are_unique(tmp_path: Path) -> None:
     ids = [[row["id"] for row in rows] for rows in read(build(tmp_path, creatures())).values()]
     assert all(its == sorted(its) for its in ids)

@@ -15,8 +15,8 @@ import numpy as np
 from toolkit.core import Progress, ignore
 from toolkit.core.answers import answer_keys
 from toolkit.core.errors import InputError
-from toolkit.core.folder import atomic_folder, write_json, write_manifest
-from toolkit.core.layout import SPLITS, VALIDATION
+from toolkit.core.folder import atomic_folder, read_manifest, write_json, write_manifest
+from toolkit.core.layout import MANIFEST, SPLITS, VALIDATION
 from toolkit.core.recipe import DatasetSettings, Recipe, load_recipe
 from toolkit.core.workers import EngineName
 from toolkit.data.batches import release_memory, run_batches
@@ -105,6 +105,9 @@ def build_dataset(
             write_rejected(folder, _rejected(drafts, np.asarray(dropped)))
         facts = _facts(rows, clusters, drafts, recipe, [facts for facts, _ in sources])
         notes = (*(note for source in facts["sources"] for note in source["notes"]), *_split_names(drafts))
+        if (out / MANIFEST).exists():
+            replaced, made = (_locations(each) for each in (read_manifest(out, "dataset"), facts))
+            notes += () if replaced == made else (f"It takes the place of the dataset of {replaced}.",)
         # The validation needs the memory that a million drafts take.
         del drafts, rows, places, dropped, convert
         release_memory()
@@ -254,6 +257,10 @@ def _facts(
         "creatures": len(creatures),
         "families": len({creature.family for creature in creatures.values()}),
     }
+
+
+def _locations(manifest: Mapping[str, Any]) -> str:
+    return ", ".join(source["location"] for source in manifest["sources"])
 
 
 def _public_settings(settings: DatasetSettings, sources: Sequence[SourceFacts]) -> dict[str, Any]:
