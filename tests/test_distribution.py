@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import venv
 import zipfile
@@ -75,8 +74,7 @@ def packed(tmp_path_factory):
 
     pack("build_sdist", folder / "tree")
     (sdist,) = folder.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+    subprocess.run([sys.executable, "-m", "tarfile", "-e", sdist, folder / "unpacked"], check=True)
     pack("build_wheel", folder / "unpacked" / sdist.name.removesuffix(".tar.gz"))
     (wheel,) = folder.glob("*.whl")
     return wheel

@@ -12,7 +12,7 @@ from toolkit.model.base import tiny_base_folder
 
 VERBS = {
     "PublishOptions",
-    *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "merge", "name"),
+    *("build_dataset", "validate", "train", "evaluate", "publish", "push_dataset", "verify", "merge", "export", "name"),
     *("identify", "run_pipeline", "open_adapter", "load_recipe", "Recipe", "use_hub", "ToolkitError"),
     *("inspect_adapter", "serve", "import_base", "train_encoder", "answer_all", "Question", "plan_trials", "run_sweep"),
 }

@@ -86,7 +86,7 @@ def test_results_are_read_from_their_files_and_a_file_without_is_left_out_with_a
     good = "- dataset: {id: a/b, task_id: naming}\n  value: 0.5\n  date: 2026-01-15\n"
     files = {".eval_results/good.yaml": good, ".eval_results/deep/x.yaml": good, "results.yaml": good}
     repo = push(api, files | {".eval_results/a.yaml": "- dataset: {id: a/b}\n", ".eval_results/b.yaml": "- ["})
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("WARNING", "huggingface_hub"):
         (found,) = api.model_info(repo, expand=["evalResults"]).eval_results
     assert (found.dataset_id, found.task_id, found.value, found.date) == ("a/b", "naming", 0.5, "2026-01-15")
     assert {name for name in ("a.yaml", "b.yaml") if f".eval_results/{name}" in caplog.text} == {"a.yaml", "b.yaml"}
