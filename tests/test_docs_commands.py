@@ -36,6 +36,8 @@ ELSEWHERE = re.compile(
 )
 BLOCK = re.compile(r"((?:^<!-- .*?-->\n)*)^```(bash|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- (run|run first|output): (.*?) -->", re.DOTALL)
+# How a page calls it.
+PKT = ("pkt", ".venv/bin/pkt", "toolkit")
 PORT = re.compile(r"(?<=127\.0\.0\.1:)\d{4}|(?<=--port )\d{4}")
 
 
@@ -81,11 +83,8 @@ def commands(page: Path) -> list[list[str]]:
                 words = shlex.shlex(line, posix=True, punctuation_chars="|&;")
                 words.whitespace_split = True
                 found += [part.split("\0") for part in re.split("\0[|&;]+\0?", "\0".join(words))]
-    starts = [(words, words.index(start) + 1) for words in found for start in words if start in PROGRAMS]
+    starts = [(words, words.index(start) + 1) for words in found for start in words if start in PKT]
     return [words[at:] for words, at in starts]
-
-
-PROGRAMS = ("pkt", ".venv/bin/pkt", "toolkit")
 
 
 def parse(arguments: list[str]) -> None:

@@ -117,7 +117,6 @@ def point() -> None:
 
     constants.ENDPOINT = hf_api.api.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-    hf_api.api.endpoint = constants.ENDPOINT
     if "HF_HUB_CACHE" in os.environ:
         constants.HF_HUB_CACHE = os.environ["HF_HUB_CACHE"]
 

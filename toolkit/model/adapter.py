@@ -7,7 +7,7 @@ import fnmatch
 import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolkit.core.errors import HubError, InputError, after_saying, library_errors
 from toolkit.core.folder import json_hash, read_json, read_manifest, sha256_file
@@ -83,6 +83,11 @@ def locate_adapter(name: str, revision: str | None = None) -> Path:
     if not (folder / ADAPTER_CONFIG).is_file():
         raise HubError(f"The Hub cannot be reached, and {name} is not in the cache.", "Check the network.")
     return folder
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter; empty where another trainer wrote it."""
+    return read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
 
 
 def _listed(repo_id: str, revision: str | None) -> list[str] | None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from toolkit import cards
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import CheckFailed, EnvironmentLacks, InputError
-from toolkit.core.folder import atomic_folder, check_replaceable, read_manifest, write_manifest
-from toolkit.core.layout import GGUF_TYPES, MANIFEST
+from toolkit.core.folder import atomic_folder, check_replaceable, write_manifest
+from toolkit.core.layout import GGUF_TYPES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, rank
@@ -104,8 +104,8 @@ def export(
     quantizer = _quantizer() if kind == "q4_k_m" else None
     name, adapter, out = str(adapter), adapters.locate_adapter(str(adapter), revision), Path(out)
     check_replaceable(out, "gguf")
-    manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else {}
-    decoding = load_recipe(manifest["recipe"]).decoding if manifest else None
+    manifest = adapters.manifest_of(adapter)
+    decoding = load_recipe(manifest.get("recipe")).decoding if manifest else None
     samples = samples_to_compare(adapter, manifest)
     model, tokenizer, located = load_unquantised(adapter, "float32", base)
     check_family(model.config)

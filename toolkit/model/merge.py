@@ -18,9 +18,9 @@ from toolkit import cards
 from toolkit.cards.labels import EXAMPLE
 from toolkit.core import Progress, ignore
 from toolkit.core.errors import CheckFailed, InputError, library_errors
-from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, read_manifest, sha256_file, write_manifest
+from toolkit.core.folder import atomic_folder, check_replaceable, read_jsonl, sha256_file, write_manifest
 from toolkit.core.hub_client import DEFAULT_ENDPOINT, endpoint
-from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, MANIFEST, SAMPLES
+from toolkit.core.layout import ADAPTER_WEIGHTS, DTYPES, SAMPLES
 from toolkit.core.recipe import DecodingSettings, load_recipe
 from toolkit.model import adapter as adapters
 from toolkit.model import chat, generate, loading
@@ -95,7 +95,7 @@ def merge(
     """
     name, adapter, out = str(adapter), adapters.locate_adapter(str(adapter), revision), Path(out)
     check_replaceable(out, "merged")
-    manifest = read_manifest(adapter, "adapter") if (adapter / MANIFEST).is_file() else {}
+    manifest = adapters.manifest_of(adapter)
     decoding = load_recipe(manifest.get("recipe")).decoding if manifest else SHORT
     samples = samples_to_compare(adapter, manifest)
     model, tokenizer, located = load_unquantised(adapter, dtype, base)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core import Progress, ignore
 from toolkit.core.answers import SAME_SCRIPT
 from toolkit.core.errors import InputError
-from toolkit.core.folder import read_json, read_manifest
-from toolkit.core.layout import ANSWERS, MANIFEST, NAMES_GIVEN, TAKEN_NAMES
+from toolkit.core.folder import read_json
+from toolkit.core.layout import ANSWERS, NAMES_GIVEN, TAKEN_NAMES
 from toolkit.core.names import (
     LEAST_LIKE,
     Script,
@@ -200,7 +200,7 @@ def open_adapters(
 
 def told(folder: Path, candidates: Sequence[str] | None) -> dict[str, Any]:
     """What an adapter's files say of how to ask it: the attributes of its `Answerer` that need no model."""
-    manifest = read_manifest(folder, "adapter") if (folder / MANIFEST).is_file() else {}
+    manifest = adapters.manifest_of(folder)
     known = _texts(folder / ANSWERS) if candidates is None else _cleaned(candidates)
     return {
         "request": manifest.get("request") or chat.REQUEST,
